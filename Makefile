@@ -1,0 +1,23 @@
+# make demo: set up, then train, cluster and detect on the drawn catalogue.
+# make test: set up, then lint, type-check and test.
+PYTHON ?= python3
+V := .venv
+
+.PHONY: demo test
+demo: $(V)/.ok
+	$(V)/bin/python train.py
+	$(V)/bin/python cluster.py
+	$(V)/bin/python detect.py
+
+test: $(V)/.ok
+	$(V)/bin/ruff check .
+	$(V)/bin/ruff format --check .
+	$(V)/bin/mypy --strict src
+	$(V)/bin/python -m pytest
+
+# One environment for both. CPU-only torch on Linux: make TORCH_INDEX=<index of torch's CPU builds>
+$(V)/.ok: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(V)
+	$(if $(TORCH_INDEX),$(V)/bin/python -m pip install -q --index-url $(TORCH_INDEX) torch==2.13.0)
+	$(V)/bin/python -m pip install -q -c constraints.txt -e '.[test,sweep]'
+	touch $@
