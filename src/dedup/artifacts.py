@@ -1,0 +1,333 @@
+"""What lies between two stages: the shapes of the tables, and how each is saved and loaded.
+
+This is the only module that knows the file formats of a run. Everything is Parquet, ``.npy`` or
+JSON: no pickle, and no CSV between stages (CSV turns the ids ``007``, ``1e5`` and ``NA`` into
+numbers and blanks).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tokenize
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dedup.errors import ArtifactError, CorruptError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Thumbnails = Callable[[Sequence[str]], dict[str, "Image.Image"]]
+
+FORMAT = 1
+"""Raised when a reader of the old layout would misread the new one."""
+
+IMAGE_SHAPE = (3, 200, 100)
+"""Channels, height and width of every stored picture, uint8: the original experiment's size."""
+
+Tier = Literal["same_url", "same_bytes", "same_pixels", "near"]
+TIERS: tuple[Tier, ...] = ("same_url", "same_bytes", "same_pixels", "near")
+"""How sure a pair is, surest first."""
+
+REQUESTS = pa.schema(
+    [
+        ("record", pa.int64()),  # row of Catalogue.products that asks for this picture
+        ("product_id", pa.string()),
+        ("url", pa.string()),  # an http(s) address or an absolute path
+        ("alternates", pa.list_(pa.string())),  # the same picture elsewhere, tried in this order
+        ("status", pa.string()),  # "" = to be read; else already "skipped" or "failed"
+        ("reason", pa.string()),
+    ]
+)
+"""A catalogue's ``requests``: at least one row for every record of the input."""
+
+IMAGES = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("product_id", pa.string()),
+        ("url", pa.string()),  # the address that was used
+        ("sha256_bytes", pa.string()),
+        ("sha256_pixels", pa.string()),  # of the stored 3 x 200 x 100 pixels
+        ("width", pa.int32()),  # of the original picture
+        ("height", pa.int32()),
+        ("status", pa.string()),  # ok | skipped | failed
+        ("reason", pa.string()),  # one word, "" when ok
+        ("detail", pa.string()),  # a sentence, "" when ok
+    ]
+)
+"""One row for every request, after the store has read it. Pictures that failed are rows too."""
+
+INDEX_IMAGES = IMAGES.append(pa.field("vector", pa.int64())).append(pa.field("cluster", pa.int64()))
+"""An index's ``images``: ``vector`` is the row in ``vectors.npy``, -1 where a picture is not ok.
+Pictures with equal pixels share one vector. ``cluster`` is -1 where there is no vector."""
+
+MANIFEST = {"checkpoint", "checkpoint_sha256", "store", "reader", "id_column", "title_column"}
+"""What every index's ``manifest.json`` says."""
+
+PAIRS = pa.schema(
+    [
+        ("product_id_a", pa.string()),  # product_id_a < product_id_b
+        ("product_id_b", pa.string()),
+        ("distance", pa.float64()),  # L2 of the embeddings, lower is closer; 0 for equal pixels
+        ("tier", pa.string()),  # one of TIERS
+        ("image_a", pa.string()),  # the pictures that prove it: addresses
+        ("image_b", pa.string()),
+    ]
+)
+"""Two products that show the same picture; each pair once, sorted by both ids."""
+
+GROUPS = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("group_id", pa.int64()),  # 1, 2, ... by the smallest product id in the group
+        ("kept", pa.bool_()),  # the one product of the group that stays
+    ]
+)
+"""Products joined by pairs; each product once, sorted by group and id."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a source read: the user's table, and the pictures that it asks for.
+
+    Attributes:
+        products: one row for every record of the input, all cells strings, columns untouched.
+        requests: the pictures asked for, in the schema ``REQUESTS``.
+        id_column: the column of ``products`` that holds the product's id.
+        title_column: the column that holds a title to show, or ``None``.
+    """
+
+    products: pd.DataFrame
+    requests: pd.DataFrame
+    id_column: str = "product_id"
+    title_column: str | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """A catalogue that can be searched: pictures, their embeddings and their clusters.
+
+    Attributes:
+        images: the schema ``INDEX_IMAGES``.
+        vectors: (n, d) float32, one row for each distinct picture; may be memory-mapped.
+        centroids: (k, d) float32, or (0, d) where the clusterer has none.
+        products: the user's table, as in ``Catalogue.products``.
+        manifest: checkpoint digest, store, settings and versions; plain JSON values.
+        thumbnails: small pictures by address, for reports; gives none until a store is attached.
+    """
+
+    images: pd.DataFrame
+    vectors: npt.NDArray[np.float32]
+    centroids: npt.NDArray[np.float32]
+    products: pd.DataFrame
+    manifest: dict[str, Any] = field(default_factory=dict)
+    thumbnails: Thumbnails = lambda urls: {}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Title of each product id, where the catalogue has a title column."""
+        title, key = self.manifest.get("title_column"), self.manifest["id_column"]
+        if not title:
+            return {}
+        rows = self.products.drop_duplicates(key)
+        return dict(zip(rows[key], rows[title], strict=True))
+
+    def check_encoder(self, checkpoint: str | Path) -> None:
+        """Make sure that this index was made with this checkpoint.
+
+        Raises:
+            ArtifactError: it was made with another, or there is no such checkpoint.
+        """
+        file, made_with = checkpoint_file(checkpoint), self.manifest["checkpoint_sha256"]
+        found = sha256_file(file)
+        if found != made_with:
+            raise ArtifactError(
+                f"the index was made with {self.manifest['checkpoint']} (sha256 {made_with[:12]}), "
+                f"and {file} is another (sha256 {found[:12]}): distances between the two mean "
+                "nothing. Name the index's own checkpoint, or run cluster.py with this one"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the index into ``folder``; the manifest comes last and makes it whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_table(self.images, INDEX_IMAGES, folder / "images.parquet")
+        write_table(self.products, None, folder / "products.parquet")
+        write_array(self.vectors, folder / "vectors.npy")
+        write_array(self.centroids, folder / "centroids.npy")
+        write_json({"format": FORMAT, **self.manifest}, folder / "manifest.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> Index:
+        """Read an index, its vectors memory-mapped.
+
+        Raises:
+            ArtifactError: there is no index in ``folder``, or of another format.
+            CorruptError: its files do not fit together.
+        """
+        manifest = read_json(folder / "manifest.json", "an index", "make one with cluster.py")
+        if manifest.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{folder} holds an index of format {manifest.get('format')}, this version reads "
+                f"format {FORMAT}: run cluster.py again"
+            )
+        images = read_table(folder / "images.parquet")
+        vectors = read_array(folder / "vectors.npy")
+        if list(images.columns) != INDEX_IMAGES.names or not manifest.keys() >= MANIFEST:
+            raise CorruptError(f"{folder} is no whole index: run cluster.py again")
+        if len(images) and images["vector"].max() >= len(vectors):
+            raise CorruptError(
+                f"{folder}: images.parquet names {images['vector'].max() + 1} vectors, "
+                f"vectors.npy has {len(vectors)}: run cluster.py again"
+            )
+        return cls(
+            images=images,
+            vectors=vectors,
+            centroids=read_array(folder / "centroids.npy"),
+            products=read_table(folder / "products.parquet"),
+            manifest=manifest,
+        )
+
+
+def atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` with a temporary path in the same folder, then move the file into place.
+
+    The bytes are on disk before the name is, so a reader sees the old file or the new one, and
+    never a part, even when the process or the machine stops at any moment.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_table(table: pd.DataFrame, schema: pa.Schema | None, path: Path) -> None:
+    """Write a table as Parquet; with a schema, exactly its columns in its types."""
+    if schema is None:
+        schema = pa.schema([(str(name), pa.string()) for name in table.columns])
+    arrow = pa.Table.from_pandas(table[schema.names], schema=schema, preserve_index=False)
+    atomically(path, lambda part: pq.write_table(arrow.replace_schema_metadata(None), part))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet table.
+
+    Raises:
+        ArtifactError: it is missing.
+        CorruptError: it cannot be read.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: run the stage that writes it again")
+    try:
+        table: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptError(f"{path} cannot be read ({error}): run its stage again") from error
+    return table
+
+
+def write_array(array: npt.NDArray[Any], path: Path) -> None:
+    """Write an array as ``.npy``."""
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    atomically(path, write)
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Memory-map an ``.npy`` array, read-only.
+
+    Raises:
+        ArtifactError: it is missing.
+        CorruptError: it cannot be read, is cut short or holds pickled objects.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: run the stage that writes it again")
+    try:
+        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError) as error:
+        raise CorruptError(f"{path} cannot be read ({error}): run its stage again") from error
+    return array
+
+
+def write_json(value: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON object, indented as the original experiment's report was."""
+    write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file as UTF-8."""
+
+    def write(part: Path) -> None:
+        part.write_bytes(text.encode())
+
+    atomically(path, write)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table for people and spreadsheets, cells as they are."""
+    write_text(table.to_csv(index=False, lineterminator="\n"), path)
+
+
+def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+        what: what it belongs to, for the message: "an index".
+        advice: what to do when it is missing or broken.
+
+    Raises:
+        ArtifactError: it is missing.
+        CorruptError: it is not a JSON object.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path.parent} is not {what} (no {path.name} there): {advice}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{path} is not valid JSON ({error}): {advice}") from error
+    if not isinstance(value, dict):
+        raise CorruptError(f"{path} holds no JSON object: {advice}")
+    return value
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """A checkpoint's file, from its path or its run folder's (then ``best.ckpt``).
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    file = Path(path)
+    file = file / "best.ckpt" if file.is_dir() else file
+    if not file.is_file():
+        raise ArtifactError(
+            f"no checkpoint at {file}: train one with train.py, or name one with checkpoint=PATH"
+        )
+    return file
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

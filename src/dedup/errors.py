@@ -1,0 +1,66 @@
+"""What can go wrong, as one tree.
+
+::
+
+    DedupError                 a run stops; the message says what, where and what to do next
+    ├── ConfigError            a setting is wrong                                  exit code 2
+    ├── SourceError            the catalogue cannot be read                        exit code 2
+    ├── ArtifactError          a store, index or checkpoint is missing or misfits  exit code 2
+    │   └── CorruptError       its bytes are not what was written                  exit code 4
+    ├── NonFiniteLossError     training diverged                                   exit code 7
+    └── ImageError             one picture failed: never stops a run, becomes a row's status
+        ├── FetchError         its bytes could not be had
+        └── DecodeError        its bytes are not a readable picture
+"""
+
+
+class DedupError(Exception):
+    """A failure whose message is written for the person who ran the command."""
+
+    exit_code = 2
+
+
+class ConfigError(DedupError):
+    """A setting has a value that cannot work."""
+
+
+class SourceError(DedupError):
+    """The catalogue cannot be read at all. A bad row is not an error, but a row with a status."""
+
+
+class ArtifactError(DedupError):
+    """A store, index or checkpoint is missing, or does not belong with what it is used with."""
+
+
+class CorruptError(ArtifactError):
+    """An artefact's bytes are not what was written."""
+
+    exit_code = 4
+
+
+class NonFiniteLossError(DedupError):
+    """The training loss became NaN or infinite."""
+
+    exit_code = 7
+
+
+class ImageError(DedupError):
+    """One picture cannot be used.
+
+    Args:
+        reason: one word for tables and filters, such as ``http_404`` or ``truncated``.
+        detail: a sentence for a person.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class FetchError(ImageError):
+    """A picture's bytes could not be had from its address."""
+
+
+class DecodeError(ImageError):
+    """A picture's bytes are not a picture that can be read."""
