@@ -1,0 +1,396 @@
+"""A shop's CSV file as a catalogue: one product a record, with the addresses of its pictures."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import pandas as pd
+import pyarrow as pa
+
+from dedup.artifacts import REQUESTS, Catalogue
+from dedup.errors import ConfigError, SourceError
+from dedup.sources.paths import PictureFolder, fingerprint, split_addresses
+
+CHOICES = ("first", "second", "all")
+"""Which of a cell's addresses are asked for."""
+MAX_FIELD = 131_072
+"""A record with a longer cell, in characters, fails with ``field_too_long``."""
+MAX_RECORD = 16 * 2**20
+"""A file with a longer record, in characters, is refused."""
+
+_SKIPPED = {"blank_row", "category"}
+_CHUNK = 5_000
+_MAX_AGAIN = 1_000_000
+_SIGNATURES = {
+    codecs.BOM_UTF16_LE: "is UTF-16: set source.encoding=utf-16",
+    codecs.BOM_UTF16_BE: "is UTF-16: set source.encoding=utf-16",
+    b"\x1f\x8b": "is compressed with gzip: unpack it first",
+    b"PK\x03\x04": "is a ZIP archive or an Excel file: unpack it, or save it as CSV",
+}
+_LOG = logging.getLogger("dedup")
+
+_Record = tuple[list[str], str]  # the cells, and "bad_quotes" or ""
+_Request = tuple[str, str, list[str], str, str]  # product_id, url, alternates, status, reason
+
+
+@dataclass(frozen=True)
+class CsvSource:
+    """Reads a table of products whose pictures are named by web addresses or paths.
+
+    Args:
+        path: the CSV file: commas, double quotes, a header.
+        categories: ask only for products whose category path holds one of these texts, ending
+            where a part of it ends: ``Tops & Tunics>Tops`` takes ``... >Shirts, Tops &
+            Tunics>Tops``; ``None`` or empty for all.
+        rows: the records to read as ``[start, stop)``, counted from 0; a stop of ``None`` reads
+            to the end.
+        choice: of several addresses in one cell, ``first`` or ``second`` asks for that one and
+            falls back on the others (one picture at several sizes); ``all`` asks for each
+            (different pictures).
+        id_column: the column with the product's id.
+        url_column: the column with the addresses, separated by ``;`` or as a JSON list.
+        title_column: the column with a title to show, or ``None``.
+        category_column: the column with the category path, its parts separated by ``>``.
+        encoding: of the file, as Python names it.
+        images_dir: the folder that paths start from and may not leave; by default the CSV's.
+    """
+
+    path: str
+    categories: Sequence[str] | None = None
+    rows: Sequence[int | None] | None = None
+    choice: str = "first"
+    id_column: str = "productId"
+    url_column: str = "imageUrlStr"
+    title_column: str | None = "title"
+    category_column: str = "categories"
+    encoding: str = "utf-8"
+    images_dir: str | None = None
+
+    def read(self) -> Catalogue:
+        """Read the file; a bad record is a row with a status, and never stops the run.
+
+        Skipped: ``blank_row``, ``category``, ``duplicate_row``. Failed: ``bad_quotes``,
+        ``bad_field_count``, ``field_too_long``, ``no_id``, ``bad_id``, ``no_url``, ``bad_url``,
+        ``scheme``, ``outside_folder``.
+
+        Raises:
+            SourceError: the file as a whole cannot be read, or holds no product.
+            ConfigError: a setting has a value that cannot work.
+        """
+        start, stop = _row_range(self.rows)
+        wanted = _category_paths(self.categories)
+        if self.choice not in CHOICES:
+            raise ConfigError(f"source.choice={self.choice!r}: use one of {', '.join(CHOICES)}")
+        if self.images_dir and not Path(self.images_dir).is_dir():
+            raise ConfigError(f"source.images_dir={self.images_dir!r} is not a folder")
+        path = Path(self.path)
+        with _opened(path, self.encoding) as file:
+            records = _records(file, path)
+            columns = self._header(records)
+            judge = self._judge(columns, wanted)
+            products, requests = _collect(islice(records, start, stop), columns, judge)
+        if self.title_column not in (None, *columns):
+            _LOG.warning("%s has no column %r to show as title", path, self.title_column)
+        if requests["reason"].eq("blank_row").all():
+            raise SourceError(f"{path} has 0 products: check source.path= and source.rows=")
+        return Catalogue(
+            products=products,
+            requests=_skip_repeats(requests),
+            id_column=self.id_column,
+            title_column=self.title_column if self.title_column in columns else None,
+        )
+
+    def _header(self, records: Iterator[_Record]) -> list[str]:
+        columns, broken = next((record for record in records if record[0]), ([], ""))
+        if broken:
+            raise SourceError(f"{self.path}: the header's quotes are broken: correct its line")
+        if not columns:
+            raise SourceError(f"{self.path} is empty (no header): check source.path=")
+        doubled = sorted({name for name in columns if columns.count(name) > 1})
+        if doubled:
+            raise SourceError(
+                f"{self.path}: the header names {', '.join(map(repr, doubled))} more than once: "
+                "rename the columns so that each name stands once"
+            )
+        return columns
+
+    def _judge(self, columns: list[str], wanted: Sequence[str]) -> _Judge:
+        return _Judge(
+            n_fields=len(columns),
+            id=self._position("id_column", columns),
+            url=self._position("url_column", columns),
+            category=self._position("category_column", columns) if wanted else -1,
+            wanted=wanted,
+            choice=self.choice,
+            folder=PictureFolder(self.images_dir or str(Path(self.path).parent)),
+        )
+
+    def _position(self, setting: str, columns: list[str]) -> int:
+        """Where the column stands that the setting names."""
+        name: str = getattr(self, setting)
+        if name in columns:
+            return columns.index(name)
+        for delimiter in ";\t|":
+            if ",".join(columns).count(delimiter) >= len(columns):
+                raise SourceError(
+                    f"{self.path} has no column {name!r}; it looks as if {delimiter!r} stands "
+                    "between its fields (a guess): save it with commas"
+                )
+        raise SourceError(
+            f"{self.path} has no column {name!r}: set source.{setting}= to one of its columns, "
+            f"{', '.join(map(repr, columns))[:1000]}"
+        )
+
+
+@dataclass
+class _Judge:
+    """Turns one record into the requests for its pictures.
+
+    ``id``, ``url`` and ``category`` say where in a record of ``n_fields`` cells they stand.
+    """
+
+    n_fields: int
+    id: int
+    url: int
+    category: int
+    wanted: Sequence[str]
+    choice: str
+    folder: PictureFolder
+
+    def requests(self, cells: list[str], broken: str) -> list[_Request]:
+        """One request or more for a record; a bad one has one with its reason."""
+        product_id = self._id(cells, broken)
+        addresses: list[str] = []
+        reason = self._problem(cells, broken)
+        if not reason:
+            addresses, reason = split_addresses(cells[self.url])
+        if reason:
+            status = "skipped" if reason in _SKIPPED else "failed"
+            return [(product_id, "", [], status, reason)]
+        if self.choice == "all":
+            return [self._request(product_id, [address]) for address in addresses]
+        if self.choice == "second":
+            addresses = addresses[1:] + addresses[:1]
+        return [self._request(product_id, addresses)]
+
+    def _id(self, cells: list[str], broken: str) -> str:
+        """The id; of a record with shifted cells only where nothing stands before it."""
+        whole = len(cells) == self.n_fields and not broken
+        return cells[self.id] if whole or (cells and self.id == 0) else ""
+
+    def _problem(self, cells: list[str], broken: str) -> str:
+        """Why the record cannot be used, or ``""``."""
+        if not any(map(str.strip, cells)):
+            return "blank_row"
+        if max(map(len, cells)) > MAX_FIELD:
+            return "field_too_long"
+        if broken:
+            return broken
+        if len(cells) != self.n_fields:
+            return "bad_field_count"
+        if self.wanted and not self._is_wanted(cells[self.category]):
+            return "category"
+        if not cells[self.id].strip():
+            return "no_id"
+        return "bad_id" if "\0" in cells[self.id] else ""
+
+    def _is_wanted(self, category: str) -> bool:
+        return any(path in _category_path(category) for path in self.wanted)
+
+    def _request(self, product_id: str, addresses: list[str]) -> _Request:
+        """Ask for the first usable address, with the other usable ones as alternates."""
+        judged = [self.folder.locate(address) for address in addresses]
+        usable = list(dict.fromkeys(place for place, reason in judged if not reason))
+        if not usable:
+            shown = addresses[0][:200].encode(errors="backslashreplace").decode()
+            return product_id, shown, [], "failed", judged[0][1]
+        return product_id, usable[0], usable[1:], "", ""
+
+
+@dataclass
+class _Lines:
+    """The file's lines for ``csv.reader``, with those of the record that is being read."""
+
+    file: TextIO
+    path: Path
+    first: int = 1
+    ended: bool = False
+    _record: list[str] = field(default_factory=list)
+    _size: int = 0
+    _again: deque[str] = field(default_factory=deque)
+    _n_again: int = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else self.file.readline(MAX_RECORD + 1)
+        if not line:
+            self.ended = True
+            raise StopIteration
+        self._record.append(line)
+        self._size += len(line)
+        if self._size > MAX_RECORD or self._n_again > _MAX_AGAIN:
+            raise SourceError(
+                f"{self.path}: the record on line {self.first} is longer than {MAX_RECORD} "
+                f"characters, or one of too many with broken quotes: correct its quotes"
+            )
+        return line
+
+    def start(self) -> None:
+        """A new record begins."""
+        self.first += len(self._record)
+        self._record.clear()
+        self._size = 0
+
+    def give_back(self) -> str:
+        """End the record with its first line, which is returned, and read the others again."""
+        first, *others = self._record
+        self._again.extendleft(reversed(others))
+        self._n_again += len(others)
+        self._record = [first]
+        return first
+
+
+def _records(file: TextIO, path: Path) -> Iterator[_Record]:
+    """Parse the records strictly; a broken quote costs its own line, not those it swallowed."""
+    lines = _Lines(file, path)
+    reader = csv.reader(lines, strict=True)
+    while True:
+        lines.start()
+        try:
+            yield next(reader), ""
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if lines.ended:
+                raise SourceError(
+                    f"{path}: the record that starts on line {lines.first} opens a quote that "
+                    "is never closed: correct that line"
+                ) from error
+            yield next(csv.reader([lines.give_back().rstrip("\r\n")])), "bad_quotes"
+
+
+def _collect(
+    records: Iterator[_Record], columns: list[str], judge: _Judge
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The products and the requests, built in chunks to save memory."""
+    width, pad = len(columns), [""] * len(columns)
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    products = [schema.empty_table()]
+    requests = [pd.DataFrame(columns=REQUESTS.names)]
+    while chunk := list(islice(records, _CHUNK)):
+        first = (len(products) - 1) * _CHUNK
+        rows = [
+            (number, *request)
+            for number, record in enumerate(chunk, first)
+            for request in judge.requests(*record)
+        ]
+        requests.append(pd.DataFrame(rows, columns=REQUESTS.names))
+        fitted = [cells if len(cells) == width else (cells + pad)[:width] for cells, _ in chunk]
+        arrays = [pa.array(column, pa.string()) for column in zip(*fitted, strict=True)]
+        products.append(pa.Table.from_arrays(arrays, schema=schema))
+    requests = requests[1:] or requests
+    return pa.concat_tables(products).to_pandas(), pd.concat(requests, ignore_index=True)
+
+
+def _skip_repeats(requests: pd.DataFrame) -> pd.DataFrame:
+    """Skip what an earlier row asks for already: the same product and the same address."""
+    asked = requests[requests["status"] == ""]
+    repeats = asked.duplicated(["product_id", "url"])
+    requests.loc[repeats.index[repeats], ["status", "reason"]] = ["skipped", "duplicate_row"]
+    rows = asked[~repeats].drop_duplicates(["record", "product_id"])["product_id"]
+    n_ids = rows[rows.duplicated()].nunique()
+    if n_ids:
+        _LOG.warning("%d product ids stand on more rows with other pictures: all are read", n_ids)
+    return requests
+
+
+@lru_cache(maxsize=65536)
+def _category_path(category: str) -> str:
+    """The parts stripped, each followed by ``>``, so that a path ends where a part ends."""
+    return "".join(f"{part}>" for part in map(str.strip, category.split(">")) if part)
+
+
+def _category_paths(categories: Sequence[str] | None) -> list[str]:
+    names = [categories] if isinstance(categories, str) else list(categories or [])
+    paths = [_category_path(str(name)) for name in names]
+    if not all(paths):
+        raise ConfigError(f"source.categories={names}: a blank category matches nothing, remove it")
+    return paths
+
+
+def _row_range(rows: Sequence[int | None] | None) -> tuple[int, int | None]:
+    match rows:
+        case None:
+            return 0, None
+        case [int(start), (int() | None) as stop] if start >= 0 and (stop is None or start < stop):
+            return start, stop
+    raise ConfigError(
+        f"source.rows={rows}: use [start, stop] with 0 <= start < stop, or [start, null]"
+    )
+
+
+@contextmanager
+def _opened(path: Path, encoding: str) -> Iterator[TextIO]:
+    """Open a CSV file, and make what goes wrong with it as a whole a ``SourceError``."""
+    before = fingerprint(path)
+    limit = csv.field_size_limit(MAX_RECORD)
+    try:
+        codec = _codec(path, encoding)
+        with path.open(encoding=codec, newline="") as file:
+            yield file
+    except UnicodeError as error:
+        raise SourceError(
+            f"{path}: byte {_bad_byte(path, codec)} is not {encoding}: set source.encoding=, "
+            "such as cp1252 or latin-1, or correct the file"
+        ) from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror})") from error
+    finally:
+        csv.field_size_limit(limit)
+    if fingerprint(path) != before:
+        raise SourceError(f"{path} changed while it was read: run again when it is complete")
+
+
+def _codec(path: Path, encoding: str) -> str:
+    """The codec to open the file with; a byte order mark is no part of UTF-8 text."""
+    try:
+        name = codecs.lookup(encoding).name
+        "".encode(name)
+    except (LookupError, ValueError) as error:
+        raise ConfigError(f"source.encoding={encoding!r} is unknown, try utf-8") from error
+    with path.open("rb") as file:
+        head = file.read(4)
+    for signature, advice in _SIGNATURES.items():
+        if head.startswith(signature) and not name.startswith(("utf-16", "utf-32")):
+            raise SourceError(f"{path} {advice}")
+    return "utf-8-sig" if name == "utf-8" else name
+
+
+def _bad_byte(path: Path, codec: str) -> int:
+    """The offset of the first byte that the codec cannot read."""
+    decoder = codecs.getincrementaldecoder(codec)()
+    n_read = 0
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(2**20)
+            n_read += len(chunk)
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeError as error:
+                if isinstance(error, UnicodeDecodeError):
+                    return n_read - len(error.object) + error.start
+                return 0
+            if not chunk:
+                return n_read

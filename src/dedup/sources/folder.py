@@ -1,0 +1,90 @@
+"""A folder of pictures as a catalogue: every picture file is a product."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from dedup.artifacts import REQUESTS, Catalogue
+from dedup.errors import ConfigError, SourceError
+from dedup.sources.paths import PictureFolder
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+"""The file names that count as pictures, in any case."""
+
+
+class FolderSource:
+    """Reads a folder of pictures.
+
+    Args:
+        path: the folder.
+        pattern: which files below it, as ``pathlib.Path.glob`` takes it.
+    """
+
+    def __init__(self, path: str, pattern: str = "**/*") -> None:
+        self.path = path
+        self.pattern = pattern
+
+    def read(self) -> Catalogue:
+        """List the pictures, sorted by id: the path relative to the folder, with ``/``.
+
+        The table of products has the columns ``product_id`` and ``path`` (absolute). A picture
+        that a symbolic link places outside the folder is skipped with ``outside_folder``; one
+        whose name is no UTF-8 fails with ``bad_id``.
+
+        Raises:
+            SourceError: the folder is missing or holds no picture.
+            ConfigError: the pattern cannot be used.
+        """
+        root = Path(self.path)
+        if not self.path or not root.is_dir():
+            raise SourceError(f"{self.path!r} is not a folder: set source.path= to one of pictures")
+        found = sorted(
+            (_text(file.relative_to(root).as_posix()), file) for file in set(self._pictures(root))
+        )
+        if not found:
+            raise SourceError(
+                f"{root} holds no picture ({', '.join(SUFFIXES)}) that matches "
+                f"{self.pattern!r}: check source.path= and source.pattern="
+            )
+        ids = [product_id for product_id, _ in found]
+        paths = [_text(str(file.absolute())) for _, file in found]
+        folder = PictureFolder(self.path)
+        rows = [(n, ids[n], *_request(file, folder)) for n, (_, file) in enumerate(found)]
+        return Catalogue(
+            products=pd.DataFrame({"product_id": ids, "path": paths}, dtype=str),
+            requests=pd.DataFrame(rows, columns=REQUESTS.names),
+        )
+
+    def _pictures(self, root: Path) -> Iterator[Path]:
+        """The picture files below ``root``; broken links too, so that they are accounted for."""
+        try:
+            for file in root.glob(self.pattern):
+                if file.suffix.lower() in SUFFIXES and (file.is_file() or _is_broken_link(file)):
+                    yield file
+        except (ValueError, NotImplementedError) as error:
+            raise ConfigError(
+                f"source.pattern={self.pattern!r} cannot be used ({error}): "
+                "set a pattern below the folder, such as **/*"
+            ) from error
+
+
+def _is_broken_link(file: Path) -> bool:
+    return file.is_symlink() and not file.exists()
+
+
+def _request(file: Path, folder: PictureFolder) -> tuple[str, list[str], str, str]:
+    """The picture's url, alternates, status and reason."""
+    path = str(file.absolute())
+    if path != _text(path):
+        return _text(path), [], "failed", "bad_id"
+    place = folder.below(path)
+    return (path, [], "skipped", "outside_folder") if place is None else (place, [], "", "")
+
+
+def _text(name: str) -> str:
+    r"""A file name as text: bytes that are no UTF-8 are written as ``\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

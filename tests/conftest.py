@@ -1,0 +1,102 @@
+"""A small shop of drawn pictures, and a local server that shows it."""
+
+import csv
+import functools
+import http.server
+import io
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dedup.artifacts import Catalogue
+from dedup.sources.csv import CsvSource
+
+
+def draw(seed: int, size: tuple[int, int] = (150, 200)) -> Image.Image:
+    """A picture like no other: a smooth random pattern, (width, height) in pixels."""
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, file_format: str = "JPEG") -> bytes:
+    """The bytes of a picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def write_shop(folder: Path, rows: Sequence[tuple[str, str]]) -> Path:
+    """A CSV with the columns that the default configuration names; its path."""
+    path = folder / "products.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["productId", "title", "imageUrlStr"])
+        writer.writerows((product, f"Title of {product}", url) for product, url in rows)
+    return path
+
+
+def make_shop(folder: Path) -> Path:
+    """A CSV of 24 products and their pictures; its path.
+
+    P00-P19 have pictures of their own. P20 is a byte copy of P00, P21 a PNG copy of P01, P22 has
+    the address of P02, and P23's picture is missing.
+    """
+    images = folder / "images"
+    images.mkdir()
+    rows = []
+    for number in range(20):
+        (images / f"{number}.jpg").write_bytes(encoded(draw(number)))
+        rows.append((f"P{number:02}", f"images/{number}.jpg"))
+    (images / "copy.jpg").write_bytes((images / "0.jpg").read_bytes())
+    (images / "copy.png").write_bytes(encoded(Image.open(images / "1.jpg"), "PNG"))
+    rows += [
+        ("P20", "images/copy.jpg"),
+        ("P21", "images/copy.png"),
+        ("P22", "images/2.jpg"),
+        ("P23", "images/missing.jpg"),
+    ]
+    return write_shop(folder, rows)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """The CSV of ``make_shop``."""
+    return make_shop(tmp_path)
+
+
+@pytest.fixture
+def catalogue(shop: Path) -> Catalogue:
+    """The shop, read."""
+    return CsvSource(str(shop)).read()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Files of a folder, without a line in the log for each."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Start servers on the loopback: ``serve(folder)`` gives the address of a folder.
+
+    ``serve(handler=Handler)`` serves whatever a handler of ``http.server`` answers.
+    """
+    servers: list[http.server.ThreadingHTTPServer] = []
+
+    def start(folder: Path | None = None, handler: type | None = None) -> str:
+        answer = handler or functools.partial(QuietHandler, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), answer)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
