@@ -1,0 +1,1 @@
+"""Which pictures belong together: by content digest, or by the distance of their embeddings."""

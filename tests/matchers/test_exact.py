@@ -1,0 +1,73 @@
+"""The exact tier against a slow loop."""
+
+import numpy as np
+import pandas as pd
+
+from dedup.artifacts import IMAGES
+from dedup.grouping import best_pairs
+from dedup.matchers.exact import exact_pairs
+
+
+def random_images(seed: int, n: int = 60) -> pd.DataFrame:
+    """Images where addresses, bytes and pixels coincide now and then, consistently."""
+    rng = np.random.default_rng(seed)
+    url = rng.integers(0, 30, n)
+    content = url // 2  # several addresses hold the same bytes
+    pixels = content // 2  # several bytes decode to the same pixels
+    status = np.where(pixels % 5 == 0, "failed", "ok")
+    return pd.DataFrame(
+        {
+            "record": np.arange(n),
+            "product_id": [f"P{number}" for number in rng.integers(0, 25, n)],
+            "url": [f"u{number}" for number in url],
+            "sha256_bytes": [f"b{number}" for number in content],
+            "sha256_pixels": [f"p{number}" for number in pixels],
+            "width": 1, "height": 1, "status": status, "reason": "", "detail": "",
+        },
+        columns=IMAGES.names,
+    )  # fmt: skip
+
+
+def slow_pairs(images: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """The surest tier of every two products, by comparing every two images."""
+    rank = ["same_pixels", "same_bytes", "same_url"]
+    best: dict[tuple[str, str], str] = {}
+    rows = [row for row in images.itertuples() if row.status == "ok"]
+    for a in rows:
+        for b in rows:
+            if a.product_id >= b.product_id or a.sha256_pixels != b.sha256_pixels:
+                continue
+            tier = "same_url" if a.url == b.url else "same_pixels"
+            if tier == "same_pixels" and a.sha256_bytes == b.sha256_bytes:
+                tier = "same_bytes"
+            key = (a.product_id, b.product_id)
+            best[key] = max(best.get(key, tier), tier, key=rank.index)
+    return best
+
+
+def test_pairs_and_tiers_are_those_of_a_slow_loop() -> None:
+    for seed in range(20):
+        images = random_images(seed)
+        pairs = best_pairs(exact_pairs(images))
+        found = {(row.product_id_a, row.product_id_b): row.tier for row in pairs.itertuples()}
+        assert found == slow_pairs(images)
+        assert (pairs["distance"] == 0).all()
+
+
+def test_the_evidence_is_a_picture_of_each_product() -> None:
+    images = random_images(1)
+    shown = set(zip(images["product_id"], images["url"], strict=True))
+    for row in best_pairs(exact_pairs(images)).itertuples():
+        assert {(row.product_id_a, row.image_a), (row.product_id_b, row.image_b)} <= shown
+
+
+def test_row_order_does_not_matter() -> None:
+    images = random_images(2)
+    shuffled = images.sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(
+        best_pairs(exact_pairs(images)), best_pairs(exact_pairs(shuffled))
+    )
+
+
+def test_no_pictures_no_pairs() -> None:
+    assert best_pairs(exact_pairs(random_images(0)[:0])).empty
