@@ -1,0 +1,325 @@
+"""One page for people: the groups with their pictures side by side.
+
+Ids, titles and addresses come from strangers. Jinja2 escapes each of them, only http(s) addresses
+become links, pictures are encoded anew, and the page's own policy forbids every script, style and
+request besides those written in ``page.html``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from dedup.artifacts import TIERS, Index, Thumbnails, write_text
+from dedup.errors import ConfigError
+
+MAX_PRODUCTS = 60
+"""Products shown of one group: a placeholder picture can join a hundred thousand of them."""
+
+BATCH = 256
+"""Pictures held in memory at once."""
+
+SIZE = (660, 220)
+"""Largest width and height of an embedded picture, in pixels."""
+
+HEIGHT = 200
+"""Height at which every picture is shown, in CSS pixels."""
+
+WIDTHS = (64, 420)
+"""Narrowest and widest that a picture is shown, in CSS pixels."""
+
+TILE, GAP, HALF = 152, 24, 510
+"""Least width of a product, the space between two, and room in half a row; as in ``page.html``."""
+
+# an authority with an @ carries a name and password, which a page must not pass on
+LINK = re.compile(r"https?://[^\x00-\x20/?#\\@]+([/?#][^\x00-\x1f\x7f]*)?", re.IGNORECASE)
+
+
+class Proof(NamedTuple):
+    """Why a product is in its group: its pair with another product of the group."""
+
+    other: str
+    direct: bool  # the other product is the kept one
+    rank: int  # of the tier, 0 is surest
+    distance: float
+    image: str
+    other_image: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that the page holds once and shows under ``name``; sizes in CSS pixels."""
+
+    name: str
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product as shown; ``against`` is the other picture of the pair where no tile shows it."""
+
+    product_id: str
+    title: str
+    kept: bool
+    picture: Picture | None
+    link: str | None
+    proof: Proof | None
+    against: Picture | None
+
+    @property
+    def tier(self) -> str | None:
+        """The tier of the pair that holds the product in its group."""
+        return TIERS[self.proof.rank] if self.proof else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group as shown; ``distance`` and ``tiers`` are those of all its products' proofs."""
+
+    group_id: int
+    size: int
+    distance: float
+    tiers: list[str]
+    products: list[Product]
+
+    @property
+    def wide(self) -> bool:
+        """Whether the pictures need a whole row of the page to stand side by side."""
+        widths = (product.picture.width if product.picture else 0 for product in self.products)
+        return sum(max(width, TILE) + GAP for width in widths) > HALF + GAP
+
+
+class HtmlReport:
+    """Writes ``report.html``: one page that holds all it needs and asks the network for nothing.
+
+    Args:
+        max_groups: how many groups the page shows, the largest first.
+    """
+
+    def __init__(self, max_groups: int = 1000) -> None:
+        self.max_groups = max_groups
+
+    def write(self, groups: pd.DataFrame, pairs: pd.DataFrame, index: Index, folder: Path) -> Path:
+        """Write the page; the same tables and pictures give the same bytes.
+
+        Args:
+            groups: the schema ``GROUPS``.
+            pairs: the schema ``PAIRS``.
+            index: gives titles, thumbnails, the pictures' statuses and the threshold, where it has
+                them.
+            folder: an existing folder.
+
+        Returns:
+            The path of ``report.html``.
+
+        Raises:
+            ConfigError: ``max_groups`` is negative.
+        """
+        if self.max_groups < 0:
+            raise ConfigError(f"max_groups is {self.max_groups}: set it to 0 or more")
+        shown = _largest(groups, self.max_groups)
+        proofs = _proofs(shown, pairs)
+        members = _members(shown, proofs)
+        faces = _faces(shown, proofs, index.images)
+        visible = [key for ids in members.values() for key in ids[:MAX_PRODUCTS]]
+        album = _album(_addresses(visible, faces, proofs), index.thumbnails)
+        kept = set(shown.loc[shown["kept"], "product_id"])
+        maker = _Maker(index.titles, kept, faces, proofs, album)
+        cards = [maker.group(group_id, ids) for group_id, ids in members.items()]
+        template = _environment().get_template("page.html")
+        page = template.render(
+            groups=cards,
+            tiers=Counter(tier for card in cards for tier in card.tiers),
+            pictures=list({picture.name: picture for picture in album.values()}.values()),
+            n_groups=groups["group_id"].nunique(),
+            n_products=len(groups),
+            n_spare=int((~groups["kept"].astype(bool)).sum()),
+            n_compared=index.images.loc[index.images["status"] == "ok", "product_id"].nunique(),
+            threshold=index.manifest.get("threshold"),
+            troubles=_troubles(index.images),
+        )
+        path = folder / "report.html"
+        write_text(page, path)
+        return path
+
+
+def _largest(groups: pd.DataFrame, n: int) -> pd.DataFrame:
+    """The rows of the n largest groups, in the table's order."""
+    sizes = groups.groupby("group_id").size().sort_index()
+    chosen = sizes.sort_values(ascending=False, kind="stable").index[:n]
+    return groups[groups["group_id"].isin(chosen)]
+
+
+def _proofs(groups: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Proof]:
+    """For each product its pair with the kept one, or else its surest pair, by product id."""
+    group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
+    kept = set(groups.loc[groups["kept"], "product_id"])
+    inside = pairs[pairs["product_id_a"].isin(group_of) & pairs["product_id_b"].isin(group_of)]
+    sides = ["product_id_a", "product_id_b"], ["image_a", "image_b"]
+    names = ["product_id", "other", "tier", "distance", "image", "other_image"]
+    both = pd.concat(
+        inside[[*ids, "tier", "distance", *images]].set_axis(names, axis=1)
+        for ids, images in (sides, [side[::-1] for side in sides])
+    )
+    both["direct"] = both["other"].isin(kept)
+    both["rank"] = [TIERS.index(tier) for tier in both["tier"]]
+    both = both.sort_values(
+        ["direct", "rank", "distance", "other"], ascending=[False, True, True, True]
+    ).drop_duplicates("product_id")
+    rows = both[list(Proof._fields)].itertuples(index=False, name=None)
+    return {key: Proof(*row) for key, row in zip(both["product_id"], rows, strict=True)}
+
+
+def _members(groups: pd.DataFrame, proofs: dict[str, Proof]) -> dict[int, list[str]]:
+    """Product ids by group: the largest group first, in it the kept product, then the surest."""
+    kept = set(groups.loc[groups["kept"], "product_id"])
+
+    def place(key: str) -> tuple[bool, bool, int, float, str]:
+        proof = proofs.get(key)
+        if proof is None:
+            return key not in kept, True, len(TIERS), 0.0, key
+        return key not in kept, not proof.direct, proof.rank, proof.distance, key
+
+    members: dict[int, list[str]] = {}
+    for key, group_id in zip(groups["product_id"], groups["group_id"], strict=True):
+        members.setdefault(group_id, []).append(key)
+    largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
+    return {group_id: sorted(keys, key=place) for group_id, keys in largest}
+
+
+def _faces(groups: pd.DataFrame, proofs: dict[str, Proof], images: pd.DataFrame) -> dict[str, str]:
+    """The address that stands for each product: the one that proves it, or its first ok one."""
+    fine = images[(images["status"] == "ok") & images["product_id"].isin(groups["product_id"])]
+    first = fine.drop_duplicates("product_id")
+    faces = dict(zip(first["product_id"], first["url"], strict=True))
+    return faces | {key: proof.image for key, proof in proofs.items() if proof.image}
+
+
+def _addresses(
+    visible: Iterable[str], faces: dict[str, str], proofs: dict[str, Proof]
+) -> list[str]:
+    """Every address whose picture the page may show, each once."""
+    wanted: dict[str, None] = {}
+    for key in visible:
+        proof = proofs.get(key)
+        other = proof.other_image if proof else ""
+        wanted.update(dict.fromkeys(url for url in (faces.get(key), other) if url))
+    return list(wanted)
+
+
+def _album(addresses: Sequence[str], thumbnails: Thumbnails) -> dict[str, Picture]:
+    """Pictures by address; those that look the same are one ``Picture``."""
+    album: dict[str, Picture] = {}
+    known: dict[str, Picture] = {}
+    for start in range(0, len(addresses), BATCH):
+        batch = addresses[start : start + BATCH]
+        found = thumbnails(batch)
+        for address in batch:
+            if address in found:
+                uri, width = _encode(found[address])
+                name = f"p{len(known) + 1}"
+                album[address] = known.setdefault(uri, Picture(name, uri, width, HEIGHT))
+    return album
+
+
+def _encode(image: Image.Image) -> tuple[str, int]:
+    """A JPEG data URI that carries pixels alone, and the width in CSS pixels to show it at."""
+    small = image.convert("RGBA")
+    small.thumbnail(SIZE, Image.Resampling.LANCZOS)
+    clean = Image.new("RGB", small.size, "white")
+    clean.paste(small, mask=small)
+    buffer = io.BytesIO()
+    clean.save(buffer, "JPEG", quality=80, optimize=True)
+    narrowest, widest = WIDTHS
+    width = min(max(round(HEIGHT * clean.width / clean.height), narrowest), widest)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), width
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Puts together what the template shows; every mapping is keyed by product id or address."""
+
+    titles: dict[str, str]
+    kept: set[str]
+    faces: dict[str, str]
+    proofs: dict[str, Proof]
+    album: dict[str, Picture]
+
+    def group(self, group_id: int, ids: Sequence[str]) -> Group:
+        """A group of the products ``ids``, of which the first ``MAX_PRODUCTS`` are shown."""
+        proofs = [self.proofs[key] for key in ids if key in self.proofs and key not in self.kept]
+        return Group(
+            group_id=group_id,
+            size=len(ids),
+            distance=max((proof.distance for proof in proofs), default=0.0),
+            tiers=[TIERS[rank] for rank in sorted({proof.rank for proof in proofs})],
+            products=[self.product(key) for key in ids[:MAX_PRODUCTS]],
+        )
+
+    def product(self, key: str) -> Product:
+        """One product; the kept one needs no proof."""
+        proof = None if key in self.kept else self.proofs.get(key)
+        face = self.faces.get(key, "")
+        against = self.album.get(proof.other_image) if proof else None
+        if proof and against == self.album.get(self.faces.get(proof.other, "")):
+            against = None
+        return Product(
+            product_id=key,
+            title=(self.titles.get(key) or "").strip(),
+            kept=key in self.kept,
+            picture=self.album.get(face),
+            link=face if LINK.fullmatch(face) else None,
+            proof=proof,
+            against=against,
+        )
+
+
+def _troubles(images: pd.DataFrame) -> list[tuple[str, int, list[tuple[str, int]]]]:
+    """Status, number of pictures and numbers by reason, for what could not be compared."""
+    troubles = []
+    for status in ("failed", "skipped"):
+        reasons = images.loc[images["status"] == status, "reason"].value_counts().items()
+        counts = sorted(((str(reason), n) for reason, n in reasons), key=lambda it: (-it[1], it[0]))
+        if counts:
+            troubles.append((status, sum(n for _, n in counts), counts))
+    return troubles
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(sha256=_sha256, counted=_counted, number=_number)
+    environment.globals["TIERS"] = TIERS
+    return environment
+
+
+def _sha256(block: str) -> str:
+    """The name of an inline block in a content security policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _number(value: object) -> str:
+    """A number to 4 significant digits; anything else as it is."""
+    return f"{value + 0.0:.4g}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,81 @@
+"""The table of pairs, read back with the standard library's reader."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, Index
+from dedup.reports.csv import CsvReport
+
+HEADER = "product_id_a,product_id_b,distance,tier,group_id,image_a,image_b"
+EMPTY = np.zeros((0, 2), np.float32)
+INDEX = Index(pd.DataFrame(columns=INDEX_IMAGES.names), EMPTY, EMPTY, pd.DataFrame())
+
+
+def written(rows: list[tuple[object, ...]], group_of: dict[str, int], folder: Path) -> Path:
+    """The report on these rows of ``PAIRS``."""
+    groups = pd.DataFrame([(key, n, False) for key, n in group_of.items()], columns=GROUPS.names)
+    pairs = pd.DataFrame(rows, columns=PAIRS.names)
+    path = CsvReport().write(groups, pairs, INDEX, folder)
+    assert path == folder / "duplicates.csv"
+    return path
+
+
+def read(path: Path) -> list[list[str]]:
+    """Every record, as text."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, strict=True))
+
+
+def test_one_line_for_each_pair(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [
+        ("A", "B", 0.0, "same_url", "http://x/1.jpg", "http://x/1.jpg"),
+        ("C", "D", 0.25, "near", "http://x/2.jpg", "http://x/3.jpg"),
+    ]
+    path = written(rows, {"A": 1, "B": 1, "C": 2, "D": 2}, tmp_path)
+    assert path.read_bytes().decode() == (
+        f"{HEADER}\n"
+        "A,B,0.0,same_url,1,http://x/1.jpg,http://x/1.jpg\n"
+        "C,D,0.25,near,2,http://x/2.jpg,http://x/3.jpg\n"
+    )
+
+
+def test_no_pairs_are_a_header_alone(tmp_path: Path) -> None:
+    assert written([], {}, tmp_path).read_bytes() == f"{HEADER}\n".encode()
+
+
+def test_distances_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    values = [0.0, 0.1 + 0.2, 5e-324, 1e-17, 1e22, *np.random.default_rng(0).random(200).tolist()]
+    rows: list[tuple[object, ...]] = [("A", "B", value, "near", "", "") for value in values]
+    records = read(written(rows, {"A": 1, "B": 1}, tmp_path))[1:]
+    assert [float(record[2]) for record in records] == values
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "007",
+        "1e5",
+        "NA",
+        "",
+        " a ",
+        "a,b",
+        'say "x"',
+        "a\nb",
+        "a\rb",
+        "\r\n",
+        "é\u202e",
+        "=1+1",
+        "'",
+    ],
+)
+def test_ids_and_addresses_stay_as_they_are(tmp_path: Path, odd: str) -> None:
+    row = (odd, "z", 1.5, "near", f"http://x/{odd}.jpg", odd)
+    path = written([row], {odd: 7, "z": 7}, tmp_path)
+    assert read(path) == [
+        HEADER.split(","),
+        [odd, "z", "1.5", "near", "7", f"http://x/{odd}.jpg", odd],
+    ]
