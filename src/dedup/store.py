@@ -282,7 +282,8 @@ def _account(images: pd.DataFrame, failures: Path) -> None:
     """Say how it went, and list what is not ok."""
     bad = images[images["status"] != "ok"]
     n_ok = len(images) - len(bad)
-    log.info("%d pictures ok, of %d products", n_ok, images["product_id"].nunique())
+    n_products = images.loc[images["product_id"] != "", "product_id"].nunique()
+    log.info("%d pictures ok, of %d products", n_ok, n_products)
     if bad.empty:
         return
     counts = (bad["status"] + ":" + bad["reason"]).value_counts().sort_index()
