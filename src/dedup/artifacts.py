@@ -121,7 +121,7 @@ class Index:
     Attributes:
         images: the schema ``INDEX_IMAGES``.
         vectors: (n, d) float32, one row for each distinct picture; may be memory-mapped.
-        centroids: (k, d) float32, or (0, d) where the clusterer has none.
+        centroids: (k, d) float32, one for each cluster.
         products: the user's table, as in ``Catalogue.products``.
         manifest: checkpoint digest, store, settings and versions; plain JSON values.
         thumbnails: small pictures by address, for reports; gives none until a store is attached.
