@@ -1,0 +1,1 @@
+"""What an encoder is trained to do: each module offers one LightningModule."""

@@ -1,0 +1,200 @@
+"""How a catalogue is split and dealt out as batches."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning_fabric.utilities.data import _set_sampler_epoch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dedup.artifacts import IMAGE_SHAPE, Catalogue
+from dedup.datamodule import CatalogueDataModule
+from dedup.errors import ConfigError
+from dedup.store import ImageStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(tmp_path / "store", shard_rows=8)
+
+
+@pytest.fixture
+def images(store: ImageStore, catalogue: Catalogue, tmp_path: Path) -> pd.DataFrame:
+    """The shop's pictures: 20 distinct ones of P00-P19, three copies, and one that is missing."""
+    return store.ingest(catalogue, tmp_path)
+
+
+def split(store: ImageStore, images: pd.DataFrame, **settings: Any) -> CatalogueDataModule:
+    """A data module that is set up."""
+    data = CatalogueDataModule(store, images, **settings)
+    data.setup("fit")
+    return data
+
+
+def drawn(n_products: int, per_product: int = 1, equal: tuple[int, ...] = ()) -> pd.DataFrame:
+    """A table of pictures that lie nowhere: enough to be split.
+
+    Args:
+        n_products: how many.
+        per_product: pictures of each.
+        equal: rows that all show the same pixels.
+    """
+    n = n_products * per_product
+    return pd.DataFrame(
+        {
+            "product_id": [f"P{i // per_product:04}" for i in range(n)],
+            "url": [f"/{i:05}.jpg" for i in range(n)],
+            "sha256_pixels": ["same" if i in equal else f"{i:05}" for i in range(n)],
+            "status": "ok",
+        }
+    )
+
+
+def products(images: pd.DataFrame) -> set[str]:
+    return set(images["product_id"])
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> ImageStore:
+    """A store with nothing in it."""
+    return ImageStore(tmp_path / "nowhere")
+
+
+def test_the_parts_share_no_product_and_leave_none_out(nowhere: ImageStore) -> None:
+    images = drawn(100, per_product=3)
+    data = split(nowhere, images, val_fraction=0.2)
+    train, val = products(data.train_images), products(data.val_images)
+    assert not train & val
+    assert train | val == products(images)
+    assert len(val) == 20
+    assert len(data.val_images) == 60
+    assert len(data.train_images) == 240
+
+
+def test_no_pixels_are_on_both_sides(nowhere: ImageStore) -> None:
+    images = drawn(40, per_product=2, equal=(0, 1, 5, 30, 31, 77))
+    for seed in range(20):
+        data = split(nowhere, images, val_fraction=0.5, seed=seed)
+        train, val = set(data.train_images["sha256_pixels"]), set(data.val_images["sha256_pixels"])
+        assert not train & val
+        assert len(data.train_images) + len(data.val_images) == 80 - 5
+
+
+def test_each_good_picture_is_taken_once(store: ImageStore, images: pd.DataFrame) -> None:
+    data = split(store, images)
+    taken = pd.concat([data.train_images, data.val_images])
+    assert sorted(taken["product_id"]) == [f"P{i:02}" for i in range(20)]
+    assert taken["sha256_pixels"].is_unique
+    assert (taken["status"] == "ok").all()
+
+
+def test_the_split_is_the_same_for_a_seed_and_any_order_of_the_rows(nowhere: ImageStore) -> None:
+    images = drawn(60, per_product=2, equal=(3, 40, 41))
+    first = split(nowhere, images, seed=5)
+    again = split(nowhere, images.sample(frac=1, random_state=1), seed=5)
+    pd.testing.assert_frame_equal(first.train_images, again.train_images)
+    pd.testing.assert_frame_equal(first.val_images, again.val_images)
+    assert products(split(nowhere, images, seed=6).val_images) != products(first.val_images)
+
+
+def test_train_on_bounds_the_products_trained_on(nowhere: ImageStore) -> None:
+    data = split(nowhere, drawn(100, per_product=2), train_on=30, val_fraction=0.1)
+    assert len(products(data.train_images)) == 30
+    assert len(products(data.val_images)) == 3
+    assert not products(data.train_images) & products(data.val_images)
+
+
+def test_train_on_more_than_there_are_takes_all_that_are_not_held_out(nowhere: ImageStore) -> None:
+    data = split(nowhere, drawn(50), train_on=50_000, val_fraction=0.1)
+    assert len(data.val_images) == 5
+    assert len(data.train_images) == 45
+
+
+def test_at_least_one_product_is_held_out(nowhere: ImageStore) -> None:
+    data = split(nowhere, drawn(2), val_fraction=0.01)
+    assert len(data.val_images) == len(data.train_images) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "val_fraction"),
+    [(drawn(0), 0.1), (drawn(1, per_product=9), 0.1), (drawn(3), 0.99),
+     (drawn(4, equal=(0, 1, 2, 3)), 0.1), (drawn(9).assign(status="failed"), 0.1)],
+    ids=["none", "one product", "all held out", "all equal", "all failed"],
+)  # fmt: skip
+def test_too_few_products_are_a_wrong_setting(
+    nowhere: ImageStore, images: pd.DataFrame, val_fraction: float
+) -> None:
+    with pytest.raises(ConfigError, match=r"too few to train on with data\.val_fraction"):
+        split(nowhere, images, val_fraction=val_fraction)
+
+
+def test_batches_are_what_the_store_holds(store: ImageStore, images: pd.DataFrame) -> None:
+    data = split(store, images, batch_size=3, val_fraction=0.4)
+    expected = store.read(store.rows(data.val_images["url"].tolist()))
+    batches = list(data.val_dataloader())
+    assert [len(batch) for batch in batches] == [3, 3, 2]
+    assert all(batch.dtype == torch.uint8 for batch in batches)
+    assert all(batch.shape[1:] == IMAGE_SHAPE for batch in batches)
+    np.testing.assert_array_equal(torch.cat(batches).numpy(), expected)
+    # One by one, as the data set alone gives them.
+    alone = data.pictures(data.val_images)
+    np.testing.assert_array_equal(alone[4].numpy(), expected[4])
+    assert len(alone) == 8
+
+
+def test_pictures_keep_the_order_of_the_rows_asked_for(
+    store: ImageStore, images: pd.DataFrame
+) -> None:
+    data = CatalogueDataModule(store, images)
+    asked = images[images["status"] == "ok"].iloc[[9, 2, 2, 17]]
+    found = data.pictures(asked).__getitems__([3, 0, 1])
+    expected = store.read(store.rows([asked["url"].iloc[i] for i in (3, 0, 1)]))
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def epoch(loader: DataLoader[Tensor], number: int = 0) -> list[bytes]:
+    """The pictures of one epoch, in order, told to the loader as Lightning tells it."""
+    _set_sampler_epoch(loader, number)
+    return [picture.numpy().tobytes() for batch in loader for picture in batch]
+
+
+def test_every_epoch_has_all_pictures_in_an_order_of_its_own(
+    store: ImageStore, images: pd.DataFrame
+) -> None:
+    data = split(store, images, batch_size=4, seed=3)
+    loader = data.train_dataloader()
+    first, second = epoch(loader, 0), epoch(loader, 1)
+    everything = store.read(store.rows(data.train_images["url"].tolist()))
+    assert sorted(first) == sorted(second) == sorted(picture.tobytes() for picture in everything)
+    assert first != second
+
+
+def test_a_rerun_deals_the_same_batches(store: ImageStore, images: pd.DataFrame) -> None:
+    def run(seed: int) -> list[list[bytes]]:
+        loader = split(store, images, batch_size=4, seed=seed).train_dataloader()
+        return [epoch(loader, number) for number in range(3)]
+
+    torch.rand(7)  # what else was drawn before does not matter
+    first = run(3)
+    torch.rand(5)
+    assert run(3) == first
+    assert run(4) != first
+
+
+def test_a_run_that_goes_on_has_the_order_it_would_have_had(
+    store: ImageStore, images: pd.DataFrame
+) -> None:
+    whole = split(store, images, batch_size=4).train_dataloader()
+    orders = [epoch(whole, number) for number in range(3)]
+    assert epoch(split(store, images, batch_size=4).train_dataloader(), 2) == orders[2]
+
+
+def test_loader_processes_deal_the_same_batches(store: ImageStore, images: pd.DataFrame) -> None:
+    alone = split(store, images, batch_size=4, num_workers=0)
+    helped = split(store, images, batch_size=4, num_workers=1)
+    assert epoch(helped.train_dataloader()) == epoch(alone.train_dataloader())
+    assert epoch(helped.val_dataloader()) == epoch(alone.val_dataloader())
