@@ -1,0 +1,124 @@
+"""Pictures to embeddings, beside the network called by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import torch
+
+from dedup.artifacts import IMAGE_SHAPE, Catalogue
+from dedup.checkpoint import describe
+from dedup.embedding import Embed, embed_stored
+from dedup.encoders.conv import ConvAutoencoder
+from dedup.errors import ArtifactError
+from dedup.store import ImageStore
+
+
+@pytest.fixture
+def encoder() -> ConvAutoencoder:
+    torch.manual_seed(2)
+    return ConvAutoencoder(embedding_dim=8, hidden_dim=16)
+
+
+@pytest.fixture
+def checkpoint(encoder: ConvAutoencoder, tmp_path: Path) -> Path:
+    """A run's folder with the encoder in ``best.ckpt``."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    weights = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    torch.save({"encoder": describe(encoder), "state_dict": weights}, folder / "best.ckpt")
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(tmp_path / "store", shard_rows=8)
+
+
+@pytest.fixture
+def rows(store: ImageStore, catalogue: Catalogue, tmp_path: Path) -> npt.NDArray[np.int64]:
+    """Places of the shop's pictures in three shards."""
+    images = store.ingest(catalogue, tmp_path)
+    distinct: pd.DataFrame = images[images["status"] == "ok"].drop_duplicates("sha256_pixels")
+    return store.rows(distinct["url"].tolist())
+
+
+def noise(n: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (n, *IMAGE_SHAPE), dtype=np.uint8)
+
+
+def by_hand(encoder: ConvAutoencoder, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """One picture after the other through the network."""
+    with torch.no_grad():
+        each = [encoder.encode(torch.tensor(p[None] / 255).float())[0] for p in pixels]
+    found: npt.NDArray[np.float32] = torch.cat(each).numpy()
+    return found
+
+
+def test_a_column_is_added_and_the_others_are_kept(
+    checkpoint: Path, encoder: ConvAutoencoder
+) -> None:
+    batch = {"pixels": noise(3), "product_id": np.array(["a", "b", "c"]), "n": np.arange(3)}
+    result = Embed(checkpoint, device="cpu")(batch)
+    assert list(result) == ["pixels", "product_id", "n", "embedding"]
+    for name, column in batch.items():
+        assert result[name] is column
+    assert "embedding" not in batch
+    assert result["embedding"].shape == (3, 8)
+    assert result["embedding"].dtype == np.float32
+    np.testing.assert_allclose(result["embedding"], by_hand(encoder, batch["pixels"]), atol=1e-5)
+
+
+def test_read_only_pixels_are_taken_and_left_as_they_are(checkpoint: Path) -> None:
+    # Ray hands out read-only columns, and so does a memory-mapped file.
+    pixels = noise(2)
+    before = pixels.copy()
+    pixels.flags.writeable = False
+    embed = Embed(checkpoint, device="cpu")
+    first = embed({"pixels": pixels})["embedding"]
+    np.testing.assert_array_equal(pixels, before)
+    np.testing.assert_allclose(first, embed({"pixels": before})["embedding"], atol=1e-5)
+
+
+def test_a_checkpoint_is_named_by_its_folder_or_its_file(checkpoint: Path) -> None:
+    pixels = {"pixels": noise(2)}
+    folder, file = Embed(checkpoint, "cpu"), Embed(str(checkpoint / "best.ckpt"), "cpu")
+    np.testing.assert_allclose(folder(pixels)["embedding"], file(pixels)["embedding"], atol=1e-5)
+
+
+def test_without_a_gpu_it_computes_on_the_cpu(checkpoint: Path) -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    embed = Embed(checkpoint)
+    assert embed.device == expected
+    assert {weight.device.type for weight in embed.encoder.parameters()} == {expected}
+    assert not embed.encoder.training
+
+
+def test_without_a_checkpoint_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no checkpoint"):
+        Embed(tmp_path / "absent.ckpt")
+
+
+def test_stored_pictures_keep_their_order_whatever_the_batch(
+    checkpoint: Path, encoder: ConvAutoencoder, store: ImageStore, rows: npt.NDArray[np.int64]
+) -> None:
+    embed = Embed(checkpoint, device="cpu")
+    expected = by_hand(encoder, store.read(rows))
+    for batch_size in (1, 7, 128):
+        found = embed_stored(embed, store, rows, batch_size)
+        assert found.dtype == np.float32
+        assert found.shape == (20, 8)
+        assert np.linalg.norm(found - expected, axis=1).max() < 1e-4
+    # Pictures differ by far more than batches do, so a wrong order would show.
+    gaps = np.linalg.norm(expected[:, None] - expected[None], axis=2)
+    assert gaps[~np.eye(20, dtype=bool)].min() > 1e-2
+
+
+def test_places_in_any_order_and_more_than_once(
+    checkpoint: Path, encoder: ConvAutoencoder, store: ImageStore, rows: npt.NDArray[np.int64]
+) -> None:
+    asked = rows[[19, 0, 7, 7, 3]]
+    found = embed_stored(Embed(checkpoint, device="cpu"), store, asked, batch_size=2)
+    np.testing.assert_allclose(found, by_hand(encoder, store.read(asked)), atol=1e-4)
