@@ -1,0 +1,212 @@
+"""What the three entry points share: composing a config, exit codes, run folders."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dedup import __version__
+from dedup.errors import ConfigError, DedupError
+from dedup.limits import check_limits
+
+log = logging.getLogger("dedup")
+
+_HERE = Path(__file__).resolve().parent
+ROOT = _HERE if (_HERE / "conf").is_dir() else _HERE.parents[1]
+"""Where ``conf/`` and the entry points lie: beside this module in a wheel, else the checkout."""
+
+ALLOWED = ("dedup.", "sklearn.cluster.", "pytorch_lightning.callbacks.")
+"""A config names classes below these alone."""
+
+Job = Callable[[DictConfig, Path], float | None]
+
+
+def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
+    """Make a job, called with its config and its run folder, into a command.
+
+    The command composes ``conf/<name>.yaml`` with the overrides on the command line, runs the job
+    in ``runs/<name>/<time>/`` and points ``runs/<name>/latest`` at it once it succeeded. A
+    ``DedupError`` and a wrong override end as one message and an exit code, see ``dedup.errors``.
+    """
+
+    def decorate(job: Job) -> Callable[[], None]:
+        @wraps(job)
+        def one_run(cfg: DictConfig) -> float | None:
+            run_dir = Path(HydraConfig.get().runtime.output_dir)
+            sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+            try:
+                settings = plain(cfg)
+                _check_targets(settings)
+                check_limits(settings)
+                if sweeping:
+                    _check_sweep(settings)
+                metric = job(cfg, run_dir)
+            except DedupError as error:
+                _stop(str(error), error.exit_code)
+            from dedup.artifacts import write_json  # pandas and pyarrow: not for --help
+
+            write_json({"version": __version__, "metric": metric, **settings}, run_dir / "run.json")
+            if not sweeping:
+                point_latest(run_dir, Path(cfg.runs) / name / "latest")
+            return metric
+
+        def command() -> None:
+            # Hydra then raises what it would print, and we say it in one message.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            conf = str(ROOT / "conf")
+            try:
+                hydra.main(version_base="1.3", config_path=conf, config_name=name)(one_run)()
+            except (HydraException, OmegaConfBaseException) as error:
+                _stop(explain(error, name, sys.argv[1:]), ConfigError.exit_code)
+            except KeyboardInterrupt:
+                _stop("stopped: the same command goes on with what is already on disk", 130)
+
+        return command
+
+    return decorate
+
+
+def build(node: Any, **arguments: Any) -> Any:
+    """Make the object that a config node describes, with further constructor arguments.
+
+    Raises:
+        ConfigError: its class is not one that a config may name, or takes other arguments.
+    """
+    for target in _check_targets(plain(node)):
+        try:
+            module = getattr(hydra.utils.get_object(target), "__module__", None)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(f"_target_={target} cannot be found: {error}") from error
+        if not f"{module}.".startswith(ALLOWED):
+            raise ConfigError(f"_target_={target} is {module}'s, which a config may not name")
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, DedupError):
+            raise error.__cause__ from error
+        raise ConfigError(str(error)) from error
+
+
+def plain(node: Any) -> Any:
+    """A config node as plain values, its interpolations resolved."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def point_latest(run_dir: Path, latest: Path) -> None:
+    """Make ``latest`` a link to ``run_dir``, in one step."""
+    link = latest.with_name(f".latest-{os.getpid()}")
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(run_dir, latest.parent), target_is_directory=True)
+    link.replace(latest)
+
+
+def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
+    """A composition error as one message, with the nearest key for a key that does not exist.
+
+    Args:
+        error: what Hydra or OmegaConf raised.
+        name: the command.
+        arguments: its command line; a part chosen there decides which keys exist.
+    """
+    message = str(error).strip()
+    found = re.search(r"Could not override '([^']+)'", message)
+    if not found:
+        return f"{message}\nSee python {name}.py --help"
+    wrong = found.group(1)
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        known = _keys(hydra.compose(name, overrides=_choices(arguments)))
+    near = difflib.get_close_matches(wrong, known, n=3)
+    siblings = [key for key in known if key.rpartition(".")[0] == wrong.rpartition(".")[0]]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(siblings)}"
+    return f"there is no setting {wrong}: {hint}\nSee python {name}.py --help"
+
+
+class SweepSummary(Callback):
+    """After a sweep: a line for each run, the best one named and made the latest."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Read what each run left."""
+        from dedup.artifacts import read_json
+
+        sweep_dir = Path(config.hydra.sweep.dir)
+        runs = []
+        for file in sweep_dir.glob("*/run.json"):
+            metric = read_json(file, "a run", "run the sweep again")["metric"]
+            changes = OmegaConf.load(file.parent / ".hydra" / "overrides.yaml")
+            runs.append((metric, file.parent, " ".join(str(change) for change in changes)))
+        if not runs or any(metric is None for metric, _, _ in runs):
+            return
+        runs.sort(key=lambda run: run[0])
+        table = [f"{metric:<10.6g} {folder}  {changes}" for metric, folder, changes in runs]
+        point_latest(runs[0][1], sweep_dir.parent / "latest")
+        sys.stdout.write("\n".join([*table, f"best of {len(runs)}: {table[0]}", ""]))
+
+
+def _check_sweep(settings: Mapping[str, Any]) -> None:
+    trainer = settings["trainer"]
+    gpus = trainer["gpus"]
+    several = len(gpus) > 1 if isinstance(gpus, list) else gpus not in ("auto", 0, 1)
+    if several or trainer["num_nodes"] > 1:
+        raise ConfigError(
+            f"a sweep trains each run on one device, and trainer.gpus={gpus} "
+            f"trainer.num_nodes={trainer['num_nodes']} asks for more: Lightning would start every "
+            "further process as a sweep of its own. Leave out -m, or set trainer.gpus=1"
+        )
+
+
+def _stop(message: str, code: int) -> None:
+    if logging.getLogger().handlers:
+        log.error("%s", message)
+    else:
+        sys.stderr.write(f"{message}\n")
+    sys.exit(code)
+
+
+def _check_targets(node: Any) -> list[str]:
+    targets = _targets(node)
+    for target in targets:
+        if not target.startswith(ALLOWED):
+            raise ConfigError(
+                f"_target_={target}: a config may name classes of {' '.join(ALLOWED)} alone"
+            )
+    return targets
+
+
+def _targets(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        here = [str(node["_target_"])] if "_target_" in node else []
+        return here + [target for value in node.values() for target in _targets(value)]
+    return (
+        [target for value in node for target in _targets(value)] if isinstance(node, list) else []
+    )
+
+
+def _choices(arguments: Sequence[str]) -> list[str]:
+    """Those overrides that choose a part: ``source=csv``."""
+    groups = {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()}
+    return [a for a in arguments if a.partition("=")[0] in groups]
+
+
+def _keys(node: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for key in map(str, node):
+        keys.append(f"{prefix}{key}")
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            keys += _keys(child, f"{prefix}{key}.")
+    return keys

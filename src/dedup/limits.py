@@ -1,0 +1,96 @@
+"""What each number in a config may be, checked before any work and without importing torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dedup.errors import ConfigError
+
+Check = Callable[[Any], bool]
+
+
+def _whole(low: int, high: float = math.inf) -> tuple[Check, str]:
+    asked = (
+        f"a whole number, {low} or more" if high == math.inf else f"a whole number, {low}-{high}"
+    )
+    return lambda value: type(value) is int and low <= value <= high, asked
+
+
+def _number(low: float, high: float = math.inf, *, open_ends: bool = False) -> tuple[Check, str]:
+    sign = "more than" if open_ends else "at least"
+    below = "" if high == math.inf else f" and {'less than' if open_ends else 'at most'} {high:g}"
+
+    def check(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        inside = low < value < high if open_ends else low <= value <= high
+        return math.isfinite(value) and inside
+
+    return check, f"a number {sign} {low:g}{below}"
+
+
+def _choice(*names: str) -> tuple[Check, str]:
+    return lambda value: value in names, "one of " + ", ".join(names)
+
+
+def _or_null(limit: tuple[Check, str]) -> tuple[Check, str]:
+    check, asked = limit
+    return lambda value: value is None or check(value), f"{asked}, or null"
+
+
+def _gpus(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(type(gpu) is int and gpu >= 0 for gpu in value)
+    return value == "auto" or (type(value) is int and value >= -1)
+
+
+LIMITS: dict[str, tuple[Check, str]] = {
+    "epochs": _whole(1),
+    "seed": _whole(0, 2**32 - 1),
+    "store.reader": _choice("pillow", "skimage"),
+    "store.workers": _whole(1, 1024),
+    "store.shard_rows": _whole(1, 65_536),
+    "data.batch_size": _whole(1),
+    "data.val_fraction": _number(0, 1, open_ends=True),
+    "data.train_on": _or_null(_whole(1)),
+    "data.num_workers": _whole(0, 256),
+    "source.choice": _choice("first", "second", "all"),
+    "source.n_products": _whole(1, 100_000),
+    "source.seed": _whole(0),
+    "encoder.embedding_dim": _whole(1),
+    "encoder.hidden_dim": _whole(1),
+    "task.lr": _number(0, open_ends=True),
+    "task.weight_decay": _number(0),
+    "trainer.gpus": (_gpus, "auto, -1 for all, how many at most, or a list like '[0,2]'"),
+    "trainer.accelerator": _choice("auto", "cpu", "gpu"),
+    "trainer.max_steps": _whole(-1),
+    "clusterer.n_clusters": _whole(1),
+    "clusterer.fit_on": _whole(1),
+    "matcher.threshold": _number(0),
+    "report.html.max_groups": _whole(0),
+}
+
+
+def check_limits(settings: Mapping[str, Any]) -> None:
+    """Check every setting that has a limit.
+
+    Args:
+        settings: a composed config as plain nested dictionaries; what is not in it is passed over.
+
+    Raises:
+        ConfigError: with a line for each setting that is wrong.
+    """
+    wrong = []
+    for key, (check, asked) in LIMITS.items():
+        value: Any = settings
+        for name in key.split("."):
+            value = value.get(name, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+        if value is not _ABSENT and not check(value):
+            wrong.append(f"{key}={value}: expected {asked}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+
+
+_ABSENT = object()

@@ -1,0 +1,307 @@
+"""The three commands as a user types them, on a small shop."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dedup.artifacts import Index
+from tests.conftest import draw, encoded, make_shop, write_shop
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["encoder.embedding_dim=8", "encoder.hidden_dim=16", "data.batch_size=8", "epochs=2"]
+PLANTED = {"P00": ["P20"], "P20": ["P00"], "P01": ["P21"], "P21": ["P01"], "P02": ["P22"],
+           "P22": ["P02"]}  # fmt: skip
+REPORTS = ["duplicates.json", "duplicates.csv", "report.html"]
+
+
+def run(
+    command: str, *overrides: str, cwd: Path, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python <command>.py`` and check its exit code and that it shows no traceback."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / f"{command}.py"), *overrides],
+        cwd=cwd, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a shop in ``products.csv``, and train, cluster and detect run in it once."""
+    folder = tmp_path_factory.mktemp("shop")
+    make_shop(folder)
+    run("train", "source=csv", "source.path=products.csv", "trainer.gpus=1", *SMALL, cwd=folder)
+    run("cluster", "clusterer.n_clusters=4", cwd=folder)
+    run("detect", cwd=folder)
+    return folder
+
+
+def test_train_leaves_checkpoints_and_what_tensorboard_shows(trained: Path) -> None:
+    latest = trained / "runs" / "train" / "latest"
+    assert latest.is_symlink()
+    for name in ("best.ckpt", "last.ckpt"):
+        torch.load(latest / name, weights_only=True)
+    events = EventAccumulator(str(latest), size_guidance={"images": 0}).Reload()
+    scalars = events.Tags()["scalars"]
+    assert {"train/loss", "val/loss", "val/ssim", "train/images_per_second"} <= set(scalars)
+    first, last = events.Scalars("val/loss")
+    assert last.value < first.value
+    assert events.Tags()["images"] == ["val/reconstructions"]
+    metric = json.loads((latest / "run.json").read_text())["metric"]
+    assert metric == pytest.approx(min(event.value for event in events.Scalars("val/loss")))
+
+
+def test_one_warning_where_gpus_are_fewer_than_asked(trained: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    log = (trained / "runs" / "train" / "latest" / "train.log").read_text()
+    assert len(re.findall("trainer.gpus=1, but 0", log)) == 1
+
+
+def test_cluster_accounts_for_every_product(trained: Path) -> None:
+    latest = trained / "runs" / "cluster" / "latest"
+    index = Index.load(latest)
+    assert len(index.images) == 24
+    assert (index.images["status"] == "ok").sum() == 23
+    assert len(index.vectors) == 20  # equal pixels are embedded once
+    before = pd.read_csv(trained / "products.csv", dtype=str, keep_default_na=False)
+    after = pd.read_csv(latest / "catalogue.csv", dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(after.drop(columns="cluster"), before)
+    assert set(after["cluster"][:23]) <= set("0123")
+    assert after["cluster"][23] == ""
+    failures = pd.read_csv(latest / "failures.csv", dtype=str)
+    assert failures[["product_id", "status", "reason"]].to_numpy().tolist() == [
+        ["P23", "failed", "not_found"]
+    ]
+
+
+def test_detect_finds_what_was_planted_and_nothing_else(trained: Path) -> None:
+    latest = trained / "runs" / "detect" / "latest"
+    assert json.loads((latest / "duplicates.json").read_text()) == PLANTED
+    pairs = pd.read_csv(latest / "duplicates.csv", dtype=str)
+    assert pairs.columns.tolist() == [
+        "product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b"
+    ]  # fmt: skip
+    assert pairs["tier"].tolist() == ["same_bytes", "same_pixels", "same_url"]
+    assert pairs["distance"].astype(float).tolist() == [0, 0, 0]
+    assert "data:image/" in (latest / "report.html").read_text()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 128])
+def test_reports_do_not_depend_on_batch_size_or_row_order(trained: Path, batch_size: int) -> None:
+    lines = (trained / "products.csv").read_text().splitlines(keepends=True)
+    body = lines[1:]
+    random.Random(batch_size).shuffle(body)
+    shuffled = trained / f"shuffled-{batch_size}.csv"
+    shuffled.write_text("".join([lines[0], *body]))
+    run("detect", "source=csv", f"source.path={shuffled}", f"data.batch_size={batch_size}",
+        "clusterer.n_clusters=4", f"runs=runs-{batch_size}", "checkpoint=runs/train/latest",
+        "store.path=runs/store/pillow", cwd=trained)  # fmt: skip
+    for report in REPORTS:
+        here = trained / f"runs-{batch_size}" / "detect" / "latest" / report
+        assert here.read_bytes() == (trained / "runs/detect/latest" / report).read_bytes(), report
+
+
+def test_a_server_gives_the_same_report_as_the_files(
+    trained: Path, serve: Callable[..., str]
+) -> None:
+    base = serve(trained)
+    rows = [line.split(",") for line in (trained / "products.csv").read_text().splitlines()[1:]]
+    web = trained / "web"
+    web.mkdir()
+    write_shop(web, [(product, f"{base}/{url}") for product, _, url in rows])
+    run("detect", "source=csv", "source.path=web/products.csv", "clusterer.n_clusters=4",
+        "checkpoint=runs/train/latest", "runs=web/runs", cwd=trained)  # fmt: skip
+    latest = web / "runs" / "detect" / "latest"
+    assert json.loads((latest / "duplicates.json").read_text()) == PLANTED
+    failures = pd.read_csv(latest / "failures.csv", dtype=str)
+    assert failures[["product_id", "reason"]].to_numpy().tolist() == [["P23", "http_404"]]
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"), [("images/1.jpg", ["P01", "P21"]), ("new.png", [])]
+)
+def test_a_query_is_answered(trained: Path, picture: str, expected: list[str]) -> None:
+    (trained / "new.png").write_bytes(encoded(draw(99), "PNG"))
+    index = (trained / "runs" / "cluster" / "latest").resolve()
+    done = run("detect", f"query={picture}", f"index={index}", "runs=asked", cwd=trained)
+    answers = json.loads(done.stdout)
+    assert [answer["product_id"] for answer in answers] == expected
+    assert all(answer["distance"] == 0 for answer in answers)
+
+
+def test_a_threshold_above_zero_finds_the_near_ones(trained: Path) -> None:
+    index = (trained / "runs" / "cluster" / "latest").resolve()
+    run("detect", f"index={index}", "matcher.threshold=1000", "runs=near", cwd=trained)
+    pairs = pd.read_csv(trained / "near/detect/latest/duplicates.csv", dtype=str)
+    images = Index.load(index).images
+    ok = images[images["status"] == "ok"]
+    sizes = ok.groupby("cluster")["product_id"].nunique()
+    assert len(pairs) == (sizes * (sizes - 1) // 2).sum()
+    near = pairs[pairs["tier"] == "near"]["distance"].astype(float)
+    assert (near > 0).all()
+
+
+def test_training_goes_on_from_a_checkpoint(trained: Path) -> None:
+    latest = (trained / "runs" / "train" / "latest").resolve()
+    run("train", "source=csv", "source.path=products.csv", *SMALL, "epochs=3", "runs=on",
+        f"resume={latest}/last.ckpt", cwd=trained)  # fmt: skip
+    events = EventAccumulator(str(trained / "on/train/latest")).Reload()
+    assert len(events.Scalars("val/loss")) == 1  # the third epoch alone
+
+
+def test_a_sweep_names_its_best_run_and_makes_it_the_latest(trained: Path) -> None:
+    done = run("train", "-m", "source=csv", "source.path=products.csv", *SMALL, "epochs=1",
+               "encoder.embedding_dim=4,8", "task.lr=1e-3,3e-4", "runs=sweep",
+               cwd=trained)  # fmt: skip
+    folders = sorted((trained / "sweep" / "train").glob("2*/*/run.json"))
+    assert len(folders) == 4
+    metrics = {file.parent.resolve(): json.loads(file.read_text())["metric"] for file in folders}
+    best = min(metrics, key=lambda folder: metrics[folder])
+    assert (trained / "sweep" / "train" / "latest").resolve() == best
+    assert f"best of 4: {metrics[best]:.6g}"[:14] in done.stdout
+
+
+@pytest.mark.parametrize(("experiment", "n_runs"), [("sweep_optuna", 3), ("sweep_joblib", 4)])
+def test_sweep_plugins(trained: Path, experiment: str, n_runs: int) -> None:
+    pytest.importorskip("optuna")
+    optuna = experiment == "sweep_optuna"
+    more = ["hydra.sweeper.n_trials=3" if optuna else "encoder.embedding_dim=4,8"]
+    done = run("train", "-m", f"experiment={experiment}", "source=csv", "source.path=products.csv",
+               *SMALL, "epochs=1", *more, f"runs={experiment}", cwd=trained)  # fmt: skip
+    assert len(list((trained / experiment / "train").glob("2*/*/run.json"))) == n_runs
+    assert f"best of {n_runs}" in done.stdout
+
+
+BAD = {
+    "missing file": ("train", ["source=csv", "source.path=nowhere.csv"], ["nowhere.csv"]),
+    "missing column": (
+        "train",
+        ["source=csv", "source.path=products.csv", "source.url_column=picture"],
+        ["picture", "productId", "imageUrlStr", "source.url_column"],
+    ),
+    "empty file": ("train", ["source=csv", "source.path=empty.csv"], ["empty.csv", "header"]),
+    "no rows": ("train", ["source=csv", "source.path=header.csv"], ["header.csv", "0 products"]),
+    "no readable picture": (
+        "train",
+        ["source=csv", "source.path=blind.csv"],
+        ["not one of 1", "failed:not_found", "failures.csv"],
+    ),
+    "no path": ("train", ["source=csv"], ["source.path"]),
+    "typo": ("train", ["trainer.gpuz=1"], ["trainer.gpuz", "trainer.gpus"]),
+    "no such part": ("train", ["encoder=convv"], ["convv", "conv"]),
+    "not a number": ("train", ["epochs=abc"], ["epochs=abc", "whole number"]),
+    "no clusters": ("cluster", ["clusterer.n_clusters=0"], ["clusterer.n_clusters=0", "1 or more"]),
+    "no checkpoint": ("cluster", ["checkpoint=gone.ckpt"], ["gone.ckpt", "train.py"]),
+    "no index": ("detect", ["index=gone"], ["gone", "cluster.py"]),
+    "another shape": (
+        "train",
+        ["source=csv", "source.path=products.csv", *SMALL, "encoder.embedding_dim=9",
+         "resume=runs/train/latest/last.ckpt"],
+        ["embedding_dim 8 -> 9", "last.ckpt"],
+    ),
+    "resume from weights alone": (
+        "train",
+        ["source=csv", "source.path=products.csv", *SMALL, "resume=runs/train/latest"],
+        ["best.ckpt", "resume from last.ckpt"],
+    ),
+    "another checkpoint's index": (
+        "detect",
+        ["index=runs/cluster/latest", "checkpoint=runs/train/latest/last.ckpt"],
+        ["the index was made with", "last.ckpt"],
+    ),
+    "index and source": (
+        "detect",
+        ["index=runs/cluster/latest", "source=csv", "source.path=products.csv"],
+        ["leave source out"],
+    ),
+    "unreadable query": (
+        "detect",
+        ["index=runs/cluster/latest", "query=products.csv"],
+        ["products.csv", "format"],
+    ),
+    "several GPUs in a sweep": (
+        "train", ["-m", "trainer.gpus=2", "task.lr=1e-3,3e-4"], ["sweep", "trainer.gpus=2"],
+    ),
+    "forbidden class": ("train", ["task._target_=os.system"], ["os.system", "dedup."]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_with_one_message_and_exit_code_2(trained: Path, case: str) -> None:
+    (trained / "empty.csv").write_text("")
+    (trained / "header.csv").write_text("productId,title,imageUrlStr\n")
+    (trained / "blind.csv").write_text("productId,title,imageUrlStr\nA,a,none.jpg\n")
+    command, overrides, words = BAD[case]
+    before = (trained / "runs" / "train" / "latest").resolve()
+    done = run(command, *overrides, cwd=trained, code=2)
+    for word in words:
+        assert word in done.stderr
+    assert len(done.stderr.splitlines()) <= 12, done.stderr
+    assert (trained / "runs" / "train" / "latest").resolve() == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_strict_wish_for_a_gpu_fails_without_one(trained: Path) -> None:
+    done = run("train", "source=csv", "source.path=products.csv", *SMALL,
+               "trainer.accelerator=gpu", cwd=trained, code=2)  # fmt: skip
+    assert "trainer.accelerator=gpu asks for 1 GPU(s) and 0 can be seen" in done.stderr
+
+
+def test_diverging_training_stops_with_its_own_exit_code(trained: Path) -> None:
+    done = run("train", "source=csv", "source.path=products.csv", *SMALL, "task.lr=1e30",
+               "runs=diverged", cwd=trained, code=7)  # fmt: skip
+    assert "task.lr" in done.stderr
+    assert not (trained / "diverged" / "train" / "latest").exists()
+
+
+@pytest.mark.parametrize("pictures", ["one", "equal"])
+def test_catalogues_with_one_distinct_picture(trained: Path, tmp_path: Path, pictures: str) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(draw(5), "PNG"))
+    rows = [("A", "a.png")] if pictures == "one" else [(name, "a.png") for name in "ABC"]
+    write_shop(tmp_path, rows)
+    checkpoint = (trained / "runs" / "train" / "latest").resolve()
+    for command in ("cluster", "detect"):
+        overrides = ["source=csv", "source.path=products.csv", f"checkpoint={checkpoint}"]
+        done = run(command, *(overrides if command == "cluster" else []), cwd=tmp_path)
+        assert command == "detect" or "1 distinct embedding(s): 1 cluster(s)" in done.stderr
+    found = json.loads((tmp_path / "runs/detect/latest/duplicates.json").read_text())
+    assert sorted(found) == ([] if pictures == "one" else ["A", "B", "C"])
+
+
+def test_help_answers_without_importing_torch(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['train.py', '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+        "finally:\n"
+        "    print('slow imports:', sorted({'torch', 'pandas', 'sklearn'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "slow imports: []" in done.stdout
+    assert "trainer" in done.stdout
+
+
+def test_the_command_of_the_wheel_runs_the_entry_points(trained: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dedup", "detect", "index=gone"],
+        cwd=trained, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "gone" in done.stderr
+    usage = subprocess.run([sys.executable, "-m", "dedup"], capture_output=True, text=True)
+    assert usage.stderr.startswith("usage: dedup {train,cluster,detect}")

@@ -1,0 +1,73 @@
+"""Imports point down only; torch, Hydra and the network stay where the design puts them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "dedup"
+LAYERS = {
+    0: ["artifacts", "errors", "limits"],
+    1: ["sources", "fetch", "decode", "store", "encoders", "checkpoint", "clustering", "matchers",
+        "grouping", "reports"],
+    2: ["tasks", "callbacks", "trainer", "datamodule", "embedding"],
+    3: ["indexing", "matching"],
+    4: ["stages", "entrypoint", "__main__"],
+}  # fmt: skip
+LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
+NEIGHBOURS = {  # within a layer, in this direction alone
+    ("artifacts", "errors"), ("limits", "errors"), ("store", "decode"), ("store", "fetch"),
+    ("callbacks", "datamodule"), ("callbacks", "tasks"), ("indexing", "matching"),
+    ("stages", "entrypoint"), ("__main__", "entrypoint"), ("sources", "fetch"),
+}  # fmt: skip
+TORCH = {"encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding"}
+HOME = {
+    "torch": TORCH | {"indexing"},
+    "pytorch_lightning": TORCH,
+    "hydra": {"entrypoint"},
+    "omegaconf": {"entrypoint", "stages"},
+    "urllib": {"fetch", "sources"},
+    "http": {"fetch"},
+    "socket": {"fetch"},
+    "sklearn": set(),
+}
+FILES = sorted(path for path in SRC.rglob("*.py") if path.name != "__init__.py")
+
+
+def part(path: Path) -> str:
+    """The first name below ``dedup``."""
+    return path.relative_to(SRC).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(str(node.module))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
+def test_imports_point_down(path: Path) -> None:
+    here = part(path)
+    for module in imports(path):
+        if module.startswith("dedup."):
+            there = module.split(".")[1]
+            down = LAYER[there] < LAYER[here] or there == here or (here, there) in NEIGHBOURS
+            assert down, f"{here} (layer {LAYER[here]}) imports {there} (layer {LAYER[there]})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
+def test_libraries_stay_home(path: Path) -> None:
+    here = part(path)
+    for module in imports(path):
+        homes = HOME.get(module.split(".")[0])
+        assert homes is None or here in homes, f"{here} imports {module}"
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {part(path) for path in FILES} == set(LAYER)

@@ -1,0 +1,51 @@
+"""Every limit refuses what it should, and says what it expected."""
+
+import math
+
+import pytest
+
+from dedup.errors import ConfigError
+from dedup.limits import LIMITS, check_limits
+
+
+def nested(key: str, value: object) -> dict[str, object]:
+    """``a.b`` and 1 to ``{"a": {"b": 1}}``."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.mark.parametrize("key", LIMITS)
+@pytest.mark.parametrize("value", ["nonsense", -5, math.nan, math.inf, [], {}, True])
+def test_nonsense_is_refused(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}=.*expected"):
+        check_limits(nested(key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("epochs", [1, 500], [0, 1.5, "3", None]),
+        ("data.val_fraction", [0.1, 0.999], [0, 1, 0.0, 1.0]),
+        ("data.train_on", [None, 1], [0]),
+        ("task.lr", [1e-3, 1], [0, 0.0, "1e-3"]),
+        ("trainer.gpus", ["auto", 0, 1, -1, [0, 2]], ["all", -2, 1.0, [-1], ["0"], None]),
+        ("trainer.accelerator", ["auto", "cpu", "gpu"], ["tpu", None]),
+        ("clusterer.n_clusters", [1, 200], [0]),
+        ("matcher.threshold", [0, 0.5], [-0.1, None]),
+        ("source.choice", ["first", "second", "all"], ["third"]),
+    ],
+)
+def test_borders(key: str, good: list[object], bad: list[object]) -> None:
+    for value in good:
+        check_limits(nested(key, value))
+    for value in bad:
+        with pytest.raises(ConfigError, match=key):
+            check_limits(nested(key, value))
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_limits({"epochs": 0, "clusterer": {"n_clusters": 0}, "task": None})
+    assert len(str(caught.value).splitlines()) == 2

@@ -1,0 +1,39 @@
+"""Train an encoder on a catalogue: ``python train.py trainer.gpus=1 epochs=3``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from dedup.entrypoint import build, entrypoint, log
+
+
+@entrypoint("train")
+def main(cfg: DictConfig, run_dir: Path) -> float:
+    """Read the catalogue, train, and return the best ``val/loss``."""
+    from dedup.stages import read_pictures  # pandas: not for --help
+
+    _, store, images = read_pictures(cfg, cfg.source, run_dir)
+
+    import pytorch_lightning as pl  # seconds: what is wrong with the catalogue is said before
+
+    from dedup.checkpoint import check_resumable
+    from dedup.datamodule import CatalogueDataModule
+
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = CatalogueDataModule(store, images, seed=cfg.seed, **cfg.data)
+    task = build(cfg.task, encoder=build(cfg.encoder))
+    if cfg.resume is not None:
+        check_resumable(cfg.resume, task.encoder)
+    callbacks = build(cfg.callbacks)
+    trainer = build(cfg.trainer, run_dir=run_dir, callbacks=list(callbacks.values()))
+    trainer.fit(task, data, ckpt_path=cfg.resume)
+
+    best = float(callbacks["best"].best_model_score)
+    log.info("best val/loss %.6g, checkpoint: %s", best, run_dir / "best.ckpt")
+    return best
+
+
+if __name__ == "__main__":
+    main()
