@@ -5,7 +5,7 @@ V := .venv
 
 .PHONY: demo test
 demo: $(V)/.ok
-	$(V)/bin/python train.py
+	$(V)/bin/python train.py data.batch_size=16 epochs=5
 	$(V)/bin/python cluster.py
 	$(V)/bin/python detect.py
 
