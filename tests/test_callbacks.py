@@ -1,6 +1,5 @@
 """What TensorBoard shows after a run of two epochs."""
 
-import importlib
 import io
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from scipy.ndimage import uniform_filter
+from tensorboard.backend.event_processing import event_accumulator
 from torch import Tensor
 
 from dedup.callbacks import (
@@ -32,8 +32,6 @@ from dedup.tasks.autoencoder import AutoencoderTask
 from dedup.trainer import build_trainer
 from tests.conftest import draw, encoded, write_shop
 
-EVENTS = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
-
 
 @dataclass
 class Run:
@@ -47,8 +45,8 @@ class Run:
     @property
     def events(self) -> Any:
         """Everything in the event file."""
-        everything = {EVENTS.SCALARS: 0, EVENTS.IMAGES: 0}
-        return EVENTS.EventAccumulator(str(self.folder), everything).Reload()
+        everything = {event_accumulator.SCALARS: 0, event_accumulator.IMAGES: 0}
+        return event_accumulator.EventAccumulator(str(self.folder), everything).Reload()
 
     def held_out(self) -> Tensor:
         """The held-out pictures, (n, 3, 200, 100) uint8."""
@@ -271,7 +269,11 @@ def test_the_speed_is_that_of_each_step_alone(run: Run, tmp_path: Path) -> None:
         enable_model_summary=False,
     )
     trainer.fit(Sleeper(), run.data)
-    events = EVENTS.EventAccumulator(str(tmp_path)).Reload().Scalars("train/images_per_second")
+    events = (
+        event_accumulator.EventAccumulator(str(tmp_path))
+        .Reload()
+        .Scalars("train/images_per_second")
+    )
     slow, fast, slow_again, fast_again = (event.value for event in events)
     assert max(slow, slow_again) < 3 / 0.3 < min(fast, fast_again)
     assert min(slow, slow_again) > 3 / 0.85

@@ -1,6 +1,5 @@
 """Training by reconstruction: the arithmetic of a step, and what a run leaves behind."""
 
-import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
+from tensorboard.backend.event_processing import event_accumulator
 from torch import Tensor, nn
 
 from dedup.checkpoint import load_encoder, read
@@ -22,8 +22,6 @@ from dedup.store import ImageStore
 from dedup.tasks.autoencoder import AutoencoderTask
 from dedup.trainer import build_trainer
 from tests.conftest import draw, encoded, write_shop
-
-EVENTS = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
 
 
 def small_task(**settings: float) -> AutoencoderTask:
@@ -159,7 +157,7 @@ def run(data: CatalogueDataModule, tmp_path_factory: pytest.TempPathFactory) -> 
 
 class TestRun:
     def test_the_losses_are_in_the_event_file(self, run: Path) -> None:
-        events = EVENTS.EventAccumulator(str(run)).Reload()
+        events = event_accumulator.EventAccumulator(str(run)).Reload()
         train, val = events.Scalars("train/loss"), events.Scalars("val/loss")
         assert [event.step for event in train] == [0, 1, 2, 3]
         assert [event.step for event in val] == [1, 3]
@@ -169,7 +167,9 @@ class TestRun:
         self, run: Path, data: CatalogueDataModule
     ) -> None:
         first = next(iter(data.train_dataloader()))
-        logged = EVENTS.EventAccumulator(str(run)).Reload().Scalars("train/loss")[0].value
+        logged = (
+            event_accumulator.EventAccumulator(str(run)).Reload().Scalars("train/loss")[0].value
+        )
         expected = mean_squared_error(small_task().encoder, first)
         assert logged == pytest.approx(expected, rel=1e-4)
 
@@ -177,7 +177,7 @@ class TestRun:
         self, run: Path, data: CatalogueDataModule
     ) -> None:
         held_out = torch.cat(list(data.val_dataloader()))
-        logged = EVENTS.EventAccumulator(str(run)).Reload().Scalars("val/loss")[-1].value
+        logged = event_accumulator.EventAccumulator(str(run)).Reload().Scalars("val/loss")[-1].value
         expected = mean_squared_error(load_encoder(run / "last.ckpt"), held_out)
         assert logged == pytest.approx(expected, rel=1e-4)
 
@@ -185,7 +185,7 @@ class TestRun:
         self, run: Path, data: CatalogueDataModule
     ) -> None:
         held_out = torch.cat(list(data.val_dataloader()))
-        logged = EVENTS.EventAccumulator(str(run)).Reload().Scalars("val/loss")
+        logged = event_accumulator.EventAccumulator(str(run)).Reload().Scalars("val/loss")
         found = mean_squared_error(load_encoder(run), held_out)
         assert found == pytest.approx(min(event.value for event in logged), rel=1e-4)
 
