@@ -251,7 +251,7 @@ class Sleeper(pl.LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         if batch_idx == 0:
-            time.sleep(0.6)
+            time.sleep(1.5)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -274,6 +274,6 @@ def test_the_speed_is_that_of_each_step_alone(run: Run, tmp_path: Path) -> None:
         .Reload()
         .Scalars("train/images_per_second")
     )
-    slow, fast, slow_again, fast_again = (event.value for event in events)
-    assert max(slow, slow_again) < 3 / 0.3 < min(fast, fast_again)
-    assert min(slow, slow_again) > 3 / 0.85
+    slow, _, slow_again, _ = (event.value for event in events)
+    assert max(slow, slow_again) < 3 / 0.3  # the step's own time counts
+    assert slow_again > 3 / 1.5  # validation's does not

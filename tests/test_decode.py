@@ -256,9 +256,9 @@ def test_extreme_aspects_are_refused(size: tuple[int, int]) -> None:
 def test_too_many_pixels_are_refused_before_they_are_decoded(side: int) -> None:
     data = encoded(Image.new("1", (side, side)), "PNG")
     assert len(data) < 100_000
-    start = time.perf_counter()
+    start = time.process_time()
     assert outcome(data) == "too_many_pixels"
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.3, 0.5, 0.75, 0.9, 0.99])
