@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -23,7 +24,7 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
         from dedup.indexing import Query  # imports torch
 
         answers = Query(index, matcher, cfg.checkpoint)(cfg.query)
-        print(answers.to_json(orient="records", indent=1, force_ascii=False))
+        print(json.dumps(answers.to_dict("records"), indent=1, ensure_ascii=False))
         return
     pairs = find_pairs(index, matcher)
     groups = group(pairs)

@@ -16,7 +16,7 @@ DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MAKE = {"make demo", "make test"}  # make test runs this file; .ci/run runs make test
 ACTIVATE = ". .venv/bin/activate"
-SERVER = "tensorboard --logdir runs/train"
+SERVER = "tensorboard --logdir runs/train/latest"
 
 
 def commands(path: Path) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from dedup.fetch import fetch
 from dedup.matchers.radius import RadiusMatcher
 from dedup.matching import clusters_of_vectors
 from dedup.store import ImageStore
+
+log = logging.getLogger("dedup")
 
 ANSWER = ["product_id", "distance", "tier", "image", "cluster"]
 
@@ -102,6 +106,7 @@ class Query:
         Raises:
             SourceError: the picture cannot be read.
         """
+        start = time.perf_counter()
         try:
             data = fetch(address)
             pixels = decode(data, self.index.manifest["reader"]).pixels
@@ -117,6 +122,7 @@ class Query:
         found = found.rename(columns={"url": "image"})
         found["rank"] = found["tier"].map(TIERS.index)
         found = found.sort_values(["rank", "distance", "product_id", "image"])
+        log.info("answered in %.0f ms", 1000 * (time.perf_counter() - start))
         return found.drop_duplicates("product_id", ignore_index=True)[ANSWER]
 
     def _exact(self, data: bytes, pixels: bytes) -> pd.DataFrame:
