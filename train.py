@@ -20,17 +20,18 @@ def main(cfg: DictConfig, run_dir: Path) -> float:
 
     from dedup.checkpoint import check_resumable
     from dedup.datamodule import CatalogueDataModule
+    from dedup.trainer import best_score
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = CatalogueDataModule(store, images, seed=cfg.seed, **cfg.data)
     task = build(cfg.task, encoder=build(cfg.encoder))
     if cfg.resume is not None:
         check_resumable(cfg.resume, task.encoder)
-    callbacks = build(cfg.callbacks)
-    trainer = build(cfg.trainer, run_dir=run_dir, callbacks=list(callbacks.values()))
+    callbacks = list(build(cfg.callbacks).values())
+    trainer = build(cfg.trainer, run_dir=run_dir, callbacks=callbacks)
     trainer.fit(task, data, ckpt_path=cfg.resume)
 
-    best = float(callbacks["best"].best_model_score)
+    best = best_score(trainer)
     log.info("best val/loss %.6g, checkpoint: %s", best, run_dir / "best.ckpt")
     return best
 

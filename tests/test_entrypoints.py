@@ -211,6 +211,11 @@ BAD = {
          "resume=runs/train/latest/last.ckpt"],
         ["embedding_dim 8 -> 9", "last.ckpt"],
     ),
+    "too few steps": (
+        "train",
+        ["source=csv", "source.path=products.csv", *SMALL, "trainer.max_steps=1"],
+        ["after 1 steps, before its first validation"],
+    ),
     "resume from weights alone": (
         "train",
         ["source=csv", "source.path=products.csv", *SMALL, "resume=runs/train/latest"],

@@ -54,6 +54,21 @@ def build_trainer(
         raise ConfigError(f"trainer: {error}") from error
 
 
+def best_score(trainer: pl.Trainer) -> float:
+    """What the first checkpoint callback monitors, at its best.
+
+    Raises:
+        ConfigError: training ended before a validation, so that there is no such checkpoint.
+    """
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    if score is None:
+        raise ConfigError(
+            f"training ended after {trainer.global_step} steps, before its first validation, and "
+            "left no best.ckpt: let it run for an epoch, or set trainer.val_check_interval"
+        )
+    return float(score)
+
+
 def visible_gpus() -> int:
     """How many GPUs torch sees; Apple's counts as one."""
     return torch.cuda.device_count() or int(torch.backends.mps.is_available())
