@@ -4,8 +4,9 @@
 
 Of 2,000 products, 200 are byte copies of others under new names and 200 are re-hosted: decoded and
 saved again as PNG. ``detect.py`` then runs at several batch sizes, each time with the rows in
-another order, and should find these pairs, no other, and write the same reports. The last line
-stands beside it: the original's own rule, distance 0 between embeddings computed in float32.
+another order, and should find these pairs, no other, and write the same reports. Beside it stand
+the original's own rule, distance 0 between embeddings computed in float32, and equal perceptual
+hashes, as imagehash (extra ``bench``) computes them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import combinations
 from pathlib import Path
 
+import imagehash
 import numpy as np
 from PIL import Image
 
@@ -33,9 +35,7 @@ Pair = tuple[str, str]
 
 def plant(source: Path, folder: Path, n_products: int, n_copies: int) -> tuple[Path, set[Pair]]:
     """Write a catalogue with copies; its path and the true pairs."""
-    with source.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    originals = [(row["productId"], source.parent / row["imageUrlStr"]) for row in rows]
+    originals = pictures(source)
     distinct = {
         hashlib.sha256(path.read_bytes()).digest(): (name, path) for name, path in originals
     }
@@ -56,6 +56,12 @@ def plant(source: Path, folder: Path, n_products: int, n_copies: int) -> tuple[P
         table.append((f"{kind.upper()}{number}", f"images/{copy.name}"))
         truth.add(tuple(sorted((name, f"{kind.upper()}{number}"))))
     return write(table, folder / "products.csv"), truth
+
+
+def pictures(path: Path) -> list[tuple[str, Path]]:
+    """Ids and picture files of a CSV."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [(r["productId"], path.parent / r["imageUrlStr"]) for r in csv.DictReader(file)]
 
 
 def write(table: Sequence[tuple[str, str]], path: Path) -> Path:
@@ -94,21 +100,33 @@ def found_pairs(report: Path) -> set[Pair]:
 
 
 def float_pairs(path: Path, checkpoint: Path, batch_size: int) -> set[Pair]:
-    """The original's rule: every product encoded by itself, equal where the distance is 0."""
+    """The original's rule: products encoded in batches, equal where the distance is 0."""
     from dedup.decode import decode
     from dedup.embedding import Embed
 
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [(r["productId"], path.parent / r["imageUrlStr"]) for r in csv.DictReader(file)]
+    rows = pictures(path)
     pixels = np.stack([decode(picture.read_bytes()).pixels for _, picture in rows])
     embed = Embed(checkpoint)
     starts = range(0, len(rows), batch_size)
     vectors = np.concatenate(
         [embed({"pixels": pixels[start : start + batch_size]})["embedding"] for start in starts]
     )
-    same: dict[bytes, list[str]] = {}
-    for (name, _), vector in zip(rows, vectors, strict=True):
-        same.setdefault(vector.tobytes(), []).append(name)
+    return equal_pairs(
+        [(name, row.tobytes()) for (name, _), row in zip(rows, vectors, strict=True)]
+    )
+
+
+def hash_pairs(path: Path) -> set[Pair]:
+    """Products with equal 64-bit perceptual hashes."""
+    rows = pictures(path)
+    return equal_pairs([(name, str(imagehash.phash(Image.open(file)))) for name, file in rows])
+
+
+def equal_pairs(keys: Sequence[tuple[str, Hashable]]) -> set[Pair]:
+    """Every two products with equal keys."""
+    same: dict[Hashable, list[str]] = {}
+    for name, key in keys:
+        same.setdefault(key, []).append(name)
     return {pair for names in same.values() for pair in combinations(sorted(names), 2)}
 
 
@@ -143,6 +161,7 @@ def main() -> None:
             found = float_pairs(shuffled(path, batch_size), checkpoint, batch_size)
             name = f"distance 0 in float32, batch size {batch_size}, rows shuffled"
             print(line(name, found, truth, "-"), flush=True)
+        print(line("equal pHash (imagehash)", hash_pairs(path), truth, "-"), flush=True)
 
 
 if __name__ == "__main__":
