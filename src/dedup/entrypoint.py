@@ -130,9 +130,9 @@ def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
     wrong = found.group(1)
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         known = _keys(hydra.compose(name, overrides=_choices(arguments)))
-    near = difflib.get_close_matches(wrong, known, n=3)
+    near = difflib.get_close_matches(wrong, known, n=1)
     siblings = [key for key in known if key.rpartition(".")[0] == wrong.rpartition(".")[0]]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(siblings)}"
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(siblings)}"
     return f"there is no setting {wrong}: {hint}\nSee python {name}.py --help"
 
 
