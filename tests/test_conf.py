@@ -65,7 +65,8 @@ def test_conf_package_and_tests_mirror_each_other(group: str, part: str) -> None
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_in_every_command(entry: str, experiment: str) -> None:
-    compose(entry, f"experiment={experiment}")
+    settings = compose(entry, f"experiment={experiment}")
+    assert all(target.startswith(ALLOWED) for target in _targets(settings))
 
 
 def test_the_original_experiment_holds_every_published_figure() -> None:
