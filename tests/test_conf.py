@@ -133,6 +133,18 @@ def test_a_typo_names_the_nearest_setting(override: str, near: str) -> None:
     assert f"did you mean {near}" in explain(caught.value, "train", [override])
 
 
+@pytest.mark.parametrize("entry", ["train", "cluster"])
+def test_a_setting_of_another_part_names_the_parts_that_have_it(entry: str) -> None:
+    override = "source.path=products.csv"
+    with (
+        hydra.initialize_config_dir(str(CONF), version_base="1.3"),
+        pytest.raises(hydra.errors.HydraException) as caught,
+    ):
+        hydra.compose(entry, overrides=[override])
+    message = explain(caught.value, entry, [override])
+    assert "source=csv or source=folder" in message
+
+
 def test_the_entry_points_are_thin() -> None:
     for entry in ENTRIES:
         lines = Path(ROOT / f"{entry}.py").read_text().splitlines()

@@ -133,6 +133,8 @@ def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
     near = difflib.get_close_matches(wrong, known, n=1)
     siblings = [key for key in known if key.rpartition(".")[0] == wrong.rpartition(".")[0]]
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(siblings)}"
+    if parts := _parts_with(wrong):
+        hint = f"choose a part that has it, {' or '.join(parts)}"
     return f"there is no setting {wrong}: {hint}\nSee python {name}.py --help"
 
 
@@ -200,6 +202,15 @@ def _choices(arguments: Sequence[str]) -> list[str]:
     """Those overrides that choose a part: ``source=csv``."""
     groups = {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()}
     return [a for a in arguments if a.partition("=")[0] in groups]
+
+
+def _parts_with(setting: str) -> list[str]:
+    """The parts that have a setting: ``source.path`` is in ``source=csv`` and ``source=folder``."""
+    group, _, key = setting.partition(".")
+    files = sorted((ROOT / "conf" / group).glob("*.yaml"))
+    # As a container: a DictConfig does not contain what is "???".
+    parts = {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in files}
+    return [f"{group}={part}" for part, settings in parts.items() if key in (settings or {})]
 
 
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:
