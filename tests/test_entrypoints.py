@@ -129,6 +129,20 @@ def test_a_server_gives_the_same_report_as_the_files(
     assert failures[["product_id", "reason"]].to_numpy().tolist() == [["P23", "http_404"]]
 
 
+def test_the_latest_index_serves_its_own_source_and_no_other(trained: Path) -> None:
+    (trained / "other.csv").write_bytes((trained / "products.csv").read_bytes())
+    index = (trained / "runs" / "cluster" / "latest").resolve()
+    (trained / "served" / "cluster").mkdir(parents=True)
+    (trained / "served" / "cluster" / "latest").symlink_to(index)
+    (trained / "served" / "train").symlink_to(trained / "runs" / "train")
+    for source, made_anew in (("products.csv", False), ("other.csv", True)):
+        run("detect", "source=csv", f"source.path={source}", "clusterer.n_clusters=4",
+            "runs=served", cwd=trained)  # fmt: skip
+        latest = trained / "served" / "detect" / "latest"
+        assert (latest / "vectors.npy").exists() == made_anew
+        assert json.loads((latest / "duplicates.json").read_text()) == PLANTED
+
+
 @pytest.mark.parametrize(
     ("picture", "expected"), [("images/1.jpg", ["P01", "P21"]), ("new.png", [])]
 )

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dedup.artifacts import Catalogue, Index, checkpoint_file, read_json
 from dedup.entrypoint import build, log, plain
-from dedup.errors import ArtifactError, ConfigError
+from dedup.errors import ConfigError
 from dedup.store import ImageStore
 
 
@@ -76,11 +76,11 @@ def _serves(latest: Path, source: Any) -> bool:
     """Whether the latest cluster run is of this source; any is where none is given."""
     if source is None:
         return True
-    try:
-        found = Index.load(latest).manifest["source"]
-    except ArtifactError:
+    manifest = latest / "manifest.json"
+    if not manifest.is_file():
         return False
-    return bool(found == plain(source))
+    found = read_json(manifest, "an index", "make one with cluster.py")
+    return bool(found.get("source") == plain(source))
 
 
 def _trained_source(checkpoint: Path) -> Any:
