@@ -2,7 +2,11 @@
 
 import functools
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,7 @@ import pytest
 from sklearn.cluster import DBSCAN, AgglomerativeClustering, BisectingKMeans, KMeans
 from sklearn.cluster import MiniBatchKMeans as MiniBatch
 
-from dedup.clustering import BLOCK, Clusterer, nearest_centroid
+from dedup.clustering import BLOCK, Clusterer, nearest_centroids
 from dedup.errors import ConfigError, CorruptError
 
 Floats = npt.NDArray[np.float32]
@@ -55,7 +59,7 @@ def test_pictures_and_queries_belong_to_their_nearest_centroid(
     assert centroids.dtype == np.float32
     assert labels.dtype == np.int64
     assert labels.tolist() == slow_nearest(rows, centroids)
-    assert labels.tolist() == [nearest_centroid(row, centroids) for row in rows]
+    assert labels.tolist() == nearest_centroids(rows, centroids).tolist()
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -167,15 +171,50 @@ def test_an_estimator_that_cannot_serve_is_a_wrong_setting(estimator: Any) -> No
         Clusterer(estimator, n_clusters=2).fit_predict(vectors(20))
 
 
-def test_the_nearest_centroid_of_one_vector() -> None:
+def test_the_nearest_centroids_of_vectors() -> None:
     centroids = np.array([[0, 0], [10, 0], [0, 10]], np.float32)
-    assert nearest_centroid(np.array([1, 1], np.float32), centroids) == 0
-    assert nearest_centroid(np.array([6, 0], np.float32), centroids) == 1
-    assert nearest_centroid(np.array([4, 7], np.float32), centroids) == 2
+    rows = np.array([[1, 1], [6, 0], [4, 7]], np.float32)
+    assert nearest_centroids(rows, centroids).tolist() == [0, 1, 2]
+    assert nearest_centroids(rows[:0], centroids).tolist() == []
 
 
 def test_the_nearest_of_two_close_centroids_far_from_zero() -> None:
-    # In float32 the expanded distance would see no difference here.
+    # Without a shift of the origin the expanded distance would see no difference in float32.
     centroids = np.array([[5000.0, 0], [5000.01, 0]], np.float32)
-    assert nearest_centroid(np.array([5000.009, 0], np.float32), centroids) == 1
-    assert nearest_centroid(np.array([5000.001, 0], np.float32), centroids) == 0
+    rows = np.array([[5000.009, 0], [5000.001, 0]], np.float32)
+    assert nearest_centroids(rows, centroids).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_very_large_and_very_small_vectors(scale: float) -> None:
+    rows, heap = blobs(5)
+    centroids = np.array([rows[heap == corner].mean(axis=0) for corner in range(4)], np.float32)
+    assert nearest_centroids(rows * np.float32(scale), centroids * np.float32(scale)).tolist() == (
+        heap.tolist()
+    )
+
+
+def test_clusters_grow_with_the_catalogue() -> None:
+    for n in (1, 64, 1600):
+        labels, centroids = Clusterer(seeded(KMeans)).fit_predict(vectors(n))
+        assert len(centroids) == max(1, round(n**0.5 / 2))
+        assert labels.tolist() == slow_nearest(vectors(n), centroids)
+
+
+THREADS = """
+import hashlib
+from tests.test_clustering import KMeans, Clusterer, seeded, vectors
+labels, centroids = Clusterer(seeded(KMeans)).fit_predict(vectors(20000, 32))
+print(hashlib.sha256(labels.tobytes() + centroids.tobytes()).hexdigest())
+"""
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", THREADS], cwd=Path(__file__).parents[1], check=True, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads}, capture_output=True,
+        ).stdout
+        for threads in ("1", "2")
+    }  # fmt: skip
+    assert len(digests) == 1

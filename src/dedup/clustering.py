@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from dedup.errors import ConfigError, CorruptError
+from dedup.parallel import in_order
 
 log = logging.getLogger("dedup")
 
@@ -22,21 +25,25 @@ class Clusterer:
     """Any estimator of scikit-learn's that finds centroids, fit on a sample.
 
     Every picture belongs to its nearest centroid, so that a query finds the cluster of a picture
-    by the centroids alone. ``predict`` may differ: ``BisectingKMeans`` walks down a tree.
+    by the centroids alone. ``predict`` may differ: ``BisectingKMeans`` walks down a tree. The
+    estimator runs on one thread, since scikit-learn's sums depend on how many there are.
 
     Args:
         estimator: called with ``n_clusters=k``, returns the estimator; its ``fit`` leaves
             ``cluster_centers_``.
-        n_clusters: how many clusters; fewer where there are fewer distinct pictures.
-        fit_on: pictures that the estimator is fit on; all others are placed by it.
+        n_clusters: how many clusters; fewer where there are fewer distinct pictures. ``None`` is
+            half the square root of the number of pictures: with fewer, comparing takes longer,
+            with more, clustering does.
+        fit_on: pictures that the estimator is fit on; all others are placed by it. ``None`` is 64
+            for each cluster.
         seed: draws the sample.
     """
 
     def __init__(
         self,
         estimator: Callable[..., Any],
-        n_clusters: int = 200,
-        fit_on: int = 10_000,
+        n_clusters: int | None = None,
+        fit_on: int | None = None,
         seed: int = 0,
     ) -> None:
         self.estimator = estimator
@@ -45,7 +52,7 @@ class Clusterer:
         self.seed = seed
 
     def fit_predict(self, vectors: Vectors) -> tuple[Labels, Vectors]:
-        """Cluster embeddings, (n, d) with n at least 1.
+        """Cluster embeddings, (n, d) with n at least 1; may be memory-mapped.
 
         Returns:
             The cluster of each, (n,), and the clusters' centroids, (k, d).
@@ -54,25 +61,28 @@ class Clusterer:
             ConfigError: the estimator has no centroids, or refuses its arguments.
             CorruptError: an embedding is not finite.
         """
-        if not np.isfinite(vectors).all():
+        blocks = (vectors[start : start + BLOCK] for start in range(0, len(vectors), BLOCK))
+        if not all(in_order(_finite, blocks)):
             raise CorruptError("the checkpoint gives embeddings that are not finite: train again")
-        sample = self._sample(vectors)
+        asked = self.n_clusters or max(1, round(math.sqrt(len(vectors)) / 2))
+        sample = self._sample(vectors, self.fit_on or 64 * asked)
         n_distinct = len(np.unique(sample, axis=0))
-        k = min(self.n_clusters, n_distinct)
-        if k < self.n_clusters:
+        k = min(asked, n_distinct)
+        if k < asked and self.n_clusters:
             log.warning(
                 "clusterer.n_clusters=%d, but the sample holds %d distinct embedding(s): "
                 "%d cluster(s)",
-                self.n_clusters,
+                asked,
                 n_distinct,
                 k,
             )
         centroids = self._centroids(sample, k)
-        return _nearest(vectors, centroids), centroids
+        return nearest_centroids(vectors, centroids), centroids
 
     def _centroids(self, sample: Vectors, k: int) -> Vectors:
         try:
-            fitted = self.estimator(n_clusters=k).fit(sample)
+            with threadpool_limits(1):
+                fitted = self.estimator(n_clusters=k).fit(sample)
             return np.asarray(fitted.cluster_centers_, dtype=np.float32)
         except (AttributeError, TypeError, ValueError) as error:
             raise ConfigError(
@@ -80,25 +90,34 @@ class Clusterer:
                 "MiniBatchKMeans or BisectingKMeans of sklearn.cluster"
             ) from error
 
-    def _sample(self, vectors: Vectors) -> Vectors:
-        if len(vectors) <= self.fit_on:
+    def _sample(self, vectors: Vectors, size: int) -> Vectors:
+        if len(vectors) <= size:
             return np.asarray(vectors)
-        chosen = np.random.default_rng(self.seed).choice(len(vectors), self.fit_on, replace=False)
+        chosen = np.random.default_rng(self.seed).choice(len(vectors), size, replace=False)
         return np.asarray(vectors[np.sort(chosen)])
 
 
-def nearest_centroid(vector: Vectors, centroids: Vectors) -> int:
-    """The cluster of one embedding, (d,), by L2 distance in float64."""
-    difference = centroids.astype(np.float64) - vector.astype(np.float64)
-    return int(np.argmin((difference**2).sum(axis=1)))
+def nearest_centroids(vectors: npt.NDArray[Any], centroids: Vectors) -> Labels:
+    """The cluster of each vector, (n,), by the expanded L2 distance in float32.
+
+    Of two centroids that are equally far but for rounding, either may be taken. The labels do not
+    depend on the number of threads.
+    """
+    origin = centroids.astype(np.float64).mean(axis=0)
+    centres = centroids - origin
+
+    def label(start: int) -> Labels:
+        block = vectors[start : start + BLOCK] - origin
+        largest = max(float(np.abs(block).max()), float(np.abs(centres).max()))
+        scale = 2.0 ** -math.ceil(math.log2(largest)) if largest > 0 else 1.0
+        right = (centres * scale).astype(np.float32)  # so that no square overflows
+        left = (block * scale).astype(np.float32)
+        nearest: Labels = np.argmin((right**2).sum(axis=1) / 2 - left @ right.T, axis=1)
+        return nearest
+
+    starts = range(0, len(vectors), BLOCK)
+    return np.concatenate([np.empty(0, np.int64), *in_order(label, starts)])
 
 
-def _nearest(vectors: Vectors, centroids: Vectors) -> Labels:
-    """``nearest_centroid`` of each row, (n,), by the expanded distance, a block at a time."""
-    centres = centroids.astype(np.float64)
-    halves = (centres**2).sum(axis=1) / 2
-    labels = np.empty(len(vectors), np.int64)
-    for start in range(0, len(vectors), BLOCK):
-        block = vectors[start : start + BLOCK].astype(np.float64)
-        labels[start : start + BLOCK] = np.argmin(halves - block @ centres.T, axis=1)
-    return labels
+def _finite(block: npt.NDArray[Any]) -> bool:
+    return bool(np.isfinite(block).all())
