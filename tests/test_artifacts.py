@@ -25,6 +25,7 @@ from dedup.artifacts import (
     INDEX_IMAGES,
     PAIRS,
     Index,
+    Search,
     atomically,
     checkpoint_file,
     read_array,
@@ -85,6 +86,7 @@ def random_index(seed: int, n: int = 30) -> Index:
             "sha256_pixels": [rng.bytes(32).hex() for _ in range(n)],
             "width": rng.integers(1, 5000, n, np.int32),
             "height": rng.integers(1, 5000, n, np.int32),
+            "contrast": rng.random(n, np.float32),
             "status": np.where(ok, "ok", "failed"),
             "reason": np.where(ok, "", "http_404"),
             "detail": np.where(ok, "", "Not\nfound"),
@@ -95,7 +97,7 @@ def random_index(seed: int, n: int = 30) -> Index:
     return Index(
         images=images,
         vectors=rng.standard_normal((n_vectors, 8)).astype(np.float32),
-        centroids=rng.standard_normal((seed % 3, 8)).astype(np.float32),
+        centroids=rng.standard_normal((4 + seed % 3, 8)).astype(np.float32),
         products=pd.DataFrame({"productId": ids, "title": rng.permutation(ids), "": "x"}),
         manifest={
             "id_column": "productId",
@@ -274,7 +276,7 @@ def test_an_index_comes_back_equal(tmp_path: Path, seed: int) -> None:
     pd.testing.assert_frame_equal(found.products, index.products)
     assert np.array_equal(found.vectors, index.vectors)
     assert np.array_equal(found.centroids, index.centroids)
-    assert found.centroids.shape == (seed % 3, 8)
+    assert found.centroids.shape == (4 + seed % 3, 8)
     assert found.manifest == {"format": FORMAT, **index.manifest}
     assert found.thumbnails(["/images/1.jpg"]) == {}
     found.save(tmp_path / "copy")
@@ -293,10 +295,28 @@ def test_an_index_may_be_empty(tmp_path: Path) -> None:
 def test_titles_are_by_product_id() -> None:
     index = random_index(3)
     titles = {}
-    for row in reversed(index.products.to_dict("records")):
-        titles[row["productId"]] = row["title"]  # the first row of an id wins
-    assert index.titles == titles
-    assert dataclasses.replace(index, manifest={"id_column": "productId"}).titles == {}
+    for row in index.products.to_dict("records"):
+        if row["title"].strip():  # the smallest title of an id wins, in whatever row it stands
+            held = titles.get(row["productId"], row["title"])
+            titles[row["productId"]] = min(held, row["title"])
+    assert index.titles(ODD_IDS) == titles
+    assert index.titles(ODD_IDS[:3]) == {k: v for k, v in titles.items() if k in ODD_IDS[:3]}
+    assert dataclasses.replace(index, manifest={"id_column": "productId"}).titles(ODD_IDS) == {}
+
+
+def test_a_search_comes_back_equal(tmp_path: Path) -> None:
+    near = pd.DataFrame({"pixels_a": ["0a"], "pixels_b": ["ff"], "distance": [0.1]})
+    search = Search(near, pd.DataFrame({"sha256_pixels": ["0a", "ff"]}), {"threshold": 0.5})
+    search.save(tmp_path)
+    found = Search.load(tmp_path)
+    pd.testing.assert_frame_equal(found.near, search.near)
+    pd.testing.assert_frame_equal(found.compared, search.compared)
+    assert found.facts == search.facts
+    (tmp_path / "near.parquet").unlink()
+    with pytest.raises(ArtifactError, match=r"near\.parquet"):
+        Search.load(tmp_path)
+    with pytest.raises(ArtifactError, match="leave since out"):
+        Search.load(tmp_path / "elsewhere")
 
 
 FILES = ["manifest.json", "images.parquet", "vectors.npy", "centroids.npy", "products.parquet"]
@@ -335,6 +355,12 @@ def test_vectors_that_are_too_few_do_not_fit(saved: Path) -> None:
         vectors[: read_table(saved / "images.parquet")["vector"].max()], saved / "vectors.npy"
     )
     with pytest.raises(CorruptError, match=r"run cluster\.py again"):
+        Index.load(saved)
+
+
+def test_centroids_that_are_too_few_do_not_fit(saved: Path) -> None:
+    write_array(np.zeros((1, 8), np.float32), saved / "centroids.npy")
+    with pytest.raises(CorruptError, match=r"centroids\.npy has 1: run cluster\.py again"):
         Index.load(saved)
 
 

@@ -87,6 +87,8 @@ def test_every_row_has_a_status(catalogue: Catalogue, tmp_path: Path) -> None:
     assert images["reason"].tolist() == [""] * 23 + ["not_found"]
     good = images[images["status"] == "ok"]
     assert set(zip(good["width"], good["height"], strict=True)) == {(150, 200)}
+    assert images["contrast"].dtype == np.float32
+    assert (images["contrast"] > 12).tolist() == [True] * 23 + [False]
     row = images.set_index("product_id").to_dict("index")
     assert row["P20"]["sha256_bytes"] == row["P00"]["sha256_bytes"]
     assert row["P21"]["sha256_bytes"] != row["P01"]["sha256_bytes"]

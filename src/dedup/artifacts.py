@@ -12,7 +12,7 @@ import json
 import os
 import tokenize
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Thumbnails = Callable[[Sequence[str]], dict[str, "Image.Image"]]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a reader of the old layout would misread the new one."""
 
 IMAGE_SHAPE = (3, 200, 100)
@@ -61,6 +61,7 @@ IMAGES = pa.schema(
         ("sha256_pixels", pa.string()),  # of the stored 3 x 200 x 100 pixels
         ("width", pa.int32()),  # of the original picture
         ("height", pa.int32()),
+        ("contrast", pa.float32()),  # of the stored pixels: 0 is one flat colour; 0 where not ok
         ("status", pa.string()),  # ok | skipped | failed
         ("reason", pa.string()),  # one word, "" when ok
         ("detail", pa.string()),  # a sentence, "" when ok
@@ -90,11 +91,92 @@ PAIRS = pa.schema(
 GROUPS = pa.schema(
     [
         ("product_id", pa.string()),
-        ("group_id", pa.int64()),  # 1, 2, ... by the smallest product id in the group
+        ("group_id", pa.string()),  # the smallest product id in the group
         ("kept", pa.bool_()),  # the one product of the group that stays
     ]
 )
-"""Products joined by pairs; each product once, sorted by group and id."""
+"""Products that are one; each product once, sorted by group and id."""
+
+SHARED = pa.schema(
+    [
+        ("sha256_pixels", pa.string()),  # the picture
+        ("product_id", pa.string()),
+        ("image", pa.string()),  # its address at this product
+        ("n_products", pa.int64()),  # that show the picture
+        ("reason", pa.string()),  # "flat": next to nothing to be seen; "shared": by too many
+    ]
+)
+"""Pictures that prove nothing, such as "no image available", and the products that show them: a
+row for each product and picture, sorted by number of products (largest first), picture and id."""
+
+
+NEAR = pa.schema(
+    [
+        ("pixels_a", pa.string()),  # sha256_pixels; pixels_a < pixels_b
+        ("pixels_b", pa.string()),
+        ("distance", pa.float64()),  # L2 of the embeddings
+    ]
+)
+"""Pictures within the threshold of each other, for a later search that goes on from this one."""
+
+COMPARED = pa.schema([("sha256_pixels", pa.string())])
+"""The pictures that a search compared, sorted."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was compared, and the pictures found near each other.
+
+    Attributes:
+        near: the schema ``NEAR``, sorted by both.
+        compared: the schema ``COMPARED``.
+        facts: plain JSON values. ``threshold``; ``lossless``; ``pictures`` that were compared;
+            ``comparisons`` made; their ``share`` of all; ``near_pairs`` found; ``missed``, those
+            beyond the comparisons made: 0 where lossless, else an estimate; ``missed_share`` of
+            all; ``checkpoint_sha256`` of the encoder.
+    """
+
+    near: pd.DataFrame
+    compared: pd.DataFrame
+    facts: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write the search into an existing folder; ``search.json`` comes last."""
+        write_table(self.near, NEAR, folder / "near.parquet")
+        write_table(self.compared, COMPARED, folder / "compared.parquet")
+        write_json(self.facts, folder / "search.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> Search:
+        """Read a search.
+
+        Raises:
+            ArtifactError: there is none in ``folder``.
+            CorruptError: its files cannot be read.
+        """
+        advice = "name the folder of a detect run, or leave since out"
+        facts = read_json(folder / "search.json", "a search", advice)
+        near, compared = (read_table(folder / f"{name}.parquet") for name in ("near", "compared"))
+        if list(near.columns) != NEAR.names or list(compared.columns) != COMPARED.names:
+            raise CorruptError(f"{folder} holds no whole search: leave since out")
+        return cls(near, compared, facts)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What ``detect.py`` found, for the reports.
+
+    Attributes:
+        pairs: the schema ``PAIRS``.
+        groups: the schema ``GROUPS``.
+        shared: the schema ``SHARED``.
+        search: the facts of a ``Search``.
+    """
+
+    pairs: pd.DataFrame
+    groups: pd.DataFrame
+    shared: pd.DataFrame
+    search: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,13 +216,13 @@ class Index:
     manifest: dict[str, Any] = field(default_factory=dict)
     thumbnails: Thumbnails = lambda urls: {}
 
-    @property
-    def titles(self) -> dict[str, str]:
-        """Title of each product id, where the catalogue has a title column."""
+    def titles(self, product_ids: Collection[str]) -> dict[str, str]:
+        """A title of each product that has one: the smallest, where its rows differ."""
         title, key = self.manifest.get("title_column"), self.manifest["id_column"]
         if not title:
             return {}
-        rows = self.products.drop_duplicates(key)
+        rows = self.products.loc[self.products[key].isin(list(product_ids)), [key, title]]
+        rows = rows[rows[title].str.strip() != ""].sort_values([key, title]).drop_duplicates(key)
         return dict(zip(rows[key], rows[title], strict=True))
 
     def check_encoder(self, checkpoint: str | Path) -> None:
@@ -190,10 +272,16 @@ class Index:
                 f"{folder}: images.parquet names {images['vector'].max() + 1} vectors, "
                 f"vectors.npy has {len(vectors)}: run cluster.py again"
             )
+        centroids = read_array(folder / "centroids.npy")
+        if len(images) and images["cluster"].max() >= len(centroids):
+            raise CorruptError(
+                f"{folder}: images.parquet names {images['cluster'].max() + 1} clusters, "
+                f"centroids.npy has {len(centroids)}: run cluster.py again"
+            )
         return cls(
             images=images,
             vectors=vectors,
-            centroids=read_array(folder / "centroids.npy"),
+            centroids=centroids,
             products=read_table(folder / "products.parquet"),
             manifest=manifest,
         )

@@ -52,13 +52,14 @@ ENTRIES = pa.schema(
         ("sha256_pixels", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("contrast", pa.float32()),
         ("status", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("row", pa.int64()),  # among the shard's pixels; -1 where it failed
     ]
 )
-FACTS = ["sha256_bytes", "sha256_pixels", "width", "height", "status", "reason", "detail"]
+FACTS = [name for name in ENTRIES.names if name not in ("url", "version", "row")]
 THUMBNAIL_HEIGHT = 240
 
 
@@ -228,7 +229,8 @@ class ImageStore:
 
     def _load(self, url: str) -> Loaded:
         entry: dict[str, Any] = dict.fromkeys(ENTRIES.names, "")
-        entry |= {"url": url, "version": version(url), "width": 0, "height": 0, "row": -1}
+        entry |= {"url": url, "version": version(url), "row": -1}
+        entry |= {"width": 0, "height": 0, "contrast": 0.0}
         try:
             data = fetch(url)
             entry["sha256_bytes"] = hashlib.sha256(data).hexdigest()
@@ -238,6 +240,7 @@ class ImageStore:
             return Loaded(entry, None)
         entry["sha256_pixels"] = hashlib.sha256(picture.pixels.tobytes()).hexdigest()
         entry |= {"width": picture.width, "height": picture.height, "status": "ok"}
+        entry["contrast"] = contrast(picture.pixels)
         return Loaded(entry, picture.pixels)
 
     def _commit(self, shard: int, loaded: Sequence[Loaded]) -> None:
@@ -273,9 +276,26 @@ class ImageStore:
         closed = requests["status"] != ""
         facts.loc[closed, ["status", "reason"]] = requests.loc[closed, ["status", "reason"]]
         facts[["width", "height"]] = facts[["width", "height"]].fillna(0).astype(np.int32)
+        seen = facts["contrast"].where(facts["status"] == "ok", 0)
+        facts["contrast"] = seen.astype(np.float32)
         asked = requests[["record", "product_id"]].assign(url=urls)
         images: pd.DataFrame = pd.concat([asked, facts.fillna("")], axis=1)[IMAGES.names]
         return images
+
+
+def contrast(pixels: npt.NDArray[np.uint8]) -> float:
+    """How much there is to be seen: the largest of the channels' standard deviations.
+
+    Args:
+        pixels: (3, 200, 100) uint8.
+
+    Returns:
+        0, for one flat colour, to 127.5; summed in whole numbers, so the same on every machine.
+    """
+    values = pixels.reshape(len(pixels), -1).astype(np.int64)
+    n = values.shape[1]
+    spread = n * (values**2).sum(axis=1) - values.sum(axis=1) ** 2
+    return float(np.sqrt(spread.max()) / n)
 
 
 def _account(images: pd.DataFrame, failures: Path) -> None:
