@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, Index
+from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index
 from dedup.reports.csv import CsvReport
 
 HEADER = "product_id_a,product_id_b,distance,tier,group_id,image_a,image_b"
@@ -15,11 +15,17 @@ EMPTY = np.zeros((0, 2), np.float32)
 INDEX = Index(pd.DataFrame(columns=INDEX_IMAGES.names), EMPTY, EMPTY, pd.DataFrame())
 
 
-def written(rows: list[tuple[object, ...]], group_of: dict[str, int], folder: Path) -> Path:
-    """The report on these rows of ``PAIRS``."""
+def written(
+    rows: list[tuple[object, ...]],
+    group_of: dict[str, str],
+    folder: Path,
+    shared: list[tuple[object, ...]] | None = None,
+) -> Path:
+    """The report on these rows of ``PAIRS`` and ``SHARED``."""
     groups = pd.DataFrame([(key, n, False) for key, n in group_of.items()], columns=GROUPS.names)
     pairs = pd.DataFrame(rows, columns=PAIRS.names)
-    path = CsvReport().write(groups, pairs, INDEX, folder)
+    findings = Findings(pairs, groups, pd.DataFrame(shared or [], columns=SHARED.names))
+    path = CsvReport().write(findings, INDEX, folder)
     assert path == folder / "duplicates.csv"
     return path
 
@@ -35,12 +41,38 @@ def test_one_line_for_each_pair(tmp_path: Path) -> None:
         ("A", "B", 0.0, "same_url", "http://x/1.jpg", "http://x/1.jpg"),
         ("C", "D", 0.25, "near", "http://x/2.jpg", "http://x/3.jpg"),
     ]
-    path = written(rows, {"A": 1, "B": 1, "C": 2, "D": 2}, tmp_path)
+    path = written(rows, {"A": "A", "B": "A", "C": "C", "D": "C"}, tmp_path)
     assert path.read_bytes().decode() == (
         f"{HEADER}\n"
-        "A,B,0.0,same_url,1,http://x/1.jpg,http://x/1.jpg\n"
-        "C,D,0.25,near,2,http://x/2.jpg,http://x/3.jpg\n"
+        "A,B,0.0,same_url,A,http://x/1.jpg,http://x/1.jpg\n"
+        "C,D,0.25,near,C,http://x/2.jpg,http://x/3.jpg\n"
     )
+
+
+def test_a_pair_across_groups_has_no_group(tmp_path: Path) -> None:
+    ends = [("A", "B"), ("B", "C"), ("C", "D"), ("D", "E"), ("E", "F")]
+    rows: list[tuple[object, ...]] = [(a, b, 0.5, "near", "u", "u") for a, b in ends]
+    path = written(rows, {"A": "A", "B": "A", "C": "C", "D": "C"}, tmp_path)
+    assert [record[4] for record in read(path)[1:]] == ["A", "", "C", "", ""]
+
+
+def test_pictures_that_prove_nothing_have_a_table_of_their_own(tmp_path: Path) -> None:
+    digests = ["0123456789abcdef" * 4, "f" * 64]
+    shared: list[tuple[object, ...]] = [
+        (digests[0], "007", "http://x/a,b.jpg", 5000, "shared"),
+        (digests[1], 'say "x"', "http://x/2.jpg", 2, "flat"),
+    ]
+    path = written([], {}, tmp_path, shared)
+    assert read(path.with_name("shared.csv")) == [
+        ["product_id", "image", "n_products", "reason", "picture"],
+        ["007", "http://x/a,b.jpg", "5000", "shared", "0123456789ab"],
+        ['say "x"', "http://x/2.jpg", "2", "flat", "f" * 12],
+    ]
+
+
+def test_without_such_pictures_there_is_no_such_table(tmp_path: Path) -> None:
+    path = written([], {}, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_no_pairs_are_a_header_alone(tmp_path: Path) -> None:
@@ -50,7 +82,7 @@ def test_no_pairs_are_a_header_alone(tmp_path: Path) -> None:
 def test_distances_come_back_to_the_last_bit(tmp_path: Path) -> None:
     values = [0.0, 0.1 + 0.2, 5e-324, 1e-17, 1e22, *np.random.default_rng(0).random(200).tolist()]
     rows: list[tuple[object, ...]] = [("A", "B", value, "near", "", "") for value in values]
-    records = read(written(rows, {"A": 1, "B": 1}, tmp_path))[1:]
+    records = read(written(rows, {"A": "A", "B": "A"}, tmp_path))[1:]
     assert [float(record[2]) for record in records] == values
 
 
@@ -74,8 +106,8 @@ def test_distances_come_back_to_the_last_bit(tmp_path: Path) -> None:
 )
 def test_ids_and_addresses_stay_as_they_are(tmp_path: Path, odd: str) -> None:
     row = (odd, "z", 1.5, "near", f"http://x/{odd}.jpg", odd)
-    path = written([row], {odd: 7, "z": 7}, tmp_path)
+    path = written([row], {odd: odd, "z": odd}, tmp_path)
     assert read(path) == [
         HEADER.split(","),
-        [odd, "z", "1.5", "near", "7", f"http://x/{odd}.jpg", odd],
+        [odd, "z", "1.5", "near", odd, f"http://x/{odd}.jpg", odd],
     ]

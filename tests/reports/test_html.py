@@ -1,157 +1,33 @@
 """The page, read with the standard library's parser as a browser would."""
 
 import base64
-import dataclasses
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
-from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, Index, Thumbnails
 from dedup.errors import ConfigError
 from dedup.reports.html import MAX_PRODUCTS, HtmlReport
-
-Tables = tuple[pd.DataFrame, pd.DataFrame, Index]
-
-VOID = {"meta", "link", "input", "br", "img"}
-Pair = tuple[str, str, float, str, str, str]
-Picture = tuple[str, str, str, str]  # product id, address, status, reason
-
-
-@dataclass
-class Node:
-    """An element: its attributes, its children and the text inside it."""
-
-    tag: str
-    attributes: dict[str, str]
-    children: list["Node"] = field(default_factory=list)
-    own_text: str = ""
-
-    @property
-    def text(self) -> str:
-        """All text below, with single spaces."""
-        return " ".join(" ".join([self.own_text, *(it.text for it in self.children)]).split())
-
-    def all(self, tag: str = "", of_class: str = "") -> list["Node"]:
-        """Every element below with this tag and this class, in the page's order."""
-        found = []
-        for it in self.children:
-            classes = it.attributes.get("class", "").split()
-            if tag in ("", it.tag) and (not of_class or of_class in classes):
-                found.append(it)
-            found += it.all(tag, of_class)
-        return found
-
-
-class Tree(HTMLParser):
-    """Builds the tree and refuses tags that are not closed in their order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.path = [Node("", {})]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        node = Node(tag, {name: value or "" for name, value in attrs})
-        self.path[-1].children.append(node)
-        if tag not in VOID:
-            self.path.append(node)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.path.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        self.path[-1].own_text += data
-
-
-def parse(path: Path) -> Node:
-    """The page as a tree."""
-    tree = Tree()
-    tree.feed(path.read_text(encoding="utf-8"))
-    tree.close()
-    assert len(tree.path) == 1
-    return tree.path[0]
-
-
-def groups_of(*groups: Sequence[str]) -> pd.DataFrame:
-    """A table of groups, of which each keeps its first product."""
-    rows = [(key, n, key == ids[0]) for n, ids in enumerate(groups, 1) for key in ids]
-    return pd.DataFrame(rows, columns=GROUPS.names)
-
-
-def pairs_of(*rows: Pair) -> pd.DataFrame:
-    """A table of pairs."""
-    return pd.DataFrame(sorted(rows), columns=PAIRS.names)
-
-
-def pair(a: str, b: str, distance: float = 0.0, tier: str = "same_bytes") -> Pair:
-    """A pair whose pictures lie at the products' usual addresses."""
-    return a, b, distance, tier, address(a), address(b)
-
-
-def address(product_id: str) -> str:
-    """Where a product's picture usually lies."""
-    return f"https://shop.example/{product_id}.jpg"
-
-
-def index_of(rows: list[Picture], titles: dict[str, str] | None = None, **more: object) -> Index:
-    """An index of these pictures."""
-    images = pd.DataFrame(rows, columns=["product_id", "url", "status", "reason"])
-    images = images.reindex(columns=INDEX_IMAGES.names)
-    products = pd.DataFrame((titles or {}).items(), columns=["sku", "name"])
-    empty = np.zeros((0, 2), np.float32)
-    manifest = {"id_column": "sku", "title_column": "name", **more}
-    return Index(images, empty, empty, products, manifest)
-
-
-def small_shop(**more: object) -> Tables:
-    """Two groups among seven products; A-B is exact, A-C near, and D-E near."""
-    groups = groups_of("ABC", "DE")
-    pairs = pairs_of(pair("A", "B"), pair("A", "C", 0.123456, "near"), pair("D", "E", 0.5, "near"))
-    good = [(key, address(key), "ok", "") for key in "ABCDEFG"]
-    bad = [("H", "", "failed", "http_404"), ("I", "", "failed", "truncated")]
-    bad += [("J", "", "failed", "http_404"), ("F", "", "skipped", "duplicate_row")]
-    return groups, pairs, index_of(good + bad, {"A": "Blue jacket", "D": "Hat"}, **more)
-
-
-def with_pictures(tables: Tables, thumbnails: Thumbnails) -> Tables:
-    """The same tables, and an index that gives these pictures."""
-    groups, pairs, index = tables
-    return groups, pairs, dataclasses.replace(index, thumbnails=thumbnails)
-
-
-def plain(color: str, size: tuple[int, int] = (60, 80)) -> Image.Image:
-    """A picture of one colour."""
-    return Image.new("RGB", size, color)
-
-
-def from_table(table: dict[str, Image.Image]) -> Thumbnails:
-    """Gives the pictures of a table and leaves out the rest."""
-    return lambda urls: {url: table[url] for url in urls if url in table}
-
-
-def shown_by(page: Node) -> list[list[str]]:
-    """The pictures' names in each product's tile."""
-    tiles = page.all("li", "product")
-    return [[it.attributes["href"].removeprefix("#") for it in tile.all("use")] for tile in tiles]
-
-
-def fine(ids: Iterable[str], **manifest: object) -> Index:
-    """An index of products whose one picture is ok."""
-    return index_of([(key, address(key), "ok", "") for key in ids], None, **manifest)
-
-
-def nearest(uri: str, table: dict[str, Image.Image]) -> str:
-    """The address in ``table`` whose mean colour is closest to that of a data URI's picture."""
-    with Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))) as image:
-        color = np.asarray(image.convert("RGB")).mean(axis=(0, 1))
-    return min(table, key=lambda url: float(np.abs(np.asarray(table[url])[0, 0] - color).sum()))
+from tests.reports.reading import (
+    Node,
+    address,
+    fine,
+    found,
+    from_table,
+    groups_of,
+    index_of,
+    nearest,
+    pair,
+    pairs_of,
+    parse,
+    plain,
+    shown_by,
+    small_shop,
+    with_pictures,
+)
 
 
 def test_every_product_of_every_group_has_its_card(tmp_path: Path) -> None:
@@ -180,21 +56,34 @@ def test_cards_carry_what_search_filter_and_sort_read(tmp_path: Path) -> None:
     page = parse(HtmlReport().write(*small_shop(), tmp_path))
     known = ["data-group", "data-size", "data-distance", "data-tiers"]
     assert [[it.attributes[key] for key in known] for it in page.all("article")] == [
-        ["1", "3", "0.123456", "same_bytes near"],
-        ["2", "2", "0.5", "near"],
+        ["A", "3", "0.123456", "same_bytes near"],
+        ["D", "2", "0.5", "near"],
     ]
     assert [it.text for it in page.all("label", "chip")] == ["same file 1", "near 2"]
     assert page.all("div", "tools")[0].attributes["hidden"] == ""
     assert page.all("div", "nothing")[0].all("p")[0].text == "No group matches."
 
 
+def test_pairs_across_groups_prove_nothing_in_either(tmp_path: Path) -> None:
+    pairs = pairs_of(
+        pair("A", "B", 0.5, "near"), pair("B", "C"), pair("C", "D", 0.25, "near"), pair("C", "X")
+    )
+    findings = found(groups_of("AB", "DC"), pairs)
+    page = parse(HtmlReport().write(findings, fine("ABCDX"), tmp_path))
+    assert page.all("h1")[0].text == "2 groups, 4 products, 2 could go"
+    badges = [it.text for it in page.all("p", "badges")]
+    assert badges == ["keep ↗", "near 0.5 ↗", "keep ↗", "near 0.25 ↗"]
+    assert [it.text for it in page.all("h2")] == ["Group A 2 products", "Group C 2 products"]
+    assert not page.all("p", "note")
+
+
 def test_largest_groups_come_first_and_the_rest_is_counted(tmp_path: Path) -> None:
     names = [[f"{n:02}a", f"{n:02}b", f"{n:02}c"][: 2 + n % 2] for n in range(20)]
     pairs = pairs_of(*(pair(ids[0], other) for ids in names for other in ids[1:]))
     index = fine(key for ids in names for key in ids)
-    page = parse(HtmlReport(max_groups=12).write(groups_of(*names), pairs, index, tmp_path))
-    shown = [int(it.attributes["data-group"]) for it in page.all("article")]
-    assert shown == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 1, 3]
+    page = parse(HtmlReport(max_groups=12).write(found(groups_of(*names), pairs), index, tmp_path))
+    shown = [it.attributes["data-group"] for it in page.all("article")]
+    assert shown == [f"{n:02}a" for n in (*range(1, 20, 2), 0, 2)]
     assert page.all("h1")[0].text == "20 groups, 50 products, 30 could go"
     assert "8 more groups in duplicates.csv" in page.all("ul", "facts")[0].text
     assert "shows the largest groups; duplicates.csv has all 20." in page.all("p", "rest")[0].text
@@ -215,7 +104,7 @@ def test_a_thousand_groups_fit(tmp_path: Path) -> None:
     names = [(f"{n:04}a", f"{n:04}b") for n in range(1001)]
     pairs = pairs_of(*(pair(a, b) for a, b in names))
     index = fine(key for ids in names for key in ids)
-    page = parse(HtmlReport().write(groups_of(*names), pairs, index, tmp_path))
+    page = parse(HtmlReport().write(found(groups_of(*names), pairs), index, tmp_path))
     assert page.all("h1")[0].text == "1,001 groups, 2,002 products, 1,001 could go"
     assert len(page.all("article")) == 1000
     assert "1 more group in duplicates.csv" in page.text
@@ -224,7 +113,7 @@ def test_a_thousand_groups_fit(tmp_path: Path) -> None:
 def test_a_huge_group_shows_its_first_products(tmp_path: Path) -> None:
     ids = [f"P{n:04}" for n in range(MAX_PRODUCTS + 1001)]
     pairs = pairs_of(*(pair(ids[0], other) for other in ids[1:]))
-    page = parse(HtmlReport().write(groups_of(ids), pairs, fine(ids), tmp_path))
+    page = parse(HtmlReport().write(found(groups_of(ids), pairs), fine(ids), tmp_path))
     assert [it.text for it in page.all("button", "id")] == ids[:MAX_PRODUCTS]
     assert page.all("article")[0].attributes["data-size"] == str(len(ids))
     assert "1,001 more products of this group: see duplicates.csv." in page.text
@@ -243,8 +132,8 @@ def test_a_huge_group_shows_its_first_products(tmp_path: Path) -> None:
 def test_nothing_found_says_what_to_try(
     tmp_path: Path, ids: str, threshold: float | None, headline: str, advice: str
 ) -> None:
-    index = fine(ids, threshold=threshold)
-    page = parse(HtmlReport().write(groups_of(), pairs_of(), index, tmp_path))
+    nothing = found(groups_of(), pairs_of(), threshold=threshold)
+    page = parse(HtmlReport().write(nothing, fine(ids), tmp_path))
     assert page.all("h1")[0].text == f"No duplicates found among {headline}"
     assert advice in page.all("section", "next")[0].text
     assert not page.all("article")
@@ -253,7 +142,7 @@ def test_nothing_found_says_what_to_try(
 
 def test_a_product_joined_through_another_says_so_and_comes_last(tmp_path: Path) -> None:
     pairs = pairs_of(pair("A", "C", 0.25, "near"), pair("B", "C"))
-    page = parse(HtmlReport().write(groups_of("ABC"), pairs, fine("ABC"), tmp_path))
+    page = parse(HtmlReport().write(found(groups_of("ABC"), pairs), fine("ABC"), tmp_path))
     products = page.all("li", "product")
     assert [it.all("button", "id")[0].text for it in products] == ["A", "C", "B"]
     notes = [[note.text for note in it.all("p", "note")] for it in products]
@@ -264,7 +153,7 @@ def test_the_pair_with_the_kept_product_is_shown_even_if_another_is_surer(tmp_pa
     pairs = pairs_of(
         pair("A", "B", 0.25, "near"), pair("A", "C", 0.5, "near"), pair("B", "C", 0.0, "same_url")
     )
-    page = parse(HtmlReport().write(groups_of("ABC"), pairs, fine("ABC"), tmp_path))
+    page = parse(HtmlReport().write(found(groups_of("ABC"), pairs), fine("ABC"), tmp_path))
     badges = [it.text for it in page.all("p", "badges")]
     assert badges == ["keep ↗", "near 0.25 ↗", "near 0.5 ↗"]
 
@@ -275,7 +164,7 @@ def test_the_pair_with_the_kept_product_is_shown_even_if_another_is_surer(tmp_pa
 )
 def test_distances_have_four_digits(tmp_path: Path, distance: float, shown: str) -> None:
     pairs = pairs_of(pair("A", "B", distance, "near"))
-    page = parse(HtmlReport().write(groups_of("AB"), pairs, fine("AB"), tmp_path))
+    page = parse(HtmlReport().write(found(groups_of("AB"), pairs), fine("AB"), tmp_path))
     assert page.all("span", "distance")[0].text == shown
 
 
@@ -294,8 +183,9 @@ def test_hostile_text_stays_text(tmp_path: Path, evil: str) -> None:
     def page_of(key: str, link: str, reason: str) -> Node:
         pairs = pairs_of(("A", key, 0.0, "near", link, link), ("B", key, 0.0, "near", link, link))
         rows = [(one, link, "ok", "") for one in ("A", "B", key)]
-        index = index_of([*rows, ("x", "", "failed", reason)], {"A": key, key: key}, threshold=key)
-        return parse(HtmlReport().write(groups_of(["A", "B", key]), pairs, index, tmp_path))
+        index = index_of([*rows, ("x", "", "failed", reason)], {"A": key, key: key})
+        findings = found(groups_of(["A", "B", key]), pairs, threshold=key)
+        return parse(HtmlReport().write(findings, index, tmp_path))
 
     def shape(node: Node) -> object:
         return node.tag, sorted(node.attributes), [shape(it) for it in node.children]
@@ -306,6 +196,7 @@ def test_hostile_text_stays_text(tmp_path: Path, evil: str) -> None:
     assert page.all("button", "id")[-2].text == evil
     assert page.all("a")[0].attributes["href"] == f"https://shop.example/{evil}"
     assert f"threshold {evil}" in page.text
+    assert page.all("article")[0].attributes["data-group"] == evil
 
 
 @pytest.mark.parametrize(
@@ -319,7 +210,7 @@ def test_hostile_text_stays_text(tmp_path: Path, evil: str) -> None:
 def test_only_plain_web_addresses_become_links(tmp_path: Path, url: str) -> None:
     pairs = pairs_of(("A", "B", 0.0, "same_url", url, url))
     index = index_of([("A", url, "ok", ""), ("B", url, "ok", "")])
-    path = HtmlReport().write(groups_of("AB"), pairs, index, tmp_path)
+    path = HtmlReport().write(found(groups_of("AB"), pairs), index, tmp_path)
     assert not parse(path).all("a")
     assert "secret" not in path.read_text(encoding="utf-8")
 
@@ -377,7 +268,7 @@ def test_every_picture_is_asked_for_once(tmp_path: Path) -> None:
     names = [(f"{n:03}a", f"{n:03}b") for n in range(300)]
     shared = [(a, b, 0.0, "same_url", address(a), address(a)) for a, b in names]
     index = fine(key for ids in names for key in ids)
-    tables = groups_of(*names), pairs_of(*shared), index
+    tables = found(groups_of(*names), pairs_of(*shared)), index
     HtmlReport().write(*with_pictures(tables, thumbnails), tmp_path)
     assert asked == [address(a) for a, _ in names]
 
@@ -389,7 +280,7 @@ def test_a_product_shows_the_picture_that_proves_it(tmp_path: Path) -> None:
     )
     rows = [("D", "gone", "failed", "http_404"), ("D", "white", "ok", ""), ("D", "red", "ok", "")]
     rows += [(key, "white", "ok", "") for key in "ABC"]
-    tables = groups_of("ABCD"), pairs, index_of(rows)
+    tables = found(groups_of("ABCD"), pairs), index_of(rows)
     page = parse(HtmlReport().write(*with_pictures(tables, from_table(table)), tmp_path))
     seen = {it.attributes["id"]: nearest(it.attributes["href"], table) for it in page.all("image")}
     shown = [[seen[name] for name in names] for names in shown_by(page)]

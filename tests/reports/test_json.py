@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, Index
+from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index
 from dedup.reports.json import JsonReport
 
 NO_GROUPS = pd.DataFrame(columns=GROUPS.names)
+NONE_SHARED = pd.DataFrame(columns=SHARED.names)
 EMPTY = np.zeros((0, 2), np.float32)
 INDEX = Index(pd.DataFrame(columns=INDEX_IMAGES.names), EMPTY, EMPTY, pd.DataFrame())
 
@@ -18,7 +19,7 @@ def written(ends: list[tuple[str, str]], folder: Path) -> str:
     """The report on pairs between these products."""
     rows = [(a, b, 0.0, "same_url", "u", "u") for a, b in ends]
     pairs = pd.DataFrame(rows, columns=PAIRS.names)
-    path = JsonReport().write(NO_GROUPS, pairs, INDEX, folder)
+    path = JsonReport().write(Findings(pairs, NO_GROUPS, NONE_SHARED), INDEX, folder)
     assert path == folder / "duplicates.json"
     return path.read_text(encoding="utf-8")
 

@@ -1,1 +1,1 @@
-"""How a result reaches people: ``write(groups, pairs, index, folder) -> Path`` in each class."""
+"""How a result reaches people: ``write(findings, index, folder) -> Path`` in each class."""

@@ -1,41 +1,58 @@
-"""The pairs as a table for spreadsheets and scripts."""
+"""The pairs as a table for spreadsheets and scripts, and the pictures that prove nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from dedup.artifacts import Index, write_text
+from dedup.artifacts import Findings, Index, write_text
 
 COLUMNS = ("product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b")
 """The columns of ``duplicates.csv``, in this order."""
 
+SHARED_COLUMNS = ("product_id", "image", "n_products", "reason", "picture")
+"""The columns of ``shared.csv``, in this order."""
+
 
 class CsvReport:
-    """Writes ``duplicates.csv``: one line for each pair, with its group and its proof."""
+    """Writes ``duplicates.csv``: one line for each pair, with its group and its proof.
 
-    def write(self, groups: pd.DataFrame, pairs: pd.DataFrame, index: Index, folder: Path) -> Path:
-        r"""Write the pairs as RFC 4180 CSV: UTF-8, lines that end in ``\n``, a header.
+    Where pictures were left out because they prove nothing, ``shared.csv`` lists the products that
+    show them.
+    """
 
-        Ids and addresses are written as they are; ``float(text)`` gives back the distance.
+    def write(self, findings: Findings, index: Index, folder: Path) -> Path:
+        r"""Write RFC 4180 CSV: UTF-8, lines that end in ``\n``, a header.
+
+        Ids and addresses are written as they are; ``float(text)`` gives back the distance. A
+        pair's group is empty where its products are in two groups, or one of them is in none. In
+        ``shared.csv`` a picture is called by the first 12 hex digits of its digest.
 
         Args:
-            groups: the schema ``GROUPS``; holds both products of every pair.
-            pairs: the schema ``PAIRS``; its order is kept.
+            findings: what was found; the tables' orders are kept.
             index: not used.
             folder: an existing folder.
 
         Returns:
             The path of ``duplicates.csv``.
         """
+        groups, pairs, shared = findings.groups, findings.pairs, findings.shared
         group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
-        table = pairs.assign(group_id=[group_of[a] for a in pairs["product_id_a"]])
-        rows = table[list(COLUMNS)].itertuples(index=False, name=None)
+        ends = zip(pairs["product_id_a"], pairs["product_id_b"], strict=True)
+        both = ((group_of.get(a, ""), group_of.get(b, "")) for a, b in ends)
         path = folder / "duplicates.csv"
-        write_text("".join(map(_line, [COLUMNS, *rows])), path)
+        _write(pairs.assign(group_id=[a if a == b else "" for a, b in both]), COLUMNS, path)
+        if len(shared):
+            pictures = shared.assign(picture=shared["sha256_pixels"].str[:12])
+            _write(pictures, SHARED_COLUMNS, folder / "shared.csv")
         return path
+
+
+def _write(table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
+    rows = table[list(columns)].itertuples(index=False, name=None)
+    write_text("".join(map(_line, [columns, *rows])), path)
 
 
 def _line(values: Iterable[object]) -> str:

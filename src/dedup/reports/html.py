@@ -9,35 +9,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
-from dedup.artifacts import TIERS, Index, Thumbnails, write_text
+from dedup.artifacts import TIERS, Findings, Index, write_text
 from dedup.errors import ConfigError
+from dedup.reports import wording
+from dedup.reports.album import Picture, collect
 
 MAX_PRODUCTS = 60
 """Products shown of one group: a placeholder picture can join a hundred thousand of them."""
 
-BATCH = 256
-"""Pictures held in memory at once."""
-
-SIZE = (660, 220)
-"""Largest width and height of an embedded picture, in pixels."""
-
-HEIGHT = 200
-"""Height at which every picture is shown, in CSS pixels."""
-
-WIDTHS = (64, 420)
-"""Narrowest and widest that a picture is shown, in CSS pixels."""
+MAX_SHARED, MAX_SHOWERS = 60, 20
+"""Pictures shown that prove nothing, and products named of each."""
 
 TILE, GAP, HALF = 152, 24, 510
 """Least width of a product, the space between two, and room in half a row; as in ``page.html``."""
@@ -55,16 +46,6 @@ class Proof(NamedTuple):
     distance: float
     image: str
     other_image: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture that the page holds once and shows under ``name``; sizes in CSS pixels."""
-
-    name: str
-    uri: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +70,7 @@ class Product:
 class Group:
     """A group as shown; ``distance`` and ``tiers`` are those of all its products' proofs."""
 
-    group_id: int
+    group_id: str
     size: int
     distance: float
     tiers: list[str]
@@ -102,6 +83,16 @@ class Group:
         return sum(max(width, TILE) + GAP for width in widths) > HALF + GAP
 
 
+@dataclass(frozen=True)
+class Silent:
+    """A picture that proves nothing as shown, and the first of the products that show it."""
+
+    n_products: int
+    reason: str
+    picture: Picture | None
+    product_ids: list[str]
+
+
 class HtmlReport:
     """Writes ``report.html``: one page that holds all it needs and asks the network for nothing.
 
@@ -112,14 +103,12 @@ class HtmlReport:
     def __init__(self, max_groups: int = 1000) -> None:
         self.max_groups = max_groups
 
-    def write(self, groups: pd.DataFrame, pairs: pd.DataFrame, index: Index, folder: Path) -> Path:
+    def write(self, findings: Findings, index: Index, folder: Path) -> Path:
         """Write the page; the same tables and pictures give the same bytes.
 
         Args:
-            groups: the schema ``GROUPS``.
-            pairs: the schema ``PAIRS``.
-            index: gives titles, thumbnails, the pictures' statuses and the threshold, where it has
-                them.
+            findings: what was found.
+            index: gives titles, thumbnails and the pictures' statuses, where it has them.
             folder: an existing folder.
 
         Returns:
@@ -130,30 +119,48 @@ class HtmlReport:
         """
         if self.max_groups < 0:
             raise ConfigError(f"max_groups is {self.max_groups}: set it to 0 or more")
-        shown = _largest(groups, self.max_groups)
-        proofs = _proofs(shown, pairs)
-        members = _members(shown, proofs)
-        faces = _faces(shown, proofs, index.images)
-        visible = [key for ids in members.values() for key in ids[:MAX_PRODUCTS]]
-        album = _album(_addresses(visible, faces, proofs), index.thumbnails)
-        kept = set(shown.loc[shown["kept"], "product_id"])
-        maker = _Maker(index.titles, kept, faces, proofs, album)
-        cards = [maker.group(group_id, ids) for group_id, ids in members.items()]
-        template = _environment().get_template("page.html")
-        page = template.render(
-            groups=cards,
-            tiers=Counter(tier for card in cards for tier in card.tiers),
-            pictures=list({picture.name: picture for picture in album.values()}.values()),
-            n_groups=groups["group_id"].nunique(),
-            n_products=len(groups),
-            n_spare=int((~groups["kept"].astype(bool)).sum()),
-            n_compared=index.images.loc[index.images["status"] == "ok", "product_id"].nunique(),
-            threshold=index.manifest.get("threshold"),
-            troubles=_troubles(index.images),
+        groups, images = findings.groups, index.images
+        cards, silent, album = self._cards(findings, index)
+        n_groups = groups["group_id"].nunique()
+        page = (
+            _environment()
+            .get_template("page.html")
+            .render(
+                groups=cards,
+                tiers=Counter(tier for card in cards for tier in card.tiers),
+                silent=silent,
+                n_silent=findings.shared["sha256_pixels"].nunique(),
+                pictures=list({picture.name: picture for picture in album.values()}.values()),
+                n_groups=n_groups,
+                n_products=len(groups),
+                n_spare=int((~groups["kept"].astype(bool)).sum()),
+                n_compared=wording.n_compared(images),
+                threshold=findings.search.get("threshold"),
+                facts=wording.facts(findings, images, n_groups - len(cards)),
+                advice=[] if n_groups else wording.advice(findings, images),
+                searched=wording.searched(findings.search),
+            )
         )
         path = folder / "report.html"
         write_text(page, path)
         return path
+
+    def _cards(
+        self, findings: Findings, index: Index
+    ) -> tuple[list[Group], list[Silent], dict[str, Picture]]:
+        """The groups, the pictures that prove nothing, and all pictures by address."""
+        shown = _largest(findings.groups, self.max_groups)
+        proofs = _proofs(shown, findings.pairs)
+        members = _members(shown, proofs)
+        faces = _faces(shown, proofs, index.images)
+        visible = [key for ids in members.values() for key in ids[:MAX_PRODUCTS]]
+        silent = _silent(findings.shared)
+        wanted = [*_addresses(visible, faces, proofs), *(address for address, _ in silent)]
+        album = collect(list(dict.fromkeys(wanted)), index.thumbnails)
+        kept = set(shown.loc[shown["kept"], "product_id"])
+        maker = _Maker(index.titles(visible), kept, faces, proofs, album)
+        cards = [maker.group(group_id, ids) for group_id, ids in members.items()]
+        return cards, [replace(it, picture=album.get(url)) for url, it in silent], album
 
 
 def _largest(groups: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -167,7 +174,8 @@ def _proofs(groups: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Proof]:
     """For each product its pair with the kept one, or else its surest pair, by product id."""
     group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
     kept = set(groups.loc[groups["kept"], "product_id"])
-    inside = pairs[pairs["product_id_a"].isin(group_of) & pairs["product_id_b"].isin(group_of)]
+    home_a, home_b = (pairs[end].map(group_of) for end in ("product_id_a", "product_id_b"))
+    inside = pairs[home_a == home_b]
     sides = ["product_id_a", "product_id_b"], ["image_a", "image_b"]
     names = ["product_id", "other", "tier", "distance", "image", "other_image"]
     both = pd.concat(
@@ -183,7 +191,7 @@ def _proofs(groups: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Proof]:
     return {key: Proof(*row) for key, row in zip(both["product_id"], rows, strict=True)}
 
 
-def _members(groups: pd.DataFrame, proofs: dict[str, Proof]) -> dict[int, list[str]]:
+def _members(groups: pd.DataFrame, proofs: dict[str, Proof]) -> dict[str, list[str]]:
     """Product ids by group: the largest group first, in it the kept product, then the surest."""
     kept = set(groups.loc[groups["kept"], "product_id"])
 
@@ -193,7 +201,7 @@ def _members(groups: pd.DataFrame, proofs: dict[str, Proof]) -> dict[int, list[s
             return key not in kept, True, len(TIERS), 0.0, key
         return key not in kept, not proof.direct, proof.rank, proof.distance, key
 
-    members: dict[int, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for key, group_id in zip(groups["product_id"], groups["group_id"], strict=True):
         members.setdefault(group_id, []).append(key)
     largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
@@ -220,32 +228,15 @@ def _addresses(
     return list(wanted)
 
 
-def _album(addresses: Sequence[str], thumbnails: Thumbnails) -> dict[str, Picture]:
-    """Pictures by address; those that look the same are one ``Picture``."""
-    album: dict[str, Picture] = {}
-    known: dict[str, Picture] = {}
-    for start in range(0, len(addresses), BATCH):
-        batch = addresses[start : start + BATCH]
-        found = thumbnails(batch)
-        for address in batch:
-            if address in found:
-                uri, width = _encode(found[address])
-                name = f"p{len(known) + 1}"
-                album[address] = known.setdefault(uri, Picture(name, uri, width, HEIGHT))
-    return album
-
-
-def _encode(image: Image.Image) -> tuple[str, int]:
-    """A JPEG data URI that carries pixels alone, and the width in CSS pixels to show it at."""
-    small = image.convert("RGBA")
-    small.thumbnail(SIZE, Image.Resampling.LANCZOS)
-    clean = Image.new("RGB", small.size, "white")
-    clean.paste(small, mask=small)
-    buffer = io.BytesIO()
-    clean.save(buffer, "JPEG", quality=80, optimize=True)
-    narrowest, widest = WIDTHS
-    width = min(max(round(HEIGHT * clean.width / clean.height), narrowest), widest)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), width
+def _silent(shared: pd.DataFrame) -> list[tuple[str, Silent]]:
+    """What most products show, each picture with an address of it."""
+    first = shared["sha256_pixels"].drop_duplicates()[:MAX_SHARED]
+    rows = shared[shared["sha256_pixels"].isin(first)]
+    found = []
+    for _, one in rows.groupby("sha256_pixels", sort=False):
+        top, ids = one.iloc[0], one["product_id"][:MAX_SHOWERS].tolist()
+        found.append((top["image"], Silent(int(top["n_products"]), top["reason"], None, ids)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -258,7 +249,7 @@ class _Maker:
     proofs: dict[str, Proof]
     album: dict[str, Picture]
 
-    def group(self, group_id: int, ids: Sequence[str]) -> Group:
+    def group(self, group_id: str, ids: Sequence[str]) -> Group:
         """A group of the products ``ids``, of which the first ``MAX_PRODUCTS`` are shown."""
         proofs = [self.proofs[key] for key in ids if key in self.proofs and key not in self.kept]
         return Group(
@@ -287,17 +278,6 @@ class _Maker:
         )
 
 
-def _troubles(images: pd.DataFrame) -> list[tuple[str, int, list[tuple[str, int]]]]:
-    """Status, number of pictures and numbers by reason, for what could not be compared."""
-    troubles = []
-    for status in ("failed", "skipped"):
-        reasons = images.loc[images["status"] == status, "reason"].value_counts().items()
-        counts = sorted(((str(reason), n) for reason, n in reasons), key=lambda it: (-it[1], it[0]))
-        if counts:
-            troubles.append((status, sum(n for _, n in counts), counts))
-    return troubles
-
-
 def _environment() -> Environment:
     environment = Environment(
         autoescape=True,
@@ -306,20 +286,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(sha256=_sha256, counted=_counted, number=_number)
-    environment.globals["TIERS"] = TIERS
+    environment.filters.update(sha256=_sha256, counted=wording.counted, number=wording.number)
+    environment.globals.update(TIERS=wording.TIERS, SILENT=wording.SILENT)
     return environment
 
 
 def _sha256(block: str) -> str:
     """The name of an inline block in a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-def _number(value: object) -> str:
-    """A number to 4 significant digits; anything else as it is."""
-    return f"{value + 0.0:.4g}" if isinstance(value, int | float) else str(value)
