@@ -1,5 +1,6 @@
 """Pictures to embeddings, beside the network called by hand."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from dedup.artifacts import IMAGE_SHAPE, Catalogue
 from dedup.checkpoint import describe
-from dedup.embedding import Embed, embed_stored
+from dedup.embedding import MICRO_BATCH, Embed, embed_stored
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.errors import ArtifactError
 from dedup.store import ImageStore
@@ -122,3 +123,48 @@ def test_places_in_any_order_and_more_than_once(
     asked = rows[[19, 0, 7, 7, 3]]
     found = embed_stored(Embed(checkpoint, device="cpu"), store, asked, batch_size=2)
     np.testing.assert_allclose(found, by_hand(encoder, store.read(asked)), atol=1e-4)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """The number of threads is put back afterwards."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 128])
+@pytest.mark.usefixtures("threads")
+def test_the_bits_depend_on_the_picture_alone(
+    checkpoint: Path,
+    store: ImageStore,
+    rows: npt.NDArray[np.int64],
+    batch_size: int,
+    n_threads: int,
+) -> None:
+    embed = Embed(checkpoint, device="cpu")
+    alone = np.concatenate([embed({"pixels": store.read(rows[[n]])})["embedding"] for n in (0, 17)])
+    torch.set_num_threads(n_threads)
+    order = np.random.default_rng(batch_size).permutation(len(rows))
+    found = np.empty((len(rows), 8), np.float32)
+    found[order] = embed_stored(embed, store, rows[order], batch_size)
+    assert found[[0, 17]].tobytes() == alone.tobytes()
+    assert found.tobytes() == embed_stored(embed, store, rows).tobytes()
+
+
+@pytest.mark.parametrize("n", [1, MICRO_BATCH - 1, MICRO_BATCH, MICRO_BATCH + 1, 3 * MICRO_BATCH])
+def test_a_batch_of_any_size_has_a_row_for_each_picture(checkpoint: Path, n: int) -> None:
+    embed = Embed(checkpoint, device="cpu")
+    pixels = noise(n)
+    found = embed({"pixels": pixels})["embedding"]
+    assert found.shape == (n, 8)
+    assert found[-1].tobytes() == embed({"pixels": pixels[-1:]})["embedding"].tobytes()
+
+
+def test_no_pictures_have_no_embeddings_of_the_right_length(
+    checkpoint: Path, store: ImageStore
+) -> None:
+    embed = Embed(checkpoint, device="cpu")
+    assert embed({"pixels": noise(0)})["embedding"].shape == (0, 8)
+    assert embed_stored(embed, store, np.empty((0, 2), np.int64)).shape == (0, 8)

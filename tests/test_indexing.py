@@ -1,4 +1,4 @@
-"""An index of a small shop, and questions to it."""
+"""An index of a small shop: what is embedded, where it stands, and what it depends on."""
 
 from pathlib import Path
 
@@ -8,16 +8,14 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from dedup.artifacts import Catalogue, Index
+from dedup.artifacts import INDEX_IMAGES, MANIFEST, Catalogue, Index
 from dedup.checkpoint import describe
 from dedup.clustering import Clusterer
 from dedup.encoders.conv import ConvAutoencoder
-from dedup.errors import ArtifactError, SourceError
-from dedup.indexing import Query, build_index
-from dedup.matchers.radius import RadiusMatcher
-from dedup.matching import clustered_table, clusters_of_vectors, find_pairs
+from dedup.indexing import build_index
+from dedup.matchers.exact import exact_pairs
+from dedup.matching import clustered_table, clusters_of_vectors
 from dedup.store import ImageStore
-from tests.conftest import draw, encoded
 
 EXACT = {("P00", "P20"): "same_bytes", ("P01", "P21"): "same_pixels", ("P02", "P22"): "same_url"}
 
@@ -45,12 +43,6 @@ def index_of(catalogue: Catalogue, checkpoint: Path, batch_size: int = 128) -> I
     return build_index(catalogue, images, store, checkpoint, clusterer, batch_size)
 
 
-def exact(index: Index) -> dict[tuple[str, str], str]:
-    """Pairs and tiers at threshold 0."""
-    pairs = find_pairs(index, RadiusMatcher(0))
-    return {(row.product_id_a, row.product_id_b): row.tier for row in pairs.itertuples()}
-
-
 def test_every_distinct_picture_is_embedded_once(catalogue: Catalogue, checkpoint: Path) -> None:
     index = index_of(catalogue, checkpoint)
     ok = index.images[index.images["status"] == "ok"]
@@ -59,45 +51,60 @@ def test_every_distinct_picture_is_embedded_once(catalogue: Catalogue, checkpoin
     assert (ok.groupby("sha256_pixels")["vector"].nunique() == 1).all()
     assert (ok.groupby("vector")["sha256_pixels"].nunique() == 1).all()
     bad = index.images[index.images["status"] != "ok"]
+    assert len(bad) == 1
     assert (bad[["vector", "cluster"]] == -1).all(axis=None)
+
+
+def test_vectors_stand_in_the_order_of_their_digests(
+    catalogue: Catalogue, checkpoint: Path
+) -> None:
+    images = index_of(catalogue, checkpoint).images
+    by_vector = images[images["vector"] >= 0].sort_values("vector")["sha256_pixels"]
+    assert by_vector.is_monotonic_increasing
+
+
+def test_a_picture_is_in_the_cluster_of_its_nearest_centroid(
+    catalogue: Catalogue, checkpoint: Path
+) -> None:
+    index = index_of(catalogue, checkpoint)
+    clusters = clusters_of_vectors(index.images, len(index.vectors))
+    gaps = np.linalg.norm(index.vectors[:, None].astype(float) - index.centroids, axis=2)
+    own = gaps[np.arange(len(gaps)), clusters]
+    np.testing.assert_allclose(own, gaps.min(axis=1), rtol=1e-4)
+    assert set(clusters) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 128])
 @pytest.mark.parametrize("order", [0, 1])
-def test_exact_pairs_whatever_the_batches_and_the_order(
+def test_bits_do_not_depend_on_the_batches_and_the_order(
     catalogue: Catalogue, checkpoint: Path, batch_size: int, order: int
 ) -> None:
+    index = index_of(catalogue, checkpoint)
     shuffled = catalogue.requests.sample(frac=1, random_state=order, ignore_index=True)
-    index = index_of(Catalogue(catalogue.products, shuffled, "productId"), checkpoint, batch_size)
-    assert exact(index) == EXACT
+    other = index_of(Catalogue(catalogue.products, shuffled, "productId"), checkpoint, batch_size)
+    assert other.vectors.tobytes() == index.vectors.tobytes()
+    assert other.centroids.tobytes() == index.centroids.tobytes()
+    assert other.images["record"].tolist() == shuffled["record"].tolist()
+    rows = other.images.sort_values("record", ignore_index=True)
+    pd.testing.assert_frame_equal(rows, index.images)
 
 
-def test_near_pairs_are_those_of_one_cluster(catalogue: Catalogue, checkpoint: Path) -> None:
+def test_equal_pictures_are_found_by_their_digests(catalogue: Catalogue, checkpoint: Path) -> None:
+    pairs = exact_pairs(index_of(catalogue, checkpoint).images)
+    found = {(row.product_id_a, row.product_id_b): row.tier for row in pairs.itertuples()}
+    assert found == EXACT
+
+
+def test_a_saved_index_is_the_same(catalogue: Catalogue, checkpoint: Path, tmp_path: Path) -> None:
     index = index_of(catalogue, checkpoint)
-    pairs = find_pairs(index, RadiusMatcher(1e6))
-    ok = index.images[index.images["status"] == "ok"]
-    both = ok.merge(ok, on="cluster")
-    both = both[both["product_id_x"] < both["product_id_y"]]
-    expected = set(zip(both["product_id_x"], both["product_id_y"], strict=True))
-    found = pairs[["product_id_a", "product_id_b"]].itertuples(index=False, name=None)
-    assert set(found) == expected
-    by_url = ok.drop_duplicates("url").set_index("url")["vector"]
-    for row in pairs.itertuples():
-        ends = index.vectors[by_url[row.image_a]], index.vectors[by_url[row.image_b]]
-        gap = np.linalg.norm(ends[0].astype(float) - ends[1].astype(float))
-        assert row.distance == pytest.approx(gap, abs=1e-12)
-    assert set(pairs["tier"]) == {"same_bytes", "same_pixels", "same_url", "near"}
-
-
-def test_a_saved_index_answers_alike(
-    catalogue: Catalogue, checkpoint: Path, tmp_path: Path
-) -> None:
-    index = index_of(catalogue, checkpoint)
+    assert list(index.images) == INDEX_IMAGES.names
+    assert index.manifest.keys() >= MANIFEST
     index.save(tmp_path / "index")
     loaded = Index.load(tmp_path / "index")
-    for threshold in (0, 0.1, 1e6):
-        matcher = RadiusMatcher(threshold)
-        pd.testing.assert_frame_equal(find_pairs(index, matcher), find_pairs(loaded, matcher))
+    pd.testing.assert_frame_equal(loaded.images, index.images)
+    pd.testing.assert_frame_equal(loaded.products, index.products)
+    np.testing.assert_array_equal(loaded.vectors, index.vectors)
+    np.testing.assert_array_equal(loaded.centroids, index.centroids)
 
 
 def test_the_users_table_gets_a_cluster(catalogue: Catalogue, checkpoint: Path) -> None:
@@ -108,43 +115,3 @@ def test_the_users_table_gets_a_cluster(catalogue: Catalogue, checkpoint: Path) 
     for record, cell in table["cluster"].items():
         vector = index.images.loc[index.images["record"] == record, "vector"].iloc[0]
         assert cell == ("" if vector < 0 else str(clusters[vector]))
-
-
-def test_a_query_finds_equal_pictures_and_near_ones(
-    catalogue: Catalogue, checkpoint: Path, tmp_path: Path
-) -> None:
-    index = index_of(catalogue, checkpoint)
-    (tmp_path / "again.png").write_bytes((tmp_path / "images" / "copy.png").read_bytes())
-    found = Query(index, RadiusMatcher(0))(str(tmp_path / "again.png"))
-    assert found[["product_id", "tier"]].to_numpy().tolist() == [
-        ["P21", "same_bytes"], ["P01", "same_pixels"],
-    ]  # fmt: skip
-    near = Query(index, RadiusMatcher(1e6))(str(tmp_path / "again.png"))
-    cluster = found["cluster"].iloc[0]
-    members = index.images.loc[index.images["cluster"] == cluster, "product_id"]
-    assert sorted(near["product_id"]) == sorted(members)
-    assert near["distance"].is_monotonic_increasing
-    assert near["tier"].tolist()[:2] == ["same_bytes", "same_pixels"]
-
-
-def test_a_new_picture_has_no_duplicates(
-    catalogue: Catalogue, checkpoint: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "new.jpg").write_bytes(encoded(draw(77)))
-    assert Query(index_of(catalogue, checkpoint), RadiusMatcher(0))(str(tmp_path / "new.jpg")).empty
-
-
-def test_a_query_that_cannot_be_read_says_why(catalogue: Catalogue, checkpoint: Path) -> None:
-    query = Query(index_of(catalogue, checkpoint), RadiusMatcher(0))
-    with pytest.raises(SourceError, match=r"gone\.jpg.*not_found"):
-        query("gone.jpg")
-
-
-def test_another_encoder_is_refused(catalogue: Catalogue, checkpoint: Path, tmp_path: Path) -> None:
-    index = index_of(catalogue, checkpoint)
-    other = save_encoder(tmp_path / "other.ckpt", 1)
-    with pytest.raises(ArtifactError, match="another"):
-        Query(index, RadiusMatcher(0), other)
-    save_encoder(checkpoint, 2)  # the file that the index names is no longer what it was
-    with pytest.raises(ArtifactError, match="another"):
-        Query(index, RadiusMatcher(0))

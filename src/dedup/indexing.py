@@ -1,29 +1,21 @@
-"""Build a searchable index of a catalogue, and ask it about a new picture."""
+"""Build a searchable index of a catalogue."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dedup import __version__
-from dedup.artifacts import INDEX_IMAGES, TIERS, Catalogue, Index, checkpoint_file, sha256_file
-from dedup.clustering import Clusterer, nearest_centroid
-from dedup.decode import decode
+from dedup.artifacts import INDEX_IMAGES, Catalogue, Index, checkpoint_file, sha256_file
+from dedup.clustering import Clusterer
 from dedup.embedding import Embed, embed_stored
-from dedup.errors import ImageError, SourceError
-from dedup.fetch import fetch
-from dedup.matchers.radius import RadiusMatcher
-from dedup.matching import clusters_of_vectors
 from dedup.store import ImageStore
 
-log = logging.getLogger("dedup")
-
-ANSWER = ["product_id", "distance", "tier", "image", "cluster"]
+DIGEST = "sha256_pixels"
 
 
 def build_index(
@@ -36,25 +28,25 @@ def build_index(
 ) -> Index:
     """Embed every distinct picture once, and cluster the embeddings.
 
+    Vectors stand in the order of their pictures' digests, so that neither they nor the clusters
+    depend on the order of the catalogue.
+
     Args:
         catalogue: what a source read.
         images: what ``store.ingest(catalogue)`` returned.
         store: where the pictures lie.
         checkpoint: the encoder's checkpoint, or its run folder.
         clusterer: places embeddings in clusters.
-        batch_size: pictures embedded at once.
+        batch_size: pictures read at once.
+
+    Returns:
+        The index, its ``images`` in the order of ``images``.
     """
-    ok = images[images["status"] == "ok"]
-    distinct = ok.drop_duplicates("sha256_pixels")
-    rows = store.rows(distinct["url"].tolist())
-    vectors = embed_stored(Embed(checkpoint), store, rows, batch_size)
+    distinct = distinct_pictures(images)
+    vectors = embed_pictures(distinct, store, checkpoint, batch_size)
     labels, centroids = clusterer.fit_predict(vectors)
-    row_of = pd.Series(np.arange(len(distinct)), index=distinct["sha256_pixels"].to_numpy())
-    vector = images["sha256_pixels"].where(images["status"] == "ok").map(row_of)
-    vector = vector.fillna(-1).astype(np.int64)
-    cluster = np.where(vector >= 0, labels[vector], -1)
     return Index(
-        images=images.assign(vector=vector, cluster=cluster)[INDEX_IMAGES.names],
+        images=placed(images, distinct[DIGEST], np.arange(len(distinct)), labels),
         vectors=vectors,
         centroids=centroids,
         products=catalogue.products,
@@ -62,70 +54,53 @@ def build_index(
             "version": __version__,
             "checkpoint": str(checkpoint_file(checkpoint).resolve()),
             "checkpoint_sha256": sha256_file(checkpoint_file(checkpoint)),
-            "store": str(store.path.resolve()),
-            "reader": store.reader,
-            "id_column": catalogue.id_column,
-            "title_column": catalogue.title_column,
             "n_clusters": len(centroids),
+            **made_from(catalogue, store),
         },
     )
 
 
-class Query:
-    """Answers which products show a new picture; loads encoder and index once.
+def made_from(catalogue: Catalogue, store: ImageStore) -> dict[str, Any]:
+    """What an index's manifest says of its catalogue and store: all that is added has the same."""
+    return {
+        "store": str(store.path.resolve()),
+        "reader": store.reader,
+        "id_column": catalogue.id_column,
+        "title_column": catalogue.title_column,
+    }
+
+
+def distinct_pictures(images: pd.DataFrame) -> pd.DataFrame:
+    """One row of ``images`` for each picture that is ok, sorted by the digest of its pixels."""
+    ok = images[images["status"] == "ok"]
+    return ok.drop_duplicates(DIGEST).sort_values(DIGEST, ignore_index=True)
+
+
+def embed_pictures(
+    distinct: pd.DataFrame, store: ImageStore, checkpoint: str | Path, batch_size: int
+) -> npt.NDArray[np.float32]:
+    """The embedding of each row's picture, (n, d), in the order of the rows."""
+    rows = store.rows(distinct["url"].tolist())
+    return embed_stored(Embed(checkpoint), store, rows, batch_size)
+
+
+def placed(
+    images: pd.DataFrame,
+    digests: pd.Series[str],
+    vectors: npt.NDArray[np.int64],
+    clusters: npt.NDArray[np.int64],
+) -> pd.DataFrame:
+    """``images`` in the schema ``INDEX_IMAGES``.
 
     Args:
-        index: the index to ask.
-        matcher: gives the threshold.
-        checkpoint: the encoder; the one that the index names if ``None``.
-
-    Raises:
-        ArtifactError: the checkpoint is missing, or not the one the index was made with.
+        images: schema ``IMAGES``.
+        digests: of the pixels of every distinct picture that is ok, among others.
+        vectors: (n,) the place of each digest's vector.
+        clusters: (n,) and its cluster.
     """
-
-    def __init__(
-        self, index: Index, matcher: RadiusMatcher, checkpoint: str | Path | None = None
-    ) -> None:
-        index.check_encoder(checkpoint or index.manifest["checkpoint"])
-        self.index = index
-        self.matcher = matcher
-        self.embed = Embed(checkpoint or index.manifest["checkpoint"])
-        self.shown = index.images[index.images["vector"] >= 0]
-        self.clusters = clusters_of_vectors(index.images, len(index.vectors))
-
-    def __call__(self, address: str) -> pd.DataFrame:
-        """The products that show this picture, surest and closest first.
-
-        Args:
-            address: a path or an http(s) address.
-
-        Returns:
-            Columns ``product_id``, ``distance``, ``tier``, ``image`` (the product's picture) and
-            ``cluster``; each product once; no row where nothing matches.
-
-        Raises:
-            SourceError: the picture cannot be read.
-        """
-        start = time.perf_counter()
-        try:
-            data = fetch(address)
-            pixels = decode(data, self.index.manifest["reader"]).pixels
-        except ImageError as error:
-            raise SourceError(f"the picture {address} cannot be read: {error}") from error
-        vector = self.embed({"pixels": pixels[None]})["embedding"][0]
-        cluster = nearest_centroid(vector, self.index.centroids)
-        rows, distance = self.matcher.search(vector, cluster, self.index.vectors, self.clusters)
-        near = self.shown.assign(
-            tier="near", distance=self.shown["vector"].map(pd.Series(distance, index=rows))
-        )
-        found = pd.concat([self._exact(data, pixels.tobytes()), near.dropna(subset="distance")])
-        found = found.rename(columns={"url": "image"})
-        found["rank"] = found["tier"].map(TIERS.index)
-        found = found.sort_values(["rank", "distance", "product_id", "image"])
-        log.info("answered in %.0f ms", 1000 * (time.perf_counter() - start))
-        return found.drop_duplicates("product_id", ignore_index=True)[ANSWER]
-
-    def _exact(self, data: bytes, pixels: bytes) -> pd.DataFrame:
-        equal = self.shown[self.shown["sha256_pixels"] == hashlib.sha256(pixels).hexdigest()]
-        same_bytes = equal["sha256_bytes"] == hashlib.sha256(data).hexdigest()
-        return equal.assign(tier=np.where(same_bytes, "same_bytes", "same_pixels"), distance=0.0)
+    ok = images[DIGEST].where(images["status"] == "ok", "")
+    at = pd.Index(digests).get_indexer(pd.Index(ok))
+    vector = np.append(vectors, -1)[at]  # get_indexer says -1 for what is missing
+    cluster = np.append(clusters, -1)[at]
+    rows: pd.DataFrame = images.assign(vector=vector, cluster=cluster)[INDEX_IMAGES.names]
+    return rows
