@@ -1,0 +1,284 @@
+"""Ask an index which products show the pictures of a new one."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from dedup.artifacts import TIERS, Index
+from dedup.decode import Pixels, decode
+from dedup.embedding import Embed
+from dedup.errors import ImageError, SourceError
+from dedup.fetch import fetch, is_http
+from dedup.indexing import DIGEST
+from dedup.matchers.radius import RadiusMatcher
+from dedup.matching import clusters_of_vectors
+from dedup.sharing import telling
+from dedup.store import contrast
+
+log = logging.getLogger("dedup")
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+SHOWN = ["product_id", "url", "sha256_bytes", DIGEST, "vector", "cluster"]
+URL, BYTES, PIXELS, NEAR = range(len(TIERS))
+"""The tiers' ranks."""
+
+
+class Asked(NamedTuple):
+    """One picture of the new product.
+
+    Attributes:
+        address: as it was asked for.
+        place: the address, or the path without links, as indexes write it.
+        pixels: (3, 200, 100) uint8.
+        flat: whether next to nothing is to be seen in them.
+        sha256_bytes: of the file.
+        sha256_pixels: of the pixels.
+    """
+
+    address: str
+    place: str
+    pixels: Pixels
+    flat: bool
+    sha256_bytes: str
+    sha256_pixels: str
+
+
+class Found(NamedTuple):
+    """Pictures of the index for one or more that were asked about, arrays of one length.
+
+    Attributes:
+        row: into ``Query.shown``.
+        rank: of the tier, into ``TIERS``.
+        distance: L2 of the embeddings, 0 for equal pixels.
+        query: which picture was asked about.
+    """
+
+    row: Ints
+    rank: Ints
+    distance: Floats
+    query: Ints
+
+
+class Query:
+    """Answers which products show a new one's pictures; loads encoder and index once.
+
+    A picture that is flat, or that more than ``max_products`` products show, proves nothing: asked
+    about, it is found by equal pixels alone, and it is near to no other.
+
+    Args:
+        index: the index to ask.
+        matcher: finds near pictures.
+        checkpoint: the encoder; the one that the index names if ``None``.
+        max_products: of a picture that more products show, so many are answered, by smallest id.
+        min_contrast: less is flat, see ``store.contrast``.
+
+    Raises:
+        ArtifactError: the checkpoint is missing, or not the one the index was made with.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        matcher: RadiusMatcher,
+        checkpoint: str | Path | None = None,
+        max_products: int = 100,
+        min_contrast: float = 3.0,
+    ) -> None:
+        index.check_encoder(checkpoint or index.manifest["checkpoint"])
+        self.reader: str = index.manifest["reader"]
+        self.max_products = max_products
+        self.min_contrast = min_contrast
+        self.embed = Embed(checkpoint or index.manifest["checkpoint"])
+        shown = index.images.loc[index.images["vector"] >= 0, SHOWN]
+        # By product, so that a row's number is the order of its product's id.
+        shown = shown.sort_values(["product_id", "url"], ignore_index=True)
+        self.product_id = arrow(shown["product_id"])
+        self.sha256_bytes = arrow(shown["sha256_bytes"])
+        self.by_url = Lookup(shown["url"])
+        self.by_digest = Lookup(shown[DIGEST])
+        self.product: Ints = pd.factorize(shown["product_id"])[0].astype(np.int64)
+        self.vector: Ints = shown["vector"].to_numpy(np.int64)
+        self.cluster: Ints = shown["cluster"].to_numpy(np.int64)
+        self.by_vector: Ints = np.argsort(self.vector, kind="stable")
+        counts = np.bincount(self.vector, minlength=len(index.vectors))
+        self.starts: Ints = np.concatenate([[0], counts.cumsum()])
+        compared = telling(index.images, max_products, min_contrast)
+        self.clusters = clusters_of_vectors(compared, len(index.vectors))
+        self.prepared = (
+            matcher.prepare(index.vectors, self.clusters, index.centroids)
+            if matcher.threshold > 0
+            else None
+        )
+
+    def __call__(self, addresses: str | Sequence[str]) -> pd.DataFrame:
+        """The products that show one of these pictures, surest and closest first.
+
+        Args:
+            addresses: the new product's pictures, each a path or an http(s) address.
+
+        Returns:
+            Columns ``product_id``, ``distance``, ``tier``, ``image`` (the product's picture),
+            ``query_image`` (the address that was asked) and ``cluster``. Each product once, by
+            its surest tier, then its smallest distance; no row where nothing matches.
+
+        Raises:
+            SourceError: a picture cannot be read, or none is named.
+        """
+        start = time.perf_counter()
+        names = [addresses] if isinstance(addresses, str) else sorted(set(addresses))
+        if not names:
+            raise SourceError("no picture was asked about: name one address or more")
+        asked = [self._read(address) for address in names]
+        before = time.perf_counter()
+        vectors = self.embed({"pixels": np.stack([one.pixels for one in asked])})["embedding"]
+        embedding = time.perf_counter() - before
+        answer = self.answer(asked, vectors)
+        elapsed = time.perf_counter() - start
+        log.info("answered in %.0f ms (embedding %.0f)", 1000 * elapsed, 1000 * embedding)
+        return answer
+
+    def answer(self, asked: Sequence[Asked], vectors: npt.NDArray[np.float32]) -> pd.DataFrame:
+        """What ``__call__`` returns, for pictures that are read and embedded, (q, d)."""
+        equal = [self.by_digest.first(one.sha256_pixels) for one in asked]
+        parts = [self._exact(number, one, equal[number]) for number, one in enumerate(asked)]
+        telling = np.array([self._tells(*one) for one in zip(asked, equal, strict=True)])
+        parts.append(self._near(vectors[telling], np.flatnonzero(telling)))
+        found = Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        # Rows are in the order of their products' ids and then addresses.
+        order = np.lexsort((found.query, found.row, found.distance, found.rank))
+        best = np.sort(np.unique(self.product[found.row[order]], return_index=True)[1])
+        return self._table(found, order[best], asked)
+
+    def _table(self, found: Found, best: Ints, asked: Sequence[Asked]) -> pd.DataFrame:
+        rows = found.row[best]
+        columns = {
+            "product_id": taken(self.product_id, rows),
+            "distance": found.distance[best],
+            "tier": [TIERS[rank] for rank in found.rank[best]],
+            "image": taken(self.by_url.texts, rows),
+            "query_image": [asked[query].address for query in found.query[best]],
+            "cluster": self.cluster[rows],
+        }
+        return pd.DataFrame(columns)
+
+    def _read(self, address: str) -> Asked:
+        try:
+            data = fetch(address)
+            pixels = decode(data, self.reader).pixels
+        except ImageError as error:
+            raise SourceError(f"the picture {address} cannot be read: {error}") from error
+        return Asked(
+            address=address,
+            place=address if is_http(address) else os.path.realpath(address),
+            pixels=pixels,
+            flat=bool(np.float32(contrast(pixels)) < self.min_contrast),  # float32: as stored
+            sha256_bytes=hashlib.sha256(data).hexdigest(),
+            sha256_pixels=hashlib.sha256(pixels.tobytes()).hexdigest(),
+        )
+
+    def _tells(self, one: Asked, equal: int | None) -> bool:
+        """Whether a picture may be near to others: it is not flat, nor shared by too many.
+
+        ``equal`` is a row with equal pixels.
+        """
+        shared = equal is not None and self.clusters[self.vector[equal]] < 0
+        return not shared and not one.flat
+
+    def _exact(self, number: int, one: Asked, equal: int | None) -> Found:
+        """Products with the very address, and with equal pixels; ``equal`` is a row of these."""
+        rows = np.empty(0, np.int64)
+        if equal is not None:
+            rows = self._rows_of(self.vector[[equal]])[0]
+        same = self.by_url.rows(one.place)
+        if len(same) and not one.flat:
+            rows = np.union1d(rows, same)
+        rows = self._smallest(rows, one.address)
+        same_url = np.array(taken(self.by_url.texts, rows), object) == one.place
+        same_bytes = np.array(taken(self.sha256_bytes, rows), object) == one.sha256_bytes
+        rank = np.where(same_url, URL, np.where(same_bytes, BYTES, PIXELS))
+        return Found(rows, rank, np.zeros(len(rows)), np.full(len(rows), number))
+
+    def _smallest(self, rows: Ints, address: str) -> Ints:
+        """Those rows, ascending, that belong to the ``max_products`` smallest ids."""
+        place = np.cumsum(np.diff(self.product[rows], prepend=-1) > 0)
+        if not len(rows) or place[-1] <= self.max_products:
+            return rows
+        log.warning(
+            "%s is shown by %d products, so it proves little: %d of them are listed",
+            address, place[-1], self.max_products,
+        )  # fmt: skip
+        return rows[place <= self.max_products]
+
+    def _near(self, vectors: npt.NDArray[np.float32], numbers: Ints) -> Found:
+        """Pictures near to those asked about, of embeddings (q, d) and their numbers (q,)."""
+        if self.prepared is None or not len(vectors):
+            return Found(*(np.empty(0, kind) for kind in (np.int64, np.int64, float, np.int64)))
+        matches = self.prepared.search(vectors)
+        rows, match = self._rows_of(matches.right)
+        rank = np.full(len(rows), NEAR)
+        return Found(rows, rank, matches.distance[match], numbers[matches.left[match]])
+
+    def _rows_of(self, vectors: Ints) -> tuple[Ints, Ints]:
+        """The rows that show each of these vectors, and which of them each row shows."""
+        first, counts = self.starts[vectors], self.starts[vectors + 1] - self.starts[vectors]
+        which = np.repeat(np.arange(len(vectors)), counts)
+        within = np.arange(len(which)) - np.repeat(counts.cumsum() - counts, counts)
+        return self.by_vector[first[which] + within], which
+
+
+class Lookup:
+    """Where a text stands in a column, without a pass over the column.
+
+    Args:
+        column: of texts.
+
+    Attributes:
+        texts: the column as Arrow has it.
+    """
+
+    def __init__(self, column: pd.Series[str]) -> None:
+        self.texts = arrow(column)
+        hashes = pd.util.hash_array(column.to_numpy(object), categorize=False)
+        self.order: Ints = np.argsort(hashes, kind="stable")
+        self.hashes = hashes[self.order]
+
+    def rows(self, text: str) -> Ints:
+        """The places where the text stands, ascending."""
+        places = self._candidates(text)
+        found: Ints = places[np.array(taken(self.texts, places), object) == text]
+        return found
+
+    def first(self, text: str) -> int | None:
+        """The first place where the text stands, or ``None``."""
+        places = self._candidates(text)
+        return next((int(at) for at in places if self.texts[at].as_py() == text), None)
+
+    def _candidates(self, text: str) -> Ints:
+        wanted = pd.util.hash_array(np.array([text], object), categorize=False)
+        start = np.searchsorted(self.hashes, wanted, "left")[0]
+        stop = np.searchsorted(self.hashes, wanted, "right")[0]
+        return self.order[start:stop]
+
+
+def arrow(column: pd.Series[str]) -> pa.Array:
+    """A column of texts that gives a few of them at once, in a third of the memory of objects."""
+    return pa.array(column.to_numpy(object), pa.large_string())
+
+
+def taken(column: pa.Array, rows: Ints) -> list[str]:
+    """The texts in some rows."""
+    texts: list[str] = column.take(pa.array(rows)).to_pylist()
+    return texts
