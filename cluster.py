@@ -1,4 +1,4 @@
-"""Embed and cluster a catalogue from a checkpoint: ``python cluster.py``."""
+"""Embed and cluster a catalogue from a checkpoint, or change an index: ``python cluster.py``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     """Write the index, and the user's table with a cluster column."""
     from dedup.artifacts import write_csv  # pandas: not for --help
     from dedup.matching import clustered_table
-    from dedup.stages import make_index
+    from dedup.stages import change_index, make_index
 
-    index = make_index(cfg, run_dir)
+    index = make_index(cfg, run_dir) if cfg.change == "build" else change_index(cfg, run_dir)
     write_csv(clustered_table(index), run_dir / "catalogue.csv")
     log.info("%d clusters; index and catalogue.csv in %s", len(index.centroids), run_dir)
 

@@ -4,6 +4,9 @@ import csv
 import functools
 import http.server
 import io
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +17,9 @@ from PIL import Image
 
 from dedup.artifacts import Catalogue
 from dedup.sources.csv import CsvSource
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["encoder.embedding_dim=8", "encoder.hidden_dim=16", "data.batch_size=8", "epochs=2"]
 
 
 def draw(seed: int, size: tuple[int, int] = (150, 200)) -> Image.Image:
@@ -72,6 +78,30 @@ def shop(tmp_path: Path) -> Path:
 def catalogue(shop: Path) -> Catalogue:
     """The shop, read."""
     return CsvSource(str(shop)).read()
+
+
+def run(
+    command: str, *overrides: str, cwd: Path, code: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python <command>.py`` and check its exit code and that it shows no traceback."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / f"{command}.py"), *overrides],
+        cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a shop in ``products.csv``, and train, cluster and detect run in it once."""
+    folder = tmp_path_factory.mktemp("shop")
+    make_shop(folder)
+    run("train", "source=csv", "source.path=products.csv", "trainer.gpus=1", *SMALL, cwd=folder)
+    run("cluster", cwd=folder)
+    run("detect", cwd=folder)
+    return folder
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

@@ -96,7 +96,8 @@ def test_every_limit_is_of_a_setting_that_exists() -> None:
     known = set()
     for source in ("csv", "sample", "folder"):
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            known |= set(_keys(hydra.compose("train", overrides=[f"source={source}"])))
+            for entry in ENTRIES:
+                known |= set(_keys(hydra.compose(entry, overrides=[f"source={source}"])))
     assert set(LIMITS) <= known
 
 

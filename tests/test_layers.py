@@ -7,22 +7,24 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
-    0: ["artifacts", "errors", "limits"],
-    1: ["sources", "fetch", "decode", "store", "encoders", "checkpoint", "clustering", "matchers",
-        "grouping", "reports"],
+    0: ["artifacts", "errors", "limits", "parallel"],
+    1: ["sources", "fetch", "decode", "store", "encoders", "checkpoint", "clustering", "sketch",
+        "cells", "matchers", "grouping", "sharing", "reports"],
     2: ["tasks", "callbacks", "trainer", "datamodule", "embedding"],
-    3: ["indexing", "matching"],
+    3: ["indexing", "changing", "querying", "matching"],
     4: ["stages", "entrypoint", "__main__"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
     ("artifacts", "errors"), ("limits", "errors"), ("store", "decode"), ("store", "fetch"),
-    ("callbacks", "datamodule"), ("callbacks", "tasks"), ("indexing", "matching"),
+    ("callbacks", "datamodule"), ("callbacks", "tasks"), ("changing", "indexing"),
+    ("cells", "sketch"), ("matchers", "cells"), ("matchers", "sketch"),
+    ("querying", "indexing"), ("querying", "matching"),
     ("stages", "entrypoint"), ("__main__", "entrypoint"), ("sources", "fetch"),
 }  # fmt: skip
 TORCH = {"encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding"}
 HOME = {
-    "torch": TORCH | {"indexing"},
+    "torch": TORCH | {"indexing", "changing", "querying"},
     "pytorch_lightning": TORCH,
     "hydra": {"entrypoint"},
     "omegaconf": {"entrypoint", "stages"},

@@ -66,9 +66,14 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "trainer.gpus": (_gpus, "auto, -1 for all, how many at most, or a list like '[0,2]'"),
     "trainer.accelerator": _choice("auto", "cpu", "gpu"),
     "trainer.max_steps": _whole(-1),
-    "clusterer.n_clusters": _whole(1),
-    "clusterer.fit_on": _whole(1),
+    "clusterer.n_clusters": _or_null(_whole(1)),
+    "clusterer.fit_on": _or_null(_whole(1)),
     "matcher.threshold": _number(0),
+    "matcher.max_pairs": _whole(1),
+    "change": _choice("build", "add", "update", "remove"),
+    "detection.max_products": _whole(1),
+    "detection.min_contrast": _number(0),
+    "grouping.linkage": _choice("kept", "single"),
     "report.html.max_groups": _whole(0),
 }
 

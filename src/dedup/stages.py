@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from dedup.artifacts import Catalogue, Index, checkpoint_file, read_json
+from dedup.artifacts import Catalogue, Findings, Index, Search, checkpoint_file, read_json
 from dedup.entrypoint import build, log, plain
 from dedup.errors import ConfigError
+from dedup.matching import merged
 from dedup.store import ImageStore
 
 
 def read_pictures(
-    cfg: DictConfig, source: Any, run_dir: Path
+    cfg: DictConfig, source: Any, run_dir: Path, **stored: str
 ) -> tuple[Catalogue, ImageStore, pd.DataFrame]:
     """Read a source, and every picture that it asks for into the store.
+
+    Args:
+        cfg: gives the store.
+        source: the source's config.
+        run_dir: where failures are listed.
+        stored: settings of the store that stand above ``cfg``'s.
 
     Returns:
         The catalogue, the store, and the pictures in the schema ``IMAGES``.
     """
     catalogue = build(source).read()
-    store = build(cfg.store)
+    store = build(cfg.store, **stored)
     return catalogue, store, store.ingest(catalogue, run_dir)
 
 
@@ -42,6 +50,34 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
 
     index = build_index(catalogue, images, store, checkpoint, clusterer, cfg.data.batch_size)
     index.manifest["source"] = plain(source)
+    index.save(run_dir)
+    return index
+
+
+def change_index(cfg: DictConfig, run_dir: Path) -> Index:
+    """Add to ``cfg.index``, update it or remove from it, and save the result in ``run_dir``.
+
+    Raises:
+        ConfigError: what is to be added, or removed, is not said.
+        SourceError: the index has no such product.
+    """
+    if cfg.change != "remove" and cfg.source is None:
+        raise ConfigError(f"change={cfg.change}: of what? Say source=csv source.path=PATH")
+    if (cfg.change == "remove") != (cfg.ids is not None):
+        raise ConfigError("ids= goes with change=remove: a list of product ids, or a file of them")
+    index = Index.load(Path(cfg.index))
+    if cfg.change == "remove":
+        from dedup.changing import remove  # imports torch
+
+        index = remove(index, _ids(plain(cfg.ids)))
+    else:
+        from dedup.changing import add, update
+
+        stored = {"path": index.manifest["store"], "reader": index.manifest["reader"]}
+        catalogue, store, images = read_pictures(cfg, cfg.source, run_dir, **stored)
+        change = add if cfg.change == "add" else update
+        index = change(index, catalogue, images, store, cfg.data.batch_size)
+    index.manifest["source"] = {"index": str(cfg.index), "change": cfg.change}
     index.save(run_dir)
     return index
 
@@ -67,9 +103,58 @@ def open_index(cfg: DictConfig, run_dir: Path) -> Index:
         index = Index.load(latest)
     else:
         index = make_index(cfg, run_dir)
+    return _with_thumbnails(index)
+
+
+def find(cfg: DictConfig, index: Index) -> tuple[Index, Findings, Search]:
+    """What ``detect.py`` finds in an index, or between it and the one that ``against=`` names.
+
+    Returns:
+        The index that was searched, what was found, and the search for a later one to go on from.
+
+    Raises:
+        ConfigError: both ``since=`` and ``against=`` are given, or a setting does not fit.
+        ArtifactError: what they name does not fit.
+    """
+    detection = build(cfg.detection, matcher=build(cfg.matcher), grouping=build(cfg.grouping))
+    if cfg.against is None:
+        since = None if cfg.since is None else Search.load(Path(cfg.since))
+        return index, *detection(index, since)
+    if cfg.since is not None:
+        raise ConfigError("since= goes on with one catalogue: leave it out, or against=")
+    other = _with_thumbnails(Index.load(Path(cfg.against)))
+    both, theirs = merged(index, other, cfg.prefix)
+    return both, *detection(both, others=theirs)
+
+
+def answer(cfg: DictConfig, index: Index) -> str:
+    """Which products show the pictures of ``query=``, as JSON."""
+    from dedup.querying import Query  # imports torch
+
+    query = Query(
+        index,
+        build(cfg.matcher),
+        cfg.checkpoint,
+        cfg.detection.max_products,
+        cfg.detection.min_contrast,
+    )
+    answers = query(plain(cfg.query))
+    return json.dumps(answers.to_dict("records"), indent=1, ensure_ascii=False)
+
+
+def _with_thumbnails(index: Index) -> Index:
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
-    manifest = {**index.manifest, "threshold": cfg.matcher.threshold}
-    return dataclasses.replace(index, manifest=manifest, thumbnails=store.thumbnails)
+    return dataclasses.replace(index, thumbnails=store.thumbnails)
+
+
+def _ids(ids: str | list[Any]) -> list[str]:
+    """Product ids, from a list or from a file with one on each line."""
+    if isinstance(ids, list):
+        return [str(one) for one in ids]
+    file = Path(ids)
+    if not file.is_file():
+        raise ConfigError(f"ids={ids}: no such file. A single id needs brackets: 'ids=[{ids}]'")
+    return [line for line in file.read_text(encoding="utf-8").splitlines() if line]
 
 
 def _serves(latest: Path, source: Any) -> bool:
