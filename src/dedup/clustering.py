@@ -66,7 +66,7 @@ class Clusterer:
             raise CorruptError("the checkpoint gives embeddings that are not finite: train again")
         asked = self.n_clusters or max(1, round(math.sqrt(len(vectors)) / 2))
         sample = self._sample(vectors, self.fit_on or 64 * asked)
-        n_distinct = len(np.unique(sample, axis=0))
+        n_distinct = len({row.tobytes() for row in sample})
         k = min(asked, n_distinct)
         if k < asked and self.n_clusters:
             log.warning(
@@ -103,15 +103,15 @@ def nearest_centroids(vectors: npt.NDArray[Any], centroids: Vectors) -> Labels:
     Of two centroids that are equally far but for rounding, either may be taken. The labels do not
     depend on the number of threads.
     """
-    origin = centroids.astype(np.float64).mean(axis=0)
-    centres = centroids - origin
+    origin = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
+    size = max(float(np.abs(centroids).max()), float(np.abs(origin).max()))
 
     def label(start: int) -> Labels:
-        block = vectors[start : start + BLOCK] - origin
-        largest = max(float(np.abs(block).max()), float(np.abs(centres).max()))
-        scale = 2.0 ** -math.ceil(math.log2(largest)) if largest > 0 else 1.0
-        right = (centres * scale).astype(np.float32)  # so that no square overflows
-        left = (block * scale).astype(np.float32)
+        block = vectors[start : start + BLOCK]
+        largest = 2 * max(size, float(block.max()), -float(block.min()))
+        scale = np.float32(2.0 ** -math.ceil(math.log2(largest)) if largest > 0 else 1.0)
+        right = centroids * scale - origin * scale  # scaled, so that no square overflows
+        left = (block * scale - origin * scale).astype(np.float32)
         nearest: Labels = np.argmin((right**2).sum(axis=1) / 2 - left @ right.T, axis=1)
         return nearest
 

@@ -68,7 +68,9 @@ class Frame:
 
     def place(self, vectors: npt.NDArray[Any]) -> Floats:
         """Vectors in this frame, (n, d) float64, of norm at most 1."""
-        return (vectors.astype(np.float64) - self.origin) * self.scale
+        placed: Floats = vectors - self.origin
+        placed *= self.scale
+        return placed
 
 
 def sample_of(vectors: npt.NDArray[Any], size: int = SAMPLE) -> Floats:
@@ -80,14 +82,19 @@ def sample_of(vectors: npt.NDArray[Any], size: int = SAMPLE) -> Floats:
 def principal_axes(placed: Floats, n_axes: int) -> Floats:
     """The first principal axes of vectors around the origin, (d, n_axes), orthonormal.
 
-    By subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4). Any orthonormal axes
-    give a valid bound; better ones give a tighter one.
+    By subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), on the covariance where
+    it is smaller than the data. Any orthonormal axes give a valid bound; better ones a tighter one.
     """
-    d = placed.shape[1]
+    n, d = placed.shape
+    covariance = placed.T @ placed if d < n else None
+
+    def spread(axes: Floats) -> Floats:
+        return placed.T @ (placed @ axes) if covariance is None else covariance @ axes
+
     axes = np.linalg.qr(np.random.default_rng(0).standard_normal((d, n_axes)))[0]
     for _ in range(4):
-        axes = np.linalg.qr(placed.T @ (placed @ axes))[0]
-    found: Floats = axes[:, np.argsort(-((placed @ axes) ** 2).sum(axis=0), kind="stable")]
+        axes = np.linalg.qr(spread(axes))[0]
+    found: Floats = axes[:, np.argsort(-(axes * spread(axes)).sum(axis=0), kind="stable")]
     return found
 
 
