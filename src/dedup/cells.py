@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import cdist
 
 from dedup.errors import CorruptError
 from dedup.parallel import in_order
@@ -188,26 +189,33 @@ class Cells:
             Rows of ``placed`` and the other cell for each, two arrays of one length; and the rows
             that lie nearer to another cell's centroid than to this one's.
         """
-        here = self.centroids[cell]
-        gaps = np.sqrt(((self.centroids - here) ** 2).sum(axis=1))
-        radius = np.sqrt(((placed - here) ** 2).sum(axis=1).max())
+        here, squares = self.centroids[cell], self._squares
+        gaps = cdist(here[None], self.centroids)[0]
+        radius = cdist(here[None], placed).max()
         error = (placed.shape[1] + 16) * UNIT * 1.25
-        squares, norms = (self.centroids**2).sum(axis=1), (placed**2).sum(axis=1)
-        blurs = 8 * error * (squares + here @ here) + TINY  # how far a label may be off
+        blurs = 8 * error * (squares + squares[cell]) + TINY  # how far a label may be off
         # A cell is out of reach where the plane halfway lies beyond the whole ball.
         inside = gaps * (gaps / 2 - 1.001 * (radius + self.reach)) <= 2 * blurs
+        inside[cell] = False
         near = np.flatnonzero(inside & (self.sizes > 0))
-        near = near[near != cell]
-        there, gap, square, blur = self.centroids[near], gaps[near], squares[near], blurs[near]
-        bias = (self.reach * gap + blur) * (1 + error) + error * (square + here @ here)
-        own = placed @ here - here @ here / 2
+        gap, square, blur = gaps[near], squares[near], blurs[near]
+        bias = (self.reach * gap + blur) * (1 + error) + error * (square + squares[cell])
         # At least 0 where (|x - c'|^2 - |x - c|^2) / 2 <= reach |c - c'|, with all rounding.
-        left = np.column_stack([placed, error * norms - own, np.ones(len(placed))])
-        right = np.column_stack([there, np.ones(len(near)), bias - square / 2])
-        score = left.astype(np.float32) @ right.astype(np.float32).T
+        left = np.ones((len(placed), placed.shape[1] + 2), np.float32)
+        left[:, 2:] = placed
+        left[:, 0] = error * (placed**2).sum(axis=1) - (placed @ here - squares[cell] / 2)
+        right = np.ones((len(near), left.shape[1]), np.float32)
+        right[:, 2:] = self.centroids[near]
+        right[:, 1] = bias - square / 2
+        score = left @ right.T
         row, column = np.nonzero(score >= 0)
         beyond = score[row, column] > (self.reach * gap + 2 * blur)[column]
         return row, near[column], np.unique(row[beyond])
+
+    @cached_property
+    def _squares(self) -> Floats:
+        squares: Floats = (self.centroids**2).sum(axis=1)
+        return squares
 
     def _crossing(self, chunk: tuple[int, slice]) -> tuple[Ints, Ints, Ints]:
         cell, positions = chunk

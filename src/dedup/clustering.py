@@ -20,6 +20,9 @@ Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 BLOCK = 8192
 
+CROWD, ROUNDS = 2, 6
+"""A cluster of so many times the usual size is clustered in itself, again and again."""
+
 
 class Clusterer:
     """Any estimator of scikit-learn's that finds centroids, fit on a sample.
@@ -32,8 +35,8 @@ class Clusterer:
         estimator: called with ``n_clusters=k``, returns the estimator; its ``fit`` leaves
             ``cluster_centers_``.
         n_clusters: how many clusters; fewer where there are fewer distinct pictures. ``None`` is
-            half the square root of the number of pictures: with fewer, comparing takes longer,
-            with more, clustering does.
+            half the square root of the number of pictures (with fewer, comparing takes longer,
+            with more, clustering does), and then more where some clusters become far too large.
         fit_on: pictures that the estimator is fit on; all others are placed by it. ``None`` is 64
             for each cluster.
         seed: draws the sample.
@@ -77,6 +80,8 @@ class Clusterer:
                 k,
             )
         centroids = self._centroids(sample, k)
+        if not self.n_clusters:
+            centroids = self._without_crowds(sample, centroids, len(sample) / k)
         return nearest_centroids(vectors, centroids), centroids
 
     def _centroids(self, sample: Vectors, k: int) -> Vectors:
@@ -89,6 +94,25 @@ class Clusterer:
                 f"clusterer.estimator: {error}. Choose one that finds centroids: KMeans, "
                 "MiniBatchKMeans or BisectingKMeans of sklearn.cluster"
             ) from error
+
+    def _without_crowds(self, sample: Vectors, centroids: Vectors, usual: float) -> Vectors:
+        """Centroids of which none has many more of the sample's members than is usual.
+
+        Heaps far apart that got no centroid of their own all fall to the one nearest to the middle
+        of everything, and a cell's comparisons grow with the square of its members.
+        """
+        for _ in range(ROUNDS):
+            labels = nearest_centroids(sample, centroids)
+            counts = np.bincount(labels, minlength=len(centroids))
+            crowded = np.flatnonzero(counts > CROWD * usual)
+            if not len(crowded):
+                break
+            parts = [
+                self._centroids(sample[labels == cell], int(np.ceil(counts[cell] / usual)))
+                for cell in crowded
+            ]
+            centroids = np.concatenate([np.delete(centroids, crowded, axis=0), *parts])
+        return centroids
 
     def _sample(self, vectors: Vectors, size: int) -> Vectors:
         if len(vectors) <= size:
