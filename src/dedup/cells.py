@@ -9,6 +9,7 @@ can explain, is a stray: the rule does not hold for it, and it is compared with 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -54,10 +55,16 @@ class Crossings(NamedTuple):
     rows: Ints | npt.NDArray[np.int32]  # grouped by the cell to compare them with
     starts: Ints  # (k + 1,): where each cell's rows start
     strays: Ints  # positions of members that everything must be compared with, ascending
+    edges: Ints  # positions of members that rows of higher cells may be near to, ascending
 
     def of(self, cell: int) -> Ints | npt.NDArray[np.int32]:
         """The rows that must be compared with a cell."""
         return self.rows[self.starts[cell] : self.starts[cell + 1]]
+
+    def edge(self, members: slice) -> Ints:
+        """The edges among a cell's members."""
+        first, last = np.searchsorted(self.edges, [members.start, members.stop])
+        return self.edges[first:last]
 
 
 @dataclass(frozen=True)
@@ -133,17 +140,19 @@ class Cells:
     def borders(self) -> Crossings | None:
         """For each position the lower cells that it must be compared with besides its own.
 
-        The rule is symmetric: of two cells, the rows of the higher one suffice. ``None`` where
-        borders hold so little back that all rows are better compared with all.
+        The rule is symmetric: of two cells, the rows of the higher one suffice, and of the members
+        of the lower one those that can lie near to a higher cell. ``None`` where borders hold so
+        little back that all rows are better compared with all.
         """
         chunks = [
             (cell, slice(start, min(start + CHUNK, stop)))
             for cell, (start, stop) in enumerate(pairwise(self.starts.tolist()))
             for start in range(start, stop, CHUNK)
         ]
-        rows, targets, strays, n_found = [], [], [], 0
+        rows, targets, strays, edges, n_found = [], [], [], [], 0
         for (cell, chunk), crossing in zip(chunks, in_order(self._crossing, chunks), strict=True):
             row, target, stray = crossing
+            edges.append(np.unique(row[target > cell]) + chunk.start)
             row, target = row[target < cell], target[target < cell]
             rows.append((row + chunk.start).astype(np.int32))
             targets.append(target.astype(np.uint16 if len(self.sizes) < 2**16 else np.int32))
@@ -151,7 +160,7 @@ class Cells:
             n_found += len(row)
             if n_found > self.most * len(self.rows):
                 return None
-        crossings = _grouped(rows, targets, strays, len(self.sizes))
+        crossings = _grouped(rows, targets, strays, len(self.sizes), edges)
         return None if 4 * len(crossings.strays) > len(self.rows) else crossings
 
     def reached(self, placed: Floats, lossless: bool = True) -> Crossings | None:
@@ -239,12 +248,14 @@ def _grouped(
     cells: list[npt.NDArray[Any]],
     strays: list[Ints],
     n_cells: int,
+    edges: Sequence[Ints] = (),
 ) -> Crossings:
     cell = np.concatenate([np.empty(0, np.uint16), *cells])
     order = np.argsort(cell, kind="stable")  # a radix sort for 16 bits
     starts = np.concatenate([[0], np.bincount(cell, minlength=n_cells).cumsum()])
     row = np.concatenate([np.empty(0, np.int32), *rows])[order]
-    return Crossings(row, starts, np.concatenate([np.empty(0, np.int64), *strays]))
+    none = np.empty(0, np.int64)
+    return Crossings(row, starts, np.concatenate([none, *strays]), np.concatenate([none, *edges]))
 
 
 def _neighbours(

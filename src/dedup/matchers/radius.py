@@ -129,9 +129,11 @@ class Prepared:
         borders = cells.borders
         if borders is None:
             return self._run(self._side, _inside(slice(0, n)), n * (n - 1) // 2, ordered)
-        crossing = [_across(borders.of(cell), cells.members(cell)) for cell in range(len(sizes))]
+        edges = [borders.edge(cells.members(cell)) for cell in range(len(sizes))]
+        crossing = [_across(borders.of(cell), edge) for cell, edge in enumerate(edges)]
         strays = _across(np.arange(n), borders.strays)
-        compared = within + int((np.diff(borders.starts) * sizes).sum()) + n * len(borders.strays)
+        across = sum(len(borders.of(cell)) * len(edge) for cell, edge in enumerate(edges))
+        compared = within + across + n * len(borders.strays)
         return self._run(self._side, chain(*inside, *crossing, strays), compared, ordered)
 
     def search(self, queries: npt.NDArray[Any]) -> Matches:
