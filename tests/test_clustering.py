@@ -197,8 +197,21 @@ def test_very_large_and_very_small_vectors(scale: float) -> None:
 def test_clusters_grow_with_the_catalogue() -> None:
     for n in (1, 64, 1600):
         labels, centroids = Clusterer(seeded(KMeans)).fit_predict(vectors(n))
-        assert len(centroids) == max(1, round(n**0.5 / 2))
+        assert len(centroids) >= max(1, round(n**0.5 / 2))
         assert labels.tolist() == slow_nearest(vectors(n), centroids)
+
+
+def test_heaps_without_a_centroid_do_not_crowd_one_cluster() -> None:
+    rng = np.random.default_rng(0)
+    heaps = rng.normal(size=(600, 128)).astype(np.float32)
+    rows = heaps[rng.integers(0, 600, 12_000)] + np.float32(0.15) * vectors(12_000, 128)
+    estimator = functools.partial(KMeans, init="random", n_init=1, max_iter=10, random_state=0)
+    counts = np.bincount(Clusterer(estimator, n_clusters=55).fit_predict(rows)[0])
+    assert len(counts) == 55  # as many as asked for, and some far too large
+    assert counts.max() > 5 * 12_000 / 55
+    balanced = np.bincount(Clusterer(estimator).fit_predict(rows)[0])
+    assert balanced.max() < 3 * 12_000 / 55
+    assert 55 < len(balanced) < 3 * 55
 
 
 THREADS = """
