@@ -176,9 +176,12 @@ def test_a_crossing_is_within_the_threshold_of_the_plane_halfway() -> None:
     vectors = np.array([0, 4, 5, 5.5, 5.75, 5.751, 10], np.float32)[:, None]
     clusters = (vectors[:, 0] > 5).astype(np.int64)
     centroids = np.array([[0], [10]], np.float32)
-    borders = crossings_of(Cells.of(vectors, clusters, centroids, 0.75))
+    cells = Cells.of(vectors, clusters, centroids, 0.75)
+    borders = crossings_of(cells)
     assert borders.of(0).tolist() == [3, 4]
     assert borders.of(1).tolist() == []
+    assert borders.edge(cells.members(0)).tolist() == [2]  # 4 is a whole 1 from the plane
+    assert borders.edge(cells.members(1)).tolist() == []
 
 
 def test_queries_reach_their_own_cell_and_those_within_the_threshold() -> None:
