@@ -66,8 +66,10 @@ def as_dict(pairs: pd.DataFrame) -> dict[tuple[str, str], float]:
     return dict(zip(ends, pairs["distance"], strict=True))
 
 
-def detection(threshold: float = 1.0, **settings: object) -> Detection:
-    return Detection(RadiusMatcher(threshold), Grouping(), **settings)  # type: ignore[arg-type]
+def detection(
+    threshold: float = 1.0, max_products: int = 100, block_by: str | None = None
+) -> Detection:
+    return Detection(RadiusMatcher(threshold), Grouping(), max_products, block_by=block_by)
 
 
 catalogues = st.dictionaries(
