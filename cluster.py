@@ -12,7 +12,7 @@ from dedup.entrypoint import entrypoint, log
 @entrypoint("cluster")
 def main(cfg: DictConfig, run_dir: Path) -> None:
     """Write the index, and the user's table with a cluster column."""
-    from dedup.artifacts import write_csv  # pandas: not for --help
+    from dedup.files import write_csv  # pandas: not for --help
     from dedup.matching import clustered_table
     from dedup.stages import change_index, make_index
 

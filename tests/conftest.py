@@ -5,6 +5,7 @@ import functools
 import http.server
 import io
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -20,6 +21,11 @@ from dedup.sources.csv import CsvSource
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["encoder.embedding_dim=8", "encoder.hidden_dim=16", "data.batch_size=8", "epochs=2"]
+
+ODD_IDS = [
+    *("007", "1e5", "NA", "", "null", "None", "nan", "9007199254740993", "1.0", " a ", "a\tb"),
+    *("a\nb", 'say "x"', "a,b", "裤", "e\u0301", "\u202ex", "=1+1", "-rf", "../../etc/x"),
+]
 
 
 def draw(seed: int, size: tuple[int, int] = (150, 200)) -> Image.Image:
@@ -66,6 +72,33 @@ def make_shop(folder: Path) -> Path:
         ("P23", "images/missing.jpg"),
     ]
     return write_shop(folder, rows)
+
+
+def shuffled(table: Path, seed: int, name: str) -> Path:
+    """The same CSV with its rows in another order, as ``name`` beside it; its path."""
+    header, *rows = table.read_text().splitlines(keepends=True)
+    random.Random(seed).shuffle(rows)
+    path = table.with_name(name)
+    path.write_text("".join([header, *rows]))
+    return path
+
+
+def cut(file: Path) -> None:
+    """Lose the second half."""
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def empty(file: Path) -> None:
+    """Lose every byte."""
+    os.truncate(file, 0)
+
+
+def scribble(file: Path) -> None:
+    """Write something else over it."""
+    file.write_bytes(b"not what was written" * 100)
+
+
+DAMAGES: list[Callable[[Path], None]] = [cut, empty, scribble]
 
 
 @pytest.fixture

@@ -1,15 +1,15 @@
 """An index that changes, two catalogues, and reports on any machine, as the commands give them."""
 
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from dedup.artifacts import Index, read_table
-from tests.conftest import run
+from dedup.artifacts import Index
+from dedup.files import read_table
+from tests.conftest import run, shuffled
 
 REPORTS = ["duplicates.json", "duplicates.csv", "report.html", "pairs.parquet", "groups.parquet"]
 NEAR = "matcher.threshold=0.1"
@@ -75,11 +75,7 @@ def test_two_catalogues(trained: Path) -> None:
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_reports_do_not_depend_on_threads_or_row_order(trained: Path, threads: str) -> None:
-    lines = (trained / "products.csv").read_text().splitlines(keepends=True)
-    body = lines[1:]
-    random.Random(threads).shuffle(body)
-    table = trained / f"threads-{threads}.csv"
-    table.write_text("".join([lines[0], *body]))
+    table = shuffled(trained / "products.csv", int(threads), f"threads-{threads}.csv")
     for name, path in (("plain", trained / "products.csv"), (f"t{threads}", table)):
         run("detect", "source=csv", f"source.path={path}", NEAR, f"runs=near-{name}",
             f"data.batch_size={1 + 8 * (name == 'plain')}", "checkpoint=runs/train/latest",

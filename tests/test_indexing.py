@@ -11,10 +11,11 @@ from sklearn.cluster import KMeans
 from dedup.artifacts import INDEX_IMAGES, MANIFEST, Catalogue, Index
 from dedup.checkpoint import describe
 from dedup.clustering import Clusterer
+from dedup.comparing import clusters_of_vectors
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.indexing import build_index
 from dedup.matchers.exact import exact_pairs
-from dedup.matching import clustered_table, clusters_of_vectors
+from dedup.matching import clustered_table
 from dedup.store import ImageStore
 
 EXACT = {("P00", "P20"): "same_bytes", ("P01", "P21"): "same_pixels", ("P02", "P22"): "same_url"}

@@ -1,7 +1,6 @@
 """The store against the pictures that went in: none lost, none twice, and the same after a kill."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -16,12 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.artifacts import IMAGES, REQUESTS, Catalogue, read_array
+from dedup.artifacts import IMAGES, REQUESTS, Catalogue
 from dedup.decode import decode
 from dedup.errors import ArtifactError, ConfigError, CorruptError, SourceError
+from dedup.files import read_array
 from dedup.sources.csv import CsvSource
 from dedup.store import ImageStore
-from tests.conftest import QuietHandler, draw, encoded, write_shop
+from tests.conftest import QuietHandler, cut, draw, empty, encoded, scribble, write_shop
 
 Serve = Callable[..., str]
 
@@ -190,7 +190,7 @@ def test_thumbnails_have_the_aspect_of_the_original(tmp_path: Path) -> None:
     store.ingest(asking_for(*([place] for place in [*places, "/gone.jpg"])), tmp_path)
     pictures = store.thumbnails([*places, "/gone.jpg", "elsewhere"])
     assert list(pictures) == places
-    assert [picture.size for picture in pictures.values()] == [(30, 240), (480, 240), (720, 240)]
+    assert [picture.size for picture in pictures.values()] == [(30, 240), (320, 160), (320, 36)]
 
 
 def test_shards_follow_the_catalogue(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_shards_follow_the_catalogue(catalogue: Catalogue, tmp_path: Path) -> No
     distinct = images["url"].drop_duplicates().tolist()  # 23, the last of them missing
     assert store.rows(distinct)[:, 0].tolist() == [number // 3 for number in range(23)]
     assert store.rows(distinct)[:-1, 1].tolist() == [number % 3 for number in range(22)]
-    files = sorted((tmp_path / "store").glob("shard-*.npy"))
+    files = sorted((tmp_path / "store").glob("shard-?????.npy"))
     assert [len(read_array(file)) for file in files] == [3] * 7 + [1]
 
 
@@ -276,16 +276,8 @@ def npy(shape: tuple[int, ...], dtype: type = np.uint8) -> Callable[[Path], None
     return lambda file: np.save(file, np.zeros(shape, dtype))
 
 
-def cut(file: Path) -> None:
-    os.truncate(file, file.stat().st_size // 2)
-
-
-def empty(file: Path) -> None:
-    os.truncate(file, 0)
-
-
-def scribble(file: Path) -> None:
-    file.write_bytes(b"not what was written" * 100)
+def shortened(file: Path) -> None:
+    np.save(file, np.load(file)[:-1])
 
 
 DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
@@ -296,6 +288,13 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "pictures_of_another_shape": ("shard-00001.npy", npy((4, 3, 100, 200))),
     "pictures_of_another_type": ("shard-00001.npy", npy((4, 3, 200, 100), np.float32)),
     "a_picture_too_few": ("shard-00001.npy", npy((3, 3, 200, 100))),
+    "details_cut": ("shard-00001.details.npy", cut),
+    "details_empty": ("shard-00001.details.npy", empty),
+    "details_overwritten": ("shard-00001.details.npy", scribble),
+    "details_in_rows": ("shard-00001.details.npy", npy((4, 30_000))),
+    "details_of_another_type": ("shard-00001.details.npy", npy((120_000,), np.float32)),
+    "details_too_short": ("shard-00001.details.npy", shortened),
+    "details_blank": ("shard-00001.details.npy", npy((120_000,))),
     "table_cut": ("shard-00001.parquet", cut),
     "table_empty": ("shard-00001.parquet", empty),
     "table_overwritten": ("shard-00001.parquet", scribble),
@@ -311,16 +310,21 @@ def test_damaged_shards_are_told_from_good_ones(
     good = images.loc[images["status"] == "ok", "url"].tolist()
     damage(folder / name)
     damaged = ImageStore(folder)
+    read = damaged.details if "details" in name else lambda urls: damaged.read(damaged.rows(urls))
     with pytest.raises(CorruptError, match=name):
-        damaged.read(damaged.rows(good))
+        read(good)
 
 
 def test_a_missing_shard_is_named(catalogue: Catalogue, tmp_path: Path) -> None:
     store = ImageStore(tmp_path / "store")
     images = store.ingest(catalogue, tmp_path)
-    (tmp_path / "store" / "shard-00000.npy").unlink()
+    places = store.rows(images["url"].tolist()[:1])
+    for file in (tmp_path / "store").glob("shard-*.npy"):
+        file.unlink()
     with pytest.raises(ArtifactError, match=r"shard-00000\.npy is missing"):
-        store.read(store.rows(images["url"].tolist()[:1]))
+        store.read(places)
+    with pytest.raises(ArtifactError, match=r"shard-00000\.details\.npy is missing"):
+        store.details_at(places)
 
 
 def test_a_shard_that_was_cut_off_is_made_again(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -329,6 +333,7 @@ def test_a_shard_that_was_cut_off_is_made_again(catalogue: Catalogue, tmp_path: 
     before = contents(folder)
     (folder / "shard-00005.parquet").unlink()
     (folder / "shard-00005.npy").write_bytes(b"half")
+    (folder / "shard-00005.details.npy").write_bytes(b"half")
     (folder / ".shard-00005.parquet.0123abcd.part").write_bytes(b"half")
     ImageStore(folder, shard_rows=4).ingest(catalogue, tmp_path)
     assert contents(folder) == before
@@ -365,7 +370,10 @@ def wait_for(reached: Callable[[], bool], process: subprocess.Popen[bytes]) -> N
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("moment", ["3.jpg", "shard-00001.npy", "shard-00003.parquet"])
+MOMENTS = ["3.jpg", "shard-00001.npy", "shard-00002.details.npy", "shard-00003.parquet"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_run_ends_like_one_that_was_not(
     shop: Path, tmp_path: Path, serve: Serve, moment: str
 ) -> None:

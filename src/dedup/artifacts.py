@@ -1,37 +1,55 @@
-"""What lies between two stages: the shapes of the tables, and how each is saved and loaded.
-
-This is the only module that knows the file formats of a run. Everything is Parquet, ``.npy`` or
-JSON: no pickle, and no CSV between stages (CSV turns the ids ``007``, ``1e5`` and ``NA`` into
-numbers and blanks).
-"""
+"""What lies between two stages: the shapes of the tables; how an index and a search are saved."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tokenize
-import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dedup.errors import ArtifactError, CorruptError
+from dedup.files import (
+    read_array,
+    read_json,
+    read_table,
+    sha256_file,
+    write_array,
+    write_json,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Thumbnails = Callable[[Sequence[str]], dict[str, "Image.Image"]]
 
-FORMAT = 2
+
+class Sight(NamedTuple):
+    """What the pictures of an index are looked up by.
+
+    Attributes:
+        details: addresses to pictures, each (h, w, 3) uint8 RGB, 320 on the long side at most.
+        words: addresses to their visual words, (n, ``keypoints.N_KEYPOINTS``) int32.
+    """
+
+    details: Callable[[Sequence[str]], list[npt.NDArray[np.uint8]]]
+    words: Callable[[Sequence[str]], npt.NDArray[np.int32]]
+
+
+def _no_sight(urls: Sequence[str]) -> Any:
+    raise ArtifactError("the index has no store attached: its pictures cannot be looked at")
+
+
+FORMAT = 3
 """Raised when a reader of the old layout would misread the new one."""
+
+BUNDLED = Path(__file__).parent / "bundled" / "relisting.safetensors"
+"""The weights that come with the package: the checkpoint ``bundled``."""
 
 IMAGE_SHAPE = (3, 200, 100)
 """Channels, height and width of every stored picture, uint8: the original experiment's size."""
@@ -84,6 +102,8 @@ PAIRS = pa.schema(
         ("tier", pa.string()),  # one of TIERS
         ("image_a", pa.string()),  # the pictures that prove it: addresses
         ("image_b", pa.string()),
+        ("score", pa.float64()),  # how sure, 0 to 1; 1 for equal pixels; null: the distance alone
+        ("evidence", pa.string()),  # in words: "same bytes", "mirrored"; "": the distance alone
     ]
 )
 """Two products that show the same picture; each pair once, sorted by both ids."""
@@ -115,6 +135,8 @@ NEAR = pa.schema(
         ("pixels_a", pa.string()),  # sha256_pixels; pixels_a < pixels_b
         ("pixels_b", pa.string()),
         ("distance", pa.float64()),  # L2 of the embeddings
+        ("score", pa.float64()),  # as in PAIRS
+        ("evidence", pa.string()),
     ]
 )
 """Pictures within the threshold of each other, for a later search that goes on from this one."""
@@ -171,12 +193,25 @@ class Findings:
         groups: the schema ``GROUPS``.
         shared: the schema ``SHARED``.
         search: the facts of a ``Search``.
+        calibration: how the threshold was chosen, plain JSON values; empty where it was given as
+            a number. ``precision`` asked for; ``setting`` that was chosen, ``verifier.min_score``
+            or ``matcher.threshold``; ``threshold``, its value; ``higher_is_surer``;
+            ``expected_precision``, as all expected figures value, low and high; ``interval``,
+            the confidence of these; ``n_pairs`` looked at; ``measured`` against the user's own
+            pairs, or ``None``: ``precision``, ``recall``, ``f1``, ``n_true``, ``n_found``,
+            ``n_wrong``, ``bcubed_f1`` and ``truth``, the file. Where edited copies were made:
+            ``n_copies``; ``expected_recall``; ``recall_by_edit``, recall and number of copies by
+            name; ``curve``, at most 200 points with ``threshold``, ``precision``, ``recall``.
+        candidates: the schema ``PAIRS``: every two products that were looked at again, reported or
+            not; without a verifier, those that are near.
     """
 
     pairs: pd.DataFrame
     groups: pd.DataFrame
     shared: pd.DataFrame
     search: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    candidates: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PAIRS.names))
 
 
 @dataclass(frozen=True)
@@ -207,6 +242,7 @@ class Index:
         products: the user's table, as in ``Catalogue.products``.
         manifest: checkpoint digest, store, settings and versions; plain JSON values.
         thumbnails: small pictures by address, for reports; gives none until a store is attached.
+        sight: the pictures themselves, for a second look; raises until a store is attached.
     """
 
     images: pd.DataFrame
@@ -215,6 +251,7 @@ class Index:
     products: pd.DataFrame
     manifest: dict[str, Any] = field(default_factory=dict)
     thumbnails: Thumbnails = lambda urls: {}
+    sight: Sight = field(default_factory=lambda: Sight(_no_sight, _no_sight))
 
     def titles(self, product_ids: Collection[str]) -> dict[str, str]:
         """A title of each product that has one: the smallest, where its rows differ."""
@@ -287,125 +324,19 @@ class Index:
         )
 
 
-def atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a temporary path in the same folder, then move the file into place.
-
-    The bytes are on disk before the name is, so a reader sees the old file or the new one, and
-    never a part, even when the process or the machine stops at any moment.
-    """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_table(table: pd.DataFrame, schema: pa.Schema | None, path: Path) -> None:
-    """Write a table as Parquet; with a schema, exactly its columns in its types."""
-    if schema is None:
-        schema = pa.schema([(str(name), pa.string()) for name in table.columns])
-    arrow = pa.Table.from_pandas(table[schema.names], schema=schema, preserve_index=False)
-    atomically(path, lambda part: pq.write_table(arrow.replace_schema_metadata(None), part))
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a Parquet table.
-
-    Raises:
-        ArtifactError: it is missing.
-        CorruptError: it cannot be read.
-    """
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing: run the stage that writes it again")
-    try:
-        table: pd.DataFrame = pq.read_table(path).to_pandas()
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptError(f"{path} cannot be read ({error}): run its stage again") from error
-    return table
-
-
-def write_array(array: npt.NDArray[Any], path: Path) -> None:
-    """Write an array as ``.npy``."""
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-
-    atomically(path, write)
-
-
-def read_array(path: Path) -> npt.NDArray[Any]:
-    """Memory-map an ``.npy`` array, read-only.
-
-    Raises:
-        ArtifactError: it is missing.
-        CorruptError: it cannot be read, is cut short or holds pickled objects.
-    """
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing: run the stage that writes it again")
-    try:
-        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError) as error:
-        raise CorruptError(f"{path} cannot be read ({error}): run its stage again") from error
-    return array
-
-
-def write_json(value: Mapping[str, Any], path: Path) -> None:
-    """Write a JSON object, indented as the original experiment's report was."""
-    write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file as UTF-8."""
-
-    def write(part: Path) -> None:
-        part.write_bytes(text.encode())
-
-    atomically(path, write)
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table for people and spreadsheets, cells as they are."""
-    write_text(table.to_csv(index=False, lineterminator="\n"), path)
-
-
-def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        path: the file.
-        what: what it belongs to, for the message: "an index".
-        advice: what to do when it is missing or broken.
-
-    Raises:
-        ArtifactError: it is missing.
-        CorruptError: it is not a JSON object.
-    """
-    if not path.is_file():
-        raise ArtifactError(f"{path.parent} is not {what} (no {path.name} there): {advice}")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CorruptError(f"{path} is not valid JSON ({error}): {advice}") from error
-    if not isinstance(value, dict):
-        raise CorruptError(f"{path} holds no JSON object: {advice}")
-    return value
-
-
 def checkpoint_file(path: str | Path) -> Path:
-    """A checkpoint's file, from its path or its run folder's (then ``best.ckpt``).
+    """A checkpoint's file, from its path, its run folder's (then ``best.ckpt``) or ``bundled``.
 
     Raises:
         ArtifactError: there is none.
     """
+    if str(path) == "bundled":
+        if not BUNDLED.is_file():
+            raise ArtifactError(
+                f"this copy of dedup comes without the bundled weights ({BUNDLED}): install it "
+                "anew, or train an encoder with train.py and name it with checkpoint=PATH"
+            )
+        return BUNDLED
     file = Path(path)
     file = file / "best.ckpt" if file.is_dir() else file
     if not file.is_file():
@@ -413,9 +344,3 @@ def checkpoint_file(path: str | Path) -> Path:
             f"no checkpoint at {file}: train one with train.py, or name one with checkpoint=PATH"
         )
     return file
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup import __version__
-from dedup.artifacts import INDEX_IMAGES, Catalogue, Index, checkpoint_file, sha256_file
+from dedup.artifacts import INDEX_IMAGES, Catalogue, Index, checkpoint_file
 from dedup.clustering import Clusterer
 from dedup.embedding import Embed, embed_stored
+from dedup.files import sha256_file
 from dedup.store import ImageStore
 
 DIGEST = "sha256_pixels"

@@ -1,10 +1,7 @@
 """Each distinct picture fetched and decoded once, and kept so that random batches read fast.
 
-A store is a folder of shards. A shard is ``shard-00000.npy``, the pixels of its pictures,
-(n, 3, 200, 100) uint8, and ``shard-00000.parquet``, one row for each address with its digests,
-status and place among the pixels. The table is written last: a shard without it was cut off and
-is made again. Shards follow the order of the catalogue, so a run that was killed and run again
-ends with the same bytes as one that was not.
+A store is a folder of shards, see ``shards``. They follow the order of the catalogue, so a run that
+was killed and run again ends with the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -14,60 +11,30 @@ import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 from filelock import FileLock
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dedup.artifacts import (
-    FORMAT,
-    IMAGE_SHAPE,
-    IMAGES,
-    Catalogue,
-    read_array,
-    read_json,
-    read_table,
-    write_array,
-    write_csv,
-    write_json,
-    write_table,
-)
+from dedup.artifacts import FORMAT, IMAGE_SHAPE, IMAGES, Catalogue
 from dedup.decode import decode, resizer
-from dedup.errors import ArtifactError, CorruptError, ImageError, SourceError
+from dedup.errors import ArtifactError, ImageError, SourceError
 from dedup.fetch import fetch, version
+from dedup.files import read_json, write_csv, write_json
+from dedup.keypoints import N_KEYPOINTS
+from dedup.parallel import in_order
+from dedup.shards import ADVICE, ENTRIES, PLACE, Loaded, Shards
+from dedup.words import Vocabulary, Words
 
 log = logging.getLogger("dedup")
 
-ENTRIES = pa.schema(
-    [
-        ("url", pa.string()),
-        ("version", pa.string()),  # size and time of a file; a changed file is read again
-        ("sha256_bytes", pa.string()),
-        ("sha256_pixels", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("contrast", pa.float32()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("row", pa.int64()),  # among the shard's pixels; -1 where it failed
-    ]
-)
-FACTS = [name for name in ENTRIES.names if name not in ("url", "version", "row")]
-THUMBNAIL_HEIGHT = 240
-
-
-class Loaded(NamedTuple):
-    """One address, read."""
-
-    entry: dict[str, Any]
-    pixels: npt.NDArray[np.uint8] | None
+FACTS = [name for name in ENTRIES.names if name not in ("url", "version", *PLACE)]
+THUMBNAIL_SIZE = (720, 240)
 
 
 class ImageStore:
@@ -95,7 +62,7 @@ class ImageStore:
         self.shard_rows = shard_rows
         self.retry = retry
         self._entries: pd.DataFrame | None = None
-        self._shards: dict[int, npt.NDArray[np.uint8]] = {}
+        self._shards = Shards(self.path)
 
     def ingest(self, catalogue: Catalogue, report_dir: Path) -> pd.DataFrame:
         """Read every picture that the catalogue asks for and the store lacks.
@@ -148,23 +115,51 @@ class ImageStore:
         pixels = np.empty((len(rows), *IMAGE_SHAPE), np.uint8)
         for shard in np.unique(rows[:, 0]):
             here = rows[:, 0] == shard
-            pixels[here] = self._pixels(int(shard), rows[here, 1].max() + 1)[rows[here, 1]]
+            pixels[here] = self._shards.pixels(int(shard), rows[here, 1])
         return pixels
+
+    def details(self, urls: Sequence[str]) -> list[npt.NDArray[np.uint8]]:
+        """Pictures in their own aspect, by address; see ``details_at``."""
+        return self.details_at(self.rows(urls))
+
+    def details_at(self, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint8]]:
+        """The details at (n, 2) places, each (h, w, 3) uint8 RGB, at most 320 on its long side.
+
+        Raises:
+            ArtifactError: the store lacks one of the pictures, or a file of a shard.
+            CorruptError: a shard cannot be read, or a detail in it is not whole.
+        """
+        return [self._shards.detail(shard, row) for shard, row in rows.tolist()]
+
+    def words(self, urls: Sequence[str]) -> Words:
+        """The visual words of pictures, by address, (n, N_KEYPOINTS) int32, -1 at the end of each.
+
+        They are found for whole shards at a time, and kept beside them.
+
+        Raises:
+            ArtifactError: the store lacks one of the pictures, or a file of a shard.
+            CorruptError: a shard cannot be read, or a detail in it is not whole.
+        """
+        rows, vocabulary = self.rows(urls), Vocabulary.load()
+        if len(rows) and rows.min() < 0:
+            raise ArtifactError(f"the store {self.path} lacks a picture that it was asked for")
+        shards = np.unique(rows[:, 0]).tolist()
+        self._find_words([s for s in shards if self._lacks_words(s, vocabulary)], vocabulary)
+        words = np.empty((len(rows), N_KEYPOINTS), np.int32)
+        for shard in shards:
+            here = rows[:, 0] == shard
+            words[here] = self._shards.words(shard, vocabulary)[rows[here, 1]]
+        return words
 
     def thumbnails(self, urls: Sequence[str]) -> dict[str, Image.Image]:
         """Small RGB pictures in their original aspect; addresses that are missing are left out."""
         rows = self.rows(urls)
-        found = rows[:, 1] >= 0
-        kept = [url for url, here in zip(urls, found, strict=True) if here]
-        sizes = self.entries.loc[kept, ["width", "height"]].to_numpy()
-        return {
-            url: Image.fromarray(pixels.transpose(1, 2, 0)).resize(
-                (max(1, round(THUMBNAIL_HEIGHT * min(width / height, 3))), THUMBNAIL_HEIGHT)
-            )
-            for url, pixels, (width, height) in zip(
-                kept, self.read(rows[found]), sizes, strict=True
-            )
-        }
+        thumbnails = {}
+        for url, (shard, row) in zip(urls, rows.tolist(), strict=True):
+            if row >= 0:
+                thumbnails[url] = Image.fromarray(self._shards.detail(shard, row))
+                thumbnails[url].thumbnail(THUMBNAIL_SIZE, Image.Resampling.LANCZOS)
+        return thumbnails
 
     def digest(self) -> str:
         """SHA-256 over what is in the store, whatever the order in which it came."""
@@ -176,13 +171,9 @@ class ImageStore:
     def entries(self) -> pd.DataFrame:
         """Every address in the store, by address, with its shard; the latest reading of each."""
         if self._entries is None:
-            tables = [
-                read_table(path).assign(shard=int(path.stem.removeprefix("shard-")))
-                for path in sorted(self.path.glob("shard-*.parquet"))
-            ]
-            empty = ENTRIES.empty_table().to_pandas().assign(shard=np.int64())
-            every = pd.concat(tables) if tables else empty
-            self._entries = every.drop_duplicates("url", keep="last").set_index("url")
+            self._entries = (
+                self._shards.entries().drop_duplicates("url", keep="last").set_index("url")
+            )
         return self._entries
 
     def _claim(self) -> None:
@@ -191,7 +182,7 @@ class ImageStore:
         manifest = {"format": FORMAT, "reader": self.reader, "image_shape": list(IMAGE_SHAPE)}
         file = self.path / "manifest.json"
         if file.exists():
-            found = read_json(file, "a store", "delete the folder to make it anew")
+            found = read_json(file, "a store", ADVICE)
             differing = [key for key in manifest if found.get(key) != manifest[key]]
             if differing:
                 raise ArtifactError(
@@ -224,12 +215,12 @@ class ImageStore:
                 for one in pool.map(self._load, new[start : start + self.shard_rows]):
                     loaded.append(one)
                     progress.advance(bar)
-                self._commit(shard + start // self.shard_rows, loaded)
+                self._shards.write(shard + start // self.shard_rows, loaded)
         self._entries = None
 
     def _load(self, url: str) -> Loaded:
         entry: dict[str, Any] = dict.fromkeys(ENTRIES.names, "")
-        entry |= {"url": url, "version": version(url), "row": -1}
+        entry |= {"url": url, "version": version(url)}
         entry |= {"width": 0, "height": 0, "contrast": 0.0}
         try:
             data = fetch(url)
@@ -241,32 +232,32 @@ class ImageStore:
         entry["sha256_pixels"] = hashlib.sha256(picture.pixels.tobytes()).hexdigest()
         entry |= {"width": picture.width, "height": picture.height, "status": "ok"}
         entry["contrast"] = contrast(picture.pixels)
-        return Loaded(entry, picture.pixels)
+        return Loaded(entry, picture)
 
-    def _commit(self, shard: int, loaded: Sequence[Loaded]) -> None:
-        """Write one shard, pixels first: only its table makes it part of the store."""
-        good: list[npt.NDArray[np.uint8]] = []
-        for one in loaded:
-            if one.pixels is not None:
-                one.entry["row"] = len(good)
-                good.append(one.pixels)
-        pixels = np.stack(good) if good else np.empty((0, *IMAGE_SHAPE), np.uint8)
-        write_array(pixels, self.path / f"shard-{shard:05}.npy")
-        table = pd.DataFrame([one.entry for one in loaded], columns=ENTRIES.names)
-        write_table(table, ENTRIES, self.path / f"shard-{shard:05}.parquet")
+    def _lacks_words(self, shard: int, vocabulary: Vocabulary) -> bool:
+        try:
+            self._shards.words(shard, vocabulary)
+        except ArtifactError:
+            return True
+        return False
 
-    def _pixels(self, shard: int, n_rows: int) -> npt.NDArray[np.uint8]:
-        """A shard's pixels, of which its table names ``n_rows`` or more."""
-        file = self.path / f"shard-{shard:05}.npy"
-        if shard not in self._shards:
-            self._shards[shard] = read_array(file)
-        pixels = self._shards[shard]
-        if pixels.shape[1:] != IMAGE_SHAPE or pixels.dtype != np.uint8 or len(pixels) < n_rows:
-            raise CorruptError(
-                f"{file} holds {pixels.dtype} of shape {pixels.shape}, not {n_rows} pictures or "
-                "more: delete the store's folder to make it anew"
-            )
-        return pixels
+    def _find_words(self, shards: Sequence[int], vocabulary: Vocabulary) -> None:
+        """Find the words of all pictures of some shards, and keep them."""
+        if not shards:
+            return
+
+        def words(place: tuple[int, int]) -> Words:
+            return vocabulary.words_in(self._shards.detail(*place))
+
+        with _progress() as progress:
+            sizes = [self._shards.size(shard) for shard in shards]
+            bar = progress.add_task("finding keypoints", total=sum(sizes))
+            for shard, size in zip(shards, sizes, strict=True):
+                found = np.empty((size, N_KEYPOINTS), np.int32)
+                for row, one in enumerate(in_order(words, ((shard, row) for row in range(size)))):
+                    found[row] = one
+                    progress.advance(bar)
+                self._shards.keep_words(shard, found, vocabulary)
 
     def _facts(self, urls: Iterable[str]) -> pd.DataFrame:
         return self.entries[FACTS].reindex(list(urls)).reset_index(drop=True)

@@ -8,8 +8,9 @@ import threading
 import pandas as pd
 import pytest
 
-from dedup.artifacts import REQUESTS, Catalogue, read_table, write_table
+from dedup.artifacts import REQUESTS, Catalogue
 from dedup.errors import ConfigError, SourceError
+from dedup.files import read_table, write_table
 from dedup.sources.csv import MAX_FIELD, CsvSource
 
 HEADER = "productId,title,imageUrlStr,categories\n"

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from dedup.artifacts import TIERS, Catalogue, write_text
+from dedup.artifacts import TIERS, Catalogue
 from dedup.errors import ConfigError, SourceError
+from dedup.files import write_text
 from dedup.sources.csv import CsvSource
 from dedup.sources.drawing import Design, draw
 

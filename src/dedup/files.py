@@ -1,0 +1,143 @@
+"""The file formats of a run, read and written whole.
+
+This is the only module that knows them. Everything is Parquet, ``.npy`` or JSON: no pickle, and no
+CSV between stages (CSV turns the ids ``007``, ``1e5`` and ``NA`` into numbers and blanks).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tokenize
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dedup.errors import ArtifactError, CorruptError
+
+
+def atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` with a temporary path in the same folder, then move the file into place.
+
+    The bytes are on disk before the name is, so a reader sees the old file or the new one, and
+    never a part, even when the process or the machine stops at any moment.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_table(table: pd.DataFrame, schema: pa.Schema | None, path: Path) -> None:
+    """Write a table as Parquet; with a schema, exactly its columns in its types."""
+    if schema is None:
+        schema = pa.schema([(str(name), pa.string()) for name in table.columns])
+    arrow = pa.Table.from_pandas(table[schema.names], schema=schema, preserve_index=False)
+    atomically(path, lambda part: pq.write_table(arrow.replace_schema_metadata(None), part))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet table.
+
+    Raises:
+        ArtifactError: it is missing.
+        CorruptError: it cannot be read.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: run the stage that writes it again")
+    try:
+        table: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptError(f"{path} cannot be read ({error}): run its stage again") from error
+    return table
+
+
+def write_array(array: npt.NDArray[Any], path: Path) -> None:
+    """Write an array as ``.npy``."""
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    atomically(path, write)
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Memory-map an ``.npy`` array, read-only.
+
+    Raises:
+        ArtifactError: it is missing.
+        CorruptError: it cannot be read, is cut short or holds pickled objects.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: run the stage that writes it again")
+    try:
+        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError) as error:
+        raise CorruptError(f"{path} cannot be read ({error}): run its stage again") from error
+    return array
+
+
+def write_json(value: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON object, indented as the original experiment's report was."""
+    write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file as UTF-8."""
+
+    def write(part: Path) -> None:
+        part.write_bytes(text.encode())
+
+    atomically(path, write)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table for people and spreadsheets, cells as they are."""
+    write_text(table.to_csv(index=False, lineterminator="\n"), path)
+
+
+def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+        what: what it belongs to, for the message: "an index".
+        advice: what to do when it is missing or broken.
+
+    Raises:
+        ArtifactError: it is missing.
+        CorruptError: it is not a JSON object.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path.parent} is not {what} (no {path.name} there): {advice}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{path} is not valid JSON ({error}): {advice}") from error
+    if not isinstance(value, dict):
+        raise CorruptError(f"{path} holds no JSON object: {advice}")
+    return value
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,201 @@
+"""What is written is what is read, at any moment; what is broken is named, and never run."""
+
+import contextlib
+import csv
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dedup.artifacts import GROUPS, IMAGES, INDEX_IMAGES, PAIRS
+from dedup.errors import CorruptError
+from dedup.files import (
+    atomically,
+    read_array,
+    read_json,
+    read_table,
+    sha256_file,
+    write_array,
+    write_csv,
+    write_json,
+    write_table,
+    write_text,
+)
+from tests.conftest import DAMAGES, ODD_IDS
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, evidence: Path) -> None:
+        self.evidence = evidence
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.evidence,)
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.txt"
+    path.write_text("old")
+
+    def write(part: Path) -> None:
+        assert part.parent == path.parent
+        part.write_text("ne")
+        assert path.read_text() == "old"
+        part.write_text("new")
+
+    atomically(path, write)
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, before: str | None) -> None:
+    path = tmp_path / "report.txt"
+    if before is not None:
+        path.write_text(before)
+
+    def write(part: Path) -> None:
+        part.write_text("half of")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        atomically(path, write)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ([before] if before else [])
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "report.txt"
+
+    def write(part: Path) -> None:
+        write_text("inner", path)
+        part.write_text("outer")
+
+    atomically(path, write)
+    assert path.read_text() == "outer"
+
+
+def test_sha256_is_that_of_the_standard(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # the first example of FIPS 180-2
+    assert sha256_file(tmp_path / "abc") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+
+def test_odd_ids_survive_every_format(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ODD_IDS, "007": ODD_IDS[::-1], "": ""})
+    write_table(table, None, tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet"), table)
+    write_csv(table, tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [list(table.columns), *table.to_numpy().tolist()]
+    write_json({key: key for key in ODD_IDS}, tmp_path / "t.json")
+    assert read_json(tmp_path / "t.json", "", "") == {key: key for key in ODD_IDS}
+
+
+SCHEMAS = {"images": IMAGES, "index": INDEX_IMAGES, "pairs": PAIRS, "groups": GROUPS}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_a_table_has_exactly_the_columns_of_its_schema(tmp_path: Path, schema: pa.Schema) -> None:
+    cells = {"string": "007", "bool": True}
+    types = zip(schema.names, map(str, schema.types), strict=True)
+    rows = pd.DataFrame({name: [cells.get(kind, 1)] * 3 for name, kind in types})
+    shuffled = rows[schema.names[::-1]].assign(more=1).set_index(np.array([7, 3, 5]))
+    write_table(shuffled, schema, tmp_path / "t.parquet")
+    assert pq.read_schema(tmp_path / "t.parquet").equals(schema, check_metadata=True)
+    assert len(read_table(tmp_path / "t.parquet")) == 3
+    with pytest.raises(KeyError, match=schema.names[0]):
+        write_table(rows.drop(columns=schema.names[0]), schema, tmp_path / "u.parquet")
+
+
+def test_a_table_without_rows_keeps_its_columns(tmp_path: Path) -> None:
+    write_table(PAIRS.empty_table().to_pandas(), PAIRS, tmp_path / "t.parquet")
+    assert list(read_table(tmp_path / "t.parquet").columns) == PAIRS.names
+
+
+def test_equal_tables_are_equal_files(tmp_path: Path) -> None:
+    table = pd.DataFrame({"product_id": ODD_IDS, "group_id": ODD_IDS[::-1], "kept": True})
+    for name in ("a", "b"):
+        write_table(table, GROUPS, tmp_path / name)
+        table = table.set_index(table.index[::-1])
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_broken_table_is_corrupt(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    write_table(pd.DataFrame({"id": ODD_IDS}), None, tmp_path / "t.parquet")
+    damage(tmp_path / "t.parquet")
+    with pytest.raises(CorruptError, match=r"t\.parquet"):
+        read_table(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (0,), (2, 3, 20, 10)])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int64])
+def test_arrays_come_back_mapped_and_read_only(
+    tmp_path: Path, shape: tuple[int, ...], dtype: type
+) -> None:
+    array: npt.NDArray[Any] = np.random.default_rng(0).integers(100, size=shape).astype(dtype)
+    write_array(array, tmp_path / "a.npy")
+    found = read_array(tmp_path / "a.npy")
+    assert isinstance(found, np.memmap)
+    assert found.dtype == dtype
+    assert np.array_equal(found, array)
+    assert not found.flags.writeable
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_broken_array_is_corrupt(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    write_array(np.arange(1000), tmp_path / "a.npy")
+    damage(tmp_path / "a.npy")
+    with pytest.raises(CorruptError, match=r"a\.npy"):
+        read_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_array_headers_are_corrupt(tmp_path: Path, seed: int) -> None:
+    file = tmp_path / "a.npy"
+    write_array(np.arange(12.0), file)
+    data = bytearray(file.read_bytes())
+    rng = np.random.default_rng(seed)
+    data[rng.integers(0, 60)] = rng.integers(0, 256)
+    file.write_bytes(bytes(data) if seed % 8 else b"PK" + bytes(data))
+    with contextlib.suppress(CorruptError):  # any other exception fails the test
+        assert read_array(file).dtype != object
+
+
+def test_pickles_are_refused_and_not_run(tmp_path: Path) -> None:
+    evidence = tmp_path / "it_ran"
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_array(np.array([Trap(evidence)]), tmp_path / "a.npy")
+    np.save(tmp_path / "objects.npy", np.array([Trap(evidence)]), allow_pickle=True)
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps(Trap(evidence)))
+    for name in ("objects.npy", "pickle.npy"):
+        with pytest.raises(CorruptError, match=name):
+            read_array(tmp_path / name)
+    assert not evidence.exists()
+    pickle.loads((tmp_path / "pickle.npy").read_bytes())
+    assert evidence.exists(), "the trap does not work"
+
+
+def test_json_is_indented_and_readable(tmp_path: Path) -> None:
+    write_json({"007": ["裤", 1.5, None]}, tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert text == '{\n "007": [\n  "裤",\n  1.5,\n  null\n ]\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json({"loss": float("nan")}, tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"a": 1', b"[1]", b"null", b"\xff\xfe", b"{'a': 1}"])
+def test_broken_json_is_corrupt(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(text)
+    with pytest.raises(CorruptError, match=r"a\.json .*: make it again"):
+        read_json(tmp_path / "a.json", "an index", "make it again")
