@@ -1,0 +1,74 @@
+"""The user's own list of duplicates, and how what was found compares with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from dedup.artifacts import Findings
+from dedup.errors import ConfigError
+from dedup.metrics import bcubed, pair_scores
+
+ENDS = ["product_id_a", "product_id_b"]
+
+
+def read_truth(path: Path) -> pd.DataFrame:
+    """Pairs of product ids that are duplicates: a CSV's first two columns, as strings.
+
+    Raises:
+        ConfigError: there is no such file, or it has no two columns.
+    """
+    try:
+        # Without index_col, pandas would take rows longer than the header from their second cell.
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False,
+            usecols=lambda name: True,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"truth={path} cannot be read ({error}): a CSV of pairs of ids"
+        ) from error
+    if table.shape[1] < 2:
+        raise ConfigError(
+            f"truth={path} has {table.shape[1]} column(s): two ids in a row make a pair"
+        )
+    pairs = table.iloc[:, :2].set_axis(ENDS, axis=1)
+    return pairs[pairs[ENDS[0]] != pairs[ENDS[1]]].reset_index(drop=True)
+
+
+def against_truth(findings: Findings, ids: Iterable[str], truth: pd.DataFrame) -> dict[str, Any]:
+    """Precision, recall and F1 of the pairs, and the B-cubed F1 of the groups.
+
+    Pairs that follow from the truth, by way of a third product, count as true.
+
+    Args:
+        findings: what was found.
+        ids: of all products; pairs of the truth with others are left out.
+        truth: as ``read_truth`` gives it.
+    """
+    known = sorted(set(ids) - {""})
+    truth = truth[truth[ENDS[0]].isin(known) & truth[ENDS[1]].isin(known)]
+    groups = connected(truth)
+    together = groups.merge(groups, on="group_id", suffixes=("_a", "_b"))
+    whole = together[together[ENDS[0]] < together[ENDS[1]]][ENDS]
+    scores = pair_scores(findings.pairs[ENDS], whole)
+    found = {name: getattr(scores, name) for name in scores.__dataclass_fields__}
+    found["bcubed_f1"] = bcubed(findings.groups[["product_id", "group_id"]], groups, known).f1
+    return {name: None if value != value else value for name, value in found.items()}
+
+
+def connected(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The groups that pairs of ids make, by any chain: ``product_id`` and ``group_id``."""
+    ids = np.unique(pairs[ENDS].to_numpy(object).ravel().astype(str))
+    ends = [np.searchsorted(ids, pairs[end].to_numpy(str)) for end in ENDS]
+    links = sparse.coo_array((np.ones(len(pairs), bool), tuple(ends)), shape=(len(ids), len(ids)))
+    _, labels = sparse.csgraph.connected_components(links, directed=False)
+    first = (
+        pd.Series(ids).groupby(labels).transform("min") if len(ids) else pd.Series([], dtype=str)
+    )
+    return pd.DataFrame({"product_id": ids, "group_id": first.to_numpy()})
