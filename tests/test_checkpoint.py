@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back, and what nobody saved does no harm."""
 
 import io
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,8 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dedup.checkpoint import build, check_resumable, describe, load_encoder, read
+from dedup.checkpoint import (
+    build,
+    check_resumable,
+    describe,
+    load_encoder,
+    read,
+)
+from dedup.encoders.cnn import Cnn
 from dedup.encoders.conv import ConvAutoencoder
+from dedup.encoders.joined import Joined
 from dedup.errors import ArtifactError, CorruptError
 
 
@@ -54,7 +63,21 @@ class TestRoundTrip:
             "hidden_dim": 2,
             "channels": [2, 2],
             "extra_relu": True,
+            "unit": False,
         }
+
+    def test_encoders_of_an_encoder_are_described_in_their_turn(
+        self, encoder: ConvAutoencoder
+    ) -> None:
+        inner = Joined([Cnn(3, (4, 8)), encoder], (2, 1))
+        outer = Joined([encoder, inner])
+        description = describe(outer)
+        assert description["encoders"] == [describe(encoder), describe(inner)]
+        assert json.loads(json.dumps(description)) == description
+        again = build(description)
+        assert describe(again) == description
+        again.load_state_dict(outer.state_dict())
+        torch.testing.assert_close(again.eval()(pictures()), outer.eval()(pictures()))
 
     def test_what_is_built_is_what_was_described(self, encoder: ConvAutoencoder) -> None:
         description = describe(encoder)
@@ -72,6 +95,15 @@ class TestRoundTrip:
             assert not loaded.training
             assert same_weights(loaded, encoder)
             torch.testing.assert_close(loaded(pictures()), encoder(pictures()))
+
+    def test_settings_of_a_later_version_take_their_defaults(
+        self, encoder: ConvAutoencoder, tmp_path: Path
+    ) -> None:
+        description = describe(encoder)
+        del description["unit"]
+        path = write(tmp_path, content(encoder, encoder=description))
+        assert describe(load_encoder(path)) == describe(encoder)
+        check_resumable(path, encoder)
 
     def test_weights_outlive_the_file(self, encoder: ConvAutoencoder, tmp_path: Path) -> None:
         path = write(tmp_path, content(encoder))
@@ -277,6 +309,30 @@ class TestForeign:
         description = describe(encoder) | change
         with pytest.raises(ArtifactError, match="cannot be built here"):
             load_encoder(write(tmp_path, content(encoder, encoder=description)))
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"encoders": [{"class": "os.system"}]}, {"encoders": [{"class": "dedup.encoders.x.X"}]},
+         {"encoders": []}, {"encoders": ["x"]}, {"encoders": 3}, {"encoders": [[]]},
+         {"weights": [1, 2]}, {"weights": [-1]}, {"weights": "x"}],
+        ids=str,
+    )  # fmt: skip
+    def test_parts_that_are_not_encoders(
+        self, encoder: ConvAutoencoder, change: dict[str, Any]
+    ) -> None:
+        description = describe(Joined([encoder]))
+        with pytest.raises(ArtifactError, match=r"cannot be built here|is not in dedup\.encoders"):
+            build(description | change)
+
+    def test_parts_without_end(self, encoder: ConvAutoencoder) -> None:
+        description = describe(Joined([encoder]))
+        description["encoders"] = [description]
+        with pytest.raises(ArtifactError, match="cannot be built here"):
+            build(description)
+
+    def test_a_function_is_no_encoder(self) -> None:
+        with pytest.raises(ArtifactError, match="cannot be built here"):
+            build({"class": "dedup.encoders.bundled.bundled", "weights": "bundled"})
 
     @pytest.mark.parametrize("name", ["Tensor", "nn.Identity", "ConvAutoencoder.__init__"])
     def test_what_an_encoders_module_imports_or_holds(self, name: str) -> None:

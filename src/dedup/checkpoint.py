@@ -1,27 +1,36 @@
 """Save and load an encoder without pickled objects.
 
 A checkpoint is Lightning's file with one more entry, ``encoder``: the class and its constructor's
-arguments as plain values. It is read with ``torch.load(weights_only=True)``.
+arguments as plain values. It is read with ``torch.load(weights_only=True)``. To be passed on, an
+encoder alone is saved as safetensors: its weights, and in the metadata ``encoder`` as JSON, free
+text, and ``sha256`` of it all, since the format itself does not notice flipped bits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
+import json
 import pickle
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from dedup.artifacts import checkpoint_file
-from dedup.errors import ArtifactError, CorruptError
+from dedup.errors import ArtifactError, ConfigError, CorruptError
+from dedup.files import atomically
 
 PACKAGE = "dedup.encoders"
+SUFFIX = ".safetensors"
 
 _UNREADABLE = (
     AssertionError,
@@ -30,6 +39,7 @@ _UNREADABLE = (
     LookupError,
     OSError,
     RuntimeError,
+    SafetensorError,
     TypeError,
     ValueError,
     pickle.UnpicklingError,
@@ -37,22 +47,32 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What ``zipfile`` and ``torch.load`` were seen to raise for bytes that nobody wrote."""
+"""What the readers were seen to raise for bytes that nobody wrote."""
+
+_UNBUILDABLE = (
+    AttributeError,
+    ConfigError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def describe(encoder: nn.Module) -> dict[str, Any]:
     """The class of an encoder and its constructor's arguments, as plain values.
 
-    An encoder keeps every argument of its constructor as an attribute of the same name.
+    An encoder keeps every argument of its constructor as an attribute of the same name. Encoders
+    among them are described in their turn.
     """
-    settings = {}
-    for name in inspect.signature(type(encoder)).parameters:
-        value = getattr(encoder, name)
-        settings[name] = list(value) if isinstance(value, tuple) else value
+    settings = {
+        name: _plain(getattr(encoder, name)) for name in inspect.signature(type(encoder)).parameters
+    }
     return {"class": f"{type(encoder).__module__}.{type(encoder).__qualname__}", **settings}
 
 
-def build(description: dict[str, Any]) -> nn.Module:
+def build(description: Mapping[str, Any]) -> nn.Module:
     """The encoder that ``describe`` described, with new weights.
 
     Raises:
@@ -64,10 +84,10 @@ def build(description: dict[str, Any]) -> nn.Module:
         raise ArtifactError(f"the checkpoint's encoder {module}.{name} is not in {PACKAGE}")
     try:
         found = getattr(importlib.import_module(module), name)
-        if found.__module__ != module:
+        if found.__module__ != module or not issubclass(found, nn.Module):
             raise AttributeError(name)
-        encoder: nn.Module = found(**settings)
-    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        encoder: nn.Module = found(**{key: _built(value) for key, value in settings.items()})
+    except _UNBUILDABLE as error:
         raise ArtifactError(
             f"the checkpoint's encoder {module}.{name} cannot be built here ({error}): "
             "it was made by another version"
@@ -75,22 +95,46 @@ def build(description: dict[str, Any]) -> nn.Module:
     return encoder
 
 
+def save_safetensors(
+    encoder: nn.Module, path: str | Path, *, half: bool = False, **metadata: str
+) -> None:
+    """Save an encoder alone, to be passed on; ``load_encoder`` reads it. Same input, same bytes.
+
+    Args:
+        encoder: one of this package's.
+        path: the file to write, ``.safetensors``.
+        half: weights of two axes or more in half precision: half the size, some 1e-3 off.
+        metadata: what else to say, such as the data and the command that it was trained with.
+    """
+    weights = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in encoder.state_dict().items()
+    }
+    if half:
+        weights = {n: v.half() if _shrinks(v) else v for n, v in weights.items()}
+    said = {**metadata, "encoder": json.dumps(describe(encoder))}
+    data = save(weights, {**said, "sha256": _digest(weights, said)})
+
+    def write(part: Path) -> None:
+        part.write_bytes(_in_order(data))
+
+    atomically(Path(path), write)
+
+
 def read(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content, its tensors memory-mapped.
+    """A checkpoint's content, as Lightning lays it out, its tensors memory-mapped.
 
     Raises:
-        ArtifactError: there is none, or it was not written by ``train.py``.
+        ArtifactError: there is none, or it was not written by this package.
         CorruptError: it cannot be read, is not what was written, or holds pickled objects.
     """
     file = checkpoint_file(path)
     try:
-        _check_sums(file)
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        content = _read_safetensors(file) if file.suffix == SUFFIX else _read_lightning(file)
     except _UNREADABLE as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CorruptError(
-            f"{file} is not a checkpoint that can be read ({first}): take last.ckpt or an older "
-            "run's, or train again"
+            f"{file} is not a checkpoint that can be read ({first}): take another, or train again"
         ) from error
     if not isinstance(content, dict) or not all(
         isinstance(content.get(part), dict) for part in ("encoder", "state_dict")
@@ -109,12 +153,15 @@ def load_encoder(path: str | Path) -> nn.Module:
     content = read(path)
     encoder = build(content["encoder"])
     weights = {
-        str(name).removeprefix("encoder."): value
+        str(name).removeprefix("encoder."): _restored(value)
         for name, value in content["state_dict"].items()
         if str(name).startswith("encoder.")
     }
     try:
         encoder.load_state_dict(weights)
+        for name, own in encoder.state_dict().items():
+            if weights[name].dtype != own.dtype:
+                raise RuntimeError(f"{name} is {weights[name].dtype}, not {own.dtype}")
     except RuntimeError as error:
         raise ArtifactError(
             f"{checkpoint_file(path)} does not fit the encoder that it describes ({error})"
@@ -133,7 +180,8 @@ def check_resumable(path: str | Path, encoder: nn.Module) -> None:
         ArtifactError: the checkpoint is of another shape, or has no optimiser state.
     """
     content = read(path)
-    then, now = content["encoder"], describe(encoder)
+    # A setting that a later version brought was its default before.
+    then, now = {**_defaults(encoder), **content["encoder"]}, describe(encoder)
     differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     if differing:
         changes = ", ".join(f"{name} {then.get(name)} -> {now.get(name)}" for name in differing)
@@ -148,9 +196,77 @@ def check_resumable(path: str | Path, encoder: nn.Module) -> None:
         )
 
 
+def _defaults(encoder: nn.Module) -> dict[str, Any]:
+    """Those of the constructor, as plain values."""
+    parameters = inspect.signature(type(encoder)).parameters.values()
+    return {p.name: _plain(p.default) for p in parameters if p.default is not p.empty}
+
+
+def _plain(value: Any) -> Any:
+    """A constructor's argument as plain values."""
+    if isinstance(value, nn.ModuleList | list | tuple):
+        return [_plain(part) for part in value]
+    return describe(value) if isinstance(value, nn.Module) else value
+
+
+def _built(value: Any) -> Any:
+    """A constructor's argument from plain values."""
+    if isinstance(value, list):
+        return [_built(part) for part in value]
+    return build(value) if isinstance(value, dict) and "class" in value else value
+
+
+def _read_lightning(file: Path) -> Any:
+    _check_sums(file)
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
 def _check_sums(file: Path) -> None:
     """Compare every part with its CRC-32: torch itself loads flipped bits without a word."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
     if damaged is not None:
         raise zipfile.BadZipFile(f"{damaged} is not what was written")
+
+
+def _read_safetensors(file: Path) -> dict[str, Any]:
+    """A safetensors file laid out as a Lightning checkpoint."""
+    with safe_open(file, framework="pt") as content:
+        said, names = content.metadata() or {}, content.keys()
+        weights = {name: content.get_tensor(name) for name in names}
+    if "sha256" not in said or "encoder" not in said:
+        return {}
+    if said.pop("sha256") != _digest(weights, said):
+        raise ValueError("it is not what was written")
+    state = {f"encoder.{name}": value for name, value in weights.items()}
+    return {"metadata": said, "encoder": json.loads(said["encoder"]), "state_dict": state}
+
+
+def _digest(weights: Mapping[str, Tensor], said: Mapping[str, str]) -> str:
+    """SHA-256 of names, types, shapes and bytes, and of the metadata."""
+    names = sorted(weights)
+    shapes = [[name, str(weights[name].dtype), list(weights[name].shape)] for name in names]
+    digest = hashlib.sha256(json.dumps([sorted(said.items()), shapes]).encode())
+    for name in names:
+        digest.update(weights[name].flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in random order."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
+
+
+def _shrinks(value: Tensor) -> bool:
+    return value.is_floating_point() and value.dim() > 1
+
+
+def _restored(value: Any) -> Any:
+    """Half precision as single precision; other types stay."""
+    half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if half else value

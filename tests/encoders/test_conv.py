@@ -237,3 +237,12 @@ def test_calling_it_gives_the_embeddings_alone() -> None:
 def test_a_copy_computes_the_same() -> None:
     net, images = small(), pictures(2)
     assert torch.equal(copy.deepcopy(net)(images), net(images))
+
+
+def test_unit_embeddings_are_the_same_ones_scaled() -> None:
+    net, images = small(), pictures(3)
+    raw, encoded = net(images), net.encode(net.prepare(images))[0]
+    net.unit = True
+    lengths = raw.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(net(images) * lengths, raw)
+    assert torch.equal(net.encode(net.prepare(images))[0], encoded)

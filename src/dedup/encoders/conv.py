@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dedup.artifacts import IMAGE_SHAPE
 
@@ -29,6 +30,8 @@ class ConvAutoencoder(nn.Module):
         channels: channels after the first and the second convolution.
         extra_relu: a ReLU after the second convolution and after the output, as the original
             notebook had besides the published network.
+        unit: embeddings of unit length from ``forward``, as ``task=contrastive`` trains them;
+            ``encode`` gives them as they are. May be set at any time.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class ConvAutoencoder(nn.Module):
         hidden_dim: int = 1024,
         channels: Sequence[int] = (6, 16),
         extra_relu: bool = False,
+        unit: bool = False,
     ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
         self.hidden_dim = hidden_dim
         self.channels = tuple(channels)
         self.extra_relu = extra_relu
+        self.unit = unit
         depth, height, width = IMAGE_SHAPE
         first, second = self.channels
         border = 2 * (KERNEL - 1)
@@ -89,4 +94,5 @@ class ConvAutoencoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map stored pictures, (n, 3, 200, 100) uint8, to embeddings (n, d) float32."""
-        return self.encode(self.prepare(images))[0]
+        embeddings = self.encode(self.prepare(images))[0]
+        return functional.normalize(embeddings) if self.unit else embeddings
