@@ -11,7 +11,7 @@ from dedup.entrypoint import build, entrypoint, log
 
 @entrypoint("train")
 def main(cfg: DictConfig, run_dir: Path) -> float:
-    """Read the catalogue, train, and return the best ``val/loss``."""
+    """Read the catalogue, train, and return the best of what the task monitors."""
     from dedup.stages import read_pictures  # pandas: not for --help
 
     _, store, images = read_pictures(cfg, cfg.source, run_dir)
@@ -23,7 +23,7 @@ def main(cfg: DictConfig, run_dir: Path) -> float:
     from dedup.trainer import best_score
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = CatalogueDataModule(store, images, seed=cfg.seed, **cfg.data)
+    data = CatalogueDataModule(store, images, build(cfg.views), seed=cfg.seed, **cfg.data)
     task = build(cfg.task, encoder=build(cfg.encoder))
     if cfg.resume is not None:
         check_resumable(cfg.resume, task.encoder)
@@ -32,7 +32,7 @@ def main(cfg: DictConfig, run_dir: Path) -> float:
     trainer.fit(task, data, ckpt_path=cfg.resume)
 
     best = best_score(trainer)
-    log.info("best val/loss %.6g, checkpoint: %s", best, run_dir / "best.ckpt")
+    log.info("best %s %.6g, checkpoint: %s", cfg.objective.monitor, best, run_dir / "best.ckpt")
     return best
 
 

@@ -18,18 +18,22 @@ from torch import Tensor
 
 from dedup.callbacks import (
     SPRITE,
+    DrawnViews,
     EmbeddingProjector,
     Reconstructions,
     Throughput,
     thumbnails,
 )
 from dedup.datamodule import CatalogueDataModule
+from dedup.encoders.cnn import Cnn
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.errors import ConfigError
 from dedup.sources.csv import CsvSource
 from dedup.store import ImageStore
 from dedup.tasks.autoencoder import AutoencoderTask
+from dedup.tasks.contrastive import ContrastiveTask
 from dedup.trainer import build_trainer
+from dedup.views import ViewBatch, Views
 from tests.conftest import draw, encoded, write_shop
 
 
@@ -214,6 +218,75 @@ class TestOneHeldOutPicture:
         assert len((files / "metadata.tsv").read_text().splitlines()) == 2
         with Image.open(files / "sprite.png") as sprite:
             assert sprite.size == (SPRITE, SPRITE)
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[ViewBatch]:
+    """The first batch of each epoch."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def view_events(run: Run, tmp_path_factory: pytest.TempPathFactory, batches: Any) -> Any:
+    """What a run of a task that learns by views shows, with every callback of ``conf``."""
+
+    class First(pl.Callback):
+        def on_train_batch_start(self, *hook: Any) -> None:
+            if hook[-1] == 0:
+                batches.append(hook[-2])
+
+    views = Views(hue_variants=0.5)
+    data = CatalogueDataModule(run.data.store, run.data.images, views, 6, val_fraction=0.4)
+    folder = tmp_path_factory.mktemp("views")
+    trainer = build_trainer(
+        folder,
+        accelerator="cpu",
+        callbacks=[
+            Throughput(),
+            Reconstructions(),
+            DrawnViews(4),
+            EmbeddingProjector(),
+            First(),
+        ],
+        max_epochs=2,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(ContrastiveTask(Cnn(embedding_dim=8, widths=(8,))), data)
+    assert (folder / "00002" / "products" / "tensors.tsv").exists()
+    everything = {event_accumulator.SCALARS: 0, event_accumulator.IMAGES: 0}
+    return event_accumulator.EventAccumulator(str(folder), everything).Reload()
+
+
+class TestViews:
+    def test_there_are_views_in_place_of_reconstructions(self, view_events: Any) -> None:
+        assert view_events.Tags()["images"] == ["train/views"]
+        assert "val/ssim" not in view_events.Tags()["scalars"]
+        assert [image.step for image in view_events.Images("train/views")] == [0, 1]
+
+    def test_weak_stands_above_strong_above_variant(
+        self, view_events: Any, batches: list[ViewBatch]
+    ) -> None:
+        for image, batch in zip(view_events.Images("train/views"), batches, strict=True):
+            assert (image.width, image.height) == (4 * 100, 3 * 200)
+            shown = np.asarray(Image.open(io.BytesIO(image.encoded_image_string)))
+            anchors = batch.variant_of.tolist()[:4]
+            anchors += [place for place in range(6) if place not in batch.variant_of]
+            white = torch.full((3, 200, 100), 255)
+            for column, anchor in enumerate(anchors[:4]):
+                variant = batch.variants[column] if column < len(batch.variants) else white
+                for row, part in enumerate([batch.weak[anchor], batch.strong[anchor], variant]):
+                    place = shown[200 * row :, 100 * column :][:200, :100]
+                    np.testing.assert_array_equal(place, part.permute(1, 2, 0))
+
+    def test_anchors_are_counted(self, view_events: Any) -> None:
+        assert len(view_events.Scalars("train/images_per_second")) == 2
+
+    def test_none_cannot_be_drawn(self) -> None:
+        with pytest.raises(ConfigError, match=r"callbacks\.views\.n_images"):
+            DrawnViews(0)
 
 
 class TestThumbnails:

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dedup.artifacts import IMAGE_SHAPE, Catalogue
-from dedup.datamodule import CatalogueDataModule
+from dedup.datamodule import Batch, CatalogueDataModule, families
 from dedup.errors import ConfigError
 from dedup.store import ImageStore
+from dedup.views import ViewBatch, Views
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def drawn(n_products: int, per_product: int = 1, equal: tuple[int, ...] = ()) ->
             "product_id": [f"P{i // per_product:04}" for i in range(n)],
             "url": [f"/{i:05}.jpg" for i in range(n)],
             "sha256_pixels": ["same" if i in equal else f"{i:05}" for i in range(n)],
+            "contrast": 50.0,
             "status": "ok",
         }
     )
@@ -135,7 +137,7 @@ def test_too_few_products_are_a_wrong_setting(
 def test_batches_are_what_the_store_holds(store: ImageStore, images: pd.DataFrame) -> None:
     data = split(store, images, batch_size=3, val_fraction=0.4)
     expected = store.read(store.rows(data.val_images["url"].tolist()))
-    batches = list(data.val_dataloader())
+    batches = [batch for batch in data.val_dataloader() if isinstance(batch, Tensor)]
     assert [len(batch) for batch in batches] == [3, 3, 2]
     assert all(batch.dtype == torch.uint8 for batch in batches)
     assert all(batch.shape[1:] == IMAGE_SHAPE for batch in batches)
@@ -156,10 +158,14 @@ def test_pictures_keep_the_order_of_the_rows_asked_for(
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
-def epoch(loader: DataLoader[Tensor], number: int = 0) -> list[bytes]:
-    """The pictures of one epoch, in order, told to the loader as Lightning tells it."""
+def epoch(loader: DataLoader[Batch], number: int = 0) -> list[bytes]:
+    """The pictures of one epoch, in order, told to the loader as Lightning tells it.
+
+    Of views, the strong ones.
+    """
     _set_sampler_epoch(loader, number)
-    return [picture.numpy().tobytes() for batch in loader for picture in batch]
+    batches = [batch.strong if isinstance(batch, ViewBatch) else batch for batch in loader]
+    return [picture.numpy().tobytes() for batch in batches for picture in batch]
 
 
 def test_every_epoch_has_all_pictures_in_an_order_of_its_own(
@@ -198,3 +204,114 @@ def test_loader_processes_deal_the_same_batches(store: ImageStore, images: pd.Da
     helped = split(store, images, batch_size=4, num_workers=1)
     assert epoch(helped.train_dataloader()) == epoch(alone.train_dataloader())
     assert epoch(helped.val_dataloader()) == epoch(alone.val_dataloader())
+
+
+def linked(shown: list[tuple[str, str]], contrast: float = 50.0) -> pd.DataFrame:
+    """A table of pictures that lie nowhere, from products and what they show."""
+    return pd.DataFrame(
+        {
+            "product_id": [product for product, _ in shown],
+            "url": [f"/{i:05}.jpg" for i in range(len(shown))],
+            "sha256_pixels": [picture for _, picture in shown],
+            "contrast": contrast,
+            "status": "ok",
+        }
+    )
+
+
+def spread(links: set[tuple[str, str]], product: str) -> set[str]:
+    """Every product that can be reached over shared pictures, step by step."""
+    reached, before = {product}, set[str]()
+    while reached != before:
+        before = set(reached)
+        pictures = {picture for one, picture in links if one in reached}
+        reached |= {one for one, picture in links if picture in pictures}
+    return reached
+
+
+class TestFamilies:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_products_are_joined_over_shared_pictures_however_far(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        shown = [(f"P{a}", f"{b}") for a, b in zip(*rng.integers(0, 20, (2, 24)), strict=True)]
+        labels = families(linked(shown))
+        label_of = {product: label for (product, _), label in zip(shown, labels, strict=True)}
+        for product, label in label_of.items():
+            found = {other for other, its in label_of.items() if its == label}
+            assert found == spread(set(shown), product)
+
+    def test_a_chain_is_never_split(self, nowhere: ImageStore) -> None:
+        chains = [[(f"{c}{i}", f"{c}-{i}"), (f"{c}{i}", f"{c}-{i + 1}")] for c in "abcdefgh"
+                  for i in range(3)]  # fmt: skip
+        images = linked([link for chain in chains for link in chain])
+        for seed in range(20):
+            data = split(nowhere, images, val_fraction=0.3, seed=seed)
+            val = {product[0] for product in products(data.val_images)}
+            assert val
+            assert not val & {product[0] for product in products(data.train_images)}
+            assert len(products(data.val_images)) <= 0.3 * 24
+
+    @pytest.mark.parametrize("why", ["flat", "shown by too many"])
+    def test_a_picture_that_proves_nothing_joins_nobody(self, why: str) -> None:
+        n = 5 if why == "flat" else 101
+        images = linked([(f"P{i}", "placeholder") for i in range(n)], 1.0 if why == "flat" else 50)
+        assert len(set(families(images))) == n
+
+    def test_families_larger_than_the_held_out_part(self, nowhere: ImageStore) -> None:
+        members = [(c, f"{c}{i}") for c in "abc" for i in range(4 if c == "b" else 5)]
+        shown = [(one, c) for c, one in members] + [(one, one) for _, one in members]
+        data = split(nowhere, linked(shown), val_fraction=0.05)
+        assert {product[0] for product in products(data.val_images)} == {"b"}
+
+    def test_one_family_alone_is_too_few(self, nowhere: ImageStore) -> None:
+        shown = [(f"P{i}", "one") for i in range(9)] + [(f"P{i}", f"{i}") for i in range(9)]
+        with pytest.raises(ConfigError, match="too few"):
+            split(nowhere, linked(shown))
+
+
+class TestWithViews:
+    @pytest.fixture
+    def viewed(self, store: ImageStore, images: pd.DataFrame) -> CatalogueDataModule:
+        return split(store, images, views=Views(), batch_size=8, val_fraction=0.3)
+
+    def test_batches_hold_views(self, viewed: CatalogueDataModule) -> None:
+        train, val = list(viewed.train_dataloader()), list(viewed.val_dataloader())
+        assert [len(batch) for batch in train] == [8, 6]
+        assert [len(batch) for batch in val] == [6]
+        assert all(isinstance(batch, ViewBatch) for batch in train + val)
+        labels = [label for batch in train + val for label in batch.labels.tolist()]
+        assert len(set(labels)) == 20
+
+    def test_each_epoch_has_views_of_its_own_and_a_rerun_the_same(
+        self, viewed: CatalogueDataModule
+    ) -> None:
+        loader, again = viewed.train_dataloader(), viewed.train_dataloader()
+        first, second = epoch(loader, 0), epoch(loader, 1)
+        assert epoch(again, 1) == second
+        assert not set(first) & set(second)
+
+    def test_loader_processes_draw_the_same_views(
+        self, store: ImageStore, images: pd.DataFrame, viewed: CatalogueDataModule
+    ) -> None:
+        helped = split(store, images, views=Views(), batch_size=8, val_fraction=0.3, num_workers=1)
+        assert epoch(helped.train_dataloader(), 1) == epoch(viewed.train_dataloader(), 1)
+        assert epoch(helped.val_dataloader()) == epoch(viewed.val_dataloader())
+
+    def test_views_for_measuring_alone(self, store: ImageStore, images: pd.DataFrame) -> None:
+        data = split(store, images, views=Views(training=False))
+        assert all(isinstance(batch, Tensor) for batch in data.train_dataloader())
+        assert all(isinstance(batch, ViewBatch) for batch in data.val_dataloader())
+
+    def test_so_many_are_held_out_and_measured_on(
+        self, store: ImageStore, images: pd.DataFrame
+    ) -> None:
+        data = split(store, images, views=Views(n_held_out=3), val_fraction=0.5)
+        (batch,) = data.val_dataloader()
+        assert isinstance(batch, ViewBatch)
+        asked = data.val_images.iloc[[0, 4, 9]]["url"].tolist()
+        np.testing.assert_array_equal(batch.weak.numpy(), store.read(store.rows(asked)))
+
+    def test_flat_pictures_have_no_views(self, store: ImageStore, images: pd.DataFrame) -> None:
+        flat = images.assign(contrast=images["contrast"].where(images["product_id"] != "P07", 0))
+        data = split(store, flat, views=Views())
+        assert "P07" not in products(data.train_images) | products(data.val_images)

@@ -1,7 +1,6 @@
 """The three commands as a user types them, on a small shop."""
 
 import json
-import random
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dedup.artifacts import Index
-from tests.conftest import ROOT, SMALL, draw, encoded, run, write_shop
+from tests.conftest import ROOT, SMALL, draw, encoded, run, shuffled, write_shop
 
 PLANTED = {"P00": ["P20"], "P20": ["P00"], "P01": ["P21"], "P21": ["P01"], "P02": ["P22"],
            "P22": ["P02"]}  # fmt: skip
@@ -65,21 +64,20 @@ def test_detect_finds_what_was_planted_and_nothing_else(trained: Path) -> None:
     assert json.loads((latest / "duplicates.json").read_text()) == PLANTED
     pairs = pd.read_csv(latest / "duplicates.csv", dtype=str)
     assert pairs.columns.tolist() == [
-        "product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b"
+        "product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b",
+        "score", "evidence",
     ]  # fmt: skip
     assert pairs["tier"].tolist() == ["same_bytes", "same_pixels", "same_url"]
     assert pairs["distance"].astype(float).tolist() == [0, 0, 0]
+    assert pairs["score"].astype(float).tolist() == [1, 1, 1]
+    assert pairs["evidence"].tolist() == ["same bytes", "same pixels", "same address"]
     assert "data:image/" in (latest / "report.html").read_text()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 128])
 def test_reports_do_not_depend_on_batch_size_or_row_order(trained: Path, batch_size: int) -> None:
-    lines = (trained / "products.csv").read_text().splitlines(keepends=True)
-    body = lines[1:]
-    random.Random(batch_size).shuffle(body)
-    shuffled = trained / f"shuffled-{batch_size}.csv"
-    shuffled.write_text("".join([lines[0], *body]))
-    run("detect", "source=csv", f"source.path={shuffled}", f"data.batch_size={batch_size}",
+    table = shuffled(trained / "products.csv", batch_size, f"shuffled-{batch_size}.csv")
+    run("detect", "source=csv", f"source.path={table}", f"data.batch_size={batch_size}",
         f"runs=runs-{batch_size}", "checkpoint=runs/train/latest",
         "store.path=runs/store/pillow", cwd=trained)  # fmt: skip
     for report in REPORTS:

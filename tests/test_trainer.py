@@ -201,6 +201,7 @@ def test_lightnings_advertisements_are_left_out_and_its_messages_kept(
     caplog.clear()
     with caplog.at_level(logging.INFO, rank_zero.name):
         rank_zero.info("Tip: buy this")
+        rank_zero.info("Loading `train_dataloader` to estimate number of stepping batches.")
         rank_zero.info("GPU available: False")
     assert [r.getMessage() for r in caplog.records if r.name == rank_zero.name] == [
         "GPU available: False"

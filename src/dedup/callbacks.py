@@ -1,4 +1,4 @@
-"""What a person sees in TensorBoard: speed, reconstructions, and the embedding as a map."""
+"""What a person sees in TensorBoard: speed, reconstructions or views, the embedding as a map."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from dedup.datamodule import CatalogueDataModule
 from dedup.errors import ConfigError
 from dedup.tasks.autoencoder import AutoencoderTask
+from dedup.views import ViewBatch
 
 SPRITE = 48
 """Side of a projector thumbnail in pixels; TensorBoard asks for squares."""
 
 
 class Throughput(pl.Callback):
-    """Log ``train/images_per_second``: loading, both passes and the optimiser's step."""
+    """Log ``train/images_per_second``: loading, both passes and the optimiser's step.
+
+    Where a batch holds views, anchors are counted.
+    """
 
     def __init__(self) -> None:
         self.since = 0.0
@@ -36,7 +40,7 @@ class Throughput(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: Tensor,
+        batch: Tensor | ViewBatch,
         batch_idx: int,
     ) -> None:
         """Log the speed since the batch before."""
@@ -48,6 +52,8 @@ class Throughput(pl.Callback):
 
 class Reconstructions(pl.Callback):
     """After each epoch: held-out originals above their reconstructions, and ``val/ssim``.
+
+    Only of a task that offers ``reconstruct``.
 
     Args:
         n_images: how many pictures, at least 1.
@@ -67,7 +73,7 @@ class Reconstructions(pl.Callback):
         ``val/ssim`` is the mean structural similarity over the pictures, -1 to 1, higher is
         closer (Wang et al. 2004, as scikit-image computes it).
         """
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or not hasattr(pl_module, "reconstruct"):
             return
         task, data = cast(AutoencoderTask, pl_module), cast(CatalogueDataModule, _data(trainer))
         # Spread over the products: ids often begin with the kind of garment.
@@ -82,6 +88,43 @@ class Reconstructions(pl.Callback):
         task.log("val/ssim", float(np.mean(scores)), batch_size=len(images))
         grid = torch.cat([torch.cat(list(row), dim=2) for row in (originals, redrawn)], dim=1)
         _writer(trainer).add_image("val/reconstructions", grid, trainer.global_step)
+
+
+class DrawnViews(pl.Callback):
+    """At the start of each epoch: weak views above strong ones above colour variants.
+
+    Only where batches hold views; an anchor without a variant has white in its place.
+
+    Args:
+        n_images: how many anchors, at least 1.
+
+    Raises:
+        ConfigError: it is less.
+    """
+
+    def __init__(self, n_images: int = 8) -> None:
+        if n_images < 1:
+            raise ConfigError(f"callbacks.views.n_images={n_images}: ask for 1 or more")
+        self.n_images = n_images
+
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Tensor | ViewBatch,
+        batch_idx: int,
+    ) -> None:
+        """Show the first batch, of those who have a variant as many as there are."""
+        if batch_idx or not isinstance(batch, ViewBatch):
+            return
+        variants = torch.full_like(batch.weak, 255)
+        variants[batch.variant_of] = batch.variants
+        rest = torch.ones(len(batch), dtype=torch.bool, device=batch.weak.device)
+        rest[batch.variant_of] = False
+        shown = torch.cat([batch.variant_of, rest.nonzero().flatten()])[: self.n_images]
+        rows = [part[shown] for part in (batch.weak, batch.strong, variants)]
+        grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+        _writer(trainer).add_image("train/views", grid.cpu(), trainer.global_step)
 
 
 class EmbeddingProjector(pl.Callback):
@@ -104,15 +147,15 @@ class EmbeddingProjector(pl.Callback):
     @torch.no_grad()
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Embed, and write points and thumbnails."""
-        task, data = cast(AutoencoderTask, pl_module), cast(CatalogueDataModule, _data(trainer))
+        data = cast(CatalogueDataModule, _data(trainer))
         shown = data.val_images[: self.n_images]
         pictures = data.pictures(shown)
         batches = [
             pictures.__getitems__(range(start, min(start + data.batch_size, len(pictures))))
             for start in range(0, len(pictures), data.batch_size)
         ]
-        encoder = task.encoder.eval()
-        embeddings = torch.cat([encoder(batch.to(task.device)).cpu() for batch in batches])
+        encoder = cast(Any, pl_module).encoder.eval()
+        embeddings = torch.cat([encoder(batch.to(pl_module.device)).cpu() for batch in batches])
         _writer(trainer).add_embedding(
             embeddings,
             metadata=[[_cell(x) for x in row] for row in shown[["product_id", "url"]].to_numpy()],

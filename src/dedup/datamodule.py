@@ -10,11 +10,17 @@ import numpy.typing as npt
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from dedup.errors import ConfigError
+from dedup.sharing import telling
 from dedup.store import ImageStore
+from dedup.views import HeldOutViews, TrainingViews, ViewBatch, Views
+
+Batch = Tensor | ViewBatch
 
 
 class StoredPictures(Dataset[Tensor]):
@@ -68,14 +74,25 @@ class EpochOrder(Sampler[int]):
         yield from np.random.default_rng([self.seed, self.epoch]).permutation(self.n).tolist()
 
 
-class CatalogueDataModule(pl.LightningDataModule):
-    """Training and held-out batches, (n, 3, 200, 100) uint8, split by product.
+class EpochDraws(EpochOrder):
+    """The same order, as ``epoch * n + position``: what is drawn for a position may then differ
+    from epoch to epoch, in a loader process too."""
 
-    Equal pictures are taken once, so that no held-out picture was trained on under another id.
+    def __iter__(self) -> Iterator[int]:
+        for position in super().__iter__():
+            yield self.epoch * self.n + position
+
+
+class CatalogueDataModule(pl.LightningDataModule):
+    """Training and held-out batches, split so that products which share a picture stay together.
+
+    Equal pictures are taken once. Without views a batch is (n, 3, 200, 100) uint8; with views it
+    is a ``ViewBatch``, and pictures in which there is nothing to be seen are left out.
 
     Args:
         store: where the pictures lie.
         images: what ``ImageStore.ingest`` returned.
+        views: what makes views, for a task that learns or measures by them.
         batch_size: pictures in a step.
         val_fraction: share of the products that is held out.
         train_on: how many products to train on; ``None`` for all that are not held out.
@@ -87,6 +104,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         self,
         store: ImageStore,
         images: pd.DataFrame,
+        views: Views | None = None,
         batch_size: int = 128,
         val_fraction: float = 0.1,
         train_on: int | None = None,
@@ -96,6 +114,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         super().__init__()
         self.store = store
         self.images = images
+        self.views = views
         self.batch_size = batch_size
         self.val_fraction = val_fraction
         self.train_on = train_on
@@ -109,34 +128,48 @@ class CatalogueDataModule(pl.LightningDataModule):
             ConfigError: there are too few products for both parts.
         """
         ok = self.images[self.images["status"] == "ok"].sort_values(["product_id", "url"])
+        ok = ok.assign(label=families(ok))
+        if self.views is not None:
+            ok = telling(ok)
         ok = ok.drop_duplicates("sha256_pixels")
-        products = ok["product_id"].unique()
-        shuffled = np.random.default_rng(self.seed).permutation(products)
-        wanted = len(products) if self.train_on is None else min(self.train_on, len(products))
+        sizes = ok.groupby("label", sort=False)["product_id"].nunique()
+        wanted = sizes.sum() if self.train_on is None else min(self.train_on, sizes.sum())
         n_val = max(1, round(self.val_fraction * wanted))
-        if n_val >= len(products):
+        shuffled = sizes.iloc[np.random.default_rng(self.seed).permutation(len(sizes))]
+        held_out = _filled(shuffled, n_val)
+        rest = shuffled[~held_out]
+        if n_val >= sizes.sum() or rest.empty:
             raise ConfigError(
-                f"{len(products)} product(s) with distinct pictures are too few to train on with "
+                f"{sizes.sum()} product(s) with distinct pictures, {len(sizes)} of them after "
+                "joining those that share one, are too few to train on with "
                 f"data.val_fraction={self.val_fraction} held out"
             )
-        self.val_images = ok[ok["product_id"].isin(shuffled[:n_val])]
-        self.train_images = ok[ok["product_id"].isin(shuffled[n_val:][:wanted])]
+        trained_on = rest.index[rest.cumsum() - rest < wanted]
+        self.val_images = ok[ok["label"].isin(shuffled.index[held_out])]
+        self.train_images = ok[ok["label"].isin(trained_on)]
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, each epoch in an order of its own that the seed draws."""
-        pictures = self.pictures(self.train_images)
-        return self._loader(pictures, EpochOrder(len(pictures), self.seed))
+        if self.views is None or not self.views.training:
+            pictures = self.pictures(self.train_images)
+            return self._loader(pictures, EpochOrder(len(pictures), self.seed))
+        viewed = TrainingViews(self.store, self.train_images, self.views)
+        return self._loader(viewed, EpochDraws(len(viewed), self.seed))
 
-    def val_dataloader(self) -> DataLoader[Tensor]:
-        """Held-out batches in a fixed order."""
-        pictures = self.pictures(self.val_images)
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Held-out batches in a fixed order; with views, of ``views.n_held_out`` pictures."""
+        pictures: StoredPictures | HeldOutViews = self.pictures(self.val_images)
+        if self.views is not None:
+            spread = np.linspace(0, len(self.val_images) - 1, self.views.n_held_out)
+            shown = self.val_images.iloc[np.unique(spread.round().astype(int))]
+            pictures = HeldOutViews(self.store, shown, self.views)
         return self._loader(pictures, SequentialSampler(pictures))
 
     def pictures(self, images: pd.DataFrame) -> StoredPictures:
         """The pictures of some rows of ``images``, in their order."""
         return StoredPictures(self.store, self.store.rows(images["url"].tolist()))
 
-    def _loader(self, pictures: StoredPictures, order: Sampler[int]) -> DataLoader[Tensor]:
+    def _loader(self, pictures: Dataset[Any], order: Sampler[int]) -> DataLoader[Batch]:
         return DataLoader(
             pictures,
             batch_size=self.batch_size,
@@ -144,6 +177,38 @@ class CatalogueDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=_whole_batch,
         )
+
+
+def families(images: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """One label for products that share a picture, directly or by way of other products.
+
+    Pictures that prove nothing, because they are flat or too many products show them, join none.
+
+    Args:
+        images: schema ``IMAGES``, rows that are ok.
+
+    Returns:
+        (n,) int64, the label of each row's product.
+    """
+    product, products = pd.factorize(images["product_id"])
+    shared = telling(images.assign(product=product))
+    picture, pictures = pd.factorize(shared["sha256_pixels"])
+    n = len(products) + len(pictures)
+    edges = (np.ones(len(shared)), (shared["product"], len(products) + picture))
+    labels = connected_components(coo_array(edges, shape=(n, n)), directed=False)[1]
+    return np.asarray(labels, dtype=np.int64)[product]
+
+
+def _filled(sizes: pd.Series[int], room: int) -> npt.NDArray[np.bool_]:
+    """Which families to hold out: in their order, each that still fits; else the smallest."""
+    taken = np.zeros(len(sizes), dtype=bool)
+    for place, size in enumerate(sizes):
+        if size <= room:
+            taken[place] = True
+            room -= size
+    if len(sizes) and not taken.any():
+        taken[sizes.argmin()] = True
+    return taken
 
 
 def _whole_batch(batch: Any) -> Any:

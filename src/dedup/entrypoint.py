@@ -58,7 +58,7 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
                 metric = job(cfg, run_dir)
             except DedupError as error:
                 _stop(str(error), error.exit_code)
-            from dedup.artifacts import write_json  # pandas and pyarrow: not for --help
+            from dedup.files import write_json  # pandas and pyarrow: not for --help
 
             write_json({"version": __version__, "metric": metric, **settings}, run_dir / "run.json")
             if not sweeping:
@@ -139,24 +139,33 @@ def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
 
 
 class SweepSummary(Callback):
-    """After a sweep: a line for each run, the best one named and made the latest."""
+    """After a sweep: a line for each run, the best one named and made the latest.
+
+    Best is what the task's objective says. Where the runs had different ones, none is.
+    """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read what each run left."""
-        from dedup.artifacts import read_json
+        from dedup.files import read_json
 
         sweep_dir = Path(config.hydra.sweep.dir)
         runs = []
-        for file in sweep_dir.glob("*/run.json"):
-            metric = read_json(file, "a run", "run the sweep again")["metric"]
+        for file in sorted(sweep_dir.glob("*/run.json")):
+            run = read_json(file, "a run", "run the sweep again")
             changes = OmegaConf.load(file.parent / ".hydra" / "overrides.yaml")
-            runs.append((metric, file.parent, " ".join(str(change) for change in changes)))
-        if not runs or any(metric is None for metric, _, _ in runs):
+            line = f"{file.parent}  {' '.join(str(change) for change in changes)}"
+            runs.append((run["metric"], line, file.parent, run["objective"]))
+        if not runs or any(metric is None for metric, *_ in runs):
             return
-        runs.sort(key=lambda run: run[0])
-        table = [f"{metric:<10.6g} {folder}  {changes}" for metric, folder, changes in runs]
-        point_latest(runs[0][1], sweep_dir.parent / "latest")
-        sys.stdout.write("\n".join([*table, f"best of {len(runs)}: {table[0]}", ""]))
+        objectives = [run[3] for run in runs]
+        runs.sort(key=lambda run: run[0], reverse=objectives[0]["mode"] == "max")
+        table = [f"{metric:<10.6g} {line}" for metric, line, *_ in runs]
+        if all(objective == objectives[0] for objective in objectives):
+            point_latest(runs[0][2], sweep_dir.parent / "latest")
+            table.append(f"best of {len(runs)}: {table[0]}")
+        else:
+            table.append("no best run: they have different objectives")
+        sys.stdout.write("\n".join([*table, ""]))
 
 
 def _check_sweep(settings: Mapping[str, Any]) -> None:
@@ -209,8 +218,12 @@ def _parts_with(setting: str) -> list[str]:
     group, _, key = setting.partition(".")
     files = sorted((ROOT / "conf" / group).glob("*.yaml"))
     # As a container: a DictConfig does not contain what is "???".
-    parts = {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in files}
-    return [f"{group}={part}" for part, settings in parts.items() if key in (settings or {})]
+    parts: dict[str, Any] = {
+        file.stem: OmegaConf.to_container(OmegaConf.load(file)) or {} for file in files
+    }
+    # A file for the whole config, as a task's, has the part's settings below its group.
+    own = {name: part.get(group, part) or {} for name, part in parts.items()}
+    return [f"{group}={name}" for name, settings in own.items() if key in settings]
 
 
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:

@@ -120,10 +120,14 @@ def _quieten_lightning() -> None:
         rank_zero.addFilter(_NoTips())
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # frozen parts
     warnings.filterwarnings("ignore", ".*number of training batches.*log_every_n_steps.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
 
 
+_IDLE = ("Tip:", "to estimate number of stepping batches")
+
+
 class _NoTips(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return "Tip:" not in record.getMessage()
+        return not any(words in record.getMessage() for words in _IDLE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dedup.checkpoint import describe
-from dedup.errors import NonFiniteLossError
+from dedup.tasks.divergence import check_finite
 
 
 class Autoencoder(Protocol):
@@ -60,13 +59,7 @@ class AutoencoderTask(pl.LightningModule):
         """
         pixels, redrawn = self.reconstruct(images)
         loss = nn.functional.mse_loss(redrawn, pixels)
-        if not math.isfinite(loss.item()):
-            raise NonFiniteLossError(
-                f"the {stage} loss became {loss.item()} at step {self.global_step} of epoch "
-                f"{self.current_epoch}: lower task.lr (it is {self.lr}) and go on from last.ckpt "
-                "with resume=PATH"
-            )
-        return loss
+        return check_finite(loss, stage, self, self.lr)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Log ``train/loss`` at every logged step."""

@@ -1,0 +1,168 @@
+"""Train an encoder to recognise edited copies of a picture."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import torch
+from pytorch_lightning.callbacks import Timer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dedup.errors import ConfigError
+from dedup.tasks.divergence import check_finite
+from dedup.tasks.ranking import RankingTask
+from dedup.views import ViewBatch
+
+NEAREST = 1e-4
+"""Least distance in the KoLeo term, whose slope would else grow without end."""
+
+
+class ContrastiveTask(RankingTask):
+    """Edited copies of a picture near each other, all else far apart: InfoNCE + KoLeo, by AdamW.
+
+    The objective of SSCD (Pizzi et al. 2022, arXiv:2202.10261), at the scale of a CPU. The
+    learning rate rises for ``warmup`` steps and falls to 0 by half a cosine until the run ends, be
+    it by epochs, steps or time.
+
+    Args:
+        encoder: an ``nn.Module`` with an attribute ``unit``, which is set: unit embeddings.
+        lr: highest learning rate.
+        weight_decay: decoupled (Loshchilov & Hutter 2019).
+        temperature: of the softmax over similarities.
+        koleo: weight of the entropy term.
+        warmup: steps, at most a tenth of the run.
+
+    Raises:
+        ConfigError: the encoder cannot give embeddings of unit length.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        temperature: float = 0.07,
+        koleo: float = 1.0,
+        warmup: int = 50,
+    ) -> None:
+        if not hasattr(encoder, "unit"):
+            raise ConfigError(
+                f"task=contrastive needs embeddings of unit length, and {type(encoder).__name__} "
+                "has no setting unit"
+            )
+        super().__init__(encoder)
+        cast(Any, encoder).unit = True
+        self.save_hyperparameters(ignore=["encoder"])
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.temperature = temperature
+        self.koleo = koleo
+        self.warmup = warmup
+
+    def loss(self, weak: Tensor, strong: Tensor, variants: Tensor, labels: Tensor) -> Tensor:
+        """Both terms for the embeddings of a batch, (n, d), (n, d), (m, d) and labels (n,)."""
+        views = torch.cat([weak, strong])
+        return info_nce(views, variants, labels, self.temperature) + self.koleo * koleo(
+            views, variants, labels
+        )
+
+    def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
+        """Log ``train/loss`` at every logged step."""
+        loss = self.loss(*self.embed(batch), batch.labels)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        return check_finite(loss, "training", self, self.lr)
+
+    def validation_step(self, batch: ViewBatch, batch_idx: int) -> None:
+        """Log ``val/loss``, of each held-out picture and its first copy."""
+        originals, copies, variants = self.embed(batch)
+        loss = self.loss(originals, copies[: len(batch)], variants, batch.labels)
+        check_finite(loss, "validation", self, self.lr)
+        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
+        self.keep(originals, copies, variants, batch.labels)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, its fused form, with a schedule by step."""
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+        )
+        total = float(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step, total))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def rate(self, step: int, total: float) -> float:
+        """The learning rate's share of ``lr`` at a step of a run of ``total`` steps.
+
+        Where ``trainer.max_time`` will end the run earlier, time counts instead of steps.
+        """
+        warmup = min(self.warmup, total / 10)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = max(step / total, *map(_spent, cast(Any, self.trainer).callbacks), 0.0)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def info_nce(views: Tensor, variants: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """NT-Xent: the cross entropy of finding a view's partner among itself and all negatives.
+
+    van den Oord et al. 2018, arXiv:1807.03748, equation 4; of weak and strong views in both
+    directions as in SimCLR (Chen et al. 2020, equation 1). Negatives are the views of other labels
+    and all colour variants; views with the anchor's label are neither.
+
+    Args:
+        views: (2n, d) of unit length, n weak ones and then their n strong partners.
+        variants: (m, d) of unit length.
+        labels: (n,).
+        temperature: divides the similarities.
+
+    Returns:
+        The mean over the 2n anchors.
+    """
+    similar = views @ torch.cat([views, variants]).T / temperature
+    n = len(labels)
+    partner = torch.arange(2 * n, device=views.device).roll(n)
+    allowed = negatives(labels, len(variants))
+    allowed[torch.arange(2 * n, device=views.device), partner] = True
+    return functional.cross_entropy(similar.masked_fill(~allowed, -math.inf), partner)
+
+
+def koleo(views: Tensor, variants: Tensor, labels: Tensor) -> Tensor:
+    """Kozachenko-Leonenko entropy term: minus the mean log distance to the nearest negative.
+
+    Sablayrolles et al. 2019, arXiv:1806.03198, equation 4, with positives left out as in SSCD.
+
+    Args:
+        views: (2n, d) of unit length.
+        variants: (m, d) of unit length.
+        labels: (n,).
+
+    Returns:
+        The mean over the views that have a negative, or 0.
+    """
+    allowed = negatives(labels, len(variants))
+    anchors = allowed.any(dim=1)
+    others = torch.cat([views, variants])
+    similar = (views @ others.T).masked_fill(~allowed, -math.inf)
+    nearest = others[similar.argmax(dim=1)]
+    distances = torch.linalg.vector_norm(views - nearest, dim=1)[anchors]
+    logs: Tensor = distances.clamp(min=NEAREST).log()
+    return -logs.sum() / max(len(logs), 1)
+
+
+def negatives(labels: Tensor, n_variants: int) -> Tensor:
+    """Which of (2n views, then the variants) each view is to stay away from, (2n, 2n + m) bool."""
+    twice = labels.repeat(2)
+    variants = torch.ones((len(twice), n_variants), dtype=torch.bool, device=labels.device)
+    return torch.cat([twice[:, None] != twice, variants], dim=1)
+
+
+def _spent(callback: Any) -> float:
+    """The share of its time that a timer has seen pass; 0 of any other callback."""
+    if not isinstance(callback, Timer) or (left := callback.time_remaining()) is None:
+        return 0.0
+    elapsed = callback.time_elapsed()
+    return elapsed / max(elapsed + left, 1e-9)
