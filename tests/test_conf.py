@@ -1,5 +1,6 @@
 """Every config composes, names only what it may, and mirrors the package."""
 
+from itertools import product
 from pathlib import Path
 
 import hydra
@@ -14,7 +15,8 @@ from dedup.limits import LIMITS
 CONF = ROOT / "conf"
 ENTRIES = ["train", "cluster", "detect"]
 FOLDERS = {"source": "sources", "encoder": "encoders", "task": "tasks", "matcher": "matchers",
-           "report": "reports"}  # fmt: skip
+           "verifier": "verifiers", "report": "reports"}  # fmt: skip
+WITHOUT_CLASS = [("source", "trained"), ("verifier", "none")]
 PARTS = [
     (group.name, file.stem)
     for group in sorted(CONF.iterdir())
@@ -53,10 +55,10 @@ def test_every_part_composes_in_every_command(entry: str, group: str, part: str)
         assert hydra.utils.get_object(target) is not None
 
 
-@pytest.mark.parametrize(("group", "part"), [p for p in PARTS if p[0] in FOLDERS])
+@pytest.mark.parametrize(
+    ("group", "part"), [part for part in PARTS if part[0] in FOLDERS and part not in WITHOUT_CLASS]
+)
 def test_conf_package_and_tests_mirror_each_other(group: str, part: str) -> None:
-    if (group, part) == ("source", "trained"):  # no class: the training run's own source
-        return
     folder = FOLDERS[group]
     assert (ROOT / "src" / "dedup" / folder / f"{part}.py").is_file()
     assert (ROOT / "tests" / folder / f"test_{part}.py").is_file()
@@ -94,10 +96,10 @@ def test_the_original_experiment_holds_every_published_figure() -> None:
 
 def test_every_limit_is_of_a_setting_that_exists() -> None:
     known = set()
-    for source in ("csv", "sample", "folder"):
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            for entry in ENTRIES:
-                known |= set(_keys(hydra.compose(entry, overrides=[f"source={source}"])))
+    chosen = [f"{group}={part}" for group, part in PARTS if group in ("source", "task", "verifier")]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        for override, entry in product(chosen, ENTRIES):
+            known |= set(_keys(hydra.compose(entry, overrides=[override])))
     assert set(LIMITS) <= known
 
 
@@ -134,16 +136,21 @@ def test_a_typo_names_the_nearest_setting(override: str, near: str) -> None:
     assert f"did you mean {near}" in explain(caught.value, "train", [override])
 
 
-@pytest.mark.parametrize("entry", ["train", "cluster"])
-def test_a_setting_of_another_part_names_the_parts_that_have_it(entry: str) -> None:
+def test_a_setting_of_another_part_names_the_parts_that_have_it() -> None:
     override = "source.path=products.csv"
     with (
         hydra.initialize_config_dir(str(CONF), version_base="1.3"),
         pytest.raises(hydra.errors.HydraException) as caught,
     ):
-        hydra.compose(entry, overrides=[override])
-    message = explain(caught.value, entry, [override])
+        hydra.compose("train", overrides=[override])
+    message = explain(caught.value, "train", [override])
     assert "source=csv or source=folder" in message
+
+
+@pytest.mark.parametrize("entry", ["cluster", "detect"])
+def test_a_path_alone_is_a_csv(entry: str) -> None:
+    chosen = compose(entry, "source=csv", "source.path=products.csv")
+    assert compose(entry, "source.path=products.csv")["source"] == chosen["source"]
 
 
 def test_the_entry_points_are_thin() -> None:

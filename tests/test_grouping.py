@@ -18,7 +18,10 @@ Keep = Sequence[str]
 
 def pairs_of(links: Sequence[Link]) -> pd.DataFrame:
     """Pairs that join these products."""
-    rows = [(min(a, b), max(a, b), d, tier, f"{a}.jpg", f"{b}.jpg") for a, b, tier, d in links]
+    rows = [
+        (min(a, b), max(a, b), d, tier, f"{a}.jpg", f"{b}.jpg", np.nan, "")
+        for a, b, tier, d in links
+    ]
     return best_pairs(pd.DataFrame(rows, columns=PAIRS.names))
 
 
@@ -260,14 +263,31 @@ def test_settings_that_fit_are_not() -> None:
     Grouping().check([])
 
 
-def test_the_surest_tier_then_the_smallest_distance_is_kept() -> None:
-    rows = [
-        ("A", "B", 0.5, "near", "1", "2"),
-        ("A", "B", 0.0, "same_pixels", "3", "4"),
-        ("A", "C", 0.4, "near", "5", "6"),
-        ("A", "C", 0.3, "near", "7", "8"),
-    ]
-    candidates = pd.DataFrame(rows, columns=PAIRS.names)
-    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]):
-        pairs = best_pairs(candidates.iloc[order])
-        assert pairs.to_numpy().tolist() == [list(rows[1]), list(rows[3])]
+candidates = st.lists(
+    st.tuples(
+        st.just("A"), st.sampled_from("BCD"), st.sampled_from([0.0, 0.25, 0.5]),
+        st.sampled_from(TIERS), st.sampled_from("uv"), st.sampled_from("xy"),
+        st.sampled_from([np.nan, 0.0, 0.5, 1.0]), st.just("mirrored"),
+    ),
+    max_size=20,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150, derandomize=True)
+@given(rows=candidates)
+def test_the_surest_tier_then_the_highest_score_then_the_smallest_distance_is_kept(
+    rows: list[tuple[str, str, float, str, str, str, float, str]],
+) -> None:
+    best: dict[str, tuple[object, ...]] = {}
+    for row in rows:
+        _, other, distance, tier, *images, score, _ = row
+        doubt = 2.0 if np.isnan(score) else 1 - score
+        key = (TIERS.index(tier), doubt, distance, *images)
+        best[other] = min(best.get(other, key), key)
+    pairs = best_pairs(pd.DataFrame(rows, columns=PAIRS.names))
+    assert pairs.columns.tolist() == PAIRS.names
+    assert pairs["product_id_b"].tolist() == sorted(best)
+    rank = [TIERS.index(tier) for tier in pairs["tier"]]
+    doubt = 1 - pairs["score"].astype(float).fillna(-1)
+    keys = zip(rank, doubt, pairs["distance"], pairs["image_a"], pairs["image_b"], strict=True)
+    assert list(keys) == [best[other] for other in sorted(best)]

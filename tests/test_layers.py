@@ -7,24 +7,35 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
-    0: ["artifacts", "errors", "limits", "parallel"],
-    1: ["sources", "fetch", "decode", "store", "encoders", "checkpoint", "clustering", "sketch",
-        "cells", "matchers", "grouping", "sharing", "reports"],
-    2: ["tasks", "callbacks", "trainer", "datamodule", "embedding"],
-    3: ["indexing", "changing", "querying", "matching"],
+    0: ["artifacts", "errors", "files", "limits", "parallel", "edits"],
+    1: ["sources", "fetch", "decode", "shards", "store", "encoders", "checkpoint", "clustering",
+        "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
+        "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth"],
+    2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying"],
+    3: ["indexing", "changing", "querying", "comparing", "matching", "relisting"],
     4: ["stages", "entrypoint", "__main__"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
-    ("artifacts", "errors"), ("limits", "errors"), ("store", "decode"), ("store", "fetch"),
+    ("artifacts", "errors"), ("artifacts", "files"), ("files", "errors"), ("limits", "errors"),
+    ("edits", "errors"), ("store", "decode"), ("store", "fetch"), ("store", "shards"),
+    ("store", "words"), ("shards", "decode"), ("words", "keypoints"), ("alignment", "keypoints"),
+    ("agreement", "alignment"), ("agreement", "keypoints"), ("judge", "agreement"),
+    ("judge", "alignment"), ("verifiers", "agreement"), ("verifiers", "alignment"),
+    ("verifiers", "judge"), ("verifiers", "matchers"), ("calibration", "metrics"), ("truth", "metrics"),
+    ("encoders", "checkpoint"), ("datamodule", "views"), ("tasks", "views"), ("callbacks", "views"),
     ("callbacks", "datamodule"), ("callbacks", "tasks"), ("changing", "indexing"),
     ("cells", "sketch"), ("matchers", "cells"), ("matchers", "sketch"),
     ("querying", "indexing"), ("querying", "matching"),
+    ("querying", "comparing"), ("matching", "comparing"), ("relisting", "comparing"),
+    ("store", "keypoints"), ("shards", "words"), ("shards", "keypoints"),
     ("stages", "entrypoint"), ("__main__", "entrypoint"), ("sources", "fetch"),
 }  # fmt: skip
-TORCH = {"encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding"}
+TORCH = {
+    "encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding", "views",
+}  # fmt: skip
 HOME = {
-    "torch": TORCH | {"indexing", "changing", "querying"},
+    "torch": TORCH | {"indexing", "changing", "querying", "relisting"},
     "pytorch_lightning": TORCH,
     "hydra": {"entrypoint"},
     "omegaconf": {"entrypoint", "stages"},

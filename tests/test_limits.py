@@ -33,7 +33,10 @@ def test_nonsense_is_refused(key: str, value: object) -> None:
         ("trainer.gpus", ["auto", 0, 1, -1, [0, 2]], ["all", -2, 1.0, [-1], ["0"], None]),
         ("trainer.accelerator", ["auto", "cpu", "gpu"], ["tpu", None]),
         ("clusterer.n_clusters", [1, 200], [0]),
-        ("matcher.threshold", [0, 0.5], [-0.1, None]),
+        ("matcher.threshold", [0, 0.5, "auto"], [-0.1, None, "Auto", True]),
+        ("matcher.precision", [0.5, 0.999], [0, 1, 1.0, None, "auto"]),
+        ("verifier.min_score", [0, 0.5, 1, "auto"], [-0.1, 1.1, None]),
+        ("verifier.word_candidates", [0.5, 8], [0, -1, None, "auto"]),
         ("source.choice", ["first", "second", "all"], ["third"]),
     ],
 )

@@ -69,7 +69,9 @@ def as_dict(pairs: pd.DataFrame) -> dict[tuple[str, str], float]:
 def detection(
     threshold: float = 1.0, max_products: int = 100, block_by: str | None = None
 ) -> Detection:
-    return Detection(RadiusMatcher(threshold), Grouping(), max_products, block_by=block_by)
+    return Detection(
+        RadiusMatcher(threshold), Grouping(), max_products=max_products, block_by=block_by
+    )
 
 
 catalogues = st.dictionaries(

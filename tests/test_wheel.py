@@ -1,4 +1,4 @@
-"""The wheel carries the configs and the entry points, and runs without the checkout."""
+"""The wheel carries configs, entry points, weights and pages, and runs without the checkout."""
 
 import os
 import subprocess
@@ -7,6 +7,12 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "dedup"
+CARRIED = {"bundled": ["safetensors"], "reports": ["html", "css", "js"]}
+NEEDED = [
+    "bundled/judge.safetensors", "bundled/vocabulary.safetensors", "reports/page.html",
+    "reports/page.css", "reports/page.js", "reports/certainty.html",
+]  # fmt: skip
 
 
 def test_the_wheel_runs_by_itself(tmp_path: Path) -> None:
@@ -18,7 +24,14 @@ def test_the_wheel_runs_by_itself(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "installed")
     configs = {f"dedup/{file.relative_to(ROOT)}" for file in (ROOT / "conf").rglob("*.yaml")}
     entries = {f"dedup/{entry}.py" for entry in ("train", "cluster", "detect")}
-    assert configs | entries | {"dedup/reports/page.html"} <= names
+    carried = {
+        f"dedup/{file.relative_to(PACKAGE)}"
+        for folder, endings in CARRIED.items()
+        for ending in endings
+        for file in (PACKAGE / folder).glob(f"*.{ending}")
+    }
+    assert {f"dedup/{file}" for file in NEEDED} <= carried
+    assert configs | entries | carried <= names
 
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     done = subprocess.run(

@@ -24,7 +24,9 @@ YES = ("true", "1", "yes", "y", "in stock")
 
 
 def best_pairs(candidates: pd.DataFrame) -> pd.DataFrame:
-    """Each two products once, by their surest tier and then their smallest distance.
+    """Each two products once: by the surest tier, then the highest score, then the distance.
+
+    A pair without a score comes after those that have one.
 
     Args:
         candidates: columns of ``PAIRS``, in any order, two products perhaps more than once.
@@ -33,8 +35,9 @@ def best_pairs(candidates: pd.DataFrame) -> pd.DataFrame:
         Schema ``PAIRS``, sorted by both ids.
     """
     rank = candidates["tier"].map({tier: place for place, tier in enumerate(TIERS)})
-    by = [*ENDS, "rank", "distance", "image_a", "image_b"]
-    ranked = candidates.assign(rank=rank).sort_values(by).drop_duplicates(ENDS)
+    by = [*ENDS, "rank", "doubt", "distance", "image_a", "image_b"]
+    ranked = candidates.assign(rank=rank, doubt=-candidates["score"].astype(float))
+    ranked = ranked.sort_values(by).drop_duplicates(ENDS)
     pairs: pd.DataFrame = ranked[PAIRS.names].reset_index(drop=True)
     return pairs
 

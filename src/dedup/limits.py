@@ -40,6 +40,11 @@ def _or_null(limit: tuple[Check, str]) -> tuple[Check, str]:
     return lambda value: value is None or check(value), f"{asked}, or null"
 
 
+def _or_auto(limit: tuple[Check, str]) -> tuple[Check, str]:
+    check, asked = limit
+    return lambda value: value == "auto" or check(value), f"{asked}, or auto"
+
+
 def _gpus(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(type(gpu) is int and gpu >= 0 for gpu in value)
@@ -63,12 +68,19 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "encoder.hidden_dim": _whole(1),
     "task.lr": _number(0, open_ends=True),
     "task.weight_decay": _number(0),
+    "task.temperature": _number(0, open_ends=True),
+    "task.koleo": _number(0),
+    "task.warmup": _whole(0),
     "trainer.gpus": (_gpus, "auto, -1 for all, how many at most, or a list like '[0,2]'"),
     "trainer.accelerator": _choice("auto", "cpu", "gpu"),
     "trainer.max_steps": _whole(-1),
     "clusterer.n_clusters": _or_null(_whole(1)),
     "clusterer.fit_on": _or_null(_whole(1)),
-    "matcher.threshold": _number(0),
+    "matcher.threshold": _or_auto(_number(0)),
+    "matcher.precision": _number(0, 1, open_ends=True),
+    "verifier.min_score": _or_auto(_number(0, 1)),
+    "verifier.word_candidates": _number(0, 10_000, open_ends=True),
+    "verifier.near_candidates": _number(0, 10_000, open_ends=True),
     "matcher.max_pairs": _whole(1),
     "change": _choice("build", "add", "update", "remove"),
     "detection.max_products": _whole(1),

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dedup.artifacts import NEAR, PAIRS, Findings, Index, Search
+from dedup.artifacts import NEAR, PAIRS, Findings, Index, Search, Sight
 from dedup.clustering import nearest_centroids
+from dedup.comparing import Comparison, decided
 from dedup.errors import ArtifactError, ConfigError
 from dedup.grouping import Grouping, best_pairs
 from dedup.matchers.exact import exact_pairs
-from dedup.matchers.radius import Matches, RadiusMatcher, ordered
+from dedup.matchers.radius import AUTO, RadiusMatcher
 from dedup.sharing import shared_pictures, telling
-
-log = logging.getLogger("dedup")
+from dedup.verifiers.local import LocalVerifier
 
 Ints = npt.NDArray[np.int64]
 ENDS = ["product_id_a", "product_id_b"]
@@ -26,11 +26,14 @@ ENDS = ["product_id_a", "product_id_b"]
 
 @dataclass(frozen=True)
 class Detection:
-    """Every two products that are duplicates: by equal pixels, or by the matcher.
+    """Every two products that are duplicates: by equal pixels, by distance or by a second look.
 
     Args:
-        matcher: tells which embeddings are near each other.
+        matcher: tells which embeddings are near each other. Its threshold may be ``auto``: with a
+            verifier, as far as its budget of candidates goes; without, as far as the judge expects
+            ``matcher.precision``.
         grouping: makes groups of the pairs.
+        verifier: looks again at near pictures, and at pictures with visual words in common.
         max_products: a picture that more products than this show proves nothing.
         min_contrast: nor does one with less contrast, 0 to 127.5.
         block_by: a column of the user's: only products with equal cells in it are compared.
@@ -38,6 +41,7 @@ class Detection:
 
     matcher: RadiusMatcher
     grouping: Grouping
+    verifier: LocalVerifier | None = None
     max_products: int = 100
     min_contrast: float = 3.0
     block_by: str | None = None
@@ -60,17 +64,28 @@ class Detection:
         self._check(index, since)
         images = telling(index.images, self.max_products, self.min_contrast)
         exact = exact_pairs(images)
-        search = self._search(index, images, since, others)
-        near = _shown_by(search.near, images).assign(tier="near")
-        pairs = best_pairs(pd.concat([exact, near[PAIRS.names]]))
+        search = Comparison(index, images, self.matcher, self.verifier).search(since, others)
+        near, calibration = decided(search, self.matcher, self.verifier)
+        candidates = self._between(index, _shown_by(near, images).assign(tier="near"), others)
+        reported = candidates[candidates["reported"]][PAIRS.names]
+        pairs = self._between(index, exact, others)
+        pairs = best_pairs(pd.concat([pairs, reported])).reset_index(drop=True)
+        shared = shared_pictures(index.images, self.max_products, self.min_contrast)
+        groups = self.grouping(pairs, index)
+        looked_at = best_pairs(candidates[PAIRS.names]).reset_index(drop=True)
+        found = Findings(pairs, groups, shared, search.facts, calibration, looked_at)
+        return found, search
+
+    def _between(
+        self, index: Index, pairs: pd.DataFrame, others: Collection[str] | None
+    ) -> pd.DataFrame:
+        """Those pairs that are asked for."""
         if others is not None:
             pairs = pairs[pairs[ENDS[0]].isin(list(others)) != pairs[ENDS[1]].isin(list(others))]
         if self.block_by is not None:
             block = _cells(index, self.block_by)
             pairs = pairs[pairs[ENDS[0]].map(block) == pairs[ENDS[1]].map(block)]
-        pairs = pairs.reset_index(drop=True)
-        shared = shared_pictures(index.images, self.max_products, self.min_contrast)
-        return Findings(pairs, self.grouping(pairs, index), shared, search.facts), search
+        return pairs
 
     def _check(self, index: Index, since: Search | None) -> None:
         columns = list(index.products.columns)
@@ -85,62 +100,20 @@ class Detection:
         facts, threshold = since.facts, self.matcher.threshold
         if facts["checkpoint_sha256"] != index.manifest["checkpoint_sha256"]:
             raise ArtifactError("since= names a search with another checkpoint: leave it out")
-        if facts["threshold"] < threshold or not (facts["lossless"] and self.matcher.lossless):
+        looks = self.verifier is not None or threshold == AUTO
+        if facts["looked"] != looks or (threshold == AUTO) != (facts["asked"] == AUTO):
+            raise ArtifactError(
+                "since= names a search with another matcher.threshold or verifier: it cannot be "
+                "gone on with. Leave since out"
+            )
+        too_near = threshold != AUTO and facts["threshold"] < threshold
+        if too_near or not (facts["lossless"] and self.matcher.lossless):
             raise ArtifactError(
                 f"since= names a search at threshold {facts['threshold']:g}, lossless="
-                f"{facts['lossless']}, and this one is at {threshold:g}, lossless="
+                f"{facts['lossless']}, and this one is at {threshold}, lossless="
                 f"{self.matcher.lossless}: both must be lossless, and the earlier threshold no "
                 "lower. Leave since out"
             )
-
-    def _search(
-        self,
-        index: Index,
-        images: pd.DataFrame,
-        since: Search | None,
-        others: Collection[str] | None,
-    ) -> Search:
-        """The pictures of ``images`` that are near each other."""
-        first = images.drop_duplicates("vector").sort_values("vector")
-        rows, digests = first["vector"].to_numpy(), first["sha256_pixels"].to_numpy()
-        clusters = clusters_of_vectors(images, len(index.vectors))
-        n_all, n_before, missed = len(rows) * (len(rows) - 1) // 2, 0, 0.0
-        before = pd.DataFrame(columns=NEAR.names)
-        asked: Ints | None = None
-        if others is not None:
-            theirs = images["product_id"].isin(list(others))
-            asked = np.sort(images.loc[theirs, "vector"].unique())
-            ours = images.loc[~theirs, "vector"].unique()
-            clusters[np.setdiff1d(rows, ours)] = -1
-            n_all = len(asked) * len(ours)
-        elif since is not None:
-            known = np.isin(digests, since.compared["sha256_pixels"])
-            asked, n_before = rows[~known], since.facts["comparisons"]
-            before = _among(since.near, digests[known], self.matcher.threshold)
-            log.info("%d of %d pictures were compared before", known.sum(), len(rows))
-        prepared = self.matcher.prepare(index.vectors, clusters, index.centroids)
-        if asked is None:
-            found = prepared.pairs()
-            missed = 0.0 if self.matcher.lossless else prepared.missed(found)
-        else:
-            found = prepared.search(index.vectors[asked])
-            found = ordered(found._replace(left=asked[found.left]))
-        digest_of = np.full(len(index.vectors), "", object)
-        digest_of[rows] = digests
-        near = pd.concat([before, _named(found, digest_of)])
-        facts = {
-            "threshold": float(self.matcher.threshold),
-            "lossless": self.matcher.lossless,
-            "pictures": len(rows),
-            "comparisons": n_before + found.comparisons,
-            "share": (n_before + found.comparisons) / max(n_all, 1),
-            "near_pairs": len(near),
-            "missed": missed,
-            "missed_share": missed / max(missed + len(near), 1),
-            "checkpoint_sha256": index.manifest["checkpoint_sha256"],
-        }
-        compared = pd.DataFrame({"sha256_pixels": np.sort(digests)})
-        return Search(near.sort_values(NEAR.names[:2], ignore_index=True), compared, facts)
 
 
 def clustered_table(index: Index) -> pd.DataFrame:
@@ -152,14 +125,6 @@ def clustered_table(index: Index) -> pd.DataFrame:
     ok = index.images[index.images["vector"] >= 0].drop_duplicates("record")
     cluster = pd.Series(ok["cluster"].astype(str).to_numpy(), index=ok["record"].to_numpy())
     return index.products.assign(cluster=cluster.reindex(index.products.index).fillna(""))
-
-
-def clusters_of_vectors(images: pd.DataFrame, n_vectors: int) -> Ints:
-    """The cluster of each vector, (n_vectors,), from an index's images; -1 where none shows it."""
-    clusters = np.full(n_vectors, -1, np.int64)
-    shown = images[images["vector"] >= 0]
-    clusters[shown["vector"]] = shown["cluster"]
-    return clusters
 
 
 def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
@@ -207,8 +172,29 @@ def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
         vectors=vectors,
         products=pd.concat([index.products, products], ignore_index=True).fillna(""),
         thumbnails=lambda urls: thumbnails[1](urls) | thumbnails[0](urls),
+        sight=_both(index, other),
     )
     return both, set(images["product_id"])
+
+
+def _both(index: Index, other: Index) -> Sight:
+    """Looks up the pictures of either."""
+    mine = set(index.images["url"])
+
+    def looked_up(urls: Sequence[str], ours: Callable[..., Any], theirs: Callable[..., Any]) -> Any:
+        is_mine = np.array([url in mine for url in urls], bool)
+        parts = [
+            look(list(np.array(urls, object)[where])) if where.any() else []
+            for look, where in ((ours, is_mine), (theirs, ~is_mine))
+        ]
+        order = np.argsort(np.concatenate([np.flatnonzero(is_mine), np.flatnonzero(~is_mine)]))
+        together = [*parts[0], *parts[1]]
+        return [together[place] for place in order]
+
+    return Sight(
+        lambda urls: looked_up(urls, index.sight.details, other.sight.details),
+        lambda urls: np.stack(looked_up(urls, index.sight.words, other.sight.words)),
+    )
 
 
 def _prefixed(ids: pd.Series[str], prefix: str) -> pd.Series[str]:
@@ -225,20 +211,6 @@ def _placed(index: Index, other: Index) -> tuple[Ints, npt.NDArray[np.float32]]:
     new = np.flatnonzero(place < 0)
     place[new] = len(index.vectors) + np.arange(len(new))
     return place, np.concatenate([index.vectors, other.vectors[new]])
-
-
-def _among(near: pd.DataFrame, digests: npt.NDArray[np.object_], threshold: float) -> pd.DataFrame:
-    """Those of the earlier pairs whose pictures are both still there."""
-    there = near["pixels_a"].isin(digests) & near["pixels_b"].isin(digests)
-    return near[there & (near["distance"] <= threshold)]
-
-
-def _named(found: Matches, digest_of: npt.NDArray[np.object_]) -> pd.DataFrame:
-    """Pairs of vectors as pairs of pictures, the smaller digest first."""
-    a, b = digest_of[found.left], digest_of[found.right]
-    swap = a > b
-    ends = {"pixels_a": np.where(swap, b, a), "pixels_b": np.where(swap, a, b)}
-    return pd.DataFrame({**ends, "distance": found.distance}, columns=NEAR.names)
 
 
 def _shown_by(near: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:

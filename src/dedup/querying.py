@@ -16,15 +16,18 @@ import pandas as pd
 import pyarrow as pa
 
 from dedup.artifacts import TIERS, Index
-from dedup.decode import Pixels, decode
+from dedup.calibration import floor
+from dedup.comparing import clusters_of_vectors
+from dedup.decode import Pixels, decode, restored
 from dedup.embedding import Embed
 from dedup.errors import ImageError, SourceError
 from dedup.fetch import fetch, is_http
 from dedup.indexing import DIGEST
-from dedup.matchers.radius import RadiusMatcher
-from dedup.matching import clusters_of_vectors
+from dedup.matchers.radius import AUTO, RadiusMatcher
 from dedup.sharing import telling
 from dedup.store import contrast
+from dedup.verifiers.local import LocalVerifier
+from dedup.verifying import Candidates, Look, radius
 
 log = logging.getLogger("dedup")
 
@@ -43,6 +46,7 @@ class Asked(NamedTuple):
         address: as it was asked for.
         place: the address, or the path without links, as indexes write it.
         pixels: (3, 200, 100) uint8.
+        detail: (h, w, 3) uint8, 320 on the long side at most.
         flat: whether next to nothing is to be seen in them.
         sha256_bytes: of the file.
         sha256_pixels: of the pixels.
@@ -51,6 +55,7 @@ class Asked(NamedTuple):
     address: str
     place: str
     pixels: Pixels
+    detail: Pixels
     flat: bool
     sha256_bytes: str
     sha256_pixels: str
@@ -84,6 +89,8 @@ class Query:
         checkpoint: the encoder; the one that the index names if ``None``.
         max_products: of a picture that more products show, so many are answered, by smallest id.
         min_contrast: less is flat, see ``store.contrast``.
+        verifier: if given, looks again at what is near or has visual words in common. A score of
+            ``auto`` is the least that a precision of ``matcher.precision`` ever asks for.
 
     Raises:
         ArtifactError: the checkpoint is missing, or not the one the index was made with.
@@ -96,6 +103,7 @@ class Query:
         checkpoint: str | Path | None = None,
         max_products: int = 100,
         min_contrast: float = 3.0,
+        verifier: LocalVerifier | None = None,
     ) -> None:
         index.check_encoder(checkpoint or index.manifest["checkpoint"])
         self.reader: str = index.manifest["reader"]
@@ -117,11 +125,23 @@ class Query:
         self.starts: Ints = np.concatenate([[0], counts.cumsum()])
         compared = telling(index.images, max_products, min_contrast)
         self.clusters = clusters_of_vectors(compared, len(index.vectors))
+        first = shown.iloc[np.unique(self.vector, return_index=True)[1]]
+        first = first[self.clusters[first["vector"]] >= 0]
+        rows = first["vector"].to_numpy(np.int64)
+        if matcher.threshold == AUTO:
+            near = (verifier or LocalVerifier()).near_candidates
+            matcher = matcher.at(radius(index.vectors[rows], near))
         self.prepared = (
             matcher.prepare(index.vectors, self.clusters, index.centroids)
-            if matcher.threshold > 0
+            if float(matcher.threshold) > 0
             else None
         )
+        self.vectors = index.vectors
+        self.look = None
+        if verifier is not None:
+            auto = verifier.min_score == AUTO
+            least = floor(matcher.precision) if auto else float(verifier.min_score)
+            self.look = Look(first["url"].tolist(), rows, index.sight, verifier, least)
 
     def __call__(self, addresses: str | Sequence[str]) -> pd.DataFrame:
         """The products that show one of these pictures, surest and closest first.
@@ -155,7 +175,8 @@ class Query:
         equal = [self.by_digest.first(one.sha256_pixels) for one in asked]
         parts = [self._exact(number, one, equal[number]) for number, one in enumerate(asked)]
         telling = np.array([self._tells(*one) for one in zip(asked, equal, strict=True)])
-        parts.append(self._near(vectors[telling], np.flatnonzero(telling)))
+        details = [one.detail for one, tells in zip(asked, telling, strict=True) if tells]
+        parts.append(self._near(vectors[telling], np.flatnonzero(telling), details))
         found = Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         # Rows are in the order of their products' ids and then addresses.
         order = np.lexsort((found.query, found.row, found.distance, found.rank))
@@ -177,13 +198,15 @@ class Query:
     def _read(self, address: str) -> Asked:
         try:
             data = fetch(address)
-            pixels = decode(data, self.reader).pixels
+            picture = decode(data, self.reader)
         except ImageError as error:
             raise SourceError(f"the picture {address} cannot be read: {error}") from error
+        pixels = picture.pixels
         return Asked(
             address=address,
             place=address if is_http(address) else os.path.realpath(address),
             pixels=pixels,
+            detail=restored(picture.detail),
             flat=bool(np.float32(contrast(pixels)) < self.min_contrast),  # float32: as stored
             sha256_bytes=hashlib.sha256(data).hexdigest(),
             sha256_pixels=hashlib.sha256(pixels.tobytes()).hexdigest(),
@@ -222,14 +245,24 @@ class Query:
         )  # fmt: skip
         return rows[place <= self.max_products]
 
-    def _near(self, vectors: npt.NDArray[np.float32], numbers: Ints) -> Found:
-        """Pictures near to those asked about, of embeddings (q, d) and their numbers (q,)."""
-        if self.prepared is None or not len(vectors):
-            return Found(*(np.empty(0, kind) for kind in (np.int64, np.int64, float, np.int64)))
-        matches = self.prepared.search(vectors)
-        rows, match = self._rows_of(matches.right)
+    def _near(
+        self, vectors: npt.NDArray[np.float32], numbers: Ints, details: Sequence[Pixels]
+    ) -> Found:
+        """Pictures near to those asked about, of embeddings (q, d), numbers (q,) and pictures."""
+        nothing = Candidates(np.empty(0, np.int64), np.empty(0, np.int64))
+        if not len(vectors) or (self.prepared is None and self.look is None):
+            return Found(nothing.left, nothing.left, np.empty(0), nothing.left)
+        found, distance = nothing, np.empty(0)
+        if self.prepared is not None:
+            matches = self.prepared.search(vectors)
+            found, distance = Candidates(matches.left, matches.right), matches.distance
+        if self.look is not None:
+            found = self.look(details, found)
+            apart = vectors[found.left].astype(np.float64) - self.vectors[found.right]
+            distance = np.linalg.norm(apart, axis=1)
+        rows, match = self._rows_of(found.right)
         rank = np.full(len(rows), NEAR)
-        return Found(rows, rank, matches.distance[match], numbers[matches.left[match]])
+        return Found(rows, rank, distance[match], numbers[found.left[match]])
 
     def _rows_of(self, vectors: Ints) -> tuple[Ints, Ints]:
         """The rows that show each of these vectors, and which of them each row shows."""

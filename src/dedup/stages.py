@@ -10,11 +10,14 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from dedup.artifacts import Catalogue, Findings, Index, Search, checkpoint_file, read_json
+from dedup.artifacts import Catalogue, Findings, Index, Search, Sight, checkpoint_file
+from dedup.calibration import expected
 from dedup.entrypoint import build, log, plain
 from dedup.errors import ConfigError
+from dedup.files import read_json
 from dedup.matching import merged
 from dedup.store import ImageStore
+from dedup.truth import against_truth, read_truth
 
 
 def read_pictures(
@@ -42,7 +45,7 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
     The catalogue is ``cfg.source``, or else what the checkpoint was trained on.
     """
     checkpoint = checkpoint_file(cfg.checkpoint or Path(cfg.runs) / "train" / "latest")
-    source = _trained_source(checkpoint) if cfg.source is None else cfg.source
+    source = cfg.source if _given(cfg) else _trained_source(checkpoint)
     catalogue, store, images = read_pictures(cfg, source, run_dir)
     clusterer = build(cfg.clusterer)
 
@@ -61,7 +64,7 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
         ConfigError: what is to be added, or removed, is not said.
         SourceError: the index has no such product.
     """
-    if cfg.change != "remove" and cfg.source is None:
+    if cfg.change != "remove" and not _given(cfg):
         raise ConfigError(f"change={cfg.change}: of what? Say source=csv source.path=PATH")
     if (cfg.change == "remove") != (cfg.ids is not None):
         raise ConfigError("ids= goes with change=remove: a list of product ids, or a file of them")
@@ -94,16 +97,16 @@ def open_index(cfg: DictConfig, run_dir: Path) -> Index:
     """
     latest = Path(cfg.runs) / "cluster" / "latest"
     if cfg.index is not None:
-        if cfg.source is not None:
+        if _given(cfg):
             raise ConfigError("index= holds its own catalogue: leave source out, or index")
         index = Index.load(Path(cfg.index))
         if cfg.checkpoint is not None:
             index.check_encoder(cfg.checkpoint)
-    elif cfg.checkpoint is None and _serves(latest, cfg.source):
+    elif cfg.checkpoint is None and (not _given(cfg) or _serves(latest, cfg.source)):
         index = Index.load(latest)
     else:
         index = make_index(cfg, run_dir)
-    return _with_thumbnails(index)
+    return _with_pictures(index)
 
 
 def find(cfg: DictConfig, index: Index) -> tuple[Index, Findings, Search]:
@@ -116,15 +119,51 @@ def find(cfg: DictConfig, index: Index) -> tuple[Index, Findings, Search]:
         ConfigError: both ``since=`` and ``against=`` are given, or a setting does not fit.
         ArtifactError: what they name does not fit.
     """
-    detection = build(cfg.detection, matcher=build(cfg.matcher), grouping=build(cfg.grouping))
+    matcher, verifier = build(cfg.matcher), build(cfg.verifier)
+    grouping = build(cfg.grouping)
+    detection = build(cfg.detection, matcher=matcher, grouping=grouping, verifier=verifier)
+    truth = None if cfg.truth is None else read_truth(Path(cfg.truth))
     if cfg.against is None:
         since = None if cfg.since is None else Search.load(Path(cfg.since))
-        return index, *detection(index, since)
-    if cfg.since is not None:
+        findings, search = detection(index, since)
+    elif cfg.since is not None:
         raise ConfigError("since= goes on with one catalogue: leave it out, or against=")
-    other = _with_thumbnails(Index.load(Path(cfg.against)))
-    both, theirs = merged(index, other, cfg.prefix)
-    return both, *detection(both, others=theirs)
+    else:
+        other = _with_pictures(Index.load(Path(cfg.against)))
+        both, theirs = merged(index, other, cfg.prefix)
+        findings, search = detection(both, others=theirs)
+        return both, _calibrated(cfg, findings, both, index, verifier, truth), search
+    return index, _calibrated(cfg, findings, index, index, verifier, truth), search
+
+
+def _calibrated(
+    cfg: DictConfig,
+    findings: Findings,
+    index: Index,
+    sampled: Index,
+    verifier: Any,
+    truth: pd.DataFrame | None,
+) -> Findings:
+    """Add to the calibration what edited copies and, where there is one, the truth say."""
+    calibration = dict(findings.calibration)
+    if calibration:
+        from dedup.relisting import listed_again  # imports torch
+
+        copies = listed_again(
+            sampled, findings.search, verifier, calibration.pop("shift"), cfg.checkpoint, cfg.seed
+        )
+        calibration |= expected(calibration, findings.candidates, copies.surety, copies.chains)
+        said = ", ".join(
+            f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
+            for name in ("precision", "recall")
+            for value, low, high in [calibration[f"expected_{name}"]]
+        )
+        log.info("%s=%.4g: expected %s", calibration["setting"], calibration["threshold"], said)
+    if truth is not None:
+        measured = against_truth(findings, index.images["product_id"], truth)
+        calibration["measured"] = {**measured, "truth": str(cfg.truth)}
+        log.info("measured against %s: %s", cfg.truth, measured)
+    return dataclasses.replace(findings, calibration=calibration)
 
 
 def answer(cfg: DictConfig, index: Index) -> str:
@@ -137,14 +176,16 @@ def answer(cfg: DictConfig, index: Index) -> str:
         cfg.checkpoint,
         cfg.detection.max_products,
         cfg.detection.min_contrast,
+        build(cfg.verifier),
     )
     answers = query(plain(cfg.query))
     return json.dumps(answers.to_dict("records"), indent=1, ensure_ascii=False)
 
 
-def _with_thumbnails(index: Index) -> Index:
+def _with_pictures(index: Index) -> Index:
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
-    return dataclasses.replace(index, thumbnails=store.thumbnails)
+    sight = Sight(store.details, store.words)
+    return dataclasses.replace(index, thumbnails=store.thumbnails, sight=sight)
 
 
 def _ids(ids: str | list[Any]) -> list[str]:
@@ -157,10 +198,13 @@ def _ids(ids: str | list[Any]) -> list[str]:
     return [line for line in file.read_text(encoding="utf-8").splitlines() if line]
 
 
+def _given(cfg: DictConfig) -> bool:
+    """Whether a source was chosen: ``source: trained`` is a CSV without a path."""
+    return not ("path" in cfg.source and cfg.source.path is None)
+
+
 def _serves(latest: Path, source: Any) -> bool:
-    """Whether the latest cluster run is of this source; any is where none is given."""
-    if source is None:
-        return True
+    """Whether the latest cluster run is of this source."""
     manifest = latest / "manifest.json"
     if not manifest.is_file():
         return False

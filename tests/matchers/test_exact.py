@@ -7,6 +7,10 @@ from dedup.artifacts import IMAGES, PAIRS
 from dedup.grouping import best_pairs
 from dedup.matchers.exact import exact_pairs
 
+IN_WORDS = {
+    "same_url": "same address", "same_bytes": "same bytes", "same_pixels": "same pixels"
+}  # fmt: skip
+
 
 def random_images(seed: int, n: int = 60) -> pd.DataFrame:
     """Images where addresses, bytes and pixels coincide now and then, consistently."""
@@ -53,6 +57,8 @@ def test_pairs_and_tiers_are_those_of_a_slow_loop() -> None:
         found = dict(zip(ends, pairs["tier"], strict=True))
         assert found == slow_pairs(images)
         assert (pairs["distance"] == 0).all()
+        assert (pairs["score"] == 1).all()
+        assert pairs["evidence"].tolist() == [IN_WORDS[tier] for tier in pairs["tier"]]
 
 
 def test_the_evidence_is_a_picture_of_each_product() -> None:

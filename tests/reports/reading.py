@@ -3,7 +3,8 @@
 import base64
 import dataclasses
 import io
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -81,9 +82,12 @@ def groups_of(*groups: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=GROUPS.names)
 
 
-def pairs_of(*rows: Pair) -> pd.DataFrame:
-    """A table of pairs."""
-    return pd.DataFrame(sorted(rows), columns=PAIRS.names)
+def pairs_of(*rows: Pair, seen: Mapping[str, tuple[float, str]] | None = None) -> pd.DataFrame:
+    """A table of pairs; ``seen`` gives score and evidence of those that a second look was at."""
+    known = {tier: (1.0, tier.replace("_", " ")) for tier in ("same_bytes", "same_pixels")}
+    known |= {"same_url": (1.0, "same address"), "near": (math.nan, "")}
+    full = [(*row, *(seen or {}).get(row[0] + row[1], known[row[3]])) for row in sorted(rows)]
+    return pd.DataFrame(full, columns=PAIRS.names)
 
 
 def found(groups: pd.DataFrame, pairs: pd.DataFrame, **search: object) -> Findings:

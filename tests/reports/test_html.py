@@ -46,7 +46,7 @@ def test_every_product_of_every_group_has_its_card(tmp_path: Path) -> None:
     assert ids == [["A", "B", "C"], ["D", "E"]]
     assert [it.text for it in page.all("p", "title")] == ["Blue jacket", "Hat"]
     assert [it.text for it in page.all("p", "badges")] == [
-        "keep ↗", "same file 0 ↗", "near 0.1235 ↗", "keep ↗", "near 0.5 ↗",
+        "keep ↗", "same bytes 0 ↗", "near 0.1235 ↗", "keep ↗", "near 0.5 ↗",
     ]  # fmt: skip
     assert [it.attributes["href"] for it in page.all("a")] == [address(key) for key in "ABCDE"]
     assert {it.attributes["rel"] for it in page.all("a")} == {"noreferrer noopener"}
@@ -59,7 +59,7 @@ def test_cards_carry_what_search_filter_and_sort_read(tmp_path: Path) -> None:
         ["A", "3", "0.123456", "same_bytes near"],
         ["D", "2", "0.5", "near"],
     ]
-    assert [it.text for it in page.all("label", "chip")] == ["same file 1", "near 2"]
+    assert [it.text for it in page.all("label", "chip")] == ["same bytes 1", "near 2"]
     assert page.all("div", "tools")[0].attributes["hidden"] == ""
     assert page.all("div", "nothing")[0].all("p")[0].text == "No group matches."
 
@@ -146,7 +146,7 @@ def test_a_product_joined_through_another_says_so_and_comes_last(tmp_path: Path)
     products = page.all("li", "product")
     assert [it.all("button", "id")[0].text for it in products] == ["A", "C", "B"]
     notes = [[note.text for note in it.all("p", "note")] for it in products]
-    assert notes == [[], [], ["through C"]]
+    assert notes == [[], [], ["100 % sure", "through C"]]
 
 
 def test_the_pair_with_the_kept_product_is_shown_even_if_another_is_surer(tmp_path: Path) -> None:
@@ -285,8 +285,8 @@ def test_a_product_shows_the_picture_that_proves_it(tmp_path: Path) -> None:
     seen = {it.attributes["id"]: nearest(it.attributes["href"], table) for it in page.all("image")}
     shown = [[seen[name] for name in names] for names in shown_by(page)]
     assert shown == [["red"], ["red"], ["green", "blue"], ["white"]]
-    (note,) = page.all("p", "note")
-    assert note.text == "matches the small picture, another one of A"
+    notes = [it.text for it in page.all("p", "note")]
+    assert notes == ["100 % sure", "matches the small picture, another one of A"]
 
 
 def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:

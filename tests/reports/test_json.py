@@ -17,7 +17,7 @@ INDEX = Index(pd.DataFrame(columns=INDEX_IMAGES.names), EMPTY, EMPTY, pd.DataFra
 
 def written(ends: list[tuple[str, str]], folder: Path) -> str:
     """The report on pairs between these products."""
-    rows = [(a, b, 0.0, "same_url", "u", "u") for a, b in ends]
+    rows = [(a, b, 0.0, "same_url", "u", "u", 1.0, "same address") for a, b in ends]
     pairs = pd.DataFrame(rows, columns=PAIRS.names)
     path = JsonReport().write(Findings(pairs, NO_GROUPS, NONE_SHARED), INDEX, folder)
     assert path == folder / "duplicates.json"

@@ -9,7 +9,9 @@ import pandas as pd
 from dedup.artifacts import TIERS
 
 Ints = npt.NDArray[np.int64]
-EVIDENCE = ["product_id", "url", "sha256_bytes", "sha256_pixels"]
+LOOKED_AT = ["product_id", "url", "sha256_bytes", "sha256_pixels"]
+EVIDENCE = ("same address", "same bytes", "same pixels")
+"""In words, for the first of ``TIERS``."""
 
 
 def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
@@ -23,10 +25,10 @@ def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Candidates in the schema ``PAIRS``, of tier ``same_url``, ``same_bytes`` or
-        ``same_pixels`` and distance 0. Two products may stand in it more than once, by several
-        pictures; ``grouping.best_pairs`` keeps the surest.
+        ``same_pixels``, distance 0 and score 1. Two products may stand in it more than once, by
+        several pictures; ``grouping.best_pairs`` keeps the surest.
     """
-    ok = images.loc[images["status"] == "ok", EVIDENCE]
+    ok = images.loc[images["status"] == "ok", LOOKED_AT]
     shown = ok[ok.duplicated("sha256_pixels", keep=False)]
     picture, url, content = (
         pd.factorize(shown[name])[0] for name in ("sha256_pixels", "url", "sha256_bytes")
@@ -40,7 +42,8 @@ def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
         for name, column in (("product_id", "product_id"), ("image", "url"))
         for end, rows in (("a", a), ("b", b))
     }
-    return pd.DataFrame(columns).assign(distance=0.0, tier=pd.array(TIERS, dtype="str")[rank])
+    tier, evidence = (pd.array(names, dtype="str")[rank] for names in (TIERS, EVIDENCE))
+    return pd.DataFrame(columns).assign(distance=0.0, tier=tier, score=1.0, evidence=evidence)
 
 
 def _later_partners(picture: Ints, product: Ints) -> tuple[Ints, Ints]:

@@ -24,6 +24,9 @@ from dedup.sketch import TINY, UNIT, Vectors, mirrored
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+AUTO = "auto"
+"""Instead of a threshold: the one that gives the asked precision."""
+
 Found = tuple[Ints, Ints, Floats]
 NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
@@ -59,18 +62,29 @@ class RadiusMatcher:
 
     Args:
         threshold: L2 distance, lower is closer. 0 matches nothing here: distances of floats
-            cannot tell equal pictures, digests can (``exact_pairs``).
+            cannot tell equal pictures, digests can (``exact_pairs``). ``auto`` is replaced by a
+            number, with ``at``, before anything is compared.
         lossless: compare across the borders of clusters wherever a pair can lie. Without, only
             inside each cluster, as the original experiment did.
         max_pairs: more pairs than these end the search with an error.
+        precision: share of the reported pairs that is to be right, where the threshold is ``auto``.
     """
 
     def __init__(
-        self, threshold: float = 0.0, lossless: bool = True, max_pairs: int = 50_000_000
+        self,
+        threshold: float | str = 0.0,
+        lossless: bool = True,
+        max_pairs: int = 50_000_000,
+        precision: float = 0.99,
     ) -> None:
         self.threshold = threshold
         self.lossless = lossless
         self.max_pairs = max_pairs
+        self.precision = precision
+
+    def at(self, threshold: float) -> RadiusMatcher:
+        """The same at a threshold that is a number."""
+        return RadiusMatcher(threshold, self.lossless, self.max_pairs, self.precision)
 
     def prepare(self, vectors: npt.NDArray[Any], clusters: Ints, centroids: Vectors) -> Prepared:
         """Make vectors ready to be searched.
@@ -84,8 +98,9 @@ class RadiusMatcher:
         Raises:
             CorruptError: a vector is not finite.
         """
-        cells = Cells.of(vectors, clusters, centroids, self.threshold)
-        return Prepared(cells, self.threshold, self.lossless, self.max_pairs)
+        threshold = float(self.threshold)
+        cells = Cells.of(vectors, clusters, centroids, threshold)
+        return Prepared(cells, threshold, self.lossless, self.max_pairs)
 
 
 class Side(NamedTuple):

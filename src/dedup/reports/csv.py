@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from dedup.artifacts import Findings, Index, write_text
+from dedup.artifacts import Findings, Index
+from dedup.files import write_text
 
-COLUMNS = ("product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b")
+COLUMNS = (
+    *("product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b"),
+    *("score", "evidence"),
+)
 """The columns of ``duplicates.csv``, in this order."""
 
 SHARED_COLUMNS = ("product_id", "image", "n_products", "reason", "picture")
@@ -26,9 +30,10 @@ class CsvReport:
     def write(self, findings: Findings, index: Index, folder: Path) -> Path:
         r"""Write RFC 4180 CSV: UTF-8, lines that end in ``\n``, a header.
 
-        Ids and addresses are written as they are; ``float(text)`` gives back the distance. A
-        pair's group is empty where its products are in two groups, or one of them is in none. In
-        ``shared.csv`` a picture is called by the first 12 hex digits of its digest.
+        Ids and addresses are written as they are; ``float(text)`` gives back the distance and
+        the score; the score is empty where the distance alone speaks. A pair's group is empty
+        where its products are in two groups, or one of them is in none. In ``shared.csv`` a
+        picture is called by the first 12 hex digits of its digest.
 
         Args:
             findings: what was found; the tables' orders are kept.
@@ -43,7 +48,11 @@ class CsvReport:
         ends = zip(pairs["product_id_a"], pairs["product_id_b"], strict=True)
         both = ((group_of.get(a, ""), group_of.get(b, "")) for a, b in ends)
         path = folder / "duplicates.csv"
-        _write(pairs.assign(group_id=[a if a == b else "" for a, b in both]), COLUMNS, path)
+        table = pairs.assign(
+            group_id=[a if a == b else "" for a, b in both],
+            score=["" if pd.isna(score) else score for score in pairs["score"]],
+        )
+        _write(table, COLUMNS, path)
         if len(shared):
             pictures = shared.assign(picture=shared["sha256_pixels"].str[:12])
             _write(pictures, SHARED_COLUMNS, folder / "shared.csv")

@@ -2,26 +2,28 @@
 
 Ids, titles and addresses come from strangers. Jinja2 escapes each of them, only http(s) addresses
 become links, pictures are encoded anew, and the page's own policy forbids every script, style and
-request besides those written in ``page.html``.
+request besides those written in ``page.css`` and ``page.js``.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dedup.artifacts import TIERS, Findings, Index, write_text
+from dedup.artifacts import TIERS, Findings, Index, Tier
 from dedup.errors import ConfigError
-from dedup.reports import wording
+from dedup.files import write_text
+from dedup.reports import plot, wording
 from dedup.reports.album import Picture, collect
 
 MAX_PRODUCTS = 60
@@ -31,7 +33,7 @@ MAX_SHARED, MAX_SHOWERS = 60, 20
 """Pictures shown that prove nothing, and products named of each."""
 
 TILE, GAP, HALF = 152, 24, 510
-"""Least width of a product, the space between two, and room in half a row; as in ``page.html``."""
+"""Least width of a product, the space between two, and room in half a row; as in ``page.css``."""
 
 # an authority with an @ carries a name and password, which a page must not pass on
 LINK = re.compile(r"https?://[^\x00-\x20/?#\\@]+([/?#][^\x00-\x1f\x7f]*)?", re.IGNORECASE)
@@ -46,6 +48,14 @@ class Proof(NamedTuple):
     distance: float
     image: str
     other_image: str
+    score: float  # NaN where the distance alone speaks
+    evidence: str
+
+    @property
+    def place(self) -> tuple[int, float, float]:
+        """Smaller for what is surer."""
+        doubt = math.inf if math.isnan(self.score) else -self.score
+        return self.rank, doubt, self.distance
 
 
 @dataclass(frozen=True)
@@ -61,18 +71,28 @@ class Product:
     against: Picture | None
 
     @property
-    def tier(self) -> str | None:
+    def tier(self) -> Tier | None:
         """The tier of the pair that holds the product in its group."""
         return TIERS[self.proof.rank] if self.proof else None
+
+    @property
+    def said(self) -> str:
+        """How sure that pair is, and what proves it where that is more than the tier's name."""
+        if not self.proof or not self.tier:
+            return ""
+        evidence = self.proof.evidence
+        more = "" if evidence == wording.TIERS[self.tier][0] else evidence
+        return ": ".join(part for part in (wording.sure(self.proof.score), more) if part)
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group as shown; ``distance`` and ``tiers`` are those of all its products' proofs."""
+    """A group as shown; the largest ``distance``, least ``score`` and all tiers of its proofs."""
 
     group_id: str
     size: int
     distance: float
+    score: float | None
     tiers: list[str]
     products: list[Product]
 
@@ -128,6 +148,7 @@ class HtmlReport:
             .render(
                 groups=cards,
                 tiers=Counter(tier for card in cards for tier in card.tiers),
+                scored=any(card.score is not None and card.score < 1 for card in cards),
                 silent=silent,
                 n_silent=findings.shared["sha256_pixels"].nunique(),
                 pictures=list({picture.name: picture for picture in album.values()}.values()),
@@ -139,6 +160,7 @@ class HtmlReport:
                 facts=wording.facts(findings, images, n_groups - len(cards)),
                 advice=[] if n_groups else wording.advice(findings, images),
                 searched=wording.searched(findings.search),
+                certainty=_certainty(findings.calibration),
             )
         )
         path = folder / "report.html"
@@ -177,15 +199,18 @@ def _proofs(groups: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Proof]:
     home_a, home_b = (pairs[end].map(group_of) for end in ("product_id_a", "product_id_b"))
     inside = pairs[home_a == home_b]
     sides = ["product_id_a", "product_id_b"], ["image_a", "image_b"]
-    names = ["product_id", "other", "tier", "distance", "image", "other_image"]
+    facts = ["tier", "distance", "score", "evidence"]
     both = pd.concat(
-        inside[[*ids, "tier", "distance", *images]].set_axis(names, axis=1)
+        inside[[*ids, *images, *facts]].set_axis(
+            ["product_id", "other", "image", "other_image", *facts], axis=1
+        )
         for ids, images in (sides, [side[::-1] for side in sides])
     )
+    both["score"] = both["score"].astype(float)
     both["direct"] = both["other"].isin(kept)
     both["rank"] = [TIERS.index(tier) for tier in both["tier"]]
     both = both.sort_values(
-        ["direct", "rank", "distance", "other"], ascending=[False, True, True, True]
+        ["direct", "rank", "score", "distance", "other"], ascending=[False, True, False, True, True]
     ).drop_duplicates("product_id")
     rows = both[list(Proof._fields)].itertuples(index=False, name=None)
     return {key: Proof(*row) for key, row in zip(both["product_id"], rows, strict=True)}
@@ -195,11 +220,11 @@ def _members(groups: pd.DataFrame, proofs: dict[str, Proof]) -> dict[str, list[s
     """Product ids by group: the largest group first, in it the kept product, then the surest."""
     kept = set(groups.loc[groups["kept"], "product_id"])
 
-    def place(key: str) -> tuple[bool, bool, int, float, str]:
+    def place(key: str) -> tuple[bool, bool, tuple[int, float, float], str]:
         proof = proofs.get(key)
         if proof is None:
-            return key not in kept, True, len(TIERS), 0.0, key
-        return key not in kept, not proof.direct, proof.rank, proof.distance, key
+            return key not in kept, True, (len(TIERS), 0.0, 0.0), key
+        return key not in kept, not proof.direct, proof.place, key
 
     members: dict[str, list[str]] = {}
     for key, group_id in zip(groups["product_id"], groups["group_id"], strict=True):
@@ -256,6 +281,7 @@ class _Maker:
             group_id=group_id,
             size=len(ids),
             distance=max((proof.distance for proof in proofs), default=0.0),
+            score=min((it.score for it in proofs if not math.isnan(it.score)), default=None),
             tiers=[TIERS[rank] for rank in sorted({proof.rank for proof in proofs})],
             products=[self.product(key) for key in ids[:MAX_PRODUCTS]],
         )
@@ -278,6 +304,21 @@ class _Maker:
         )
 
 
+def _certainty(calibration: dict[str, Any]) -> dict[str, Any] | None:
+    """What the section "How sure" shows; none where the threshold was given."""
+    if not calibration:
+        return None
+    curve = calibration.get("curve")
+    return {
+        "expected": calibration.get("expected_precision", [None])[0],
+        "sentences": wording.how_sure(calibration),
+        "plot": plot.draw(curve, calibration["threshold"], wording.chosen_on(calibration))
+        if curve
+        else "",
+        "edits": wording.by_edit(calibration),
+    }
+
+
 def _environment() -> Environment:
     environment = Environment(
         autoescape=True,
@@ -286,7 +327,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(sha256=_sha256, counted=wording.counted, number=wording.number)
+    environment.filters.update(
+        {it.__name__: it for it in (wording.counted, wording.number, wording.percent)},
+        sha256=_sha256,
+    )
     environment.globals.update(TIERS=wording.TIERS, SILENT=wording.SILENT)
     return environment
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from dedup.artifacts import Findings, Index, write_json
+from dedup.artifacts import Findings, Index
+from dedup.files import write_json
 
 
 class JsonReport:

@@ -1,0 +1,264 @@
+"""Fit the judge: how surely one picture is a copy of another, from what the second look sees.
+
+    python benchmarks/judge.py IMAGES [--out src/dedup/bundled/judge.safetensors] [--seed 0]
+
+Positives are edited copies (``dedup.edits``) of photos and of their packshots. Negatives are other
+products: those with the most visual words in common, colour variants, goods on the same ground,
+screenshots with the same frame, collages with the same filler, stickers of one kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from safetensors.numpy import save_file
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import average_precision_score, log_loss
+
+from dedup.alignment import Seen
+from dedup.calibration import DOUBTFUL
+from dedup.decode import decode, restored
+from dedup.edits import EDITS, Picture, edit, foreground, packshot, relist
+from dedup.judge import FALLING, FEATURES, RISING, Judge, features
+from dedup.parallel import in_order
+from dedup.verifiers.local import placements
+from dedup.views import recoloured
+from dedup.words import Vocabulary, propose
+
+Row = tuple[str, int, int, list[list[float]]]  # kind, photo, is it a copy, features by placement
+
+
+def pictures(folder: Path) -> list[Picture]:
+    """Every photo below a folder as the store's details are."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
+    return list(in_order(lambda path: restored(decode(path.read_bytes()).detail), files))
+
+
+def relit(picture: Picture, rng: Generator) -> Picture | None:
+    """The product in another lightness or colour on the same ground, as a shop's variants are."""
+    mask = foreground(picture)
+    if not 0.1 < mask.mean() < 0.8:
+        return None
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.5)[..., None]
+    lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    change = np.zeros(3, np.float32)
+    change[0] = rng.choice([-1, 1]) * rng.uniform(18, 45) * (rng.random() < 0.7)
+    angle = rng.uniform(0, 2 * np.pi)
+    if change[0] == 0 or rng.random() < 0.5:
+        change[1:] = rng.uniform(18, 50) * np.array([np.cos(angle), np.sin(angle)])
+    lab[..., 0] = lab[..., 0] * rng.uniform(0.7, 1) + change[0]
+    lab[..., 1:] += change[1:]
+    other = cv2.cvtColor(
+        np.clip(lab, (0, -110, -110), (100, 110, 110)).astype(np.float32), cv2.COLOR_LAB2RGB
+    )
+    mixed = picture * (1 - soft) + np.clip(other * 255, 0, 255) * soft
+    return np.asarray(mixed.round(), np.uint8)
+
+
+def on_ground_of(picture: Picture, other: Picture) -> Picture | None:
+    """The product of ``picture`` pasted on the whole of another photo."""
+    mask = foreground(picture)
+    if not 0.1 < mask.mean() < 0.7:
+        return None
+    size = (picture.shape[1], picture.shape[0])
+    ground = cv2.resize(other, size, interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)[..., None]
+    return np.asarray((picture * soft + ground * (1 - soft)).round(), np.uint8)
+
+
+def one_edit(picture: Picture, rng: Generator, other: Picture) -> Picture:
+    """One edit of any kind at any strength, or a chain."""
+    if rng.random() < 0.5:
+        return relist(picture, rng, rng.uniform(0.4, 1), (1, 4), others=[other])[0]
+    return edit(picture, str(rng.choice(list(EDITS))), rng.uniform(0.1, 1), rng, other)
+
+
+def looks(photo: int, base: list[Picture], fillers: list[Picture], seed: int) -> Iterator[Row]:
+    """Everything that is made of one photo."""
+    rng = np.random.default_rng([seed, photo])
+    picture, stranger = base[photo], base[int(rng.integers(len(base)))]
+    if rng.random() < 0.5:
+        picture = _or(packshot(picture, rng), picture)
+        stranger = _or(packshot(stranger, rng), stranger)
+    filler = fillers[int(rng.integers(len(fillers)))]
+    original = Seen.of(picture)
+
+    def row(kind: str, is_copy: int, one: Seen, other: Seen) -> Row:
+        one, other = (one, other) if rng.random() < 0.5 else (other, one)
+        return kind, photo, is_copy, [features(*it) for it in placements(one, other)]
+
+    for _ in range(5):
+        yield row("copy", 1, original, Seen.of(one_edit(picture, rng, filler)))
+    for _ in range(3):
+        variant = recoloured(picture, rng) if rng.random() < 0.4 else relit(picture, rng)
+        if variant is not None:
+            if rng.random() < 0.6:
+                variant = one_edit(variant, rng, filler)
+            yield row("variant", 0, original, Seen.of(variant))
+    for name in rng.choice(
+        ["screenshot", "collage", "sticker", "banner", "border", "watermark"], 2
+    ):
+        same = int(rng.integers(2**31))
+        ends = [
+            edit(it, name, rng.uniform(0.5, 1), np.random.default_rng(same), filler)
+            for it in (picture, stranger)
+        ]
+        yield row("same_" + str(name), 0, Seen.of(ends[0]), Seen.of(ends[1]))
+    pasted = on_ground_of(stranger, picture)
+    if pasted is not None:
+        yield row("same_ground", 0, original, Seen.of(pasted))
+
+
+def look_alikes(
+    base: list[Picture], known: set[tuple[int, int]], n: int, rng: Generator
+) -> Iterator[Row]:
+    """Different products whose pictures share the most visual words, some of them edited."""
+    vocabulary = Vocabulary.load()
+    seen = list(in_order(Seen.of, base))
+    words = np.stack([vocabulary.words(it.keypoints.descriptors) for it in seen])
+    left, right, similarity = propose(words, None, vocabulary, 0.03, 50_000_000)
+    best = np.argsort(-similarity)[: 6 * n]
+    for place in best[rng.permutation(len(best))[:n]]:
+        a, b = int(left[place]), int(right[place])
+        if (a, b) not in known:
+            other = Seen.of(one_edit(base[b], rng, base[b])) if rng.random() < 0.3 else seen[b]
+            yield "look_alike", a, 0, [features(*it) for it in placements(seen[a], other)]
+
+
+def _or(found: Picture | None, otherwise: Picture) -> Picture:
+    return otherwise if found is None else found
+
+
+def fitted(rows: np.ndarray, truth: np.ndarray, seed: int) -> HistGradientBoostingClassifier:
+    """Shallow trees, monotone where it is clear which way a feature points."""
+    directions = [(name in RISING) - (name in FALLING) for name in FEATURES]
+    trees = HistGradientBoostingClassifier(
+        learning_rate=0.08, max_iter=160, max_leaf_nodes=12, min_samples_leaf=40,
+        l2_regularization=1.0, monotonic_cst=directions, random_state=seed,
+    )  # fmt: skip
+    return trees.fit(rows, truth)
+
+
+def exported(trees: HistGradientBoostingClassifier) -> dict[str, np.ndarray]:
+    """The trees as plain arrays, as ``dedup.judge.Judge`` keeps them."""
+    nodes = [stage[0].nodes for stage in trees._predictors]  # scikit-learn shows them nowhere else
+    width = max(map(len, nodes))
+
+    def table(name: str, kind: type, leaf: float | None = None) -> np.ndarray:
+        out = np.zeros((len(nodes), width), kind)
+        for tree, part in enumerate(nodes):
+            inner = np.where(part["is_leaf"], leaf, part[name]) if leaf is not None else part[name]
+            out[tree, : len(part)] = inner
+        return out
+
+    value = np.zeros((len(nodes), width), np.float32)
+    for tree, part in enumerate(nodes):
+        value[tree, : len(part)] = np.where(part["is_leaf"], part["value"], 0)
+    return {
+        "feature": table("feature_idx", np.int16, -1),
+        "threshold": table("num_threshold", np.float64),
+        "left": table("left", np.int16),
+        "right": table("right", np.int16),
+        "value": value,
+        "base": np.array([float(np.ravel(trees._baseline_prediction)[0])], np.float64),
+    }
+
+
+def main() -> None:
+    """Make the pairs, fit on four fifths of the photos, print how it does on the rest."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("src/dedup/bundled/judge.safetensors"))
+    parser.add_argument("--n", type=int, default=1500, help="photos")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=Path, help="keep the features here, or take them from here")
+    given = parser.parse_args()
+    if given.rows is not None and given.rows.is_file():
+        stored = np.load(given.rows)
+        kinds, photos, truth, rows = (stored[name] for name in ("kinds", "photos", "truth", "rows"))
+    else:
+        kinds, photos, truth, rows = gathered(given)
+        if given.rows is not None:
+            np.savez(given.rows, kinds=kinds, photos=photos, truth=truth, rows=rows)
+    told = ~((kinds == "variant") & too_alike(rows))
+    kinds, photos, truth, rows = kinds[told], photos[told], truth[told], rows[told]
+    held_out = photos % 5 == 0
+    trees = fitted(rows[~held_out], truth[~held_out], given.seed)
+    doubtful = trees.decision_function(rows) > DOUBTFUL
+    share = {"fitted_share": np.array([truth[held_out & doubtful].mean()])}
+    save_file(
+        exported(trees) | share,
+        given.out,
+        {"command": "benchmarks/judge.py", "seed": str(given.seed)},
+    )
+    judge = Judge.load(given.out)
+    log_odds = judge.log_odds(rows)
+    assert np.allclose(log_odds, trees.decision_function(rows), atol=1e-4)
+    test = held_out
+    print(
+        f"{(~test).sum()} placements fitted on, {test.sum()} held out, {given.out.stat().st_size} bytes"
+    )
+    p = 1 / (1 + np.exp(-log_odds[test]))
+    print(
+        f"held out: AP {average_precision_score(truth[test], p):.4f}, log loss {log_loss(truth[test], p):.4f}"
+    )
+    print("| pairs | n | score >= .5 | >= .9 | >= .99 |\n|---|---|---|---|---|")
+    for kind in np.unique(kinds):
+        s = p[kinds[test] == kind]
+        print(
+            f"| {kind} | {len(s)} |"
+            + "".join(f" {(s >= t).mean():.3f} |" for t in (0.5, 0.9, 0.99))
+        )
+
+
+def too_alike(rows: np.ndarray) -> np.ndarray:
+    """Which pairs hardly differ in colour or lightness: no eye would call them variants."""
+    limits = {"chroma": 8, "worst_chroma": 16, "hue": 30, "shift": 14}
+    return np.all([rows[:, FEATURES.index(name)] < most for name, most in limits.items()], axis=0)
+
+
+def gathered(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs' kinds, photos, truth and features; of several placements the first two count."""
+    rng = np.random.default_rng(given.seed)
+    photos = pictures(given.images)
+    order = rng.permutation(len(photos))
+    base = [photos[place] for place in order[: given.n]]
+    fillers = [photos[place] for place in order[given.n : given.n + 300]]
+    found: list[Row] = []
+    for rows in in_order(
+        lambda photo: list(looks(photo, base, fillers, given.seed)), range(len(base))
+    ):
+        found += rows
+    found += look_alikes(base, set(), 4 * given.n, rng)
+    unplaced = [row for row in found if not row[3]]
+    print(
+        f"{len(found)} pairs; not to be laid over each other: "
+        f"{sum(row[2] for row in unplaced)} copies of {sum(row[2] for row in found)}, "
+        f"{sum(1 - row[2] for row in unplaced)} others of {sum(1 - row[2] for row in found)}"
+    )
+    # Of a copy the best placement counts: the judge takes the surest, too.
+    best = [
+        (
+            kind,
+            photo,
+            copy,
+            [max(rows, key=lambda row: row[FEATURES.index("structure")])]
+            if copy and rows
+            else rows,
+        )
+        for kind, photo, copy, rows in found
+    ]
+    flat = [(kind, photo, copy, row) for kind, photo, copy, rows in best for row in rows]
+    kinds, places, truth, rows = zip(*flat, strict=True)
+    return np.array(kinds), np.array(places), np.array(truth), np.array(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""Compare an index's pictures, and decide which of them show the same; runs without torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dedup.artifacts import NEAR, Index, Search
+from dedup.calibration import calibrated, expected_precision, prior_shift, probabilities
+from dedup.matchers.radius import AUTO, Matches, RadiusMatcher, ordered
+from dedup.verifiers.local import LocalVerifier
+from dedup.verifying import Candidates, by_words, least_words, look, radius, united
+
+log = logging.getLogger("dedup")
+
+Ints = npt.NDArray[np.int64]
+Names = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which pictures are compared with which.
+
+    Attributes:
+        clusters: (n_vectors,) of each vector that may be found, -1 for the others.
+        asked: vectors that are compared with those; ``None`` for every two.
+        n_all: pairs in the scope.
+        before: pairs known from an earlier search, schema ``NEAR``.
+        n_before: comparisons that it made.
+    """
+
+    clusters: Ints
+    asked: Ints | None
+    n_all: int
+    before: pd.DataFrame
+    n_before: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A search of an index's pictures.
+
+    Args:
+        index: what to search.
+        images: the rows of ``index.images`` that take part.
+        matcher: finds near embeddings.
+        verifier: if given, looks again at what is near, and at what has visual words in common.
+    """
+
+    index: Index
+    images: pd.DataFrame
+    matcher: RadiusMatcher
+    verifier: LocalVerifier | None
+
+    def search(self, since: Search | None, others: Collection[str] | None) -> Search:
+        """The pictures that are near each other, with the judge's score where it was asked.
+
+        Args:
+            since: an earlier search to go on from.
+            others: ids of products; only pairs of one of these and one of the rest are taken.
+        """
+        first = self.images.sort_values(["vector", "url"]).drop_duplicates("vector")
+        rows, digests = first["vector"].to_numpy(), first["sha256_pixels"].to_numpy()
+        names, urls = (np.full(len(self.index.vectors), "", object) for _ in range(2))
+        names[rows], urls[rows] = digests, first["url"].to_numpy()
+        scope = self._scope(rows, digests, since, others)
+        limits = self._limits(rows, urls, since)
+        matcher = self.matcher.at(limits["threshold"])
+        prepared = matcher.prepare(self.index.vectors, scope.clusters, self.index.centroids)
+        if scope.asked is None:
+            found = prepared.pairs()
+            missed = 0.0 if matcher.lossless else prepared.missed(found)
+        else:
+            found, missed = prepared.search(self.index.vectors[scope.asked]), 0.0
+            found = ordered(found._replace(left=scope.asked[found.left]))
+        near = self._looked_at(found, scope, limits, rows, urls, names)
+        near = pd.concat([scope.before, near]) if len(scope.before) else near
+        facts = {
+            **limits,
+            "lossless": matcher.lossless,
+            "pictures": len(rows),
+            "comparisons": scope.n_before + found.comparisons,
+            "share": (scope.n_before + found.comparisons) / max(scope.n_all, 1),
+            "near_pairs": len(near),
+            "missed": missed,
+            "missed_share": missed / max(missed + len(near), 1),
+            "checkpoint_sha256": self.index.manifest["checkpoint_sha256"],
+        }
+        compared = pd.DataFrame({"sha256_pixels": np.sort(digests)})
+        return Search(near.sort_values(NEAR.names[:2], ignore_index=True), compared, facts)
+
+    @property
+    def _judged(self) -> LocalVerifier | None:
+        """What looks again: the verifier, or one that helps to choose the threshold."""
+        if self.verifier is None and self.matcher.threshold == AUTO:
+            return LocalVerifier()
+        return self.verifier
+
+    def _scope(
+        self, rows: Ints, digests: Names, since: Search | None, others: Collection[str] | None
+    ) -> Scope:
+        clusters = clusters_of_vectors(self.images, len(self.index.vectors))
+        none = pd.DataFrame(columns=NEAR.names)
+        if others is not None:
+            theirs = self.images["product_id"].isin(list(others))
+            asked = np.sort(self.images.loc[theirs, "vector"].unique())
+            ours = self.images.loc[~theirs, "vector"].unique()
+            clusters[np.setdiff1d(rows, ours)] = -1
+            return Scope(clusters, asked, len(asked) * len(ours), none)
+        n_all = len(rows) * (len(rows) - 1) // 2
+        if since is None:
+            return Scope(clusters, None, n_all, none)
+        known = np.isin(digests, since.compared["sha256_pixels"])
+        log.info("%d of %d pictures were compared before", known.sum(), len(rows))
+        before = since.near
+        if self._judged is None:
+            before = before[before["distance"] <= self.matcher.threshold]
+        there = before["pixels_a"].isin(digests[known]) & before["pixels_b"].isin(digests[known])
+        return Scope(clusters, rows[~known], n_all, before[there], since.facts["comparisons"])
+
+    def _limits(self, rows: Ints, urls: Names, since: Search | None) -> dict[str, Any]:
+        """How far candidates are looked for."""
+        asked, verifier = self.matcher.threshold, self._judged
+        limits: dict[str, Any] = {
+            "asked": asked,
+            "threshold": asked,
+            "looked": verifier is not None,
+        }
+        if since is not None:
+            kept = ("threshold", "words") if asked == AUTO else ("words",)
+            return limits | {name: since.facts[name] for name in kept if name in since.facts}
+        if asked == AUTO and verifier is not None:
+            limits["threshold"] = radius(self.index.vectors[rows], verifier.near_candidates)
+            log.info("candidates lie within %.4g of each other", limits["threshold"])
+        if self.verifier is not None:
+            words = self.index.sight.words(list(urls[rows]))
+            limits["words"] = least_words(words, self.verifier.word_candidates)
+        return limits
+
+    def _looked_at(
+        self,
+        found: Matches,
+        scope: Scope,
+        limits: dict[str, Any],
+        rows: Ints,
+        urls: Names,
+        names: Names,
+    ) -> pd.DataFrame:
+        """Near pairs as a table; with a verifier every candidate and its score."""
+        verifier = self._judged
+        if verifier is None:
+            return _named(found.left, found.right, found.distance, names)
+        candidates = Candidates(found.left, found.right)
+        if self.verifier is not None:
+            candidates = united(candidates, self._by_words(scope, limits["words"], rows, urls))
+        # By digest, so that a verdict does not depend on where a picture stands in the index.
+        swap = names[candidates.left] > names[candidates.right]
+        left = np.where(swap, candidates.right, candidates.left)
+        right = np.where(swap, candidates.left, candidates.right)
+        log.info("%d candidates for %d pictures", len(left), len(rows))
+        verdicts = look(Candidates(left, right), urls, self.index.sight, verifier)
+        near = _named(left, right, self._distances(left, right), names)
+        near["score"] = probabilities([verdict.log_odds for verdict in verdicts])
+        near["evidence"] = [verdict.evidence for verdict in verdicts]
+        return near
+
+    def _by_words(self, scope: Scope, least: float, rows: Ints, urls: Names) -> Candidates:
+        words = self.index.sight.words(list(urls[rows]))
+        place = np.full(len(self.index.vectors), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        pool = place[np.intersect1d(rows, np.flatnonzero(scope.clusters >= 0))]
+        asked = None if scope.asked is None else place[scope.asked]
+        found = by_words(words, asked, pool, least, self.matcher.max_pairs)
+        return Candidates(rows[found.left], rows[found.right])
+
+    def _distances(self, left: Ints, right: Ints) -> npt.NDArray[np.float64]:
+        vectors, chunks = self.index.vectors, range(0, len(left), 4096)
+        parts = [
+            np.linalg.norm(
+                vectors[left[at : at + 4096]].astype(np.float64) - vectors[right[at : at + 4096]],
+                axis=1,
+            )
+            for at in chunks
+        ]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+
+def decided(
+    search: Search, matcher: RadiusMatcher, verifier: LocalVerifier | None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Which near pairs are reported, and what to expect of them.
+
+    Returns:
+        The pairs of ``search.near``, their scores those of this catalogue, with the column
+        ``reported``; and the calibration, see ``Findings``, empty where numbers were given.
+    """
+    near, auto = search.near, AUTO in (matcher.threshold, getattr(verifier, "min_score", None))
+    if not search.facts["looked"]:
+        return near.assign(reported=True), {}
+    judge = (verifier or LocalVerifier()).judge
+    scores = near["score"].to_numpy(np.float64)
+    with np.errstate(divide="ignore"):
+        log_odds = np.log(scores) - np.log1p(-scores)
+    if verifier is None:
+        shift = prior_shift(log_odds, judge.fitted_share)
+        scores = probabilities(log_odds, shift)
+        threshold, precision = _farthest(near["distance"].to_numpy(), scores, matcher.precision)
+        reported = near["distance"].to_numpy() <= threshold
+        setting = {"setting": "matcher.threshold", "threshold": threshold, "higher_is_surer": False}
+    elif verifier.min_score != AUTO:
+        return near.assign(reported=scores >= float(verifier.min_score)), {}
+    else:
+        chosen = calibrated(log_odds, matcher.precision, judge.fitted_share)
+        scores = probabilities(log_odds, chosen.shift)
+        reported, precision, shift = scores >= chosen.min_score, chosen.precision, chosen.shift
+        setting = {
+            "setting": "verifier.min_score", "threshold": chosen.min_score, "higher_is_surer": True,
+        }  # fmt: skip
+    calibration = {
+        **setting, "precision": matcher.precision, "expected_precision": list(precision),
+        "interval": 0.95, "n_pairs": len(near), "shift": shift, "measured": None,
+    }  # fmt: skip
+    return near.assign(score=scores, reported=reported), calibration if auto else {}
+
+
+def _farthest(
+    distance: npt.NDArray[Any], scores: npt.NDArray[Any], precision: float
+) -> tuple[float, tuple[float, float, float]]:
+    """The largest distance within which pairs are expected to be right as often as asked."""
+    order = np.argsort(distance, kind="stable")
+    means = np.cumsum(scores[order]) / np.arange(1, len(order) + 1)
+    last = np.append(np.diff(distance[order]) > 0, True) if len(order) else np.empty(0, bool)
+    good = np.flatnonzero((means >= precision) & last)
+    if not len(good):
+        return 0.0, expected_precision(np.empty(0))
+    taken = order[: good[-1] + 1]
+    return float(distance[order[good[-1]]]), expected_precision(scores[taken])
+
+
+def clusters_of_vectors(images: pd.DataFrame, n_vectors: int) -> Ints:
+    """The cluster of each vector, (n_vectors,), from an index's images; -1 where none shows it."""
+    clusters = np.full(n_vectors, -1, np.int64)
+    shown = images[images["vector"] >= 0]
+    clusters[shown["vector"]] = shown["cluster"]
+    return clusters
+
+
+def _named(left: Ints, right: Ints, distance: npt.NDArray[Any], names: Names) -> pd.DataFrame:
+    """Pairs of vectors as pairs of pictures, the smaller digest first."""
+    a, b = names[left], names[right]
+    swap = a > b
+    ends = {"pixels_a": np.where(swap, b, a), "pixels_b": np.where(swap, a, b)}
+    table = {**ends, "distance": distance, "score": np.nan, "evidence": ""}
+    return pd.DataFrame(table, columns=NEAR.names)

@@ -1,0 +1,1 @@
+"""Second looks at candidate pairs; each is a file."""

@@ -1,0 +1,129 @@
+"""A second look at candidate pairs: the one picture is laid over the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dedup.agreement import Agreement, agree
+from dedup.alignment import Alignment, Seen, align, align_whole
+from dedup.judge import Judge, features
+from dedup.matchers.radius import AUTO
+
+SURE_INLIERS = 15
+"""Matches in agreement from which on the placement by keypoints is the only one looked at."""
+
+
+class Placement(NamedTuple):
+    """One way to lay a picture over another, and what is then seen."""
+
+    alignment: Alignment
+    agreement: Agreement
+
+
+class Verdict(NamedTuple):
+    """What a second look at two pictures gave.
+
+    Attributes:
+        log_odds: how surely the one is a copy of the other, as log odds; -inf where they could not
+            be laid over each other.
+        placement: the best one.
+    """
+
+    log_odds: float
+    placement: Placement | None
+
+    @property
+    def score(self) -> float:
+        """The same as a probability, 0 to 1."""
+        return float(1 / (1 + np.exp(-self.log_odds)))
+
+    @property
+    def evidence(self) -> str:
+        """What was seen, in words."""
+        return "" if self.placement is None else in_words(self.placement)
+
+
+class LocalVerifier:
+    """Places one picture in the other by keypoints, compares structure and colour, and judges.
+
+    Args:
+        min_score: least score of a pair that is reported, 0 to 1; ``auto`` for the one that gives
+            ``matcher.precision``.
+        word_candidates: pictures with visual words in common that are looked at, for each picture
+            on average.
+        near_candidates: likewise near ones, where ``matcher.threshold`` is ``auto``.
+        judge: from what is seen to log odds; the bundled one if ``None``.
+    """
+
+    def __init__(
+        self,
+        min_score: float | str = AUTO,
+        word_candidates: float = 8.0,
+        near_candidates: float = 4.0,
+        judge: Judge | None = None,
+    ) -> None:
+        self.min_score = min_score
+        self.word_candidates = word_candidates
+        self.near_candidates = near_candidates
+        self.judge = Judge.load() if judge is None else judge
+
+    def __call__(self, pairs: Iterable[tuple[Seen, Seen]]) -> list[Verdict]:
+        """Look at pairs of pictures; a verdict does not depend on the other pairs."""
+        return self.verdicts([placements(one, other) for one, other in pairs])
+
+    def verdicts(self, looks: Sequence[Sequence[Placement]]) -> list[Verdict]:
+        """The verdicts on pairs that were already laid over each other."""
+        rows = [features(*placement) for look in looks for placement in look]
+        log_odds = iter(self.judge.log_odds(rows))
+        return [
+            max(
+                (Verdict(float(next(log_odds)), placement) for placement in look),
+                key=lambda verdict: verdict.log_odds,
+                default=Verdict(-np.inf, None),
+            )
+            for look in looks
+        ]
+
+
+def placements(one: Seen, other: Seen) -> list[Placement]:
+    """The believable ways to lay one picture over the other."""
+    placed = align(one, other)
+    found = [] if placed is None else [placed]
+    if placed is None or placed.n_inliers < SURE_INLIERS:
+        found += align_whole(one, other)
+    seen = ((it, agree(one.picture, other.picture, it)) for it in found)
+    return [Placement(it, agreement) for it, agreement in seen if agreement is not None]
+
+
+def in_words(placement: Placement) -> str:
+    """What was done to one of two pictures, such as "mirrored, cropped to 80 %"."""
+    placed, seen = placement
+    said = ["mirrored"] if placed.mirrored else []
+    if min(seen.cover_one, seen.cover_other) < 0.9:
+        if max(seen.cover_one, seen.cover_other) > 0.9:
+            said.append(
+                f"cropped to {min(seen.cover_one, seen.cover_other):.0%}".replace("%", " %")
+            )
+        else:
+            said.append(
+                f"{seen.cover_one:.0%} of one in {seen.cover_other:.0%} of the other".replace(
+                    "%", " %"
+                )
+            )
+    large, small = placed.stretches
+    if large > 1.12 * small:
+        said.append("squeezed")
+    if abs(placed.turn) > 1.5:
+        said.append(f"turned by {abs(placed.turn):.0f}°")
+    if seen.gray:
+        said.append("without colour")
+    elif seen.hue > 20 and seen.chroma > 6:
+        said.append("other colours")
+    if seen.shift > 4 or abs(np.log(max(seen.gain, 0.1))) > 0.2:
+        said.append("another tone")
+    if seen.same < 0.85:
+        said.append("parts differ")
+    return ", ".join(said) or "same picture"
