@@ -92,7 +92,7 @@ def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
     """
     if placed.mirrored:
         one = np.ascontiguousarray(one[:, ::-1])
-    laid, under, mask = _overlaid(one, other, placed.matrix)
+    laid, under, mask, share = _overlaid(one, other, placed.matrix)
     n = int(mask.sum())
     if n < LEAST_OVERLAP:
         return None
@@ -105,8 +105,8 @@ def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
     proven = mask & (alike > ALIKE) if (mask & (alike > ALIKE)).sum() >= LEAST_OVERLAP else mask
     grays = [float(cv2.GaussianBlur(it[..., 0], (0, 0), 1)[mask].std()) for it in (first, second)]
     return Agreement(
-        cover_one=min(1.0, n / max(area, 1.0)),
-        cover_other=n / mask.size,
+        cover_one=min(1.0, share * mask.size / max(area, 1.0)),
+        cover_other=share,
         structure=structure,
         same=float((alike[textured] > ALIKE).mean()) if textured.any() else 0.0,
         textured=float(textured.sum() / n),
@@ -116,29 +116,34 @@ def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
     )
 
 
-def _overlaid(one: Map, other: Picture, matrix: Matrix) -> tuple[Map, Map, Mask]:
-    """Both at the compared size, in the other's frame, and where they overlap."""
+def _overlaid(one: Map, other: Picture, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
+    """Both at the compared size in the other's frame, where they overlap, and the overlap's share.
+
+    The mask leaves out the overlap's rim, whose pixels are mixed; the share does not.
+    """
     height, width = other.shape[:2]
     scale = SIZE / max(height, width)
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
     under = cv2.resize(other, size, interpolation=cv2.INTER_AREA)
-    fit = np.diag([size[0] / width, size[1] / height])
-    whole = fit @ matrix
-    shrink = float(np.sqrt(abs(np.linalg.det(whole[:, :2]))))
+    whole = _scaling(size[0] / width, size[1] / height) @ np.vstack([matrix, [0, 0, 1]])
+    shrink = float(np.sqrt(abs(np.linalg.det(whole[:2, :2]))))
     if shrink < 0.8:  # else a warp would skip pixels
-        small = cv2.resize(
-            one, None, fx=max(shrink, 2 / one.shape[1]), fy=max(shrink, 2 / one.shape[0]),
-            interpolation=cv2.INTER_AREA,
-        )  # fmt: skip
-        back = np.diag([one.shape[1] / small.shape[1], one.shape[0] / small.shape[0]])
-        whole = np.column_stack([whole[:, :2] @ back, whole[:, 2]])
-        one = small
-    laid = cv2.warpAffine(one, whole, size, flags=cv2.INTER_LINEAR)
-    inside = cv2.warpAffine(
-        np.full(one.shape[:2], 255, np.uint8), whole, size, flags=cv2.INTER_LINEAR
+        height, width = one.shape[:2]
+        small = (max(2, round(width * shrink)), max(2, round(height * shrink)))
+        one = cv2.resize(one, small, interpolation=cv2.INTER_AREA)
+        whole = whole @ _scaling(width / small[0], height / small[1])
+    laid = cv2.warpAffine(
+        one, whole[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    mask = cv2.erode((inside > 250).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    return laid, under, mask
+    everywhere = np.full(one.shape[:2], 255, np.uint8)
+    inside = cv2.warpAffine(everywhere, whole[:2], size, flags=cv2.INTER_LINEAR) > 127
+    mask = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return laid, under, mask, float(inside.mean())
+
+
+def _scaling(across: float, down: float) -> Matrix:
+    """What resizing does to a pixel's place, whose middle is a whole number; (3, 3)."""
+    return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
 def _structure(laid: Picture, under: Picture, mask: Mask) -> tuple[Map, float, Mask]:

@@ -129,7 +129,9 @@ def _box_to_box(one: Seen, other: Seen, is_mirrored: bool) -> Matrix:
     if is_mirrored:
         x = one.picture.shape[1] - x - width
     across, down = to_width / width, to_height / height
-    return np.array([[across, 0, u - across * x], [0, down, v - down * y]])
+    # The middle of a pixel is a whole number, its border half a pixel before.
+    right, below = u - across * x + (across - 1) / 2, v - down * y + (down - 1) / 2
+    return np.array([[across, 0, right], [0, down, below]])
 
 
 def _inside(gray: Matrix) -> tuple[int, int, int, int]:

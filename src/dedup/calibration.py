@@ -26,7 +26,7 @@ FLOOR = 0.5
 LENIENCY = 30.0
 """One pair may be so many times as doubtful as all of them may be together."""
 
-MOST_SHIFT = 4.0
+MOST_SHIFT = 7.0
 """Largest change of the log odds; more would say that the judge knows nothing of such pictures."""
 
 STEPS = 100
@@ -71,7 +71,7 @@ def prior_shift(log_odds: Floats, fitted_share: float) -> float:
         fitted_share: share of copies among such pairs, where the judge was fitted.
 
     Returns:
-        The change of the log odds of the share, by expectation maximisation, within 4 of 0.
+        The change of the log odds of the share, by expectation maximisation, within 7 of 0.
     """
     doubtful = log_odds[log_odds > DOUBTFUL]
     start, share = _logit(fitted_share), fitted_share

@@ -104,8 +104,12 @@ class Judge:
             )
             threshold, value = (arrays[name].astype(np.float64) for name in ("threshold", "value"))
             base, share = (float(arrays[name][0]) for name in ("base", "fitted_share"))
+            inner, nodes = feature >= 0, np.arange(feature.shape[1])
+            children = (left > nodes) & (right > nodes) & (left < len(nodes)) & (right < len(nodes))
+            if not (children | ~inner).all() or feature.max() >= len(FEATURES):
+                raise ValueError("a node without two children that follow it")
             return cls(feature, threshold, left, right, value, base, share)
-        except (SafetensorError, KeyError, IndexError, OSError) as error:
+        except (SafetensorError, KeyError, IndexError, OSError, ValueError) as error:
             raise CorruptError(
                 f"{path} cannot be read ({error}): install the package again"
             ) from error

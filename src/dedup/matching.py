@@ -106,6 +106,11 @@ class Detection:
                 "since= names a search with another matcher.threshold or verifier: it cannot be "
                 "gone on with. Leave since out"
             )
+        if looks and facts["asked"] != threshold:
+            raise ArtifactError(
+                f"since= names a search at threshold {facts['asked']}, and this one is at "
+                f"{threshold}: with a verifier both must be the same. Leave since out"
+            )
         too_near = threshold != AUTO and facts["threshold"] < threshold
         if too_near or not (facts["lossless"] and self.matcher.lossless):
             raise ArtifactError(
@@ -193,7 +198,9 @@ def _both(index: Index, other: Index) -> Sight:
 
     return Sight(
         lambda urls: looked_up(urls, index.sight.details, other.sight.details),
-        lambda urls: np.stack(looked_up(urls, index.sight.words, other.sight.words)),
+        lambda urls: np.array(
+            looked_up(urls, index.sight.words, other.sight.words), np.int32
+        ).reshape(len(urls), -1),
     )
 
 

@@ -18,6 +18,7 @@ from dedup.decode import resizer
 from dedup.edits import Picture, relist
 from dedup.embedding import Embed
 from dedup.parallel import in_order
+from dedup.sharing import telling
 from dedup.verifiers.local import LocalVerifier
 from dedup.words import Vocabulary, similarities
 
@@ -52,6 +53,8 @@ def listed_again(
     shift: float,
     checkpoint: str | Path | None = None,
     seed: int = 0,
+    max_products: int = 100,
+    min_contrast: float = 3.0,
 ) -> Copies:
     """Edit copies of some of an index's pictures, and look for their originals.
 
@@ -62,13 +65,15 @@ def listed_again(
         shift: of the log odds in this catalogue.
         checkpoint: the encoder; the one that the index names if ``None``.
         seed: draws pictures and edits.
+        max_products: as the search had it: other pictures are not drawn.
+        min_contrast: likewise.
 
     Raises:
         ArtifactError: the checkpoint is missing, or not the one the index was made with.
     """
     checkpoint = checkpoint or index.manifest["checkpoint"]
     index.check_encoder(checkpoint)
-    shown = index.images[index.images["vector"] >= 0].drop_duplicates("vector")
+    shown = telling(index.images, max_products, min_contrast).drop_duplicates("vector")
     rng = np.random.default_rng(seed)
     chosen = shown.iloc[np.sort(rng.permutation(len(shown))[:SAMPLE])]
     if not len(chosen):

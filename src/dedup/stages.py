@@ -150,8 +150,9 @@ def _calibrated(
         from dedup.relisting import listed_again  # imports torch
 
         copies = listed_again(
-            sampled, findings.search, verifier, calibration.pop("shift"), cfg.checkpoint, cfg.seed
-        )
+            sampled, findings.search, verifier, calibration.pop("shift"), cfg.checkpoint, cfg.seed,
+            cfg.detection.max_products, cfg.detection.min_contrast,
+        )  # fmt: skip
         calibration |= expected(calibration, findings.candidates, copies.surety, copies.chains)
         said = ", ".join(
             f"{name} {value:.3f} ({low:.3f} to {high:.3f})"

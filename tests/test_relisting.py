@@ -1,0 +1,80 @@
+"""Products listed again: what is found of them, on a small drawn shop."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dedup.artifacts import Index, Sight
+from dedup.calibration import recall_of_copies
+from dedup.edits import EDITS
+from dedup.errors import ArtifactError
+from dedup.relisting import N_EDITS, listed_again
+from dedup.store import ImageStore
+from dedup.verifiers.local import LocalVerifier
+from tests.test_indexing import save_encoder
+
+EVERYTHING = {"threshold": 1e9, "words": 0.0}
+NOTHING = {"threshold": 0.0, "words": 1.1}
+
+
+@pytest.fixture(scope="module")
+def index(trained: Path) -> Index:
+    """The index of the shop, with its pictures."""
+    found = Index.load(trained / "runs" / "cluster" / "latest")
+    store = ImageStore(trained / found.manifest["store"], found.manifest["reader"])
+    checkpoint = str(trained / found.manifest["checkpoint"])
+    return replace(
+        found,
+        manifest={**found.manifest, "checkpoint": checkpoint},
+        sight=Sight(store.details, store.words),
+    )
+
+
+def test_every_picture_is_listed_again_once(index: Index) -> None:
+    copies = listed_again(index, EVERYTHING, LocalVerifier(), 0.0)
+    n_pictures = index.images.loc[index.images["vector"] >= 0, "vector"].nunique()
+    assert copies.surety.shape == (n_pictures,)
+    assert copies.surety.dtype == np.float64
+    assert len(copies.chains) == n_pictures
+    assert all(set(chain) <= EDITS.keys() for chain in copies.chains)
+    assert {len(chain) for chain in copies.chains} == set(N_EDITS)
+    assert ((copies.surety >= 0) & (copies.surety <= 1)).all()
+    assert recall_of_copies(copies.surety, copies.chains, 0.5)["expected_recall"][0] > 0.3
+    again = listed_again(index, EVERYTHING, LocalVerifier(), 0.0)
+    assert np.array_equal(again.surety, copies.surety)
+    assert again.chains == copies.chains
+    unsure = listed_again(index, EVERYTHING, LocalVerifier(), -1.0)
+    assert (unsure.surety <= copies.surety).all()
+    assert listed_again(index, EVERYTHING, LocalVerifier(), 0.0, seed=1).chains != copies.chains
+
+
+def test_what_no_search_would_come_to_is_not_found(index: Index) -> None:
+    copies = listed_again(index, NOTHING, LocalVerifier(), 0.0)
+    assert (copies.surety == -np.inf).all()
+
+
+def test_without_a_second_look_distances_count(index: Index) -> None:
+    copies = listed_again(index, {}, None, 0.0)
+    assert (copies.surety <= 0).all()
+    assert np.isfinite(copies.surety).all()
+    assert len(np.unique(copies.surety)) > 10
+    # With a threshold amid the distances, those within it are found, by this way alone.
+    amid = float(np.median(-copies.surety))
+    found = listed_again(index, {"threshold": amid, "words": 1.1}, LocalVerifier(), 0.0)
+    assert (np.isfinite(found.surety) == (-copies.surety <= amid)).all()
+
+
+@pytest.mark.parametrize("verifier", [None, LocalVerifier()])
+def test_nothing_to_list_again(index: Index, verifier: LocalVerifier | None) -> None:
+    images = index.images.assign(status="failed", vector=-1, cluster=-1)
+    copies = listed_again(replace(index, images=images), EVERYTHING, verifier, 0.0)
+    assert copies.surety.shape == (0,)
+    assert list(copies.chains) == []
+
+
+def test_another_encoder_is_refused(index: Index, tmp_path: Path) -> None:
+    other = save_encoder(tmp_path / "other.ckpt", 5)
+    with pytest.raises(ArtifactError, match="another"):
+        listed_again(index, EVERYTHING, None, 0.0, other)
