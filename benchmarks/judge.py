@@ -1,6 +1,6 @@
 """Fit the judge: how surely one picture is a copy of another, from what the second look sees.
 
-    python benchmarks/judge.py IMAGES [--out src/dedup/bundled/judge.safetensors] [--seed 0]
+    python benchmarks/judge.py IMAGES [--true-dups CSV] [--out JUDGE.safetensors] [--seed 0]
 
 Positives are edited copies (``dedup.edits``) of photos and of their packshots. Negatives are other
 products: those with the most visual words in common, colour variants, goods on the same ground,
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.random import Generator
 from safetensors.numpy import save_file
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -33,10 +34,21 @@ from dedup.words import Vocabulary, propose
 Row = tuple[str, int, int, list[list[float]]]  # kind, photo, is it a copy, features by placement
 
 
-def pictures(folder: Path) -> list[Picture]:
-    """Every photo below a folder as the store's details are."""
+def same_products(table: Path | None, names: list[str]) -> set[tuple[int, int]]:
+    """Photos that are known to show one product, by their places."""
+    if table is None:
+        return set()
+    place = {name: number for number, name in enumerate(names)}
+    pairs = pd.read_csv(table, usecols=["file_a", "file_b"]).to_numpy().tolist()
+    ends = [sorted((place[a], place[b])) for a, b in pairs if a in place and b in place]
+    return {(a, b) for a, b in ends}
+
+
+def pictures(folder: Path) -> tuple[list[str], list[Picture]]:
+    """The name of every photo in a folder, and the photo as the store's details are."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
-    return list(in_order(lambda path: restored(decode(path.read_bytes()).detail), files))
+    found = in_order(lambda path: restored(decode(path.read_bytes()).detail), files)
+    return [file.name for file in files], list(found)
 
 
 def relit(picture: Picture, rng: Generator) -> Picture | None:
@@ -115,18 +127,24 @@ def looks(photo: int, base: list[Picture], fillers: list[Picture], seed: int) ->
 
 
 def look_alikes(
-    base: list[Picture], known: set[tuple[int, int]], n: int, rng: Generator
+    photos: list[Picture], known: set[tuple[int, int]], n: int, rng: Generator
 ) -> Iterator[Row]:
-    """Different products whose pictures share the most visual words, some of them edited."""
+    """Different products whose pictures share the most visual words, some of them edited.
+
+    Such as two garments that one seller photographed on the same floor.
+    """
     vocabulary = Vocabulary.load()
-    seen = list(in_order(Seen.of, base))
+    seen = list(in_order(Seen.of, photos))
     words = np.stack([vocabulary.words(it.keypoints.descriptors) for it in seen])
-    left, right, similarity = propose(words, None, vocabulary, 0.03, 50_000_000)
-    best = np.argsort(-similarity)[: 6 * n]
-    for place in best[rng.permutation(len(best))[:n]]:
-        a, b = int(left[place]), int(right[place])
-        if (a, b) not in known:
-            other = Seen.of(one_edit(base[b], rng, base[b])) if rng.random() < 0.3 else seen[b]
+    found = propose(words, None, vocabulary, 0.03, 50_000_000)
+    best = np.argsort(-found.similarity)[: 4 * n]
+    for place in np.concatenate([best[: n // 2], rng.permutation(best[n // 2 :])[: n // 2]]):
+        a, b = int(found.left[place]), int(found.right[place])
+        if (a, b) in known:
+            continue
+        yield "look_alike", a, 0, [features(*it) for it in placements(seen[a], seen[b])]
+        if rng.random() < 0.5:
+            other = Seen.of(one_edit(photos[b], rng, photos[b]))
             yield "look_alike", a, 0, [features(*it) for it in placements(seen[a], other)]
 
 
@@ -176,6 +194,7 @@ def main() -> None:
     )
     parser.add_argument("images", type=Path)
     parser.add_argument("--out", type=Path, default=Path("src/dedup/bundled/judge.safetensors"))
+    parser.add_argument("--true-dups", type=Path, help="a CSV with file_a, file_b: no negatives")
     parser.add_argument("--n", type=int, default=1500, help="photos")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=Path, help="keep the features here, or take them from here")
@@ -203,11 +222,13 @@ def main() -> None:
     assert np.allclose(log_odds, trees.decision_function(rows), atol=1e-4)
     test = held_out
     print(
-        f"{(~test).sum()} placements fitted on, {test.sum()} held out, {given.out.stat().st_size} bytes"
+        f"{(~test).sum()} placements fitted on, {test.sum()} held out, "
+        f"{given.out.stat().st_size} bytes"
     )
     p = 1 / (1 + np.exp(-log_odds[test]))
     print(
-        f"held out: AP {average_precision_score(truth[test], p):.4f}, log loss {log_loss(truth[test], p):.4f}"
+        f"held out: AP {average_precision_score(truth[test], p):.4f}, "
+        f"log loss {log_loss(truth[test], p):.4f}"
     )
     print("| pairs | n | score >= .5 | >= .9 | >= .99 |\n|---|---|---|---|---|")
     for kind in np.unique(kinds):
@@ -227,7 +248,8 @@ def too_alike(rows: np.ndarray) -> np.ndarray:
 def gathered(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The pairs' kinds, photos, truth and features; of several placements the first two count."""
     rng = np.random.default_rng(given.seed)
-    photos = pictures(given.images)
+    names, photos = pictures(given.images)
+    known = same_products(given.true_dups, names)
     order = rng.permutation(len(photos))
     base = [photos[place] for place in order[: given.n]]
     fillers = [photos[place] for place in order[given.n : given.n + 300]]
@@ -236,7 +258,7 @@ def gathered(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndar
         lambda photo: list(looks(photo, base, fillers, given.seed)), range(len(base))
     ):
         found += rows
-    found += look_alikes(base, set(), 4 * given.n, rng)
+    found += look_alikes(photos, known, 4 * given.n, rng)
     unplaced = [row for row in found if not row[3]]
     print(
         f"{len(found)} pairs; not to be laid over each other: "

@@ -1,6 +1,6 @@
 """Makes the vocabulary of visual words that comes with the package, and shows what it finds.
 
-    python benchmarks/vocabulary.py ../shared/data/catalogue/images vocabulary.safetensors
+    python benchmarks/vocabulary.py IMAGES vocabulary.safetensors
 
 The codebook is k-means on halves of RootSIFT descriptors; how rare a word is, is counted in the
 pictures and in their mirror images. The most common words count for nothing (the stop list of Sivic
