@@ -28,11 +28,11 @@ from dedup.artifacts import IMAGES, Catalogue, Index
 from dedup.changing import add, remove, update
 from dedup.checkpoint import describe
 from dedup.clustering import Clusterer
+from dedup.comparing import clusters_of_vectors
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.errors import ArtifactError, ConfigError, SourceError
 from dedup.indexing import build_index
 from dedup.matchers.radius import RadiusMatcher
-from dedup.matching import clusters_of_vectors
 from dedup.sources.csv import CsvSource
 from dedup.store import ImageStore
 from tests.conftest import draw, encoded
