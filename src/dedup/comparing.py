@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.artifacts import NEAR, Index, Search
-from dedup.calibration import calibrated, expected_precision, prior_shift, probabilities
+from dedup.calibration import calibrated, caution, expected_precision, probabilities
 from dedup.matchers.radius import AUTO, Matches, RadiusMatcher, ordered
 from dedup.verifiers.local import LocalVerifier
 from dedup.verifying import Candidates, by_words, least_words, look, radius, united
@@ -208,7 +208,7 @@ def decided(
     with np.errstate(divide="ignore"):
         log_odds = np.log(scores) - np.log1p(-scores)
     if verifier is None:
-        shift = prior_shift(log_odds, judge.fitted_share)
+        shift = caution(log_odds, judge.fitted_share)
         scores = probabilities(log_odds, shift)
         threshold, precision = _farthest(near["distance"].to_numpy(), scores, matcher.precision)
         reported = near["distance"].to_numpy() <= threshold
