@@ -156,8 +156,13 @@ def curve(
     order = np.argsort(-surety, kind="stable")
     ordered, means = surety[order], np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     known = np.concatenate([ordered, copies[np.isfinite(copies)]])
+    if not len(known):
+        return []
+    parts = np.linspace(0, 1, n_points // 2)
+    # Most are either very sure or not at all; the range between wants points, too.
+    even = known.min() + parts * (known.max() - known.min())
     points = []
-    for least in np.unique(np.quantile(known, np.linspace(0, 1, n_points))) if len(known) else ():
+    for least in np.unique(np.concatenate([np.quantile(known, parts), even])):
         n = int((ordered >= least).sum())
         recall = float((copies >= least).mean()) if len(copies) else 0.0
         precision = float(means[n - 1]) if n else 1.0
