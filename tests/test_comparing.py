@@ -17,6 +17,7 @@ from dedup.keypoints import N_KEYPOINTS, Picture
 from dedup.matchers.radius import AUTO, RadiusMatcher
 from dedup.matching import Detection, merged
 from dedup.verifiers.local import LocalVerifier
+from dedup.verifying import Candidates, Look
 from dedup.words import Vocabulary, Words
 from tests.test_keypoints import patches
 from tests.test_matching import MANIFEST
@@ -271,3 +272,13 @@ def test_the_largest_good_distance_is_taken_with_its_ties() -> None:
 def test_clusters_of_vectors() -> None:
     images = pd.DataFrame({"vector": [2, -1, 0, 2], "cluster": [5, -1, 3, 5]})
     assert clusters_of_vectors(images, 4).tolist() == [3, -1, 5, -1]
+
+
+def test_a_picture_asked_about_is_looked_at_again() -> None:
+    index = shop("ABCDEFGH")
+    rows = np.arange(8)
+    look = Look(index.images["url"].tolist(), rows, index.sight, LocalVerifier(), 0.5)
+    asked = [PICTURES["A copy"], PICTURES["B blue"], patches(99, (120, 160))]
+    nearest = Candidates(np.array([1, 2]), np.array([1, 5]))  # as embeddings might say
+    found = look(asked, nearest)
+    assert list(zip(*(side.tolist() for side in found), strict=True)) == [(0, 0)]
