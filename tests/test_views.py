@@ -100,7 +100,7 @@ class TestRecoloured:
             assert recoloured(garment(colour, ground), np.random.default_rng(seed)) is None
 
     def test_a_picture_of_one_pixel(self) -> None:
-        recoloured(np.full((1, 1, 3), 7, np.uint8), np.random.default_rng(0))
+        assert recoloured(np.full((1, 1, 3), 7, np.uint8), np.random.default_rng(0)) is None
 
 
 class TestDrawn:

@@ -124,6 +124,11 @@ def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
         arguments: its command line; a part chosen there decides which keys exist.
     """
     message = str(error).strip()
+    absent = re.search(r"Could not find '([^']+)/([^'/]+)'", message)
+    if absent:
+        group, part = absent.groups()
+        names = ", ".join(sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")))
+        return f"there is no {group}={part}: choose one of {names}\nSee python {name}.py --help"
     found = re.search(r"Could not override '([^']+)'", message)
     if not found:
         return f"{message}\nSee python {name}.py --help"

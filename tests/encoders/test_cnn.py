@@ -120,7 +120,7 @@ def test_every_weight_learns_and_a_few_steps_bring_copies_together() -> None:
         similar = net(images) @ net(copies).T / 0.1
         loss = functional.cross_entropy(similar, torch.arange(8))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert all(weight.grad is not None and weight.grad.any() for weight in net.parameters())
         optimizer.step()
         losses.append(loss.item())

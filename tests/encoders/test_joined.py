@@ -68,6 +68,6 @@ def test_a_config_nests_its_parts() -> None:
 
 def test_training_reaches_every_part(parts: list[nn.Module]) -> None:
     net = Joined(parts).train()
-    torch.pdist(net(pictures(3))).sum().backward()  # type: ignore[no-untyped-call]
+    torch.pdist(net(pictures(3))).sum().backward()
     assert all(weight.grad is not None for weight in parts[0].parameters())
     assert parts[1].get_parameter("conv1.weight").grad is not None
