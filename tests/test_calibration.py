@@ -80,17 +80,18 @@ def test_clear_strangers_say_nothing() -> None:
     assert prior_shift(log_odds[:0], SHARE) == pytest.approx(0)
 
 
+RARE = pytest.mark.xfail(reason="so few copies tell too little: .86 instead of .9", strict=True)
+
+
 @pytest.mark.parametrize(
-    ("prior", "asked", "slack"),
+    ("prior", "asked"),
     [
-        *((prior, asked, 0.02) for prior in (0.5, 0.05, 0.01) for asked in (0.9, 0.97)),
-        (0.005, 0.97, 0.02),
-        (0.005, 0.9, 0.06),  # a catalogue with next to no copies: its few pairs tell little
+        *((prior, asked) for prior in (0.5, 0.05, 0.01) for asked in (0.9, 0.97)),
+        (0.005, 0.97),
+        pytest.param(0.005, 0.9, marks=RARE),
     ],
 )
-def test_reported_pairs_are_right_as_often_as_asked(
-    prior: float, asked: float, slack: float
-) -> None:
+def test_reported_pairs_are_right_as_often_as_asked(prior: float, asked: float) -> None:
     n_right, n_reported, expectations = 0, 0, []
     for seed in range(40):
         log_odds, copies = simulated(prior, 4000, seed)
@@ -100,9 +101,9 @@ def test_reported_pairs_are_right_as_often_as_asked(
         n_reported += int(reported.sum())
         expectations.append(chosen.precision[0])
     assert n_reported > 200
-    assert n_right / n_reported > asked - slack
+    assert n_right / n_reported > asked - 0.02
     assert min(expectations) >= asked
-    assert abs(n_right / n_reported - np.mean(expectations)) < max(0.03, slack)
+    assert abs(n_right / n_reported - np.mean(expectations)) < 0.03
 
 
 def test_the_threshold_falls_with_the_precision_down_to_the_floor() -> None:
