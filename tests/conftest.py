@@ -17,10 +17,14 @@ import pytest
 from PIL import Image
 
 from dedup.artifacts import Catalogue
+from dedup.fetch import Fetcher
 from dedup.sources.csv import CsvSource
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["encoder.embedding_dim=8", "encoder.hidden_dim=16", "data.batch_size=8", "epochs=2"]
+
+LOCAL = Fetcher(allow_networks=["127.0.0.0/8"])
+"""Reaches the servers of the tests, which are on no public address."""
 
 ODD_IDS = [
     *("007", "1e5", "NA", "", "null", "None", "nan", "9007199254740993", "1.0", " a ", "a\tb"),
@@ -144,17 +148,23 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Lets many clients wait to be accepted, as servers on the web do."""
+
+    request_queue_size = 256
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
     """Start servers on the loopback: ``serve(folder)`` gives the address of a folder.
 
     ``serve(handler=Handler)`` serves whatever a handler of ``http.server`` answers.
     """
-    servers: list[http.server.ThreadingHTTPServer] = []
+    servers: list[Server] = []
 
     def start(folder: Path | None = None, handler: type | None = None) -> str:
         answer = handler or functools.partial(QuietHandler, directory=str(folder))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), answer)
+        server = Server(("127.0.0.1", 0), answer)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"

@@ -104,7 +104,7 @@ def test_every_limit_is_of_a_setting_that_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "pathlib.Path.write_text", "joblib.load", "dedup.store.log.error",
+    "target", ["os.system", "pathlib.Path.write_text", "joblib.load", "dedup.failures.log.error",
                "dedup.entrypoint.os.system", "sklearn.cluster.KMeans.__init__.__globals__"],
 )  # fmt: skip
 def test_a_config_cannot_name_what_it_may_not(target: str) -> None:

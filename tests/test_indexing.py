@@ -13,6 +13,7 @@ from dedup.checkpoint import describe
 from dedup.clustering import Clusterer
 from dedup.comparing import clusters_of_vectors
 from dedup.encoders.conv import ConvAutoencoder
+from dedup.fetch import Fetcher
 from dedup.indexing import build_index
 from dedup.matchers.exact import exact_pairs
 from dedup.matching import clustered_table
@@ -36,9 +37,11 @@ def checkpoint(tmp_path: Path) -> Path:
     return save_encoder(tmp_path / "encoder.ckpt", 0)
 
 
-def index_of(catalogue: Catalogue, checkpoint: Path, batch_size: int = 128) -> Index:
+def index_of(
+    catalogue: Catalogue, checkpoint: Path, batch_size: int = 128, fetcher: Fetcher | None = None
+) -> Index:
     """The catalogue's index with three clusters."""
-    store = ImageStore(checkpoint.parent / "store")
+    store = ImageStore(checkpoint.parent / "store", fetcher=fetcher)
     images = store.ingest(catalogue, checkpoint.parent)
     clusterer = Clusterer(lambda n_clusters: KMeans(n_clusters, n_init=1, random_state=0), 3)
     return build_index(catalogue, images, store, checkpoint, clusterer, batch_size)

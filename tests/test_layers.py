@@ -7,18 +7,24 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
-    0: ["artifacts", "errors", "files", "limits", "parallel", "edits"],
-    1: ["sources", "fetch", "decode", "shards", "store", "encoders", "checkpoint", "clustering",
+    0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places"],
+    1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
+        "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
         "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth"],
     2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying"],
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting"],
-    4: ["stages", "entrypoint", "__main__"],
+    4: ["stages", "entrypoint", "verify", "__main__"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
     ("artifacts", "errors"), ("artifacts", "files"), ("files", "errors"), ("limits", "errors"),
-    ("edits", "errors"), ("store", "decode"), ("store", "fetch"), ("store", "shards"),
+    ("edits", "errors"), ("places", "errors"), ("fetch", "guard"), ("fetch", "hosts"),
+    ("decoding", "decode"), ("ingest", "decoding"), ("ingest", "fetch"), ("ingest", "shards"),
+    ("progress", "ingest"), ("inspection", "shards"), ("mending", "inspection"),
+    ("mending", "shards"), ("mending", "decode"), ("store", "decode"), ("store", "fetch"),
+    ("store", "shards"), ("store", "ingest"), ("store", "failures"), ("store", "progress"),
+    ("store", "mending"), ("verify", "entrypoint"),
     ("store", "words"), ("shards", "decode"), ("words", "keypoints"), ("alignment", "keypoints"),
     ("agreement", "alignment"), ("agreement", "keypoints"), ("judge", "agreement"),
     ("judge", "alignment"), ("verifiers", "agreement"), ("verifiers", "alignment"),
@@ -39,10 +45,11 @@ HOME = {
     "torch": TORCH | {"indexing", "changing", "querying", "relisting"},
     "pytorch_lightning": TORCH,
     "hydra": {"entrypoint"},
-    "omegaconf": {"entrypoint", "stages"},
-    "urllib": {"fetch", "sources"},
-    "http": {"fetch"},
-    "socket": {"fetch"},
+    "omegaconf": {"entrypoint", "stages", "verify"},
+    "aiohttp": {"fetch", "guard"},
+    "urllib": {"fetch", "guard", "sources"},
+    "http": set(),
+    "socket": {"fetch", "guard"},
     "sklearn": set(),
 }
 FILES = sorted(path for path in SRC.rglob("*.py") if path.name != "__init__.py")

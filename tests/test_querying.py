@@ -22,7 +22,7 @@ from dedup.errors import ArtifactError, SourceError
 from dedup.matchers.radius import RadiusMatcher
 from dedup.querying import Lookup, Query
 from dedup.sources.csv import CsvSource
-from tests.conftest import draw, encoded, write_shop
+from tests.conftest import LOCAL, draw, encoded, write_shop
 from tests.test_indexing import index_of, save_encoder
 
 ANSWER = ["product_id", "distance", "tier", "image", "query_image", "cluster"]
@@ -196,8 +196,9 @@ def test_pictures_on_a_server(tmp_path: Path, checkpoint: Path, serve: Callable[
     (tmp_path / "shop" / "copy.jpg").write_bytes((tmp_path / "shop" / "1.jpg").read_bytes())
     host = serve(tmp_path / "shop")
     rows = [(f"P{number}", f"{host}/{number}.jpg") for number in range(3)]
-    index = index_of(CsvSource(str(write_shop(tmp_path, rows))).read(), checkpoint)
-    answer = Query(index, RadiusMatcher(0))([f"{host}/copy.jpg", f"{host}/2.jpg"])
+    catalogue = CsvSource(str(write_shop(tmp_path, rows))).read()
+    index = index_of(catalogue, checkpoint, fetcher=LOCAL)
+    answer = Query(index, RadiusMatcher(0), fetcher=LOCAL)([f"{host}/copy.jpg", f"{host}/2.jpg"])
     assert rows_of(answer) == [
         ("P2", "same_url", f"{host}/2.jpg", f"{host}/2.jpg"),
         ("P1", "same_bytes", f"{host}/1.jpg", f"{host}/copy.jpg"),

@@ -1,4 +1,4 @@
-"""``dedup train``, ``dedup cluster``, ``dedup detect``: the three entry points by name."""
+"""The commands by name: ``dedup train``, ``cluster``, ``detect`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 
 from dedup.entrypoint import ROOT
 
-COMMANDS = ("train", "cluster", "detect")
+SCRIPTS = ("train", "cluster", "detect")
+"""Those that are files of their own."""
+COMMANDS = (*SCRIPTS, "verify")
 
 
 def main() -> None:
@@ -15,7 +17,10 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         sys.exit(f"usage: dedup {{{','.join(COMMANDS)}}} [--help] [setting=value ...]")
     name = sys.argv.pop(1)
-    runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
+    if name in SCRIPTS:
+        runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
+    else:
+        runpy.run_module(f"dedup.{name}", run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def _no_sight(urls: Sequence[str]) -> Any:
     raise ArtifactError("the index has no store attached: its pictures cannot be looked at")
 
 
-FORMAT = 3
+FORMAT = 4
 """Raised when a reader of the old layout would misread the new one."""
 
 BUNDLED = Path(__file__).parent / "bundled" / "relisting.safetensors"

@@ -7,6 +7,8 @@
     ├── SourceError            the catalogue cannot be read                        exit code 2
     ├── ArtifactError          a store, index or checkpoint is missing or misfits  exit code 2
     │   └── CorruptError       its bytes are not what was written                  exit code 4
+    ├── LockedError            another run writes into the same store              exit code 5
+    ├── StalledError           the disk is full, or no host answers any more       exit code 6
     ├── NonFiniteLossError     training diverged                                   exit code 7
     └── ImageError             one picture failed: never stops a run, becomes a row's status
         ├── FetchError         its bytes could not be had
@@ -38,6 +40,18 @@ class CorruptError(ArtifactError):
     exit_code = 4
 
 
+class LockedError(DedupError):
+    """Another run writes into the same store."""
+
+    exit_code = 5
+
+
+class StalledError(DedupError):
+    """No progress can be made: the disk is full, or no host answers any more."""
+
+    exit_code = 6
+
+
 class NonFiniteLossError(DedupError):
     """The training loss became NaN or infinite."""
 
@@ -50,12 +64,16 @@ class ImageError(DedupError):
     Args:
         reason: one word for tables and filters, such as ``http_404`` or ``truncated``.
         detail: a sentence for a person.
+
+    Attributes:
+        sha256_bytes: of the picture's file; "" where its bytes could not be had.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+        self.sha256_bytes = ""
 
 
 class FetchError(ImageError):

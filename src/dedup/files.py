@@ -7,11 +7,13 @@ CSV between stages (CSV turns the ids ``007``, ``1e5`` and ``NA`` into numbers a
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tokenize
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
-from dedup.errors import ArtifactError, CorruptError
+from dedup.errors import ArtifactError, CorruptError, LockedError
 
 
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -35,14 +38,19 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
         write(part)
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        move(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file its place in another folder of the same disk, for good once this returns."""
+    source.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_table(table: pd.DataFrame, schema: pa.Schema | None, path: Path) -> None:
@@ -70,13 +78,30 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def write_array(array: npt.NDArray[Any], path: Path) -> None:
-    """Write an array as ``.npy``."""
+    """Write an array as ``.npy``.
+
+    Raises:
+        ValueError: it holds objects, which only a pickle could keep.
+    """
+    if array.dtype.hasobject:
+        raise ValueError(f"an array of {array.dtype} holds objects")
 
     def write(part: Path) -> None:
-        with part.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
+        with part.open("wb") as file:  # np.save does not say why a disk takes no more
+            file.write(array_header(array.shape, array.dtype))
+            file.write(np.ascontiguousarray(array).data)
 
     atomically(path, write)
+
+
+def array_header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
+    """What stands in an ``.npy`` file before the values of an array in C order."""
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
+    return header.getvalue()
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
@@ -96,15 +121,25 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
-    """Write a JSON object, indented as the original experiment's report was."""
-    write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", path)
+    """Write a JSON object, see ``json_text``."""
+    write_text(json_text(value), path)
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """A JSON object, indented as the original experiment's report was."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_text(text: str, path: Path) -> None:
     """Write a text file as UTF-8."""
+    write_bytes(text.encode(), path)
+
+
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write a file of these bytes."""
 
     def write(part: Path) -> None:
-        part.write_bytes(text.encode())
+        part.write_bytes(data)
 
     atomically(path, write)
 
@@ -141,3 +176,48 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Be the only one who writes into a folder, which is made where there is none.
+
+    The lock is the kernel's, on the file ``lock`` there: it ends with the process, however that
+    ends, and the file stays.
+
+    Args:
+        folder: where only one may write.
+        wait: until others are done.
+
+    Raises:
+        LockedError: another process has it, or this one has it already.
+        ArtifactError: the folder cannot be written to.
+    """
+    file = folder / "lock"
+    lock = FileLock(file)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=wait)
+    except Timeout:
+        raise LockedError(
+            f"{_holder(file)} writes into {folder} (it holds {file}): wait until it is done (so "
+            "does store.wait=true), or stop it"
+        ) from None
+    except OSError as error:
+        raise ArtifactError(f"{folder} cannot be written to: {error}") from error
+    try:
+        _sign(file, str(os.getpid()))
+        yield
+        _sign(file, "")
+    finally:
+        lock.release()
+
+
+def _sign(file: Path, text: str) -> None:
+    with suppress(OSError):  # a full disk: others then do not learn who it is
+        file.write_text(text, encoding="utf-8")
+
+
+def _holder(file: Path) -> str:
+    number = file.read_text(encoding="utf-8").strip()
+    return f"process {number}" if number.isdecimal() else "another process"

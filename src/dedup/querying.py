@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
@@ -18,14 +17,15 @@ import pyarrow as pa
 from dedup.artifacts import TIERS, Index
 from dedup.calibration import floor
 from dedup.comparing import clusters_of_vectors
-from dedup.decode import Pixels, decode, restored
+from dedup.decode import Pixels, restored
+from dedup.decoding import read
 from dedup.embedding import Embed
 from dedup.errors import ImageError, SourceError
-from dedup.fetch import fetch, is_http
+from dedup.fetch import Fetcher
 from dedup.indexing import DIGEST
 from dedup.matchers.radius import AUTO, RadiusMatcher
+from dedup.places import is_http
 from dedup.sharing import telling
-from dedup.store import contrast
 from dedup.verifiers.local import LocalVerifier
 from dedup.verifying import Candidates, Look, radius
 
@@ -88,9 +88,10 @@ class Query:
         matcher: finds near pictures.
         checkpoint: the encoder; the one that the index names if ``None``.
         max_products: of a picture that more products show, so many are answered, by smallest id.
-        min_contrast: less is flat, see ``store.contrast``.
+        min_contrast: less is flat, see ``decode.contrast``.
         verifier: if given, looks again at what is near or has visual words in common. A score of
             ``auto`` is the least that a precision of ``matcher.precision`` ever asks for.
+        fetcher: how pictures with a web address are fetched.
 
     Raises:
         ArtifactError: the checkpoint is missing, or not the one the index was made with.
@@ -104,7 +105,9 @@ class Query:
         max_products: int = 100,
         min_contrast: float = 3.0,
         verifier: LocalVerifier | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
+        self.fetcher = fetcher or Fetcher()
         index.check_encoder(checkpoint or index.manifest["checkpoint"])
         self.reader: str = index.manifest["reader"]
         self.max_products = max_products
@@ -197,19 +200,18 @@ class Query:
 
     def _read(self, address: str) -> Asked:
         try:
-            data = fetch(address)
-            picture = decode(data, self.reader)
+            source = self.fetcher.fetch(address) if is_http(address) else address
+            found = read(source, self.reader, self.fetcher.max_bytes)
         except ImageError as error:
             raise SourceError(f"the picture {address} cannot be read: {error}") from error
-        pixels = picture.pixels
         return Asked(
             address=address,
             place=address if is_http(address) else os.path.realpath(address),
-            pixels=pixels,
-            detail=restored(picture.detail),
-            flat=bool(np.float32(contrast(pixels)) < self.min_contrast),  # float32: as stored
-            sha256_bytes=hashlib.sha256(data).hexdigest(),
-            sha256_pixels=hashlib.sha256(pixels.tobytes()).hexdigest(),
+            pixels=found.picture.pixels,
+            detail=restored(found.picture.detail),
+            flat=bool(np.float32(found.contrast) < self.min_contrast),  # float32: as stored
+            sha256_bytes=found.sha256_bytes,
+            sha256_pixels=found.sha256_pixels,
         )
 
     def _tells(self, one: Asked, equal: int | None) -> bool:

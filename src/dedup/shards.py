@@ -1,15 +1,26 @@
 """The files of a store: pixels, details and a table for every so many addresses.
 
 A shard is ``shard-00000.npy``, the pixels of its pictures, (n, 3, 200, 100) uint8;
-``shard-00000.details.npy``, their details, JPEGs end to end; and ``shard-00000.parquet``, one row
-for each address with its digests, status and place in both. The table is written last: a shard
-without it was cut off and is made again. Once they were asked for, the visual words of its pictures
-lie in ``shard-00000.words-VOCABULARY.npy``, (n, 300) int32; see ``dedup.words``.
+``shard-00000.details.npy``, their details, JPEGs end to end; ``shard-00000.parquet``, one row for
+each address with its digests, status and place in both; ``shard-00000.copy.parquet``, the same
+table again; and ``shard-00000.json``, its seal: size and SHA-256 of the others, and what the
+store's manifest says. They are written in the order pixels, details, copy, table, seal.
+
+A shard without seal was cut off and is made again, unless its table and the copy are equal: then
+all else is whole, and the seal alone is missing.
+
+Once they were asked for, the visual words of its pictures lie in
+``shard-00000.words-VOCABULARY.npy``, (n, 300) int32, see ``dedup.words``. Its last 32 bytes are a
+digest over them and the details that they were found in; words that it does not confirm are found
+again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +30,20 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from dedup.artifacts import IMAGE_SHAPE
+from dedup.artifacts import FORMAT, IMAGE_SHAPE
 from dedup.decode import Decoded, restored
 from dedup.errors import ArtifactError, CorruptError, DecodeError
-from dedup.files import read_array, read_table, write_array, write_table
+from dedup.files import (
+    array_header,
+    json_text,
+    read_array,
+    read_table,
+    sha256_file,
+    write_array,
+    write_bytes,
+    write_table,
+    write_text,
+)
 from dedup.keypoints import N_KEYPOINTS
 from dedup.words import Vocabulary, Words
 
@@ -32,6 +53,7 @@ ENTRIES = pa.schema(
         ("version", pa.string()),  # size and time of a file; a changed file is read again
         ("sha256_bytes", pa.string()),
         ("sha256_pixels", pa.string()),
+        ("sha256_detail", pa.string()),  # of the detail's JPEG; "" where it failed
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("contrast", pa.float32()),
@@ -44,9 +66,23 @@ ENTRIES = pa.schema(
     ]
 )
 PLACE = ["row", "detail_start", "detail_length"]
-ADVICE = "delete the store's folder to make it anew"
+PIXELS, DETAILS, TABLE, COPY, SEAL = "npy", "details.npy", "parquet", "copy.parquet", "json"
+"""How the names of a shard's files end."""
+NAME = re.compile(
+    r"shard-(\d{5,})\.(npy|details\.npy|parquet|copy\.parquet|json|words-[0-9a-f]{8}\.npy)"
+)
 OPEN_ARRAYS = 64
 """Files kept mapped at once: each holds a file descriptor, and some systems allow only 256."""
+
+
+def advice(path: Path) -> str:
+    """What to do about a broken store."""
+    return f"run python -m dedup verify repair=true store.path={path}"
+
+
+def described(reader: str) -> dict[str, Any]:
+    """What the manifest of a store says, and each of its seals."""
+    return {"format": FORMAT, "reader": reader, "image_shape": list(IMAGE_SHAPE)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +90,8 @@ class Loaded:
     """One address, read.
 
     Attributes:
-        entry: its row of ``ENTRIES``, all but ``PLACE``.
+        entry: its row of ``ENTRIES``; ``PLACE`` and ``sha256_detail`` are filled in when it is
+            written.
         picture: ``None`` where it failed.
     """
 
@@ -67,39 +104,94 @@ class Shards:
 
     Args:
         path: the folder.
+        manifest: what the store's manifest says, for the seals.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, manifest: Mapping[str, Any] | None = None) -> None:
         self.path = path
+        self.manifest = manifest
         self._arrays: dict[Path, npt.NDArray[Any]] = {}
-        self._spans: dict[int, npt.NDArray[np.int64]] = {}
+        self._located: dict[int, tuple[npt.NDArray[np.int64], list[str]]] = {}
 
     def write(self, shard: int, loaded: Sequence[Loaded]) -> None:
-        """Write one shard, its table last: only that makes it part of the store."""
+        """Write one shard, its seal last: only that makes it part of the store."""
+        for ending in (SEAL, TABLE, COPY):  # of one that was cut off
+            self.file(shard, ending).unlink(missing_ok=True)
         pixels: list[npt.NDArray[np.uint8]] = []
         details = bytearray()
         entries = []
         for one in loaded:
-            place = (-1, 0, 0)
+            place, digest = (-1, 0, 0), ""
             if one.picture is not None:
                 place = (len(pixels), len(details), len(one.picture.detail))
+                digest = hashlib.sha256(one.picture.detail).hexdigest()
                 pixels.append(one.picture.pixels)
                 details += one.picture.detail
-            entries.append(one.entry | dict(zip(PLACE, place, strict=True)))
+            placed = dict(zip(PLACE, place, strict=True), sha256_detail=digest)
+            entries.append(one.entry | placed)
         stacked = np.stack(pixels) if pixels else np.empty((0, *IMAGE_SHAPE), np.uint8)
-        write_array(stacked, self._file(shard, "npy"))
-        write_array(np.frombuffer(details, np.uint8), self._file(shard, "details.npy"))
+        write_array(stacked, self.file(shard, PIXELS))
+        write_array(np.frombuffer(details, np.uint8), self.file(shard, DETAILS))
         table = pd.DataFrame(entries, columns=ENTRIES.names)
-        write_table(table, ENTRIES, self._file(shard, "parquet"))
+        write_table(table, ENTRIES, self.file(shard, COPY))
+        write_bytes(self.file(shard, COPY).read_bytes(), self.file(shard, TABLE))
+        self.seal(shard)
+
+    def seal(self, shard: int) -> None:
+        """Write the seal of a shard from its files as they are."""
+        facts = {}
+        for ending in (PIXELS, DETAILS, TABLE):
+            file = self.file(shard, ending)
+            facts[ending] = {"size": file.stat().st_size, "sha256": sha256_file(file)}
+        content = {"shard": shard, "files": facts, "store": dict(self.manifest or {})}
+        write_text(_sealed_text(content), self.file(shard, SEAL))
+
+    def sealed(self, shard: int) -> dict[str, Any]:
+        """What the seal of a shard says: ``shard``, ``files`` and ``store``.
+
+        Raises:
+            CorruptError: it is missing, or not what was written.
+        """
+        file = self.file(shard, SEAL)
+        try:
+            content = read_seal(file.read_bytes(), shard)
+        except FileNotFoundError:
+            raise CorruptError(f"{file} is missing: {advice(self.path)}") from None
+        if content is None:
+            raise CorruptError(f"{file} is not what was written: {advice(self.path)}")
+        return content
+
+    def present(self) -> dict[int, list[str]]:
+        """The endings of the files that are there, by shard, both in order."""
+        found: dict[int, list[str]] = {}
+        for file in self.path.glob("shard-*"):
+            if name := NAME.fullmatch(file.name):
+                found.setdefault(int(name[1]), []).append(name[2])
+        return {shard: sorted(found[shard]) for shard in sorted(found)}
+
+    def committed(self) -> list[int]:
+        """The shards that are part of the store, in order, whether all are whole or not.
+
+        Shards at the end that were cut off are not.
+        """
+        return [
+            shard
+            for shard, endings in self.present().items()
+            if SEAL in endings or ({TABLE, COPY} <= set(endings) and self._are_equal(shard))
+        ]
 
     def entries(self) -> pd.DataFrame:
         """The tables of all shards in their order, with a column ``shard``.
 
         Raises:
-            CorruptError: a table cannot be read, or has other columns.
+            CorruptError: a shard is missing, or a file of one; a table cannot be read, has other
+                columns or is not what was written.
         """
-        files = sorted(self.path.glob("shard-*.parquet"))
-        shards = [int(file.stem.removeprefix("shard-")) for file in files]
+        shards = self.committed()
+        for expected, shard in enumerate(shards):
+            if shard != expected:
+                missing = self.path / f"shard-{expected:05}"
+                raise CorruptError(f"{missing} is missing, not the last: {advice(self.path)}")
         tables = [self._table(shard).assign(shard=shard) for shard in shards]
         empty = ENTRIES.empty_table().to_pandas().assign(shard=np.int64())
         return pd.concat(tables) if tables else empty
@@ -108,16 +200,16 @@ class Shards:
         """The pixels at some rows of a shard, (n, 3, 200, 100) uint8.
 
         Raises:
-            ArtifactError: the file is missing.
-            CorruptError: it cannot be read, or holds fewer pictures than its table says.
+            CorruptError: the file is missing, cannot be read, or holds fewer pictures than its
+                table says.
         """
-        file = self._file(shard, "npy")
+        file = self.file(shard, PIXELS)
         pixels = self._array(file)
         n_rows = rows.max() + 1
         if pixels.shape[1:] != IMAGE_SHAPE or pixels.dtype != np.uint8 or len(pixels) < n_rows:
             raise CorruptError(
                 f"{file} holds {pixels.dtype} of shape {pixels.shape}, not {n_rows} pictures or "
-                f"more: {ADVICE}"
+                f"more: {advice(self.path)}"
             )
         chosen: npt.NDArray[np.uint8] = pixels[rows]
         return chosen
@@ -126,59 +218,75 @@ class Shards:
         """The detail at one row of a shard, (h, w, 3) uint8 RGB.
 
         Raises:
-            ArtifactError: the row is -1, or a file is missing.
-            CorruptError: a file cannot be read, its bytes are fewer than its table says, or those
-                of the detail are no whole JPEG.
+            ArtifactError: the row is -1.
+            CorruptError: a file is missing or cannot be read, its bytes are fewer than its table
+                says, or those of the detail are not what was written.
         """
         if row < 0:
             raise ArtifactError(f"the store {self.path} lacks a picture that it was asked for")
-        spans, file = self._located(shard), self._file(shard, "details.npy")
-        details = self._array(file)
+        file = self.file(shard, DETAILS)
+        details, (spans, digests) = self._array(file), self._places(shard)
         whole = details.ndim == 1 and details.dtype == np.uint8 and row < len(spans)
         if not whole or spans[row, 1] > len(details):
             raise CorruptError(
                 f"{file} holds {details.dtype} of shape {details.shape}, not detail {row} that "
-                f"its table names: {ADVICE}"
+                f"its table names: {advice(self.path)}"
             )
         start, end = spans[row]
+        jpeg = details[start:end].tobytes()
+        if hashlib.sha256(jpeg).hexdigest() != digests[row]:
+            raise CorruptError(f"{file}: detail {row} is broken: {advice(self.path)}")
         try:
-            return restored(details[start:end].tobytes())
+            return restored(jpeg)
         except DecodeError as error:
-            raise CorruptError(f"{file}: detail {row} is broken ({error}): {ADVICE}") from error
+            message = f"{file}: detail {row} is no JPEG ({error}): {advice(self.path)}"
+            raise CorruptError(message) from error
 
     def size(self, shard: int) -> int:
         """How many pictures a shard holds, as its table says.
 
         Raises:
-            ArtifactError: the table is missing.
-            CorruptError: it cannot be read, or names places that cannot be.
+            CorruptError: the table is missing, cannot be read, or names places that cannot be.
         """
-        return len(self._located(shard))
+        return len(self._places(shard)[0])
 
     def words(self, shard: int, vocabulary: Vocabulary) -> Words:
         """The words kept for a shard, (n, N_KEYPOINTS) int32.
 
         Raises:
             ArtifactError: there are none, or no shard.
-            CorruptError: what there is cannot be they.
+            CorruptError: what there is are not they.
         """
         file = self._words_file(shard, vocabulary)
         words: Words = read_array(file)
         shape = (self.size(shard), N_KEYPOINTS)
         whole = words.shape == shape and words.dtype == np.int32
+        data = file.read_bytes()
+        whole &= data[-32:] == words_digest(data[:-32], self._places(shard)[1])
         if not whole or not vocabulary.knows(words):
-            raise CorruptError(f"{file} does not hold the words of {shape[0]} pictures: {ADVICE}")
+            raise CorruptError(
+                f"{file} does not hold the words of {shape[0]} pictures: {advice(self.path)}"
+            )
         return words
 
     def keep_words(self, shard: int, words: Words, vocabulary: Vocabulary) -> None:
         """Keep the words of a shard's pictures; where they are lost, they can be found again."""
-        write_array(words, self._words_file(shard, vocabulary))
+
+        data = array_header(words.shape, words.dtype) + words.tobytes()
+        data += words_digest(data, self._places(shard)[1])
+        write_bytes(data, self._words_file(shard, vocabulary))
+
+    def file(self, shard: int, ending: str) -> Path:
+        """The path of one of a shard's files, whether it is there or not."""
+        return self.path / f"shard-{shard:05}.{ending}"
 
     def _words_file(self, shard: int, vocabulary: Vocabulary) -> Path:
-        return self._file(shard, f"words-{vocabulary.digest[:8]}.npy")
+        return self.file(shard, f"words-{vocabulary.digest[:8]}.npy")
 
-    def _file(self, shard: int, ending: str) -> Path:
-        return self.path / f"shard-{shard:05}.{ending}"
+    def _are_equal(self, shard: int) -> bool:
+        """Whether a shard's table is confirmed by its copy."""
+        table, copy = (self.file(shard, ending).read_bytes() for ending in (TABLE, COPY))
+        return table == copy
 
     def _array(self, file: Path) -> npt.NDArray[Any]:
         """A file, memory-mapped; beyond ``OPEN_ARRAYS`` the one mapped longest ago is let go."""
@@ -187,27 +295,77 @@ class Shards:
             if len(self._arrays) >= OPEN_ARRAYS:
                 oldest, *_ = list(self._arrays)  # at once: other threads may add to them
                 self._arrays.pop(oldest, None)
-            array = self._arrays[file] = read_array(file)
+            try:
+                array = self._arrays[file] = read_array(file)
+            except ArtifactError as error:
+                how = "cannot be read" if file.is_file() else "is missing"
+                raise CorruptError(f"{file} {how}: {advice(self.path)}") from error
         return array
 
     def _table(self, shard: int) -> pd.DataFrame:
-        file = self._file(shard, "parquet")
+        file = self.file(shard, TABLE)
+        if self.file(shard, SEAL).is_file() or not file.is_file():
+            self._check(shard)
         table = read_table(file)
         if list(table.columns) != ENTRIES.names:
-            raise CorruptError(f"{file} is no table of a store of this version: {ADVICE}")
+            raise CorruptError(
+                f"{file} is no table of a store of this version: {advice(self.path)}"
+            )
         return table
 
-    def _located(self, shard: int) -> npt.NDArray[np.int64]:
-        """Where the details of a shard start and end, (n, 2)."""
-        if shard not in self._spans:
-            self._spans[shard] = self._read_spans(shard)
-        return self._spans[shard]
+    def _check(self, shard: int) -> None:
+        """Compare the files of a shard with its seal: their sizes, and the table's digest."""
+        for ending, said in self.sealed(shard)["files"].items():
+            file = self.file(shard, ending)
+            if not file.is_file():
+                raise CorruptError(f"{file} is missing: {advice(self.path)}")
+            size = file.stat().st_size
+            if size != said["size"]:
+                expected = f"{size} bytes, not {said['size']}"
+                raise CorruptError(f"{file} holds {expected}: {advice(self.path)}")
+            if ending == TABLE and (found := sha256_file(file)) != said["sha256"]:
+                expected = f"SHA-256 {found[:12]}, not {said['sha256'][:12]}"
+                raise CorruptError(f"{file} has {expected}: {advice(self.path)}")
 
-    def _read_spans(self, shard: int) -> npt.NDArray[np.int64]:
+    def _places(self, shard: int) -> tuple[npt.NDArray[np.int64], list[str]]:
+        """Where the details of a shard start and end, (n, 2), and their digests."""
+        if shard not in self._located:
+            self._located[shard] = self._read_places(shard)
+        return self._located[shard]
+
+    def _read_places(self, shard: int) -> tuple[npt.NDArray[np.int64], list[str]]:
         table = self._table(shard)
-        places = table.loc[table["row"] >= 0, PLACE].sort_values("row").to_numpy(np.int64)
-        row, start, length = places.T
+        pictures = table[table["row"] >= 0].sort_values("row")
+        row, start, length = pictures[PLACE].to_numpy(np.int64).T
         if (row != np.arange(len(row))).any() or (np.minimum(start, length) < 0).any():
-            file = self._file(shard, "parquet")
-            raise CorruptError(f"{file} names places that cannot be: {ADVICE}")
-        return np.stack([start, start + length], axis=1)
+            file = self.file(shard, TABLE)
+            raise CorruptError(f"{file} names places that cannot be: {advice(self.path)}")
+        spans = np.stack([start, start + length], axis=1)
+        return spans, pictures["sha256_detail"].tolist()
+
+
+def read_seal(data: bytes, shard: int) -> dict[str, Any] | None:
+    """What the bytes of a seal say, or ``None`` where they are not exactly what was written."""
+    try:
+        content = json.loads(data)
+        del content["sha256"]
+        whole = content["shard"] == shard and _sealed_text(content).encode() == data
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return content if whole else None
+
+
+def words_digest(data: bytes, details: Sequence[str]) -> bytes:
+    """The 32 bytes at the end of a file of words.
+
+    Args:
+        data: the file up to there.
+        details: digests of the details in which the words were found, in the order of rows.
+    """
+    return hashlib.sha256(data + "".join(details).encode()).digest()
+
+
+def _sealed_text(content: Mapping[str, Any]) -> str:
+    """A seal as text, with a digest of itself."""
+    digest = hashlib.sha256(json_text(content).encode()).hexdigest()
+    return json_text({**content, "sha256": digest})

@@ -26,7 +26,7 @@ def read_pictures(
     """Read a source, and every picture that it asks for into the store.
 
     Args:
-        cfg: gives the store.
+        cfg: gives the store, and how web addresses are fetched.
         source: the source's config.
         run_dir: where failures are listed.
         stored: settings of the store that stand above ``cfg``'s.
@@ -35,7 +35,7 @@ def read_pictures(
         The catalogue, the store, and the pictures in the schema ``IMAGES``.
     """
     catalogue = build(source).read()
-    store = build(cfg.store, **stored)
+    store = build(cfg.store, fetcher=cfg.fetch, **stored)
     return catalogue, store, store.ingest(catalogue, run_dir)
 
 
@@ -178,6 +178,7 @@ def answer(cfg: DictConfig, index: Index) -> str:
         cfg.detection.max_products,
         cfg.detection.min_contrast,
         build(cfg.verifier),
+        build(cfg.fetch),
     )
     answers = query(plain(cfg.query))
     return json.dumps(answers.to_dict("records"), indent=1, ensure_ascii=False)

@@ -6,35 +6,43 @@ was killed and run again ends with the same bytes as one that was not.
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import logging
+import re
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from filelock import FileLock
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dedup.artifacts import FORMAT, IMAGE_SHAPE, IMAGES, Catalogue
-from dedup.decode import decode, resizer
-from dedup.errors import ArtifactError, ImageError, SourceError
-from dedup.fetch import fetch, version
-from dedup.files import read_json, write_csv, write_json
+from dedup.artifacts import IMAGE_SHAPE, IMAGES, Catalogue
+from dedup.decode import resizer
+from dedup.errors import ArtifactError, CorruptError, StalledError
+from dedup.failures import account
+from dedup.fetch import Fetcher
+from dedup.files import locked, read_json, write_json
+from dedup.ingest import Ingest
 from dedup.keypoints import N_KEYPOINTS
+from dedup.mending import settle
 from dedup.parallel import in_order
-from dedup.shards import ADVICE, ENTRIES, PLACE, Loaded, Shards
+from dedup.places import version
+from dedup.progress import counting, reading
+from dedup.shards import ENTRIES, PLACE, Loaded, Shards, advice, described
 from dedup.words import Vocabulary, Words
-
-log = logging.getLogger("dedup")
 
 FACTS = [name for name in ENTRIES.names if name not in ("url", "version", *PLACE)]
 THUMBNAIL_SIZE = (720, 240)
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file may not be so large here",
+    errno.EROFS: "the disk can only be read",
+    errno.EIO: "the disk has an error",
+}
+BYTES_OF_A_PICTURE = 90_000
+"""In a store, about."""
 
 
 class ImageStore:
@@ -43,26 +51,38 @@ class ImageStore:
     Args:
         path: the folder; made when first needed.
         reader: how pictures are resized, see ``decode``. A store has one reader.
-        workers: threads that fetch and decode.
-        shard_rows: addresses in a shard; a killed run repeats at most so many.
-        retry: read again what failed before.
+        fetcher: how pictures with a web address are fetched.
+        workers: child processes that decode; ``None`` for one on each core.
+        decode_timeout: seconds after which a child that decodes one picture is killed.
+        decode_memory: bytes that a child may take for one.
+        shard_rows: addresses in a shard; a killed run repeats those of a few shards.
+        retry: read again what failed before: ``True`` for all of it, or reasons such as
+            ``timeout``, ``5xx`` for every ``http_500`` to ``http_599``.
+        wait: where another run writes into the store, wait until it is done.
     """
 
     def __init__(
         self,
         path: str | Path,
         reader: str = "pillow",
-        workers: int = 16,
-        shard_rows: int = 1024,
-        retry: bool = False,
+        fetcher: Fetcher | None = None,
+        workers: int | None = None,
+        decode_timeout: float = 20.0,
+        decode_memory: int = 2**30,
+        shard_rows: int = 512,
+        retry: bool | str | Sequence[str] = False,
+        wait: bool = False,
     ) -> None:
         self.path = Path(path)
         self.reader = reader
-        self.workers = workers
         self.shard_rows = shard_rows
         self.retry = retry
+        self.wait = wait
+        self._ingest = Ingest(
+            fetcher or Fetcher(), reader, workers, decode_timeout, decode_memory, shard_rows
+        )
         self._entries: pd.DataFrame | None = None
-        self._shards = Shards(self.path)
+        self._shards = Shards(self.path, described(reader))
 
     def ingest(self, catalogue: Catalogue, report_dir: Path) -> pd.DataFrame:
         """Read every picture that the catalogue asks for and the store lacks.
@@ -80,13 +100,14 @@ class ImageStore:
             SourceError: not one picture could be read.
             ArtifactError: the store belongs to another reader or format.
             ConfigError: there is no such reader.
+            LockedError: another run writes into the store, and ``wait`` is not set.
+            StalledError: the disk is full, or no host answers any more.
         """
         requests = catalogue.requests.reset_index(drop=True)
         open_rows = requests["status"] == ""
         urls = requests["url"].copy()
         turn = 0
-        self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / "lock"):
+        with locked(self.path, self.wait):
             self._claim()
             while True:
                 self._add(urls[open_rows].drop_duplicates().tolist())
@@ -97,8 +118,14 @@ class ImageStore:
                 urls[open_rows] = requests.loc[open_rows, "alternates"].str[turn]
                 turn += 1
         images = self._images(requests, urls)
-        _account(images, report_dir / "failures.csv")
+        account(catalogue, images, report_dir / "failures.csv")
         return images
+
+    def read_anew(self, urls: Sequence[str]) -> list[Loaded]:
+        """Read pictures whatever the store says of them, in the order of their addresses."""
+        loaded: dict[str, Loaded] = {}
+        self._ingest(urls, lambda rows: loaded.update({row.entry["url"]: row for row in rows}))
+        return [loaded[url] for url in urls]
 
     def rows(self, urls: Sequence[str]) -> npt.NDArray[np.int64]:
         """Where pictures lie, (n, 2) int64: shard and row; -1 for those the store lacks."""
@@ -179,10 +206,10 @@ class ImageStore:
     def _claim(self) -> None:
         """Check that the folder is this store's, or make it so; sweep up after a killed run."""
         resizer(self.reader)  # else a mistyped name would claim the folder for good
-        manifest = {"format": FORMAT, "reader": self.reader, "image_shape": list(IMAGE_SHAPE)}
+        manifest = described(self.reader)
         file = self.path / "manifest.json"
         if file.exists():
-            found = read_json(file, "a store", ADVICE)
+            found = read_json(file, "a store", advice(self.path))
             differing = [key for key in manifest if found.get(key) != manifest[key]]
             if differing:
                 raise ArtifactError(
@@ -190,49 +217,53 @@ class ImageStore:
                     + ", ".join(f"{key}={found.get(key)}, not {manifest[key]}" for key in differing)
                     + ": name another folder with store.path=PATH"
                 )
+        elif self._shards.present():
+            raise CorruptError(f"{file} is missing: {advice(self.path)}")
         else:
             write_json(manifest, file)
-        for part in self.path.glob(".*.part"):
-            part.unlink()
+        settle(self._shards)
         self._entries = None
 
     def _add(self, urls: Sequence[str]) -> None:
         known = self.entries
-        if self.retry:
-            known = known[known["status"] == "ok"]
+        bad = known["status"] != "ok"
+        again = [why for why in known.loc[bad, "reason"].unique() if self._is_read_again(why)]
+        known = known[~(bad & known["reason"].isin(again))]
         versions = dict(zip(known.index, known["version"], strict=True))
         new = [url for url in urls if versions.get(url) != version(url)]
         if not new:
             return
-        shard = int(self.entries["shard"].max()) + 1 if len(self.entries) else 0
-        with (
-            _progress() as progress,
-            ThreadPoolExecutor(self.workers) as pool,
-        ):
-            bar = progress.add_task("reading pictures", total=len(new))
-            for start in range(0, len(new), self.shard_rows):
-                loaded = []
-                for one in pool.map(self._load, new[start : start + self.shard_rows]):
-                    loaded.append(one)
-                    progress.advance(bar)
-                self._shards.write(shard + start // self.shard_rows, loaded)
-        self._entries = None
+        shard = len(self._shards.committed())
 
-    def _load(self, url: str) -> Loaded:
-        entry: dict[str, Any] = dict.fromkeys(ENTRIES.names, "")
-        entry |= {"url": url, "version": version(url)}
-        entry |= {"width": 0, "height": 0, "contrast": 0.0}
+        def keep(loaded: list[Loaded]) -> None:
+            nonlocal shard
+            self._write(shard, loaded)
+            shard += 1
+
         try:
-            data = fetch(url)
-            entry["sha256_bytes"] = hashlib.sha256(data).hexdigest()
-            picture = decode(data, self.reader)
-        except ImageError as error:
-            entry |= {"status": "failed", "reason": error.reason, "detail": error.detail}
-            return Loaded(entry, None)
-        entry["sha256_pixels"] = hashlib.sha256(picture.pixels.tobytes()).hexdigest()
-        entry |= {"width": picture.width, "height": picture.height, "status": "ok"}
-        entry["contrast"] = contrast(picture.pixels)
-        return Loaded(entry, picture)
+            with reading(len(new)) as show:
+                self._ingest(new, keep, show)
+        finally:
+            self._entries = None
+
+    def _is_read_again(self, reason: str) -> bool:
+        if isinstance(self.retry, bool):
+            return self.retry
+        asked = self.retry.split(",") if isinstance(self.retry, str) else self.retry
+        status = re.fullmatch(r"http_([1-5])\d\d", reason)
+        return reason in asked or (status is not None and f"{status[1]}xx" in asked)
+
+    def _write(self, shard: int, loaded: Sequence[Loaded]) -> None:
+        try:
+            self._shards.write(shard, loaded)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise StalledError(
+                f"the store {self.path} cannot be written to: {NO_ROOM[error.errno]}. The next "
+                f"shard takes some {len(loaded) * BYTES_OF_A_PICTURE // 10**6 + 1} MB. What is "
+                "there is whole: make room, and the same command goes on with it"
+            ) from error
 
     def _lacks_words(self, shard: int, vocabulary: Vocabulary) -> bool:
         try:
@@ -249,14 +280,13 @@ class ImageStore:
         def words(place: tuple[int, int]) -> Words:
             return vocabulary.words_in(self._shards.detail(*place))
 
-        with _progress() as progress:
-            sizes = [self._shards.size(shard) for shard in shards]
-            bar = progress.add_task("finding keypoints", total=sum(sizes))
+        sizes = [self._shards.size(shard) for shard in shards]
+        with counting("finding keypoints", sum(sizes)) as count:
             for shard, size in zip(shards, sizes, strict=True):
                 found = np.empty((size, N_KEYPOINTS), np.int32)
                 for row, one in enumerate(in_order(words, ((shard, row) for row in range(size)))):
                     found[row] = one
-                    progress.advance(bar)
+                    count()
                 self._shards.keep_words(shard, found, vocabulary)
 
     def _facts(self, urls: Iterable[str]) -> pd.DataFrame:
@@ -272,46 +302,3 @@ class ImageStore:
         asked = requests[["record", "product_id"]].assign(url=urls)
         images: pd.DataFrame = pd.concat([asked, facts.fillna("")], axis=1)[IMAGES.names]
         return images
-
-
-def contrast(pixels: npt.NDArray[np.uint8]) -> float:
-    """How much there is to be seen: the largest of the channels' standard deviations.
-
-    Args:
-        pixels: (3, 200, 100) uint8.
-
-    Returns:
-        0, for one flat colour, to 127.5; summed in whole numbers, so the same on every machine.
-    """
-    values = pixels.reshape(len(pixels), -1).astype(np.int64)
-    n = values.shape[1]
-    spread = n * (values**2).sum(axis=1) - values.sum(axis=1) ** 2
-    return float(np.sqrt(spread.max()) / n)
-
-
-def _account(images: pd.DataFrame, failures: Path) -> None:
-    """Say how it went, and list what is not ok."""
-    bad = images[images["status"] != "ok"]
-    n_ok = len(images) - len(bad)
-    n_products = images.loc[images["product_id"] != "", "product_id"].nunique()
-    log.info("%d pictures ok, of %d products", n_ok, n_products)
-    if bad.empty:
-        return
-    counts = (bad["status"] + ":" + bad["reason"]).value_counts().sort_index()
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    write_csv(bad, failures)
-    if not n_ok:
-        raise SourceError(
-            f"not one of {len(images)} pictures could be read: {reasons}. See {failures}"
-        )
-    log.warning("%d pictures not ok: %s. See %s", len(bad), reasons, failures)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),  # stdout carries results alone
-    )

@@ -1,0 +1,64 @@
+"""What was not read: a table of reasons for people, and a CSV that can be read again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from dedup.artifacts import Catalogue
+from dedup.errors import SourceError
+from dedup.files import write_csv
+
+log = logging.getLogger("dedup")
+
+PREFIX = "failure_"
+"""What the names of the columns start with that stand beside the catalogue's own."""
+FACTS = ["status", "reason", "detail", "url", "record"]
+MISREAD = ("bad_field_count", "bad_quotes", "field_too_long")
+"""Of these records it is not known which cell belongs to which column."""
+
+
+def account(catalogue: Catalogue, images: pd.DataFrame, path: Path) -> None:
+    """Say how the reading went, and list what is not ok.
+
+    The list has the catalogue's own columns as they were, and so can be read again as a catalogue
+    with the same settings; beside them stand ``failure_status``, ``failure_reason`` and so on. Of
+    records whose cells could not be told apart it shows the id alone.
+
+    Args:
+        catalogue: what was asked for.
+        images: what became of it, schema ``IMAGES``.
+        path: where the list goes, if anything is not ok.
+
+    Raises:
+        SourceError: nothing at all is ok.
+    """
+    bad = images[images["status"] != "ok"]
+    n_ok = len(images) - len(bad)
+    n_products = images.loc[images["product_id"] != "", "product_id"].nunique()
+    log.info("%d pictures ok, of %d products", n_ok, n_products)
+    if bad.empty:
+        return
+    write_csv(_listed(catalogue, bad), path)
+    counts = (bad["status"] + ":" + bad["reason"]).value_counts()
+    if not n_ok:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+        raise SourceError(f"not one of {len(images)} pictures could be read: {reasons}. See {path}")
+    lines = [f"{count:8}  {reason}" for reason, count in counts.items()]
+    log.warning("%d pictures not ok. See %s", len(bad), path)
+    log.warning("%s", "\n".join(["why:", *lines]))
+
+
+def _listed(catalogue: Catalogue, bad: pd.DataFrame) -> pd.DataFrame:
+    products = catalogue.products
+    own = products[[name for name in products.columns if not str(name).startswith(PREFIX)]]
+    listed = own.iloc[bad["record"]].reset_index(drop=True)
+    misread = bad["reason"].isin(MISREAD).to_numpy()
+    listed.loc[misread, :] = ""
+    listed.loc[misread, catalogue.id_column] = bad.loc[
+        bad["reason"].isin(MISREAD), "product_id"
+    ].tolist()
+    facts = bad[FACTS].add_prefix(PREFIX).reset_index(drop=True)
+    return pd.concat([listed, facts], axis=1)

@@ -1,0 +1,58 @@
+"""Where a picture's bytes are: behind a web address, or in a local file."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from dedup.errors import FetchError
+
+
+def is_http(address: str) -> bool:
+    """Whether an address is to be fetched over the network; all others are files."""
+    return re.match(r"https?://", address, re.IGNORECASE) is not None
+
+
+def version(address: str) -> str:
+    """What tells a changed file from the one that was read before; "" for http(s) addresses."""
+    if is_http(address):
+        return ""
+    try:
+        info = Path(address).stat()
+    except (OSError, ValueError):
+        return "missing"
+    return f"{info.st_size}-{info.st_mtime_ns}"
+
+
+def read_file(address: str, max_bytes: int) -> bytes:
+    """The bytes of a regular file.
+
+    Args:
+        address: a path.
+        max_bytes: a larger file fails.
+
+    Raises:
+        FetchError: ``not_found``, ``not_a_file``, ``too_large``, ``empty`` or ``unreadable``.
+    """
+    try:
+        # Without waiting for a pipe; and what is looked at is what is read.
+        opened = os.open(address, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                raise FetchError("not_a_file", "a folder or a device")
+            with os.fdopen(opened, "rb", closefd=False) as file:
+                data = file.read(max_bytes + 1)
+        finally:
+            os.close(opened)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FetchError("not_found", "no such file") from error
+    except (OSError, ValueError) as error:
+        reason = "not_found" if "\0" in address else "unreadable"
+        raise FetchError(reason, str(error)) from error
+    if len(data) > max_bytes:
+        raise FetchError("too_large", f"more than {max_bytes} bytes")
+    if not data:
+        raise FetchError("empty", "no bytes at all")
+    return data

@@ -1,0 +1,102 @@
+"""Check a store byte for byte: ``python -m dedup verify store.path=PATH [repair=true]``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from dedup.entrypoint import build, entrypoint, log
+from dedup.errors import CorruptError
+
+if TYPE_CHECKING:
+    from dedup.inspection import Damage
+    from dedup.mending import Mended
+
+MOST_NAMED = 3
+"""Addresses in the line on a damage; ``verify.json`` has all."""
+
+
+@entrypoint("verify")
+def main(cfg: DictConfig, run_dir: Path) -> None:
+    """Print a line for each damage, put right what can be where that is asked for, and write it up.
+
+    Raises:
+        ArtifactError: there is no store.
+        CorruptError: damage is left.
+    """
+    from dedup.files import write_json  # pandas: not for --help
+    from dedup.inspection import verify
+    from dedup.shards import advice
+
+    path = Path(cfg.store.path)
+    damages, n_bytes, seconds = _checked(path)
+    sys.stdout.writelines(_line(damage) for damage in damages)
+    rate = n_bytes / max(seconds, 1e-9) / 1e9
+    log.info("%d bytes checked in %.1f s, %.2f GB/s", n_bytes, seconds, rate)
+    facts: dict[str, Any] = {"store": str(path), "bytes": n_bytes, "seconds": seconds}
+    left = damages
+    if damages and cfg.repair:
+        mended = _repaired(cfg, path, damages)
+        sys.stdout.write(_said(mended))
+        left, facts["mended"] = verify(path), asdict(mended)
+    facts |= {"damages": [asdict(one) for one in damages], "left": [asdict(one) for one in left]}
+    write_json(facts, run_dir / "verify.json")
+    if left:
+        what = "" if cfg.repair else f", and {advice(path)}"
+        raise CorruptError(
+            f"{len(left)} files of the store {path} are not what was written: see "
+            f"{run_dir / 'verify.json'}{what}"
+        )
+    sys.stdout.write(f"{path} is whole\n")
+
+
+def _checked(path: Path) -> tuple[list[Damage], int, float]:
+    """The damage to a store, its size in bytes, and the seconds that it took."""
+    from dedup.files import locked
+    from dedup.inspection import manifest, verify
+
+    manifest(path)  # else a lock would make a folder of a mistyped path
+    # Nobody can be writing where nobody may.
+    with locked(path) if os.access(path, os.W_OK) else nullcontext():
+        started = monotonic()
+        damages = verify(path)
+        seconds = monotonic() - started
+        return damages, sum(file.stat().st_size for file in path.glob("shard-*")), seconds
+
+
+def _repaired(cfg: DictConfig, path: Path, damages: list[Damage]) -> Mended:
+    from dedup.inspection import manifest
+    from dedup.mending import repair
+
+    said = manifest(path) or {}
+    reader = said.get("reader", cfg.store.reader)
+    return repair(build(cfg.store, fetcher=cfg.fetch, reader=reader), damages)
+
+
+def _line(damage: Damage) -> str:
+    """One line on a damaged file."""
+    n, named = len(damage.addresses), ", ".join(damage.addresses[:MOST_NAMED])
+    more = f" and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
+    return f"{damage.kind} {damage.file}{f': {named}{more}' if n else ''}\n"
+
+
+def _said(mended: Mended) -> str:
+    """What a repair did, a line for each kind."""
+    lines = [f"{len(mended.restored)} pictures read again, as they were\n"]
+    lines += [f"reads otherwise now, or fails: {url}\n" for url in mended.changed]
+    lines += [
+        f"shard {shard} was lost: the next run reads its addresses again\n"
+        for shard in mended.emptied
+    ]
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""``python -m dedup verify`` as a user types it, on a small store."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dedup.files import locked
+from tests.conftest import draw, encoded
+from tests.test_mending import contents, flip, make_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Two shards, of 12 and 3 pictures: ``0.jpg`` and so on, beside it."""
+    urls = [str(tmp_path / f"{number}.jpg") for number in range(15)]
+    for number, url in enumerate(urls):
+        Path(url).write_bytes(encoded(draw(number, (60, 80))))
+    make_store(tmp_path / "store", urls)
+    return tmp_path / "store"
+
+
+def command(cwd: Path, *overrides: str) -> tuple[int, list[str], str]:
+    """The exit code of the command, its lines, and its messages."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dedup", "verify", *overrides],
+        cwd=cwd, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+def test_it_says_what_is_broken_and_puts_it_right(store: Path, tmp_path: Path) -> None:
+    whole, broken = contents(store), str(tmp_path / "13.jpg")
+    flip(-70_000)(store / "shard-00001.npy")
+    (store / "shard-00000.copy.parquet").unlink()
+    code, lines, messages = command(tmp_path, f"store.path={store}")
+    assert code == 4
+    assert lines == ["missing shard-00000.copy.parquet", f"changed shard-00001.npy: {broken}"]
+    assert f"run python -m dedup verify repair=true store.path={store}" in messages
+    code, lines, messages = command(tmp_path, f"store.path={store}", "repair=true")
+    assert (code, lines[-1]) == (0, f"{store} is whole")
+    assert "GB/s" in messages
+    assert contents(store) == whole
+    said = json.loads((tmp_path / "runs/verify/latest/verify.json").read_text())
+    assert [one["addresses"] for one in said["damages"]] == [[], [broken]]
+    assert (said["left"], said["mended"]["restored"]) == ([], [broken])
+
+
+def test_it_refuses_no_store_and_one_that_is_written_to(store: Path, tmp_path: Path) -> None:
+    with locked(store):
+        code, lines, messages = command(tmp_path, f"store.path={store}", "repair=true")
+    assert (code, lines) == (5, [])
+    assert f"process {os.getpid()} writes into {store} (it holds {store / 'lock'})" in messages
+    code, lines, messages = command(tmp_path, "store.path=nowhere")
+    assert (code, lines) == (2, [])
+    assert not (tmp_path / "nowhere").exists()
+    assert "nowhere is not a store" in messages
