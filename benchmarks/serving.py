@@ -104,7 +104,7 @@ class Server(asyncio.Protocol):
         elif fault == "bomb":
             self.send(self.pictures.bomb, 200, "Content-Encoding: gzip", closing=closing)
         elif fault == "file":
-            self.send(self.pictures.files[words[0]], closing=closing)
+            self.send(self.pictures.files[words[0].partition("?")[0]], closing=closing)
         elif fault == "to":
             self.send(b"", 302, f"Location: {unquote(words[0])}", closing=closing)
         elif fault == "counts":

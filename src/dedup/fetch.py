@@ -225,11 +225,14 @@ class Session:
         """One request; the picture, or where else it is."""
         self.requests += 1
         failure: FetchError
+        heard = False
         try:
             async with (
                 asyncio.timeout(seconds),
                 self._client.get(URL(link.url, encoded=True), allow_redirects=False) as answer,
             ):
+                heard = True  # the host is there, however slow the rest of the answer comes
+                turn.answered()
                 picture = await self._read(answer)
         except FetchError as error:
             failure = error
@@ -237,9 +240,8 @@ class Session:
             failure = _failure(error)
             failure.__cause__ = error
         else:
-            turn.answered()
             return picture
-        if isinstance(failure, UnreachableError):
+        if isinstance(failure, UnreachableError) and not heard:
             turn.failed()
         elif failure.reason not in SILENT:
             turn.answered()
