@@ -168,7 +168,9 @@ def hostile(images: Path, work: Path) -> bool:
         shown = ", ".join(f"{count:,} {outcome}" for outcome, count in became.most_common())
         print(f"| {expected} | {became.total():,} | {shown} |")
     statuses = told.images["status"].value_counts()
-    print(f"\n{statuses.to_dict()}, {len(told.images):,} of {len(rows):,} rows, {told.seconds:.0f} s")
+    print(
+        f"\n{statuses.to_dict()}, {len(told.images):,} of {len(rows):,} rows, {told.seconds:.0f} s"
+    )
     right = all(set(became) == {expected} for expected, became in table.items())
     return right and len(told.images) == len(rows) == statuses.sum()
 

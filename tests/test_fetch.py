@@ -281,6 +281,21 @@ def test_a_slow_host_leaves_the_others_their_connections() -> None:
         asyncio.run(main(slow, fast))
 
 
+def test_no_request_begins_while_the_gate_is_closed() -> None:
+    async def main(site: Site) -> None:
+        async with session(connections=4, per_host=4) as entered:
+            entered.gate.clear()
+            addresses = [site / f"picture/{n}" for n in range(20)]
+            fetching = asyncio.create_task(fetch_all(entered, addresses))
+            await asyncio.sleep(0.1)
+            assert entered.requests == site.requests.total() == 0
+            entered.gate.set()
+            assert await fetching == [PICTURE] * 20
+
+    with hostile() as site:
+        asyncio.run(main(site))
+
+
 def test_a_host_that_comes_and_goes_loses_no_row() -> None:
     async def flap(site: Site) -> None:
         for _ in range(4):

@@ -1,9 +1,8 @@
 """A picture's bytes -> 3 x 200 x 100 uint8, the same for every product; and its detail.
 
 The picture is decoded in full before it is resized, so a JPEG and its lossless PNG copy end as the
-same pixels. The reader ``scaled`` gives that up for large JPEGs, which it decodes at a half, a
-quarter or an eighth of their size: such a picture and its PNG copy are near, and no longer exact,
-duplicates.
+same pixels. The reader ``scaled`` gives that up for large JPEGs, which it decodes at some eighths
+of their size: such a picture and its PNG copy are near, and no longer exact, duplicates.
 
 Colours become sRGB: by the picture's colour profile where it has one that says otherwise.
 
@@ -121,7 +120,10 @@ def upright(
             width, height = image.size
             _check_size(width, height)
             # Pixels first: to look for EXIF loads a PNG, and hides if that fails.
-            pixels = None if scaled and scale(image) else _fast(data, image)
+            least = _least(image) if scaled else image.size
+            pixels = _fast(data, image, least)
+            if scaled and pixels is None:
+                image.draft(None, least)
             picture = to_rgb(image) if pixels is None else Image.fromarray(pixels)
             turn = orientation(image)
     except UnidentifiedImageError as error:
@@ -202,16 +204,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return _in_srgb(image, profile)
 
 
-def _fast(data: bytes, image: Image.Image) -> Pixels | None:
+def _fast(data: bytes, image: Image.Image, least: tuple[int, int]) -> Pixels | None:
     """What Pillow would decode, in two thirds of the time; ``None`` where it has to judge.
 
     simplejpeg calls the same library, and gives up at the first thing that is odd.
+
+    Args:
+        data: the file's bytes.
+        image: opened, not loaded.
+        least: width and height that have to be kept; all for a picture in its own size.
     """
     plain = image.format == "JPEG" and image.mode == "RGB" and "icc_profile" not in image.info
     if not plain:
         return None
+    least_of = {} if least == image.size else {"min_width": least[0], "min_height": least[1]}
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", **least_of)
     except ValueError:
         return None
     return pixels
@@ -300,17 +308,11 @@ def contrast(pixels: Pixels) -> float:
     return float(np.sqrt(spread.max()) / n)
 
 
-def scale(image: Image.Image) -> bool:
-    """Have a JPEG decoded at 1/2, 1/4 or 1/8, as far as it stays as large as it has to be.
-
-    Returns:
-        Whether it will be.
-    """
+def _least(image: Image.Image) -> tuple[int, int]:
+    """The width and height that a picture has to keep where it is decoded at a fraction."""
     share = max(SCALED_LONG / max(image.size), SCALED_SHORT / min(image.size))
-    if share > 0.5:
-        return False
-    width, height = (math.ceil(side * share) for side in image.size)
-    return image.draft(None, (width, height)) is not None
+    width, height = image.size
+    return image.size if share > 0.5 else (math.ceil(width * share), math.ceil(height * share))
 
 
 def _check_size(width: int, height: int) -> None:

@@ -123,6 +123,7 @@ class Session:
     Attributes:
         requests: how many were begun, redirects and further attempts included.
         received: bytes of bodies.
+        gate: while it is cleared, no further request begins.
     """
 
     def __init__(
@@ -141,6 +142,8 @@ class Session:
 
     async def __aenter__(self) -> Self:
         fetcher = self.fetcher
+        self.gate = asyncio.Event()
+        self.gate.set()
         self._guard = Guard(read_networks(fetcher.allow_networks))
         self._hosts = Hosts(fetcher.connections, fetcher.per_host, self._patience)
         self._client = aiohttp.ClientSession(
@@ -213,6 +216,7 @@ class Session:
         for _ in range(MOST_HOPS + 1):
             self._guard.check_link(link)
             async with self._hosts.turn(link.origin) as turn:
+                await self.gate.wait()
                 start = monotonic()
                 answer = await self._exchange(link, turn, left)
                 left -= monotonic() - start

@@ -26,8 +26,8 @@ log = logging.getLogger("dedup")
 
 MOST_UNFINISHED = 1024
 """Rows on their way at once: most of them wait for a connection, or for a host."""
-MOST_BACKLOG = 256 * 2**20
-"""Bytes of bodies that wait for a decoder, beyond which no further picture is fetched."""
+MOST_BODIES, MOST_BYTES = 256, 256 * 2**20
+"""So many bodies, or bytes of them, wait for a decoder; beyond, no further request begins."""
 SMALL_REST = 100
 """So few rows are not worth stopping for when nothing answers: they fail, each with its reason."""
 NETWORK = ("connection", "dns", "host_down", "timeout")
@@ -148,7 +148,7 @@ class _Line:
         self.decoders = decoders
         self.tasks: set[asyncio.Task[tuple[int, Loaded]]] = set()
         self.finished: asyncio.Queue[asyncio.Task[tuple[int, Loaded]]] = asyncio.Queue()
-        self._backlog = 0
+        self._bodies = self._bytes = 0
 
     def start(self, number: int, url: str) -> None:
         task = asyncio.create_task(self._load(number, url))
@@ -171,8 +171,6 @@ class _Line:
         entry |= {"width": 0, "height": 0, "contrast": 0.0}
         try:
             if is_http(url):
-                while self._backlog > MOST_BACKLOG:
-                    await asyncio.sleep(0.02)
                 reading = await self._decoded(await self.session.fetch(url))
             else:
                 reading = await asyncio.wrap_future(self.decoders.submit(url))
@@ -187,11 +185,20 @@ class _Line:
         return number, Loaded(entry, reading.picture)
 
     async def _decoded(self, body: bytes) -> Reading:
-        self._backlog += len(body)
+        self._wait_for(1, len(body))
         try:
             return await asyncio.wrap_future(self.decoders.submit(body))
         finally:
-            self._backlog -= len(body)
+            self._wait_for(-1, -len(body))
+
+    def _wait_for(self, bodies: int, n_bytes: int) -> None:
+        """More bodies wait for a decoder, or fewer."""
+        self._bodies += bodies
+        self._bytes += n_bytes
+        if self._bodies >= MOST_BODIES or self._bytes >= MOST_BYTES:
+            self.session.gate.clear()
+        else:
+            self.session.gate.set()
 
 
 @dataclass
