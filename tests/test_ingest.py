@@ -201,10 +201,15 @@ except DedupError as error:
 """
 
 
-def started(table: Path, store: Path, **settings: Callable[[], None]) -> subprocess.Popen[str]:
+def heeding() -> None:
+    """Heed Ctrl-C, also where the tests run in the background and were told to ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def started(table: Path, store: Path, first: Callable[[], None] = heeding) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(table), str(store)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=settings.get("first"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=first,
     )  # fmt: skip
 
 
