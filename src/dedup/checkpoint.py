@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from dedup.artifacts import checkpoint_file
 from dedup.errors import ArtifactError, ConfigError, CorruptError
-from dedup.files import atomically
+from dedup.files import atomically, in_sorted_order
 
 PACKAGE = "dedup.encoders"
 SUFFIX = ".safetensors"
@@ -116,7 +116,7 @@ def save_safetensors(
     data = save(weights, {**said, "sha256": _digest(weights, said)})
 
     def write(part: Path) -> None:
-        part.write_bytes(_in_order(data))
+        part.write_bytes(in_sorted_order(data))
 
     atomically(Path(path), write)
 
@@ -250,16 +250,6 @@ def _digest(weights: Mapping[str, Tensor], said: Mapping[str, str]) -> str:
     for name in names:
         digest.update(weights[name].flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _in_order(data: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: the library writes them in random order."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def _shrinks(value: Tensor) -> bool:

@@ -149,6 +149,16 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     write_text(table.to_csv(index=False, lineterminator="\n"), path)
 
 
+def in_sorted_order(data: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in random order."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
+
+
 def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
     """Read a JSON object.
 

@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from scipy import sparse
 
 from dedup.errors import ArtifactError, ConfigError, CorruptError
-from dedup.files import atomically
+from dedup.files import atomically, in_sorted_order
 from dedup.keypoints import (
     N_KEYPOINTS,
     Descriptors,
@@ -130,7 +130,7 @@ class Vocabulary:
             "idf": self.idf.astype(np.float16),
         }
         said = {**metadata, "sha256": _digest(arrays, metadata)}
-        data = _sorted_header(save(arrays, said))
+        data = in_sorted_order(save(arrays, said))
 
         def write(part: Path) -> None:
             part.write_bytes(data)
@@ -365,13 +365,3 @@ def _digest(arrays: Mapping[str, npt.NDArray[Any]], said: Mapping[str, str]) -> 
     for name in names:
         digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()
-
-
-def _sorted_header(data: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: the library writes them in random order."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[end:]
