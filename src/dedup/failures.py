@@ -57,8 +57,6 @@ def _listed(catalogue: Catalogue, bad: pd.DataFrame) -> pd.DataFrame:
     listed = own.iloc[bad["record"]].reset_index(drop=True)
     misread = bad["reason"].isin(MISREAD).to_numpy()
     listed.loc[misread, :] = ""
-    listed.loc[misread, catalogue.id_column] = bad.loc[
-        bad["reason"].isin(MISREAD), "product_id"
-    ].tolist()
+    listed.loc[misread, catalogue.id_column] = bad["product_id"].to_numpy()[misread]
     facts = bad[FACTS].add_prefix(PREFIX).reset_index(drop=True)
     return pd.concat([listed, facts], axis=1)
