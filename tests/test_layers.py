@@ -11,7 +11,7 @@ LAYERS = {
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
-        "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth"],
+        "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth", "dealing"],
     2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying"],
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting"],
     4: ["stages", "entrypoint", "verify", "__main__"],
@@ -39,7 +39,8 @@ NEIGHBOURS = {  # within a layer, in this direction alone
     ("stages", "entrypoint"), ("__main__", "entrypoint"), ("sources", "fetch"),
 }  # fmt: skip
 TORCH = {
-    "encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding", "views",
+    "dealing", "encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding",
+    "views",
 }  # fmt: skip
 HOME = {
     "torch": TORCH | {"indexing", "changing", "querying", "relisting"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dedup.dealing import EpochDraws, EpochOrder, InTurn
 from dedup.errors import ConfigError
 from dedup.sharing import telling
 from dedup.store import ImageStore
@@ -47,42 +48,6 @@ class StoredPictures(Dataset[Tensor]):
         return torch.from_numpy(self.store.read(self.rows[np.asarray(positions)]))
 
 
-class EpochOrder(Sampler[int]):
-    """Every position once, in an order drawn from the seed and the epoch.
-
-    The trainer names each epoch before it starts, so a resumed run has the order that it would
-    have had without the stop.
-
-    Args:
-        n: how many positions.
-        seed: draws the orders.
-    """
-
-    def __init__(self, n: int, seed: int) -> None:
-        self.n = n
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[int]:
-        yield from np.random.default_rng([self.seed, self.epoch]).permutation(self.n).tolist()
-
-
-class EpochDraws(EpochOrder):
-    """The same order, as ``epoch * n + position``: what is drawn for a position may then differ
-    from epoch to epoch, in a loader process too."""
-
-    def __iter__(self) -> Iterator[int]:
-        for position in super().__iter__():
-            yield self.epoch * self.n + position
-
-
 class CatalogueDataModule(pl.LightningDataModule):
     """Training and held-out batches, split so that products which share a picture stay together.
 
@@ -93,10 +58,12 @@ class CatalogueDataModule(pl.LightningDataModule):
         store: where the pictures lie.
         images: what ``ImageStore.ingest`` returned.
         views: what makes views, for a task that learns or measures by them.
-        batch_size: pictures in a step.
+        batch_size: pictures in a step, of all processes together where several train.
         val_fraction: share of the products that is held out.
         train_on: how many products to train on; ``None`` for all that are not held out.
         num_workers: loader processes; 0 is the fastest while the store fits in memory.
+        shuffle_window: shards of the store whose pictures are shuffled together: what is read soon
+            lies in so many files of 30 MB, so a store may be larger than the memory.
         seed: draws the split and the order of the batches.
     """
 
@@ -109,6 +76,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         val_fraction: float = 0.1,
         train_on: int | None = None,
         num_workers: int = 0,
+        shuffle_window: int = 32,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -119,14 +87,22 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.val_fraction = val_fraction
         self.train_on = train_on
         self.num_workers = num_workers
+        self.shuffle_window = shuffle_window
         self.seed = seed
 
     def setup(self, stage: str | None = None) -> None:
         """Split the products.
 
         Raises:
-            ConfigError: there are too few products for both parts.
+            ConfigError: there are too few products for both parts, or the processes cannot share
+                a step's pictures evenly.
         """
+        world_size = self._share()[1]
+        if self.batch_size % world_size:
+            raise ConfigError(
+                f"data.batch_size={self.batch_size} pictures in a step cannot be shared evenly by "
+                f"{world_size} processes: take a multiple of {world_size}"
+            )
         ok = self.images[self.images["status"] == "ok"].sort_values(["product_id", "url"])
         ok = ok.assign(label=families(ok))
         if self.views is not None:
@@ -150,11 +126,18 @@ class CatalogueDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, each epoch in an order of its own that the seed draws."""
-        if self.views is None or not self.views.training:
+        viewed = self.views is not None and self.views.training
+        pictures: StoredPictures | TrainingViews
+        if self.views is not None and viewed:
+            pictures = TrainingViews(self.store, self.train_images, self.views)
+        else:
             pictures = self.pictures(self.train_images)
-            return self._loader(pictures, EpochOrder(len(pictures), self.seed))
-        viewed = TrainingViews(self.store, self.train_images, self.views)
-        return self._loader(viewed, EpochDraws(len(viewed), self.seed))
+        rank, world_size = self._share()
+        order = (EpochDraws if viewed else EpochOrder)(
+            len(pictures), self.seed, pictures.rows[:, 0], self.shuffle_window,
+            self.batch_size, rank, world_size,
+        )  # fmt: skip
+        return self._loader(pictures, order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Held-out batches in a fixed order; with views, of ``views.n_held_out`` pictures."""
@@ -163,16 +146,21 @@ class CatalogueDataModule(pl.LightningDataModule):
             spread = np.linspace(0, len(self.val_images) - 1, self.views.n_held_out)
             shown = self.val_images.iloc[np.unique(spread.round().astype(int))]
             pictures = HeldOutViews(self.store, shown, self.views)
-        return self._loader(pictures, SequentialSampler(pictures))
+        return self._loader(pictures, InTurn(len(pictures), *self._share()))
 
     def pictures(self, images: pd.DataFrame) -> StoredPictures:
         """The pictures of some rows of ``images``, in their order."""
         return StoredPictures(self.store, self.store.rows(images["url"].tolist()))
 
+    def _share(self) -> tuple[int, int]:
+        """Which of how many processes this is."""
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
     def _loader(self, pictures: Dataset[Any], order: Sampler[int]) -> DataLoader[Batch]:
         return DataLoader(
             pictures,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size // self._share()[1],
             sampler=order,
             num_workers=self.num_workers,
             collate_fn=_whole_batch,

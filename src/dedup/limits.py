@@ -71,6 +71,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "data.val_fraction": _number(0, 1, open_ends=True),
     "data.train_on": _or_null(_whole(1)),
     "data.num_workers": _whole(0, 256),
+    "data.shuffle_window": _whole(1),
     "source.choice": _choice("first", "second", "all"),
     "source.n_products": _whole(1, 100_000),
     "source.seed": _whole(0),
