@@ -7,7 +7,8 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
-    0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places"],
+    0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
+        "allocation"],
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",

@@ -12,6 +12,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from dedup.allocation import keep_freed_memory
 from dedup.errors import ConfigError
 
 log = logging.getLogger("dedup")
@@ -41,6 +42,7 @@ def build_trainer(
     """
     kind, devices = choose_devices(gpus, accelerator, visible_gpus())
     _quieten_lightning()
+    keep_freed_memory()
     try:
         return pl.Trainer(
             accelerator=kind,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dedup.artifacts import IMAGE_SHAPE
+from dedup.encoders.pooling import KERNEL, POOL, pooled_convolution, unpooled_convolution
 
-KERNEL = 5
-POOL = 4
+AT_ONCE = 16
+"""Pictures that pass the convolutions together on a CPU: what lies between them fits the cache."""
 
 
 class ConvAutoencoder(nn.Module):
@@ -79,20 +81,48 @@ class ConvAutoencoder(nn.Module):
         Returns:
             Embeddings (n, d), and the pooling indices (n, 16, 48, 23) that ``decode`` needs.
         """
-        hidden = self.conv2(torch.relu(self.conv1(pixels)))
-        if self.extra_relu:
-            hidden = torch.relu(hidden)
-        pooled, indices = self.pool(hidden)
+        parts = [self._pooled(part) for part in torch.split(pixels, self._at_once(pixels))]
+        pooled, indices = (torch.cat(part) for part in zip(*parts, strict=True))
         return self.embedding(self.hidden(pooled.flatten(1))), indices
 
     def decode(self, embeddings: Tensor, indices: Tensor) -> Tensor:
         """Map embeddings (n, d) and their pooling indices to pictures (n, 3, 200, 100) float32."""
         pooled = self.unhidden(self.unembedding(embeddings)).unflatten(1, self.pooled_shape)
-        hidden = self.unpool(pooled.to(memory_format=torch.channels_last), indices)
-        pixels: Tensor = self.unconv1(torch.relu(self.unconv2(hidden)))
+        size = self._at_once(pooled)
+        parts = zip(torch.split(pooled, size), torch.split(indices, size), strict=True)
+        pixels = torch.cat([self.unconv1(torch.relu(self._unpooled(*part))) for part in parts])
         return torch.relu(pixels) if self.extra_relu else pixels
 
     def forward(self, images: Tensor) -> Tensor:
         """Map stored pictures, (n, 3, 200, 100) uint8, to embeddings (n, d) float32."""
         embeddings = self.encode(self.prepare(images))[0]
         return functional.normalize(embeddings) if self.unit else embeddings
+
+    def _at_once(self, pictures: Tensor) -> int:
+        return AT_ONCE if pictures.device.type == "cpu" else max(1, len(pictures))
+
+    def _pooled(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features (n, 16, 48, 23) and their indices, of pictures that pass together."""
+        hidden = torch.relu(self.conv1(pixels))
+        if _sparsely(hidden):
+            weight, bias = _weights(self.conv2)
+            return pooled_convolution(hidden, weight, bias, self.extra_relu)
+        hidden = self.conv2(hidden)
+        pooled, indices = self.pool(torch.relu(hidden) if self.extra_relu else hidden)
+        return pooled, indices
+
+    def _unpooled(self, pooled: Tensor, indices: Tensor) -> Tensor:
+        """The mirror of ``_pooled``, as far as its ReLU."""
+        if _sparsely(pooled):
+            return unpooled_convolution(pooled, indices, *_weights(self.unconv2))
+        hidden: Tensor = self.unconv2(self.unpool(pooled, indices))
+        return hidden
+
+
+def _sparsely(hidden: Tensor) -> bool:
+    """Whether to leave out the work on zeros: not on a GPU, nor in a graph to be compiled."""
+    return hidden.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _weights(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+    return layer.weight, cast(Tensor, layer.bias)
