@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     """Have the C library keep large blocks that were freed, for the process's next ones.
 
     It hands blocks above 32 MiB back to the system at once, and the system clears every page of
-    the next one before its first use: in training half the time of a step. The peak is the same;
-    between peaks the process holds more.
+    the next one before its first use: in training half the time of a step. The process holds on to
+    some more memory for it.
 
     Returns:
         Whether the C library can be told so: glibc alone.
