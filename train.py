@@ -18,18 +18,17 @@ def main(cfg: DictConfig, run_dir: Path) -> float:
 
     import pytorch_lightning as pl  # seconds: what is wrong with the catalogue is said before
 
-    from dedup.checkpoint import check_resumable
     from dedup.datamodule import CatalogueDataModule
+    from dedup.resuming import checkpoint_to_resume, fit
     from dedup.trainer import best_score
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = CatalogueDataModule(store, images, build(cfg.views), seed=cfg.seed, **cfg.data)
     task = build(cfg.task, encoder=build(cfg.encoder))
-    if cfg.resume is not None:
-        check_resumable(cfg.resume, task.encoder)
+    checkpoint = checkpoint_to_resume(cfg.resume, Path(cfg.runs) / "train", task.encoder)
     callbacks = list(build(cfg.callbacks).values())
     trainer = build(cfg.trainer, run_dir=run_dir, callbacks=callbacks)
-    trainer.fit(task, data, ckpt_path=cfg.resume)
+    fit(trainer, task, data, checkpoint)
 
     best = best_score(trainer)
     log.info("best %s %.6g, checkpoint: %s", cfg.objective.monitor, best, run_dir / "best.ckpt")

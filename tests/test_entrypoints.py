@@ -201,7 +201,8 @@ BAD = {
     ),
     "resume from weights alone": (
         "train",
-        ["source=csv", "source.path=products.csv", *SMALL, "resume=runs/train/latest"],
+        ["source=csv", "source.path=products.csv", *SMALL,
+         "resume=runs/train/latest/best.ckpt"],
         ["best.ckpt", "resume from last.ckpt"],
     ),
     "another checkpoint's index": (

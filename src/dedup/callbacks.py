@@ -31,6 +31,10 @@ class Throughput(pl.Callback):
     def __init__(self) -> None:
         self.since = 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock: a run may go on in the middle of an epoch."""
+        self.since = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; validation is not counted."""
         self.since = time.perf_counter()

@@ -1,7 +1,8 @@
 """Save and load an encoder without pickled objects.
 
 A checkpoint is Lightning's file with one more entry, ``encoder``: the class and its constructor's
-arguments as plain values. It is read with ``torch.load(weights_only=True)``. To be passed on, an
+arguments as plain values. It carries the SHA-256 of itself, see ``dedup.sealing``, and is read with
+``torch.load(weights_only=True)``. To be passed on, an
 encoder alone is saved as safetensors: its weights, and in the metadata ``encoder`` as JSON, free
 text, and ``sha256`` of it all, since the format itself does not notice flipped bits.
 """
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from dedup.artifacts import checkpoint_file
 from dedup.errors import ArtifactError, ConfigError, CorruptError
 from dedup.files import atomically, in_sorted_order
+from dedup.sealing import is_sealed
 
 PACKAGE = "dedup.encoders"
 SUFFIX = ".safetensors"
@@ -121,8 +123,12 @@ def save_safetensors(
     atomically(Path(path), write)
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content, as Lightning lays it out, its tensors memory-mapped.
+def read(path: str | Path, *, mapped: bool = True) -> dict[str, Any]:
+    """A checkpoint's content, as Lightning lays it out.
+
+    Args:
+        path: the file, or its run's folder.
+        mapped: map its tensors into memory, instead of reading them.
 
     Raises:
         ArtifactError: there is none, or it was not written by this package.
@@ -130,7 +136,9 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     file = checkpoint_file(path)
     try:
-        content = _read_safetensors(file) if file.suffix == SUFFIX else _read_lightning(file)
+        content = (
+            _read_safetensors(file) if file.suffix == SUFFIX else _read_lightning(file, mapped)
+        )
     except _UNREADABLE as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CorruptError(
@@ -216,9 +224,10 @@ def _built(value: Any) -> Any:
     return build(value) if isinstance(value, dict) and "class" in value else value
 
 
-def _read_lightning(file: Path) -> Any:
-    _check_sums(file)
-    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+def _read_lightning(file: Path, mapped: bool) -> Any:
+    if not is_sealed(file):  # an earlier version's
+        _check_sums(file)
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def _check_sums(file: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dedup.dealing import EpochDraws, EpochOrder, InTurn
-from dedup.errors import ConfigError
+from dedup.errors import ArtifactError, ConfigError
+from dedup.restarting import Place, place_of
 from dedup.sharing import telling
 from dedup.store import ImageStore
 from dedup.views import HeldOutViews, TrainingViews, ViewBatch, Views
@@ -89,6 +92,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.shuffle_window = shuffle_window
         self.seed = seed
+        self._start = Place(0, 0)
 
     def setup(self, stage: str | None = None) -> None:
         """Split the products.
@@ -97,6 +101,7 @@ class CatalogueDataModule(pl.LightningDataModule):
             ConfigError: there are too few products for both parts, or the processes cannot share
                 a step's pictures evenly.
         """
+        self._start = Place(0, 0)
         world_size = self._share()[1]
         if self.batch_size % world_size:
             raise ConfigError(
@@ -124,6 +129,38 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.val_images = ok[ok["label"].isin(shuffled.index[held_out])]
         self.train_images = ok[ok["label"].isin(trained_on)]
 
+    def state_dict(self) -> dict[str, Any]:
+        """What decides which pictures are dealt, and how many of the epoch's steps were."""
+        at = Place(0, 0) if self.trainer is None else place_of(self.trainer)
+        return {**self._dealt(), "epoch": at.epoch, "steps": at.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on dealing where a checkpoint was saved.
+
+        Raises:
+            ArtifactError: other pictures would be dealt, or in another order.
+        """
+        then, now = state_dict, self._dealt()
+        changes = [f"{name} {then.get(name)} -> {now[name]}" for name in now
+                   if then.get(name) != now[name]]  # fmt: skip
+        if changes:
+            raise ArtifactError(
+                f"the checkpoint was trained on other pictures, or in another order "
+                f"({', '.join(changes)}): resume with the catalogue and the settings that it was "
+                "trained with, or train anew"
+            )
+        self._start = Place(state_dict["epoch"], state_dict["steps"])
+
+    def _dealt(self) -> dict[str, Any]:
+        pictures = hashlib.sha256("".join(self.train_images["sha256_pixels"]).encode())
+        return {
+            "data.batch_size": self.batch_size,
+            "seed": self.seed,
+            "data.shuffle_window": self.shuffle_window,
+            "training pictures": len(self.train_images),
+            "their digest": pictures.hexdigest()[:12],
+        }
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, each epoch in an order of its own that the seed draws."""
         viewed = self.views is not None and self.views.training
@@ -137,6 +174,8 @@ class CatalogueDataModule(pl.LightningDataModule):
             len(pictures), self.seed, pictures.rows[:, 0], self.shuffle_window,
             self.batch_size, rank, world_size,
         )  # fmt: skip
+        order.set_epoch(self._start.epoch)
+        order.skip(self._start.steps)
         return self._loader(pictures, order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -158,13 +197,26 @@ class CatalogueDataModule(pl.LightningDataModule):
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def _loader(self, pictures: Dataset[Any], order: Sampler[int]) -> DataLoader[Batch]:
-        return DataLoader(
+        return _Resumable(
             pictures,
             batch_size=self.batch_size // self._share()[1],
             sampler=order,
             num_workers=self.num_workers,
             collate_fn=_whole_batch,
+            worker_init_fn=_outlive_signals,
+            # Of its own, or each start of an epoch would draw from the one that dropout draws from.
+            generator=torch.Generator().manual_seed(self.seed),
         )
+
+
+class _Resumable(DataLoader[Batch]):
+    """Tells Lightning that it goes on in the middle of an epoch; the data module sees to that."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
 
 
 def families(images: pd.DataFrame) -> npt.NDArray[np.int64]:
@@ -201,3 +253,9 @@ def _filled(sizes: pd.Series[int], room: int) -> npt.NDArray[np.bool_]:
 
 def _whole_batch(batch: Any) -> Any:
     return batch
+
+
+def _outlive_signals(worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM to the process that trains: it needs one more batch to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -55,11 +55,13 @@ class EpochOrder(Sampler[int]):
         self.skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0."""
+        """Choose the order of an epoch, counted from 0; of another one nothing is left out."""
+        if epoch != self.epoch:
+            self.skipped = 0
         self.epoch = epoch
 
     def skip(self, steps: int) -> None:
-        """Leave out the first steps of the next epoch that is dealt: they were taken already."""
+        """Leave out the first steps of this epoch when it is dealt: they were taken already."""
         self.skipped = steps * self.batch_size
 
     def __len__(self) -> int:

@@ -183,6 +183,11 @@ def _check_sweep(settings: Mapping[str, Any]) -> None:
             f"trainer.num_nodes={trainer['num_nodes']} asks for more: Lightning would start every "
             "further process as a sweep of its own. Leave out -m, or set trainer.gpus=1"
         )
+    if settings.get("resume") == "auto":
+        raise ConfigError(
+            "resume=auto goes on with one run, and a sweep starts several: leave out -m, or name "
+            "a checkpoint for all of them with resume=PATH"
+        )
 
 
 def _stop(message: str, code: int) -> None:

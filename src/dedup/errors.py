@@ -10,6 +10,7 @@
     ├── LockedError            another run writes into the same store              exit code 5
     ├── StalledError           the disk is full, or no host answers any more       exit code 6
     ├── NonFiniteLossError     training diverged                                   exit code 7
+    ├── StoppedError           training was stopped: Ctrl-C, SIGTERM         exit code 130, 143
     └── ImageError             one picture failed: never stops a run, becomes a row's status
         ├── FetchError         its bytes could not be had
         └── DecodeError        its bytes are not a readable picture
@@ -56,6 +57,19 @@ class NonFiniteLossError(DedupError):
     """The training loss became NaN or infinite."""
 
     exit_code = 7
+
+
+class StoppedError(DedupError):
+    """Training was stopped by a signal; what it had learnt is kept.
+
+    Args:
+        message: says how to go on.
+        signal: its number; the exit code is 128 more.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
 
 
 class ImageError(DedupError):

@@ -85,6 +85,8 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "trainer.gpus": (_gpus, "auto, -1 for all, how many at most, or a list like '[0,2]'"),
     "trainer.accelerator": _choice("auto", "cpu", "gpu"),
     "trainer.max_steps": _whole(-1),
+    "callbacks.last.every_minutes": _or_null(_number(0)),
+    "callbacks.last.every_n_steps": _or_null(_whole(1)),
     "clusterer.n_clusters": _or_null(_whole(1)),
     "clusterer.fit_on": _or_null(_whole(1)),
     "matcher.threshold": _or_auto(_number(0)),

@@ -13,6 +13,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from dedup.allocation import keep_freed_memory
+from dedup.checkpointing import CheckpointFiles
 from dedup.errors import ConfigError
 
 log = logging.getLogger("dedup")
@@ -50,6 +51,7 @@ def build_trainer(
             default_root_dir=run_dir,
             logger=TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False),
             callbacks=callbacks,
+            plugins=[CheckpointFiles(), *settings.pop("plugins", [])],
             **settings,
         )
     except (TypeError, ValueError, MisconfigurationException) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +51,18 @@ class WhiteningTask(RankingTask):
         self.collected.append(encoder.features(batch).cpu())
         if self.trainer.is_last_batch:
             encoder.fit_whitening(torch.cat(self.collected))
+            self.collected.clear()
             cast(torch.optim.Optimizer, self.optimizers()).step()
             self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the features collected so far: a run may go on in the middle of the epoch."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["collected"] = list(self.collected)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on collecting."""
+        self.collected = list(checkpoint.get("collected", []))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One that changes nothing."""
