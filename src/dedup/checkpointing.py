@@ -283,7 +283,7 @@ class Last(Checkpoint):
         received = None if self.interrupts is None else self.interrupts.received
         number = received or next(reversed(SIGNALS))  # another process received it
         if (Path(self.dirpath) / LAST).exists():
-            how = f"resume={self.dirpath} goes on"
+            how = f"go on from what is saved with resume={self.dirpath}"
         else:
             how = "nothing was learnt yet, the same command starts anew"
         raise StoppedError(f"stopped by {SIGNALS[number]}: {how}", number)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,18 +86,33 @@ def fit(
     """
     callbacks = cast(Any, trainer).callbacks
     last = [callback for callback in callbacks if isinstance(callback, Last)]
-    with Interrupts(bool(last)) as interrupts:
+    with Interrupts(bool(last)) as interrupts, _full_disk_is_said(trainer.default_root_dir):
         for callback in last:
             callback.interrupts = interrupts
-        try:
-            trainer.fit(task, data, ckpt_path=checkpoint)
-        except OSError as error:  # of TensorBoard's events
-            if error.errno not in NO_ROOM:
-                raise
-            raise StalledError(
-                f"{trainer.default_root_dir} cannot be written to: {NO_ROOM[error.errno]}. Make "
-                "room; what was saved before is whole, and resume= goes on from it"
-            ) from error
+        trainer.fit(task, data, ckpt_path=checkpoint)
+
+
+@contextmanager
+def _full_disk_is_said(folder: str) -> Iterator[None]:
+    """Make TensorBoard's trouble with the disk, in a thread of its own and here, one message."""
+    before = threading.excepthook
+
+    def passed_over(failure: threading.ExceptHookArgs) -> None:
+        if not (isinstance(failure.exc_value, OSError) and failure.exc_value.errno in NO_ROOM):
+            before(failure)
+
+    threading.excepthook = passed_over
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise StalledError(
+            f"{folder} cannot be written to: {NO_ROOM[error.errno]}. Make room; what was saved "
+            f"before is whole, and where there is a {LAST}, resume={folder} goes on from it"
+        ) from error
+    finally:
+        threading.excepthook = before
 
 
 def _whole(last: Path, previous: Path) -> Path:

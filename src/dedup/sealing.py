@@ -13,6 +13,7 @@ import shutil
 import uuid
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -131,12 +132,13 @@ def write_sealed(
             move(part, path)
     except OSError as error:
         size = "" if sealing is None else f", it takes some {sealing.size // 10**6 + 1} MB"
+        kept = "; what it was before is whole" if path.exists() else ""
         raise StalledError(
-            f"{path} cannot be written ({error.strerror or error}{size}): make room. What was "
-            "saved before is whole, and resume= goes on from it"
+            f"{path} cannot be written ({error.strerror or error}{size}): make room{kept}"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def also_as(path: Path, name: Path) -> None:
@@ -155,7 +157,8 @@ def also_as(path: Path, name: Path) -> None:
                 os.fsync(file.fileno())
         move(part, name)
     finally:
-        part.unlink(missing_ok=True)  # a rename between two names of one file leaves both
+        with suppress(OSError):  # a rename between two names of one file leaves both
+            part.unlink()
 
 
 def sweep(folder: Path, suffix: str) -> None:
