@@ -205,6 +205,15 @@ BAD = {
          "resume=runs/train/latest/best.ckpt"],
         ["best.ckpt", "resume from last.ckpt"],
     ),
+    "resume with other batches": (
+        "train",
+        ["source=csv", "source.path=products.csv", *SMALL, "data.batch_size=9",
+         "resume=runs/train/latest"],
+        ["data.batch_size 8 -> 9", "train anew"],
+    ),
+    "resume a sweep": (
+        "train", ["-m", "resume=auto", "task.lr=1e-3,3e-4"], ["resume=auto", "leave out -m"],
+    ),
     "another checkpoint's index": (
         "detect",
         ["index=runs/cluster/latest", "checkpoint=runs/train/latest/last.ckpt"],

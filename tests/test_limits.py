@@ -32,6 +32,8 @@ def test_nonsense_is_refused(key: str, value: object) -> None:
         ("task.lr", [1e-3, 1], [0, 0.0, "1e-3"]),
         ("trainer.gpus", ["auto", 0, 1, -1, [0, 2]], ["all", -2, 1.0, [-1], ["0"], None]),
         ("trainer.accelerator", ["auto", "cpu", "gpu"], ["tpu", None]),
+        ("callbacks.last.every_minutes", [None, 0, 0.5, 60], [-1, "5", "auto"]),
+        ("callbacks.last.every_n_steps", [None, 1], [0, 1.5]),
         ("clusterer.n_clusters", [1, 200], [0]),
         ("matcher.threshold", [0, 0.5, "auto"], [-0.1, None, "Auto", True]),
         ("matcher.precision", [0.5, 0.999], [0, 1, 1.0, None, "auto"]),

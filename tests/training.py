@@ -82,12 +82,13 @@ def train(
     resume: Path | None = None,
     task: pl.LightningModule | None = None,
     last: dict[str, Any] | None = None,
+    objective: tuple[str, str] = ("val/loss", "min"),
     **settings: Any,
 ) -> pl.Trainer:
     """Train on the CPU with the checkpoints that ``conf`` asks for, saving after each step."""
     task = task or Noisy(encoder(), lr=2e-3)
     pl.seed_everything(7, verbose=False)
-    kept = [Best(folder, "val/loss"), Last(folder, **(last or {"every_minutes": 0}))]
+    kept = [Best(folder, *objective), Last(folder, **(last or {"every_minutes": 0}))]
     trainer = build_trainer(
         folder,
         accelerator="cpu",

@@ -19,6 +19,7 @@ from dedup.tasks.whitening import WhiteningTask
 from dedup.trainer import best_score, build_trainer
 from dedup.views import Views
 from tests.conftest import draw, encoded, write_shop
+from tests.training import Copies, differences, train
 
 
 class Means(nn.Module):
@@ -113,6 +114,20 @@ def test_what_is_measured_and_saved_is_whitened(data: CatalogueDataModule, tmp_p
         saved = read(tmp_path / "run" / name)
         torch.testing.assert_close(saved["state_dict"]["encoder.axes"], encoder.axes)
         assert saved["encoder"]["class"].endswith("Means")
+
+
+def test_a_pass_that_was_stopped_goes_on(data: CatalogueDataModule, tmp_path: Path) -> None:
+    run, copies = tmp_path / "run", tmp_path / "copies"
+    uap = ("val/uap", "max")
+    train(run, data, Copies(run, copies), task=WhiteningTask(Means()), objective=uap)
+    assert len(list(copies.iterdir())) == 6  # before each step, the validation and the end
+    for number in range(6):
+        again, encoder = tmp_path / f"{number}", Means()
+        resume = copies / f"{number}" / "last.ckpt"
+        train(again, data, task=WhiteningTask(encoder), objective=uap, resume=resume, max_epochs=1)
+        assert not differences(again, run, "best.ckpt")
+        assert not differences(again, run, "last.ckpt")
+        assert len(encoder.fitted) == (number < 4)
 
 
 def test_an_encoder_without_whitening_is_refused() -> None:
