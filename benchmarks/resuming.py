@@ -34,7 +34,7 @@ from dedup.errors import CorruptError
 from dedup.resuming import checkpoint_to_resume
 
 SMALL = ["source=sample", "source.n_products=60", "encoder.embedding_dim=8", "epochs=3",
-         "encoder.hidden_dim=16", "data.batch_size=8", "trainer.accelerator=cpu",
+         "encoder.hidden_dim=64", "data.batch_size=8", "trainer.accelerator=cpu",
          "trainer.enable_progress_bar=false", "callbacks.last.every_minutes=0"]  # fmt: skip
 LIMIT = 2.0
 """How much longer a save may take than a plain one."""
@@ -105,7 +105,7 @@ def kills(work: Path, n: int) -> bool:
         runs = f"killed{number}"
         process = start(work, runs)
         killed = first_save(work / runs, process)
-        saves(killed / LAST, drawn.randrange(22), process)
+        saves(killed / LAST, drawn.randrange(20), process)
         time.sleep(drawn.uniform(0, seconds))
         process.kill()
         process.communicate()

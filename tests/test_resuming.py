@@ -23,7 +23,7 @@ from pytorch_lightning.callbacks import Timer
 from dedup.checkpoint import read
 from dedup.checkpointing import BEST, LAST, RESUMED
 from dedup.datamodule import CatalogueDataModule
-from dedup.errors import ArtifactError
+from dedup.errors import ArtifactError, StoppedError
 from dedup.resuming import checkpoint_to_resume, newest_unfinished
 from dedup.tasks.contrastive import ContrastiveTask
 from dedup.trainer import best_score
@@ -334,6 +334,22 @@ class TestWhenItIsSaved:
     def test_a_trial_leaves_nothing(self, data: CatalogueDataModule, tmp_path: Path) -> None:
         train(tmp_path / "run", data, fast_dev_run=True)
         assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_listened_for_signals_does_again(
+    data: CatalogueDataModule, tmp_path: Path, number: signal.Signals
+) -> None:
+    class Send(pl.Callback):
+        def on_train_batch_end(self, *hook: Any) -> None:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError, match=rf"resume={tmp_path}/run$") as caught:
+        train(tmp_path / "run", data, Send())
+    assert caught.value.exit_code == 128 + number
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert read(tmp_path / "run" / LAST)["global_step"] == 1
 
 
 class TestAuto:

@@ -63,7 +63,7 @@ def newest_unfinished(runs: Path) -> Path | None:
     left = [f for f in folders if (f / LAST).is_file() or (f / PREVIOUS).is_file()]
     advice = f"name the run to go on from with resume={runs}/<time>"
     continued = {
-        Path(read_json(f / RESUMED, "a run that goes on", advice)["checkpoint"]).parent
+        Path(str(read_json(f / RESUMED, "a run that goes on", advice).get("checkpoint"))).parent
         for f in left
         if (f / RESUMED).is_file()
     }

@@ -164,12 +164,9 @@ def also_as(path: Path, name: Path) -> None:
 def sweep(folder: Path, suffix: str) -> None:
     """Remove what writers that were killed left; one that is at work holds its file locked."""
     for part in folder.glob(f".*{suffix}.*.part"):
-        with part.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            part.unlink(missing_ok=True)
+        with suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def _part(path: Path) -> Path:
