@@ -149,8 +149,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, limited(int(args.gib * 2**30)) as group:
         work = Path(folder)
         filled(args.csv.resolve(), work, args.n)
-        print(f"{args.n:,} pictures, {args.n * 60_000 / 1e9:.1f} GB of pixels, {args.steps} steps "
-              f"of 128, {args.rounds} rounds in turn, the file cache emptied before each\n")  # fmt: skip
+        gigabytes = args.n * 60_000 / 1e9
+        print(f"{args.n:,} pictures, {gigabytes:.1f} GB of pixels, {args.steps} steps of 128, "
+              f"{args.rounds} rounds in turn, the file cache emptied before each\n")  # fmt: skip
         runs = [(train(work, args.steps, None), train(work, args.steps, group))
                 for _ in range(args.rounds)]  # fmt: skip
         free, bound = ([run[side][0] for run in runs] for side in (0, 1))
