@@ -84,9 +84,9 @@ def losses(*runs: Path) -> list[tuple[int, float]]:
 
 def saves(file: Path, n: int, process: subprocess.Popen[bytes]) -> float:
     """Wait for so many further saves, if there are; the seconds that each took."""
-    seen, begin = {file.stat().st_ino}, time.perf_counter()
+    seen, begin = {file.stat().st_mtime_ns}, time.perf_counter()
     while len(seen) <= n and process.poll() is None and not file.with_name("run.json").exists():
-        seen.add(file.stat().st_ino)
+        seen.add(file.stat().st_mtime_ns)
         time.sleep(0.001)
     return (time.perf_counter() - begin) / max(1, len(seen) - 1)
 
