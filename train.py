@@ -12,9 +12,9 @@ from dedup.entrypoint import build, entrypoint, log
 @entrypoint("train")
 def main(cfg: DictConfig, run_dir: Path) -> float:
     """Read the catalogue, train, and return the best of what the task monitors."""
-    from dedup.stages import read_pictures  # pandas: not for --help
+    from dedup.stages import training_pictures  # pandas: not for --help
 
-    _, store, images = read_pictures(cfg, cfg.source, run_dir)
+    store, images = training_pictures(cfg, run_dir)
 
     import pytorch_lightning as pl  # seconds: what is wrong with the catalogue is said before
 

@@ -8,20 +8,21 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
     0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
-        "allocation", "sealing", "interrupts"],
+        "allocation", "sealing", "interrupts", "ranks"],
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
-        "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth", "dealing"],
+        "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth", "dealing",
+        "devices"],
     2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying",
-        "restarting", "checkpointing", "resuming"],
+        "restarting", "checkpointing", "resuming", "launching"],
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting"],
     4: ["stages", "entrypoint", "verify", "__main__"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
     ("artifacts", "errors"), ("artifacts", "files"), ("files", "errors"), ("limits", "errors"),
-    ("sealing", "errors"), ("sealing", "files"), ("trainer", "checkpointing"),
+    ("sealing", "errors"), ("resuming", "launching"), ("sealing", "files"), ("trainer", "checkpointing"),
     ("datamodule", "restarting"), ("checkpointing", "restarting"), ("resuming", "checkpointing"),
     ("edits", "errors"), ("places", "errors"), ("fetch", "guard"), ("fetch", "hosts"),
     ("decoding", "decode"), ("ingest", "decoding"), ("ingest", "fetch"), ("ingest", "shards"),
@@ -44,7 +45,7 @@ NEIGHBOURS = {  # within a layer, in this direction alone
 }  # fmt: skip
 TORCH = {
     "dealing", "encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding",
-    "views", "restarting", "checkpointing", "resuming",
+    "views", "restarting", "checkpointing", "resuming", "devices", "launching",
 }  # fmt: skip
 HOME = {
     "torch": TORCH | {"indexing", "changing", "querying", "relisting"},

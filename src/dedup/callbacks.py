@@ -89,7 +89,7 @@ class Reconstructions(pl.Callback):
             structural_similarity(a, b, channel_axis=0, data_range=1.0)
             for a, b in zip(originals.numpy(), redrawn.numpy(), strict=True)
         ]
-        task.log("val/ssim", float(np.mean(scores)), batch_size=len(images))
+        task.log("val/ssim", float(np.mean(scores)), batch_size=len(images), sync_dist=True)
         grid = torch.cat([torch.cat(list(row), dim=2) for row in (originals, redrawn)], dim=1)
         _writer(trainer).add_image("val/reconstructions", grid, trainer.global_step)
 
@@ -119,7 +119,7 @@ class DrawnViews(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Show the first batch, of those who have a variant as many as there are."""
-        if batch_idx or not isinstance(batch, ViewBatch):
+        if batch_idx or not isinstance(batch, ViewBatch) or not trainer.is_global_zero:
             return
         variants = torch.full_like(batch.weak, 255)
         variants[batch.variant_of] = batch.variants
@@ -150,7 +150,9 @@ class EmbeddingProjector(pl.Callback):
 
     @torch.no_grad()
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Embed, and write points and thumbnails."""
+        """Embed, and write points and thumbnails; of several processes the first one does."""
+        if not trainer.is_global_zero:
+            return
         data = cast(CatalogueDataModule, _data(trainer))
         shown = data.val_images[: self.n_images]
         pictures = data.pictures(shown)

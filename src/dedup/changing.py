@@ -32,7 +32,7 @@ minutes in a catalogue of a million."""
 
 def add(
     index: Index, catalogue: Catalogue, images: pd.DataFrame, store: ImageStore,
-    batch_size: int = 128,
+    batch_size: int = 128, devices: Sequence[str] = ("auto",),
 ) -> Index:  # fmt: skip
     """Append a catalogue's records and pictures.
 
@@ -47,6 +47,7 @@ def add(
         images: what ``store.ingest(catalogue)`` returned.
         store: the store of the index.
         batch_size: pictures read at once.
+        devices: what embeds, as torch names it; a process for each.
 
     Returns:
         An index with the new rows after the old ones. ``products`` has the columns of both
@@ -62,7 +63,7 @@ def add(
     new = distinct_pictures(images[~images[DIGEST].isin(first[DIGEST])])
     vectors, clusters = index.vectors, np.empty(0, np.int64)
     if len(new):
-        more = embed_pictures(new, store, index.manifest["checkpoint"], batch_size)
+        more = embed_pictures(new, store, index.manifest["checkpoint"], batch_size, devices)
         clusters = nearest_centroids(more, index.centroids)
         vectors = np.concatenate([index.vectors, more])
     added = placed(
@@ -120,7 +121,7 @@ def remove(index: Index, product_ids: str | Collection[str]) -> Index:
 
 def update(
     index: Index, catalogue: Catalogue, images: pd.DataFrame, store: ImageStore,
-    batch_size: int = 128,
+    batch_size: int = 128, devices: Sequence[str] = ("auto",),
 ) -> Index:  # fmt: skip
     """Replace the products that a catalogue names, and add those that are new.
 
@@ -129,7 +130,7 @@ def update(
     """
     named = set(catalogue.requests["product_id"]) - {""}
     known = named & set(index.images["product_id"])
-    return add(remove(index, known), catalogue, images, store, batch_size)
+    return add(remove(index, known), catalogue, images, store, batch_size, devices)
 
 
 def _check_fits(index: Index, catalogue: Catalogue, store: ImageStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dedup.artifacts import IMAGES
 from dedup.dealing import EpochDraws, EpochOrder, InTurn
 from dedup.errors import ArtifactError, ConfigError
+from dedup.files import read_table, write_table
 from dedup.restarting import Place, place_of
 from dedup.sharing import telling
 from dedup.store import ImageStore
@@ -103,6 +106,8 @@ class CatalogueDataModule(pl.LightningDataModule):
         """
         self._start = Place(0, 0)
         world_size = self._share()[1]
+        if self.trainer is not None and world_size > 1:
+            self.images = _handed_over(self.images, self.trainer)
         if self.batch_size % world_size:
             raise ConfigError(
                 f"data.batch_size={self.batch_size} pictures in a step cannot be shared evenly by "
@@ -185,7 +190,10 @@ class CatalogueDataModule(pl.LightningDataModule):
             spread = np.linspace(0, len(self.val_images) - 1, self.views.n_held_out)
             shown = self.val_images.iloc[np.unique(spread.round().astype(int))]
             pictures = HeldOutViews(self.store, shown, self.views)
-        return self._loader(pictures, InTurn(len(pictures), *self._share()))
+        mine = InTurn(len(pictures), *self._share())
+        if not len(mine):  # an empty batch: a process without one would miss what others agree on
+            return DataLoader(pictures, batch_sampler=[[]], collate_fn=_whole_batch)
+        return self._loader(pictures, mine)
 
     def pictures(self, images: pd.DataFrame) -> StoredPictures:
         """The pictures of some rows of ``images``, in their order."""
@@ -249,6 +257,23 @@ def _filled(sizes: pd.Series[int], room: int) -> npt.NDArray[np.bool_]:
     if len(sizes) and not taken.any():
         taken[sizes.argmin()] = True
     return taken
+
+
+def _handed_over(images: pd.DataFrame, trainer: pl.Trainer) -> pd.DataFrame:
+    """The first process's pictures: the others read none, so that all have the same.
+
+    By way of a file, since there may be millions.
+    """
+    file = Path(trainer.strategy.broadcast(str(Path(trainer.default_root_dir) / ".images.parquet")))
+    if trainer.is_global_zero:
+        write_table(images, IMAGES, file)
+    trainer.strategy.barrier()
+    if not trainer.is_global_zero:
+        images = read_table(file)
+    trainer.strategy.barrier()
+    if trainer.is_global_zero:
+        file.unlink()
+    return images
 
 
 def _whole_batch(batch: Any) -> Any:

@@ -1,9 +1,14 @@
-"""Pictures to embeddings, a batch of columns at a time."""
+"""Pictures to embeddings, a batch of columns at a time, on one device or on several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
 from typing import Any
 
 import numpy as np
@@ -14,6 +19,9 @@ from rich.progress import track
 from torch import nn
 
 from dedup.checkpoint import load_encoder
+from dedup.errors import LostProcessError
+from dedup.parallel import n_threads
+from dedup.ranks import end_with_parent
 from dedup.store import ImageStore
 
 MICRO_BATCH = 16
@@ -70,10 +78,93 @@ def embed_stored(
     ``batch_size`` pictures are read at once, rounded up to whole micro-batches; the embeddings
     do not depend on it.
     """
-    step = -(-batch_size // MICRO_BATCH) * MICRO_BATCH
+    step = _whole(batch_size)
     starts = range(0, max(1, len(rows)), step)
     batches = [
         embed({"pixels": store.read(rows[start : start + step])})["embedding"]
-        for start in track(starts, "embedding pictures", console=Console(stderr=True))
+        for start in _shown(starts)
     ]
     return np.concatenate(batches)
+
+
+def embed_on(
+    devices: Sequence[str],
+    checkpoint: str | Path,
+    store: ImageStore,
+    rows: npt.NDArray[np.int64],
+    batch_size: int = 128,
+) -> npt.NDArray[np.float32]:
+    """The same on several devices, by a process for each; on CPUs they share the threads.
+
+    Each takes the next pictures when it is done with the last, so that none waits for a slower
+    one, and their embeddings go to the places of these pictures.
+
+    Args:
+        devices: as torch names them; the same one may come several times.
+        checkpoint: a checkpoint's file or its run folder.
+        store: where the pictures lie.
+        rows: (n, 2) places in the store.
+        batch_size: pictures read at once, at most.
+
+    Returns:
+        The embeddings, (n, d) float32, of the same bits as on one of the devices.
+
+    Raises:
+        LostProcessError: a process ended, and cannot say why.
+    """
+    step = min(_whole(batch_size), _whole(-(-len(rows) // len(devices))))
+    n_workers = min(len(devices), -(-len(rows) // step))
+    if n_workers < 2:
+        return embed_stored(Embed(checkpoint, devices[0]), store, rows, batch_size)
+    context = get_context("spawn")
+    waiting = context.SimpleQueue()
+    for device in devices[:n_workers]:
+        waiting.put(device)
+    places = (str(checkpoint), str(store.path), store.reader)
+    threads = max(1, n_threads() // n_workers)
+    blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
+    with ProcessPoolExecutor(n_workers, context, _begin, (waiting, threads, *places)) as pool:
+        try:
+            found = pool.map(_embed_block, blocks)
+            return np.concatenate([next(found) for _ in _shown(range(len(blocks)))])
+        except BrokenProcessPool as error:
+            raise LostProcessError(
+                f"one of {n_workers} processes that embed pictures was ended from outside, often "
+                "for lack of memory: nothing of the index was written. Try again with fewer, by "
+                "trainer.gpus or trainer.num_processes"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(waiting: Any, threads: int, checkpoint: str, store: str, reader: str) -> None:
+    """Make this process a worker for the next device in the queue."""
+    signal(SIGINT, SIG_IGN)  # Ctrl-C is the parent's business
+    end_with_parent()
+    torch.set_num_threads(threads)
+    _worker.update(device=waiting.get(), checkpoint=checkpoint, store=store, reader=reader)
+
+
+def _embed_block(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    embed, store = _loaded()
+    embeddings: npt.NDArray[np.float32] = embed({"pixels": store.read(rows)})["embedding"]
+    return embeddings
+
+
+@cache
+def _loaded() -> tuple[Embed, ImageStore]:
+    """What a worker works with; not loaded at its start, whose errors no one would hear."""
+    embed = Embed(_worker["checkpoint"], _worker["device"])
+    return embed, ImageStore(_worker["store"], _worker["reader"])
+
+
+_worker: dict[str, str] = {}
+
+
+def _whole(n_pictures: int) -> int:
+    """That many pictures in whole micro-batches."""
+    return max(1, -(-n_pictures // MICRO_BATCH)) * MICRO_BATCH
+
+
+def _shown(starts: range) -> Iterable[int]:
+    return track(starts, "embedding pictures", console=Console(stderr=True))

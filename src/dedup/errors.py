@@ -11,6 +11,7 @@
     ├── StalledError           the disk is full, or no host answers any more       exit code 6
     ├── NonFiniteLossError     training diverged                                   exit code 7
     ├── StoppedError           training was stopped: Ctrl-C, SIGTERM         exit code 130, 143
+    ├── LostProcessError       one of several processes ended before its time      exit code 8
     └── ImageError             one picture failed: never stops a run, becomes a row's status
         ├── FetchError         its bytes could not be had
         └── DecodeError        its bytes are not a readable picture
@@ -70,6 +71,12 @@ class StoppedError(DedupError):
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal
+
+
+class LostProcessError(DedupError):
+    """One of several processes ended before its time, and could not say why."""
+
+    exit_code = 8
 
 
 class ImageError(DedupError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from dedup import __version__
 from dedup.artifacts import INDEX_IMAGES, Catalogue, Index, checkpoint_file
 from dedup.clustering import Clusterer
-from dedup.embedding import Embed, embed_stored
+from dedup.embedding import embed_on
 from dedup.files import sha256_file
 from dedup.store import ImageStore
 
@@ -26,6 +27,7 @@ def build_index(
     checkpoint: str | Path,
     clusterer: Clusterer,
     batch_size: int = 128,
+    devices: Sequence[str] = ("auto",),
 ) -> Index:
     """Embed every distinct picture once, and cluster the embeddings.
 
@@ -39,12 +41,13 @@ def build_index(
         checkpoint: the encoder's checkpoint, or its run folder.
         clusterer: places embeddings in clusters.
         batch_size: pictures read at once.
+        devices: what embeds, as torch names it; a process for each.
 
     Returns:
         The index, its ``images`` in the order of ``images``.
     """
     distinct = distinct_pictures(images)
-    vectors = embed_pictures(distinct, store, checkpoint, batch_size)
+    vectors = embed_pictures(distinct, store, checkpoint, batch_size, devices)
     labels, centroids = clusterer.fit_predict(vectors)
     return Index(
         images=placed(images, distinct[DIGEST], np.arange(len(distinct)), labels),
@@ -78,11 +81,15 @@ def distinct_pictures(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def embed_pictures(
-    distinct: pd.DataFrame, store: ImageStore, checkpoint: str | Path, batch_size: int
+    distinct: pd.DataFrame,
+    store: ImageStore,
+    checkpoint: str | Path,
+    batch_size: int,
+    devices: Sequence[str] = ("auto",),
 ) -> npt.NDArray[np.float32]:
     """The embedding of each row's picture, (n, d), in the order of the rows."""
     rows = store.rows(distinct["url"].tolist())
-    return embed_stored(Embed(checkpoint), store, rows, batch_size)
+    return embed_on(devices, checkpoint, store, rows, batch_size)
 
 
 def placed(

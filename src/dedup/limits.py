@@ -83,6 +83,8 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "task.koleo": _number(0),
     "task.warmup": _whole(0),
     "trainer.gpus": (_gpus, "auto, -1 for all, how many at most, or a list like '[0,2]'"),
+    "trainer.num_processes": _whole(1, 1024),
+    "trainer.num_nodes": _whole(1, 65_536),
     "trainer.accelerator": _choice("auto", "cpu", "gpu"),
     "trainer.max_steps": _whole(-1),
     "callbacks.last.every_minutes": _or_null(_number(0)),

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from torch import nn
 
+from dedup import launching
 from dedup.checkpoint import check_resumable, read
 from dedup.checkpointing import BEST, LAST, PREVIOUS, RESUMED, Last
 from dedup.errors import ArtifactError, CorruptError, StalledError
@@ -89,7 +90,7 @@ def fit(
     with Interrupts(bool(last)) as interrupts, _full_disk_is_said(trainer.default_root_dir):
         for callback in last:
             callback.interrupts = interrupts
-        trainer.fit(task, data, ckpt_path=checkpoint)
+        launching.fit(trainer, task, data, checkpoint)
 
 
 @contextmanager

@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from dedup.artifacts import Catalogue, Findings, Index, Search, Sight, checkpoint_file
+from dedup.artifacts import IMAGES, Catalogue, Findings, Index, Search, Sight, checkpoint_file
 from dedup.calibration import expected
 from dedup.entrypoint import build, log, plain
 from dedup.errors import ConfigError
 from dedup.files import read_json
 from dedup.matching import merged
+from dedup.ranks import is_first
 from dedup.store import ImageStore
 from dedup.truth import against_truth, read_truth
 
@@ -39,6 +40,18 @@ def read_pictures(
     return catalogue, store, store.ingest(catalogue, run_dir)
 
 
+def training_pictures(cfg: DictConfig, run_dir: Path) -> tuple[ImageStore, pd.DataFrame]:
+    """The store, and the pictures to train on in the schema ``IMAGES``.
+
+    Where several processes train, the first alone reads them, and the others have no rows yet:
+    ``CatalogueDataModule`` hands them over.
+    """
+    if is_first():
+        _, store, images = read_pictures(cfg, cfg.source, run_dir)
+        return store, images
+    return build(cfg.store, fetcher=cfg.fetch), pd.DataFrame(columns=IMAGES.names)
+
+
 def make_index(cfg: DictConfig, run_dir: Path) -> Index:
     """Embed and cluster a catalogue with ``cfg.checkpoint``, and save the index in ``run_dir``.
 
@@ -51,7 +64,9 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
 
     from dedup.indexing import build_index  # imports torch
 
-    index = build_index(catalogue, images, store, checkpoint, clusterer, cfg.data.batch_size)
+    index = build_index(
+        catalogue, images, store, checkpoint, clusterer, cfg.data.batch_size, _devices(cfg)
+    )
     index.manifest["source"] = plain(source)
     index.save(run_dir)
     return index
@@ -79,7 +94,7 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
         stored = {"path": index.manifest["store"], "reader": index.manifest["reader"]}
         catalogue, store, images = read_pictures(cfg, cfg.source, run_dir, **stored)
         change = add if cfg.change == "add" else update
-        index = change(index, catalogue, images, store, cfg.data.batch_size)
+        index = change(index, catalogue, images, store, cfg.data.batch_size, _devices(cfg))
     index.manifest["source"] = {"index": str(cfg.index), "change": cfg.change}
     index.save(run_dir)
     return index
@@ -182,6 +197,14 @@ def answer(cfg: DictConfig, index: Index) -> str:
     )
     answers = query(plain(cfg.query))
     return json.dumps(answers.to_dict("records"), indent=1, ensure_ascii=False)
+
+
+def _devices(cfg: DictConfig) -> list[str]:
+    """What embeds: one process for each."""
+    from dedup.devices import embedding_devices  # imports torch
+
+    asked = plain(cfg.trainer)
+    return embedding_devices(asked["gpus"], asked["accelerator"], asked["num_processes"])
 
 
 def _with_pictures(index: Index) -> Index:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from dedup.allocation import keep_freed_memory
 from dedup.checkpointing import CheckpointFiles
+from dedup.devices import Gpus, choose_devices, visible_gpus
 from dedup.errors import ConfigError
-
-log = logging.getLogger("dedup")
-
-Gpus = int | list[int] | Literal["auto"]
+from dedup.ranks import launcher, n_launched
 
 
 def build_trainer(
     run_dir: str | Path,
     gpus: Gpus = "auto",
     accelerator: str = "auto",
+    num_processes: int = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
     callbacks: list[pl.Callback] | None = None,
     **settings: Any,
 ) -> pl.Trainer:
@@ -35,27 +37,67 @@ def build_trainer(
         gpus: how many GPUs at most; ``auto`` takes one if there is one, -1 takes all, a list
             names them. With fewer to be seen it trains on what there is, and says so.
         accelerator: ``gpu`` asks strictly; ``cpu`` takes none; ``auto`` as said above.
+        num_processes: how many processes train where it is the CPU that trains.
+        num_nodes: how many machines, each with as many devices.
+        strategy: how several devices train; ``auto`` is ``ddp``.
         callbacks: Lightning callbacks.
         **settings: any other argument of ``pytorch_lightning.Trainer``.
 
     Raises:
-        ConfigError: ``accelerator=gpu`` and too few GPUs, or an argument that Lightning refuses.
+        ConfigError: ``accelerator=gpu`` and too few GPUs, an argument that Lightning refuses, or
+            torchrun or SLURM started another number of processes.
     """
-    kind, devices = choose_devices(gpus, accelerator, visible_gpus())
+    kind, devices = choose_devices(gpus, accelerator, visible_gpus(), num_processes)
+    n_devices = len(devices) if isinstance(devices, list) else devices
+    launched = n_launched()
+    check_launched(kind, n_devices, num_nodes, launched)
+    plugins: list[Any] = [CheckpointFiles(), *settings.pop("plugins", [])]
+    if not launched and "SLURM_NTASKS" in os.environ:  # without srun: Lightning would expect it
+        plugins.append(LightningEnvironment())
     _quieten_lightning()
     keep_freed_memory()
     try:
         return pl.Trainer(
             accelerator=kind,
             devices=devices,
+            num_nodes=num_nodes,
+            strategy=choose_strategy(strategy, n_devices * num_nodes),
+            use_distributed_sampler=False,  # CatalogueDataModule shares the pictures out itself
             default_root_dir=run_dir,
             logger=TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False),
             callbacks=callbacks,
-            plugins=[CheckpointFiles(), *settings.pop("plugins", [])],
+            plugins=plugins,
             **settings,
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from error
+
+
+def choose_strategy(strategy: str, n_processes: int) -> str:
+    """Lightning's ``strategy``: DDP where several processes train and nothing else is asked for."""
+    return "ddp" if strategy == "auto" and n_processes > 1 else strategy
+
+
+def check_launched(kind: str, n_devices: int, num_nodes: int, launched: int) -> None:
+    """Make sure that torchrun or SLURM started as many processes as the settings ask for.
+
+    Args:
+        kind: ``gpu`` or ``cpu``.
+        n_devices: on each machine.
+        num_nodes: machines.
+        launched: processes that were started; 0 where neither started any.
+
+    Raises:
+        ConfigError: it is another number.
+    """
+    if launched in (0, n_devices * num_nodes):
+        return
+    setting = "trainer.gpus" if kind == "gpu" else "trainer.num_processes"
+    raise ConfigError(
+        f"{launcher()} started {launched} processes, and {setting}={n_devices} "
+        f"trainer.num_nodes={num_nodes} ask for {n_devices * num_nodes}: say how many there are on "
+        "each machine, and how many machines"
+    )
 
 
 def best_score(trainer: pl.Trainer) -> float:
@@ -71,50 +113,6 @@ def best_score(trainer: pl.Trainer) -> float:
             "left no best.ckpt: let it run for an epoch, or set trainer.val_check_interval"
         )
     return float(score)
-
-
-def visible_gpus() -> int:
-    """How many GPUs torch sees; Apple's counts as one."""
-    return torch.cuda.device_count() or int(torch.backends.mps.is_available())
-
-
-def choose_devices(gpus: Gpus, accelerator: str, n_visible: int) -> tuple[str, int | list[int]]:
-    """Lightning's ``accelerator`` and ``devices`` for what was asked and what is there.
-
-    Args:
-        gpus: see ``build_trainer``.
-        accelerator: ``auto``, ``cpu`` or ``gpu``.
-        n_visible: how many GPUs there are.
-
-    Raises:
-        ConfigError: ``accelerator=gpu`` and fewer GPUs than asked for, or a contradiction.
-    """
-    strict = accelerator == "gpu"
-    at_least = max(n_visible, 1) if strict else n_visible
-    if isinstance(gpus, list):
-        wanted = gpus
-    elif gpus == "auto":
-        wanted = list(range(min(at_least, 1)))
-    else:
-        wanted = list(range(at_least if gpus == -1 else gpus))
-    if strict and not wanted:
-        raise ConfigError("trainer.accelerator=gpu with trainer.gpus=0: ask for a GPU or for none")
-    usable = [gpu for gpu in wanted if gpu < n_visible]
-    if strict and len(usable) < len(wanted):
-        raise ConfigError(
-            f"trainer.accelerator=gpu asks for {len(wanted)} GPU(s) and {n_visible} can be seen: "
-            "leave trainer.accelerator=auto to train on what there is, or check the driver"
-        )
-    if accelerator == "cpu":
-        return "cpu", 1
-    if len(usable) < len(wanted):
-        what = f"{len(usable)} GPU(s)" if usable else "the CPU"
-        log.warning(
-            "trainer.gpus=%s, but %d GPU(s) can be seen: training on %s", gpus, n_visible, what
-        )
-    if not usable:
-        return "cpu", 1
-    return "gpu", usable if isinstance(gpus, list) else len(usable)
 
 
 def _quieten_lightning() -> None:

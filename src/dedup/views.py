@@ -270,6 +270,10 @@ class HeldOutViews(_Viewed):
         return self.made[key]
 
     def _make(self, positions: Any) -> ViewBatch:
+        if not len(positions):
+            none = self.squash([])
+            nothing = torch.empty(0, dtype=torch.int64)
+            return ViewBatch(none, none, none, nothing, nothing)
         pictures = self.store.details_at(self.rows[positions])
 
         def work(place: int) -> tuple[Tensor, Tensor | None]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dedup.checkpoint import describe
 from dedup.tasks.divergence import check_finite
+from dedup.tasks.gathering import mean_of, weighted
 
 
 class Autoencoder(Protocol):
@@ -40,6 +41,7 @@ class AutoencoderTask(pl.LightningModule):
         self.encoder = encoder
         self.lr = lr
         self.weight_decay = weight_decay
+        self.held_out: list[tuple[Tensor, int]] = []
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Redraw stored pictures, (n, 3, 200, 100) uint8.
@@ -63,14 +65,22 @@ class AutoencoderTask(pl.LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Log ``train/loss`` at every logged step."""
-        loss = self.loss(batch, "training")
+        loss, share = weighted(self, self.loss(batch, "training"), len(batch))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        return loss
+        return share
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the epoch before."""
+        self.held_out.clear()
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Keep the loss of a batch, which is empty where processes outnumber pictures."""
+        if len(batch):
+            self.held_out.append((self.loss(batch, "validation"), len(batch)))
+
+    def on_validation_epoch_end(self) -> None:
         """Log ``val/loss`` over the held-out products, once an epoch."""
-        loss = self.loss(batch, "validation")
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        self.log("val/loss", mean_of(self, self.held_out), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, its fused form."""

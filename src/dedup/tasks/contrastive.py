@@ -10,9 +10,11 @@ from pytorch_lightning.callbacks import Timer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dedup.artifacts import IMAGE_SHAPE
 from dedup.errors import ConfigError
 from dedup.tasks.divergence import check_finite
-from dedup.tasks.ranking import RankingTask
+from dedup.tasks.gathering import gathered
+from dedup.tasks.ranking import HeldOut, RankingTask
 from dedup.views import ViewBatch
 
 NEAREST = 1e-4
@@ -61,6 +63,11 @@ class ContrastiveTask(RankingTask):
         self.koleo = koleo
         self.warmup = warmup
 
+    def setup(self, stage: str) -> None:
+        """Freeze what is not trained where several processes would wait for its gradient."""
+        if self.trainer.world_size > 1:
+            freeze_unused(self.encoder)
+
     def loss(self, weak: Tensor, strong: Tensor, variants: Tensor, labels: Tensor) -> Tensor:
         """Both terms for the embeddings of a batch, (n, d), (n, d), (m, d) and labels (n,)."""
         views = torch.cat([weak, strong])
@@ -69,18 +76,25 @@ class ContrastiveTask(RankingTask):
         )
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
-        """Log ``train/loss`` at every logged step."""
-        loss = self.loss(*self.embed(batch), batch.labels)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        return check_finite(loss, "training", self, self.lr)
+        """Log ``train/loss`` at every logged step: that of the pictures of all processes.
 
-    def validation_step(self, batch: ViewBatch, batch_idx: int) -> None:
-        """Log ``val/loss``, of each held-out picture and its first copy."""
-        originals, copies, variants = self.embed(batch)
-        loss = self.loss(originals, copies[: len(batch)], variants, batch.labels)
-        check_finite(loss, "validation", self, self.lr)
-        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
-        self.keep(originals, copies, variants, batch.labels)
+        Each process has the same loss, and its gradient for the pictures of its own. DDP takes the
+        mean over the processes where the sum is wanted.
+        """
+        loss = self.loss(*gathered(self, *self.embed(batch), batch.labels))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        return check_finite(loss, "training", self, self.lr) * self.trainer.world_size
+
+    def measures(self, held_out: HeldOut) -> dict[str, float]:
+        """Besides ``val/uap``, ``val/loss`` of each held-out picture and its first copy."""
+        firsts, losses = held_out.by_round()[0], []
+        for step in range(int(held_out.steps.max()) + 1):
+            rows = held_out.steps == step
+            variants = held_out.variants[torch.isin(held_out.variant_places, held_out.places[rows])]
+            parts = held_out.originals[rows], firsts[rows], variants, held_out.labels[rows]
+            losses.append(self.loss(*parts) * rows.sum())
+        loss = check_finite(torch.stack(losses).sum() / len(firsts), "validation", self, self.lr)
+        return {**super().measures(held_out), "val/loss": loss.item()}
 
     def configure_optimizers(self) -> Any:
         """AdamW, its fused form, with a schedule by step."""
@@ -102,8 +116,30 @@ class ContrastiveTask(RankingTask):
         warmup = min(self.warmup, total / 10)
         if step < warmup:
             return (step + 1) / (warmup + 1)
-        done = max(step / total, *map(_spent, cast(Any, self.trainer).callbacks), 0.0)
+        done = max(step / total, self._time_spent())
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def _time_spent(self) -> float:
+        """The share of ``trainer.max_time`` that has passed, on the first process's clock."""
+        trainer = cast(Any, self.trainer)
+        timers = [one for one in trainer.callbacks if isinstance(one, Timer)]
+        spent = max(map(_spent, timers), default=0.0)
+        several = bool(timers) and trainer.world_size > 1
+        return float(trainer.strategy.broadcast(spent)) if several else spent
+
+
+def freeze_unused(encoder: nn.Module) -> None:
+    """Freeze the parameters that embeddings do not depend on, such as an autoencoder's decoder."""
+    mode = encoder.training
+    parameters = [one for one in encoder.parameters() if one.requires_grad]
+    if not parameters:
+        return
+    picture = torch.zeros((1, *IMAGE_SHAPE), dtype=torch.uint8, device=parameters[0].device)
+    embedding = encoder.eval()(picture).sum()
+    gradients = torch.autograd.grad(embedding, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+    encoder.train(mode)
 
 
 def info_nce(views: Tensor, variants: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -160,9 +196,9 @@ def negatives(labels: Tensor, n_variants: int) -> Tensor:
     return torch.cat([twice[:, None] != twice, variants], dim=1)
 
 
-def _spent(callback: Any) -> float:
-    """The share of its time that a timer has seen pass; 0 of any other callback."""
-    if not isinstance(callback, Timer) or (left := callback.time_remaining()) is None:
+def _spent(timer: Timer) -> float:
+    """The share of its time that a timer has seen pass."""
+    if (left := timer.time_remaining()) is None:
         return 0.0
-    elapsed = callback.time_elapsed()
+    elapsed = timer.time_elapsed()
     return elapsed / max(elapsed + left, 1e-9)

@@ -40,6 +40,18 @@ class WhiteningTask(RankingTask):
         # Lightning counts optimiser steps, and saves no checkpoint before the first.
         self.passes = nn.Parameter(torch.zeros(()), requires_grad=False)
 
+    def setup(self, stage: str) -> None:
+        """Refuse several processes.
+
+        Raises:
+            ConfigError: there are.
+        """
+        if self.trainer.world_size > 1:
+            raise ConfigError(
+                "task=whitening is one pass over the features of all pictures, without a gradient "
+                "to share: train it in one process, trainer.gpus=1 trainer.num_processes=1"
+            )
+
     def on_train_epoch_start(self) -> None:
         """Forget the epoch before."""
         self.collected.clear()
