@@ -22,7 +22,8 @@ LAYERS = {
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
     ("artifacts", "errors"), ("artifacts", "files"), ("files", "errors"), ("limits", "errors"),
-    ("sealing", "errors"), ("resuming", "launching"), ("sealing", "files"), ("trainer", "checkpointing"),
+    ("sealing", "errors"), ("sealing", "files"), ("trainer", "checkpointing"),
+    ("resuming", "launching"),
     ("datamodule", "restarting"), ("checkpointing", "restarting"), ("resuming", "checkpointing"),
     ("edits", "errors"), ("places", "errors"), ("fetch", "guard"), ("fetch", "hosts"),
     ("decoding", "decode"), ("ingest", "decoding"), ("ingest", "fetch"), ("ingest", "shards"),

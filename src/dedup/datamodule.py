@@ -51,7 +51,7 @@ class StoredPictures(Dataset[Tensor]):
 
     def __getitems__(self, positions: Sequence[int]) -> Tensor:
         """A batch, (n, 3, 200, 100) uint8: the loader then has nothing to collate."""
-        return torch.from_numpy(self.store.read(self.rows[np.asarray(positions)]))
+        return torch.from_numpy(self.store.read(self.rows[np.asarray(positions, dtype=np.int64)]))
 
 
 class CatalogueDataModule(pl.LightningDataModule):

@@ -134,7 +134,7 @@ def embed_on(
                 "trainer.gpus or trainer.num_processes"
             ) from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _begin(waiting: Any, threads: int, checkpoint: str, store: str, reader: str) -> None:

@@ -20,10 +20,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dedup import __version__
+from dedup import __version__, ranks
 from dedup.errors import ConfigError, DedupError
 from dedup.limits import check_limits
-from dedup.ranks import FOLLOWER, end_with_parent, hold_back, is_first, launcher, n_launched
 
 log = logging.getLogger("dedup")
 
@@ -60,7 +59,7 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
                 metric = job(cfg, run_dir)
             except DedupError as error:
                 _stop(str(error), error.exit_code)
-            if not is_first():
+            if not ranks.is_first():
                 return metric
             from dedup.files import write_json  # pandas and pyarrow: not for --help
 
@@ -73,10 +72,7 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
             # Hydra then raises what it would print, and we say it in one message.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             conf = str(ROOT / "conf")
-            if n_launched() or not is_first():
-                end_with_parent()
-            if not is_first():
-                sys.argv += FOLLOWER
+            sys.argv += ranks.join()
             try:
                 hydra.main(version_base="1.3", config_path=conf, config_name=name)(one_run)()
             except (HydraException, OmegaConfBaseException) as error:
@@ -186,21 +182,13 @@ def _check_sweep(settings: Mapping[str, Any]) -> None:
     gpus = trainer["gpus"]
     several = len(gpus) > 1 if isinstance(gpus, list) else gpus not in ("auto", 0, 1)
     others = {name: trainer[name] for name in ("num_processes", "num_nodes")}
-    if several or max(others.values()) > 1 or n_launched() > 1:
+    if several or max(others.values()) > 1 or ranks.n_launched() > 1:
         asked = " ".join(f"trainer.{name}={value}" for name, value in others.items())
+        asked += f" under {ranks.launcher()}" if ranks.n_launched() else ""
         raise ConfigError(
-            f"a sweep trains each run in one process, and trainer.gpus={gpus} {asked}"
-            f"{f' under {launcher()}' if n_launched() else ''} asks for more: every further "
-            "process would be a sweep of its own. Leave out -m, or set trainer.gpus=1 "
-            "trainer.num_processes=1"
-        )
-
-
-def _check_launched(name: str) -> None:
-    if name != "train" and n_launched() > 1:
-        raise ConfigError(
-            f"{launcher()} started {n_launched()} processes, and {name}.py starts its own: run it "
-            "alone, with trainer.gpus=4, or trainer.num_processes=2 on a CPU"
+            f"a sweep trains each run in one process, and trainer.gpus={gpus} {asked} asks for "
+            "more: every further process would be a sweep of its own. Leave out -m, or set "
+            "trainer.gpus=1 trainer.num_processes=1"
         )
     if settings.get("resume") == "auto":
         raise ConfigError(
@@ -209,8 +197,16 @@ def _check_launched(name: str) -> None:
         )
 
 
+def _check_launched(name: str) -> None:
+    if name != "train" and ranks.n_launched() > 1:
+        raise ConfigError(
+            f"{ranks.launcher()} started {ranks.n_launched()} processes, and {name}.py starts its "
+            "own: run it alone, with trainer.gpus=4, or trainer.num_processes=2 on a CPU"
+        )
+
+
 def _stop(message: str, code: int) -> None:
-    hold_back()
+    ranks.hold_back()
     if logging.getLogger().handlers:
         log.error("%s", message)
     else:

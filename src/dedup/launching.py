@@ -35,7 +35,7 @@ LOOK = 0.2
 GRACE = 2.0
 """Seconds from a child's end to that of the whole run, unless the run ends by itself."""
 
-PATIENCE = 10.0
+PATIENCE = 5.0
 """Seconds that a process which has lost another waits to be ended by whoever knows why."""
 
 READING = timedelta(days=30)
@@ -57,37 +57,45 @@ def fit(
         task: what is trained.
         data: its pictures.
         checkpoint: what to go on from.
+
+    Raises:
+        LostProcessError: another process ended without a word.
     """
-    with _company(trainer):
+    with _company(trainer) as children:
         try:
             trainer.fit(task, data, ckpt_path=checkpoint)
-        except RuntimeError:
+        except RuntimeError as error:
             # It may be that another process ended: that one says why, and this one is ended.
             if trainer.world_size > 1:
                 time.sleep(PATIENCE)
+            if any(child.poll() is not None for child in children):
+                raise LostProcessError(
+                    f"one of {trainer.world_size} processes ended before training did: go on from "
+                    "last.ckpt with resume=PATH"
+                ) from error
             raise
 
 
 @contextmanager
-def _company(trainer: pl.Trainer) -> Iterator[None]:
-    """The other processes, as long as they are needed."""
+def _company(trainer: pl.Trainer) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The other processes, as long as they are needed, and those of them that this one started."""
     if n_launched() > 1:
         together = _met(trainer)
-        yield
+        yield []
         del together
     elif trainer.world_size > 1 and _is_parent(trainer):
         children = _children(trainer)
         over = threading.Event()
         threading.Thread(target=_watch, args=(children, over), daemon=True).start()
         try:
-            yield
+            yield children
             for child in children:
                 child.wait()
         finally:
             over.set()
             _end(children)
     else:
-        yield
+        yield []
 
 
 def _is_parent(trainer: pl.Trainer) -> bool:

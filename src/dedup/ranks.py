@@ -8,6 +8,7 @@ the others say warnings and errors alone, and have no run folder.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
@@ -52,6 +53,21 @@ def n_launched() -> int:
 def launcher() -> str:
     """What started the processes: ``torchrun`` or ``srun``."""
     return "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ else "srun"
+
+
+def join() -> tuple[str, ...]:
+    """Take this process's place among those of its run, before anything else.
+
+    Returns:
+        What the command line is to end with.
+    """
+    if n_launched() or not is_first():
+        end_with_parent()
+    if is_first():
+        return ()
+    if not n_launched():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first one's business
+    return FOLLOWER
 
 
 def end_with_parent() -> None:

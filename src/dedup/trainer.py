@@ -125,6 +125,7 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # frozen parts
     warnings.filterwarnings("ignore", ".*number of training batches.*log_every_n_steps.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view")  # channels last
 
 
 _IDLE = ("Tip:", "to estimate number of stepping batches")

@@ -89,7 +89,7 @@ class RankingTask(pl.LightningModule):
                 labels=batch.labels.cpu(),
                 places=places,
                 steps=torch.full_like(places, len(self.seen)),
-                copies=copies.view(n_copies, n, -1).transpose(0, 1).flatten(0, 1),
+                copies=copies.view(n_copies, *originals.shape).transpose(0, 1).flatten(0, 1),
                 copy_places=places.repeat_interleave(n_copies),
                 variants=variants,
                 variant_places=places[batch.variant_of.cpu()],

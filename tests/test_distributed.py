@@ -1,0 +1,408 @@
+"""Two processes beside one: the same losses, gradients and vectors; and how two end."""
+
+import json
+import multiprocessing as mp
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from sklearn.cluster import KMeans
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dedup.artifacts import Catalogue, Index
+from dedup.checkpoint import load_encoder, save_safetensors
+from dedup.clustering import Clusterer
+from dedup.embedding import Embed, embed_on, embed_stored
+from dedup.encoders.conv import ConvAutoencoder
+from dedup.errors import CorruptError, LostProcessError
+from dedup.indexing import build_index
+from dedup.sources.csv import CsvSource
+from dedup.store import ImageStore
+from dedup.tasks.autoencoder import AutoencoderTask
+from dedup.tasks.contrastive import ContrastiveTask
+from dedup.trainer import build_trainer
+from dedup.views import ViewBatch
+from tests.conftest import ROOT, SMALL, draw, encoded, run, write_shop
+
+N = 103
+SETTINGS = ["source=csv", "source.path=products.csv", "trainer.accelerator=cpu", *SMALL,
+            "data.batch_size=10", "epochs=1"]  # fmt: skip
+TWO = "trainer.num_processes=2"
+LIMIT = 60
+"""Seconds after which a run of two processes hangs."""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a CSV of 103 products, of one small picture each."""
+    folder = tmp_path_factory.mktemp("shop")
+    for number in range(N):
+        (folder / f"{number}.jpg").write_bytes(encoded(draw(number, (30, 40))))
+    write_shop(folder, [(f"P{number:03}", f"{number}.jpg") for number in range(N)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(shop: Path) -> Path:
+    """A training run of one process."""
+    run("train", *SETTINGS, "runs=alone", "store.path=store", cwd=shop)
+    return shop / "alone" / "train" / "latest"
+
+
+def started(folder: Path, *command: str) -> "subprocess.Popen[str]":
+    """A command whose output goes to one pipe, as the head of its own group of processes."""
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def ended(process: "subprocess.Popen[str]", code: int) -> str:
+    """What a command said, that ended in time with this code and left no process behind."""
+    try:
+        said, _ = process.communicate(timeout=LIMIT)
+    finally:
+        left = not _gone(process.pid)
+        if left:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == code, said
+    assert not left, "a process was left behind"
+    return said
+
+
+def _gone(group: int) -> bool:
+    """Whether a group of processes is empty, at once or within five seconds."""
+    for _ in range(50):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    """What a run logged, step by step."""
+    events = EventAccumulator(str(folder)).Reload()
+    return {
+        name: [event.value for event in events.Scalars(name)]
+        for name in ("train/loss", "val/loss", "val/ssim")
+    }
+
+
+def check_same_training(folder: Path, alone: Path) -> None:
+    """Losses within 1e-4 of one process's at every step; weights within two steps of Adam's."""
+    expected = scalars(alone)
+    assert len(expected["train/loss"]) == 10  # 93 pictures: the last step has three
+    for name, values in scalars(folder).items():
+        assert values == pytest.approx(expected[name], abs=1e-4), name
+    theirs = load_encoder(alone / "last.ckpt").state_dict()
+    ours = load_encoder(folder / "last.ckpt").state_dict()
+    for name, weights in ours.items():
+        # Adam divides a gradient by its own size, and so the rounding of a tiny one by that too.
+        torch.testing.assert_close(weights, theirs[name], atol=6e-4, rtol=0)
+
+
+class TestTraining:
+    def test_two_processes_train_as_one(self, shop: Path, alone: Path) -> None:
+        train = str(ROOT / "train.py")
+        said = ended(started(shop, train, *SETTINGS, TWO, "runs=two", "store.path=store"), 0)
+        latest = shop / "two" / "train" / "latest"
+        check_same_training(latest, alone)
+        assert "Warning" not in said
+        assert [file.name for file in (shop / "two").iterdir()] == ["train"]
+        runs = [file for file in (shop / "two" / "train").iterdir() if not file.is_symlink()]
+        assert len(runs) == 1
+        names = {file.name for file in alone.resolve().rglob("*")}
+        found = {file.name for file in runs[0].rglob("*")}
+        assert {_unnumbered(name) for name in found} == {_unnumbered(name) for name in names}
+        assert json.loads((latest / "run.json").read_text())["trainer"]["num_processes"] == 2
+        assert said.count("pictures ok") == 1
+
+    def test_torchrun_starts_them(self, shop: Path, alone: Path) -> None:
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        train = [str(ROOT / "train.py"), *SETTINGS, TWO, "runs=torchrun", "store.path=store"]
+        ended(started(shop, *command, *train), 0)
+        check_same_training(shop / "torchrun" / "train" / "latest", alone)
+        assert len(list((shop / "torchrun" / "train").iterdir())) == 2  # one run, and latest
+
+    def test_an_error_ends_all_with_one_message_and_its_code(self, shop: Path) -> None:
+        train = [str(ROOT / "train.py"), *SETTINGS, TWO, "runs=nan", "store.path=store"]
+        said = ended(started(shop, *train, "task.lr=1e30"), 7)
+        assert said.count("ERROR") == 1
+        assert "lower task.lr" in said
+        assert "Traceback" not in said
+
+    def test_a_process_that_is_killed_ends_the_run(self, shop: Path) -> None:
+        train = [str(ROOT / "train.py"), *SETTINGS, TWO, "runs=killed", "store.path=store"]
+        process = started(shop, *train, "epochs=500")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        events = (shop / "killed").glob
+        for _ in range(10 * LIMIT):
+            if any(events("train/*/last.ckpt")):
+                break
+            time.sleep(0.1)
+        os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+        said = ended(process, 8)
+        assert "signal 9" in said
+        assert "Traceback" not in said
+        assert not (shop / "killed" / "train" / "latest").exists()
+
+
+def _unnumbered(name: str) -> str:
+    """The name of a file without time and process."""
+    return re.sub(r"(?<=tfevents)\..*", "", name)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["cluster.py"], ["cluster.py starts its own", "trainer.num_processes=2"]),
+        (["detect.py"], ["detect.py starts its own"]),
+        (["train.py", "-m", "task.lr=1e-3,1e-4"], ["under torchrun", "Leave out -m"]),
+    ],
+    ids=lambda command: command[0],
+)
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_what_torchrun_may_not_start(
+    tmp_path: Path, command: list[str], words: list[str], rank: str
+) -> None:
+    launched = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}
+    name = command[0].removesuffix(".py")
+    done = run(name, *command[1:], cwd=tmp_path, code=2, **launched)
+    for word in words:
+        assert word in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    if rank == "1":
+        assert not list(tmp_path.glob("runs/*/"))
+
+
+def test_a_sweep_of_several_processes_is_refused(tmp_path: Path) -> None:
+    done = run("train", "-m", TWO, "task.lr=1e-3,1e-4", cwd=tmp_path, code=2)
+    assert "trainer.num_processes=2" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+ORPHAN = """
+import subprocess, sys, time
+if len(sys.argv) > 1:
+    from dedup.ranks import end_with_parent
+    end_with_parent()
+    print("ready", flush=True)
+    time.sleep(60)
+else:
+    child = subprocess.Popen([sys.executable, __file__, "child"], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(ORPHAN)
+    process = started(tmp_path, str(script))
+    assert process.stdout is not None
+    assert int(process.stdout.readline()) > 0
+    process.kill()
+    ended(process, -signal.SIGKILL)
+
+
+LABELS = torch.tensor([0, 1, 1, 3, 4, 5, 0])
+OF = torch.tensor([1, 3, 5])
+"""Anchors with a variant; of two processes the second has them all."""
+
+
+def pictures(n: int, seed: int) -> Tensor:
+    """Smooth patterns, (n, 3, 200, 100) uint8."""
+    return torch.stack(
+        [
+            torch.from_numpy(np.array(draw(100 * seed + number, (100, 200)))).permute(2, 0, 1)
+            for number in range(n)
+        ]
+    )
+
+
+def batch(rank: int, world_size: int, n: int = 7) -> tuple[Tensor, ViewBatch]:
+    """A process's share of n pictures, and of their views."""
+    weak, strong, variants = pictures(7, 0), pictures(7, 1), pictures(3, 2)
+    mine = torch.arange(rank, n, world_size)
+    has_variant = [place for place, of in enumerate(OF.tolist()) if of in mine.tolist()]
+    of = (OF[has_variant] - rank) // world_size
+    views = ViewBatch(weak[mine], strong[mine], variants[has_variant], of, LABELS[mine])
+    return weak[mine], views
+
+
+class Notes(pl.Callback):
+    """The gradients of each step, and what was logged."""
+
+    def __init__(self) -> None:
+        self.gradients: list[dict[str, Tensor]] = []
+        self.metrics: dict[str, float] = {}
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        parameters = pl_module.named_parameters()
+        self.gradients.append({n: p.grad.clone() for n, p in parameters if p.grad is not None})
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def steps(folder: Path, rank: int, world_size: int) -> list[Any]:
+    """Train each task for a step on seven pictures, three of which are held out, or one."""
+    notes = []
+    for task_class in (AutoencoderTask, ContrastiveTask):
+        for n_held_out in (3, 1):
+            torch.manual_seed(0)
+            task = task_class(ConvAutoencoder(embedding_dim=8, hidden_dim=16))
+            views = task_class is ContrastiveTask
+            trainer = build_trainer(
+                folder, accelerator="cpu", num_processes=world_size, max_epochs=1,
+                callbacks=[noted := Notes()], num_sanity_val_steps=0, enable_checkpointing=False,
+                enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
+            )  # fmt: skip
+            train, val = (
+                DataLoader([batch(rank, world_size, n)[views]], batch_size=None)
+                for n in (7, n_held_out)
+            )
+            trainer.fit(task, train, val)
+            notes.append((noted.gradients, noted.metrics))
+    return notes
+
+
+def one_of_two(folder: Path, rank: int, port: int) -> None:
+    """What each of two processes does; the first one saves it."""
+    os.environ.update(
+        LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    torch.set_num_threads(1)
+    notes = steps(folder, rank, 2)
+    if rank == 0:
+        torch.save(notes, folder / "notes.pt")
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def together(jobs: Sequence["mp.process.BaseProcess"]) -> None:
+    """Start, wait, and fail where one hangs or fails."""
+    for job in jobs:
+        job.start()
+    until = time.monotonic() + LIMIT
+    for job in jobs:
+        job.join(max(0.0, until - time.monotonic()))
+    for job in jobs:
+        job.kill()
+        job.join()
+    assert [job.exitcode for job in jobs] == [0] * len(jobs)
+
+
+def test_gradients_and_measures_are_those_of_one_process(tmp_path: Path, free_port: int) -> None:
+    context = mp.get_context("spawn")
+    together(
+        [context.Process(target=one_of_two, args=(tmp_path, rank, free_port)) for rank in (0, 1)]
+    )
+    two = torch.load(tmp_path / "notes.pt", weights_only=True)
+    for (gradients, metrics), (expected, measured) in zip(two, steps(tmp_path, 0, 1), strict=True):
+        assert metrics == pytest.approx(measured, abs=1e-4)
+        assert len(gradients) == len(expected) == 1
+        assert gradients[0].keys() == expected[0].keys()
+        for name, gradient in gradients[0].items():
+            size = expected[0][name].abs().max()
+            torch.testing.assert_close(gradient, expected[0][name], atol=1e-4 * size, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    save_safetensors(ConvAutoencoder(embedding_dim=8, hidden_dim=16), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def catalogue(shop: Path) -> Catalogue:
+    return CsvSource(str(shop / "products.csv")).read()
+
+
+@pytest.fixture(scope="module")
+def store(shop: Path, catalogue: Catalogue) -> ImageStore:
+    store = ImageStore(shop / "store")
+    store.ingest(catalogue, shop)
+    return store
+
+
+class TestEmbedding:
+    def test_every_product_once_and_the_bits_of_one_process(
+        self, shop: Path, catalogue: Catalogue, checkpoint: Path, store: ImageStore
+    ) -> None:
+        settings = [f"checkpoint={checkpoint}", "trainer.accelerator=cpu", "store.path=store",
+                    "source=csv", "source.path=products.csv"]  # fmt: skip
+        process = started(shop, str(ROOT / "cluster.py"), *settings, TWO, "runs=embedded")
+        images = store.ingest(catalogue, shop)
+        means = partial(KMeans, init="random", n_init=1, max_iter=10, random_state=0)
+        clusterer = Clusterer(means)
+        index = build_index(catalogue, images, store, checkpoint, clusterer, devices=["cpu"])
+        index.save(one := shop / "one")
+        assert "Warning" not in ended(process, 0)
+        two = shop / "embedded" / "cluster" / "latest"
+        for name in ("images.parquet", "vectors.npy", "centroids.npy", "products.parquet"):
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+        assert sorted(Index.load(two).images["product_id"]) == [f"P{n:03}" for n in range(N)]
+        assert np.load(two / "vectors.npy").shape == (N, 8)
+
+    @pytest.mark.parametrize("n", [0, 1, 16, 17])
+    def test_as_many_processes_as_there_is_work(
+        self, checkpoint: Path, store: ImageStore, n: int
+    ) -> None:
+        rows = store.rows(store.entries.index[:n].tolist())
+        expected = embed_stored(Embed(checkpoint, "cpu"), store, rows)
+        found = embed_on(["cpu"] * (2 if n == 17 else 5), checkpoint, store, rows, 7)
+        assert found.tobytes() == expected.tobytes()
+
+    def test_an_error_in_a_process_is_that_of_the_run(
+        self, checkpoint: Path, store: ImageStore, tmp_path: Path
+    ) -> None:
+        damaged = tmp_path / "net.safetensors"
+        damaged.write_bytes(checkpoint.read_bytes()[:-100])
+        rows = store.rows(store.entries.index.tolist())
+        with pytest.raises(CorruptError, match="not a checkpoint that can be read"):
+            embed_on(["cpu", "cpu"], damaged, store, rows)
+
+    def test_a_process_that_is_killed_ends_it(self, checkpoint: Path, store: ImageStore) -> None:
+        rows = store.rows(store.entries.index.tolist() * 400)
+        killer = threading.Thread(target=_kill_a_worker)
+        killer.start()
+        with pytest.raises(LostProcessError, match="ended from outside"):
+            embed_on(["cpu", "cpu"], checkpoint, store, rows)
+        killer.join()
+
+
+def _kill_a_worker() -> None:
+    """Kill the first process that this one spawns, once there is one."""
+    for _ in range(10 * LIMIT):
+        for child in mp.active_children():
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGKILL)
+            return
+        time.sleep(0.1)
