@@ -31,6 +31,8 @@ def test_nonsense_is_refused(key: str, value: object) -> None:
         ("data.train_on", [None, 1], [0]),
         ("task.lr", [1e-3, 1], [0, 0.0, "1e-3"]),
         ("trainer.gpus", ["auto", 0, 1, -1, [0, 2]], ["all", -2, 1.0, [-1], ["0"], None]),
+        ("trainer.num_processes", [1, 2, 1024], [0, -1, 1025, "auto", None]),
+        ("trainer.num_nodes", [1, 2], [0, -1, "auto"]),
         ("trainer.accelerator", ["auto", "cpu", "gpu"], ["tpu", None]),
         ("callbacks.last.every_minutes", [None, 0, 0.5, 60], [-1, "5", "auto"]),
         ("callbacks.last.every_n_steps", [None, 1], [0, 1.5]),

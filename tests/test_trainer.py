@@ -11,14 +11,27 @@ import torch
 
 from dedup.artifacts import Catalogue
 from dedup.datamodule import CatalogueDataModule
+from dedup.devices import embedding_devices
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.errors import ConfigError
 from dedup.store import ImageStore
 from dedup.tasks.autoencoder import AutoencoderTask
-from dedup.trainer import Gpus, build_trainer, choose_devices, visible_gpus
+from dedup.trainer import (
+    Gpus,
+    build_trainer,
+    check_launched,
+    choose_devices,
+    choose_strategy,
+    visible_gpus,
+)
 
 CPU = ("cpu", 1)
 REFUSED = None
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
 TABLE: list[tuple[Gpus, str, int, Any, bool]] = [
     # gpus, accelerator, visible, what Lightning gets, whether a warning says that it is less
     ("auto", "auto", 0, CPU, False),
@@ -104,11 +117,50 @@ def test_a_refusal_says_what_to_do() -> None:
         choose_devices(2, "gpu", 1)
 
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
+@pytest.mark.parametrize("num_processes", [1, 2, 5])
+@pytest.mark.parametrize(("gpus", "accelerator", "visible", "expected"), [row[:4] for row in TABLE])
+def test_processes_share_the_cpu_where_it_is_the_cpu(
+    gpus: Gpus, accelerator: str, visible: int, expected: Any, num_processes: int
+) -> None:
+    if expected is not REFUSED:
+        expected = ("cpu", num_processes) if expected == CPU else expected
+        assert choose_devices(gpus, accelerator, visible, num_processes) == expected
+    assert choose_devices(gpus, "cpu", visible, num_processes) == ("cpu", num_processes)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "n_processes", "expected"),
+    [("auto", 1, "auto"), ("auto", 2, "ddp"), ("ddp", 1, "ddp"), ("fsdp", 2, "fsdp")],
+)
+def test_several_processes_train_by_ddp(strategy: str, n_processes: int, expected: str) -> None:
+    assert choose_strategy(strategy, n_processes) == expected
+
+
+def test_several_processes_share_the_pictures_themselves(tmp_path: Path) -> None:
+    trainer = build_trainer(tmp_path, num_processes=2, num_nodes=3, **QUIET)
+    assert type(trainer.strategy).__name__ == "DDPStrategy"
+    assert (trainer.num_devices, trainer.num_nodes, trainer.world_size) == (2, 3, 6)
+    one = build_trainer(tmp_path, **QUIET)
+    assert type(one.strategy).__name__ == "SingleDeviceStrategy"
+
+
+@pytest.mark.parametrize("launched", [0, 6])
+def test_as_many_processes_as_were_started(launched: int) -> None:
+    check_launched("gpu", 3, 2, launched)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"), [("gpu", "trainer.gpus=3"), ("cpu", "trainer.num_processes=3")]
+)
+@pytest.mark.parametrize("launched", [1, 3, 5, 7])
+def test_another_number_than_was_started_is_refused(kind: str, asked: str, launched: int) -> None:
+    with pytest.raises(ConfigError, match=rf"started {launched} processes, .*{asked} .*ask for 6"):
+        check_launched(kind, 3, 2, launched)
+
+
+def test_what_embeds_on_the_cpu() -> None:
+    assert embedding_devices("auto", "cpu", 1) == ["cpu"]
+    assert embedding_devices(-1, "cpu", 3) == ["cpu"] * 3
 
 
 @pytest.fixture
@@ -167,6 +219,15 @@ def test_a_setting_that_lightning_refuses_is_a_wrong_setting(
 
 @pytest.mark.skipif(visible_gpus() > 0, reason="a GPU can be seen")
 class TestWithoutGpu:
+    def test_pictures_are_embedded_on_the_cpu(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert embedding_devices("auto", "auto", 2) == ["cpu", "cpu"]
+        assert not caplog.records
+        assert embedding_devices(4, "auto", 1) == ["cpu"]
+        (record,) = caplog.records
+        assert "trainer.gpus=4, but 0 GPU(s) can be seen: embedding on the CPU" in record.message
+        with pytest.raises(ConfigError, match="0 can be seen"):
+            embedding_devices(1, "gpu", 1)
+
     @pytest.mark.parametrize("gpus", ["auto", 1, -1, [0]])
     def test_a_gpu_strictly_asked_for_is_refused(self, tmp_path: Path, gpus: Gpus) -> None:
         with pytest.raises(ConfigError, match="0 can be seen"):

@@ -239,6 +239,12 @@ class TestHeldOutViews:
         expected = batch.weak.repeat(3, 1, 1, 1).float()
         assert (batch.strong.float() - expected).abs().mean(dim=(1, 2, 3)).max() < 2
 
+    def test_no_pictures_have_no_views(self, store: ImageStore) -> None:
+        batch = self.held_out(store).__getitems__([])
+        shapes = [part.shape for part in (batch.weak, batch.strong, batch.variants)]
+        assert shapes == [(0, *IMAGE_SHAPE)] * 3
+        assert len(batch) == len(batch.labels) == len(batch.variant_of) == 0
+
     def test_they_are_always_the_same(self, store: ImageStore) -> None:
         data = self.held_out(store)
         first = data.__getitems__(range(8))

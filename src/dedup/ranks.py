@@ -1,8 +1,8 @@
 """Which of several processes this one is, and how they end together.
 
-Training on several devices takes a process for each. They are started by ``launching``, by torchrun
-or by SLURM, and learn from the environment which of them they are. The first one speaks and writes;
-the others say warnings and errors alone, and have no run folder.
+Training on several devices takes a process for each. They are started by ``launching``, by
+torchrun or by SLURM, and learn from the environment which of them they are. The first one speaks
+and writes; the others say warnings and errors alone, and have no run folder.
 """
 
 from __future__ import annotations
