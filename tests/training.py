@@ -1,5 +1,6 @@
 """A small training run that draws random numbers in each step, to be stopped and to go on."""
 
+import multiprocessing
 import os
 import random
 import sys
@@ -165,6 +166,7 @@ def in_a_process(
     """Train in a group of processes of its own; an error ends it as it ends a command, said in a
     file."""
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # of loader processes, as in a command
     torch.set_num_threads(1)
     data = pictures(shop, **settings)
     task = Slow(slow, seconds, encoder=encoder(), lr=2e-3)
