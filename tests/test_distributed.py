@@ -379,13 +379,13 @@ class TestEmbedding:
         assert sorted(Index.load(two).images["product_id"]) == [f"P{n:03}" for n in range(N)]
         assert np.load(two / "vectors.npy").shape == (N, 8)
 
-    @pytest.mark.parametrize("n", [0, 1, 16, 17])
+    @pytest.mark.parametrize("n", [0, 1, 32, 33])
     def test_as_many_processes_as_there_is_work(
         self, checkpoint: Path, store: ImageStore, n: int
     ) -> None:
         rows = store.rows(store.entries.index[:n].tolist())
         expected = embed_stored(Embed(checkpoint, "cpu"), store, rows)
-        found = embed_on(["cpu"] * (2 if n == 17 else 5), checkpoint, store, rows, 7)
+        found = embed_on(["cpu"] * (2 if n == 33 else 5), checkpoint, store, rows, 7)
         assert found.tobytes() == expected.tobytes()
 
     def test_an_error_in_a_process_is_that_of_the_run(

@@ -134,7 +134,7 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("batch_size", [1, 7, 16, 128])
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 128])
 @pytest.mark.usefixtures("threads")
 def test_the_bits_depend_on_the_picture_alone(
     checkpoint: Path,

@@ -49,6 +49,7 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
         def one_run(cfg: DictConfig) -> float | None:
             run_dir = Path(HydraConfig.get().runtime.output_dir)
             sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+            cfg.runs = str(cfg.runs)  # runs=2026 is a folder too
             try:
                 settings = plain(cfg)
                 _check_targets(settings)
