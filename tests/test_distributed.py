@@ -244,7 +244,7 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
 
 
 LABELS = torch.tensor([0, 1, 1, 3, 4, 5, 0])
-OF = torch.tensor([1, 3, 5])
+OF = [1, 3, 5]
 """Anchors with a variant; of two processes the second has them all."""
 
 
@@ -258,14 +258,19 @@ def pictures(n: int, seed: int) -> Tensor:
     )
 
 
-def batch(rank: int, world_size: int, n: int = 7) -> tuple[Tensor, ViewBatch]:
-    """A process's share of n pictures, and of their views."""
+def batch(places: list[int]) -> tuple[Tensor, ViewBatch]:
+    """Some of seven pictures, and their views."""
     weak, strong, variants = pictures(7, 0), pictures(7, 1), pictures(3, 2)
-    mine = torch.arange(rank, n, world_size)
-    has_variant = [place for place, of in enumerate(OF.tolist()) if of in mine.tolist()]
-    of = (OF[has_variant] - rank) // world_size
-    views = ViewBatch(weak[mine], strong[mine], variants[has_variant], of, LABELS[mine])
-    return weak[mine], views
+    shown = [number for number, of in enumerate(OF) if of in places]
+    of = torch.tensor([places.index(OF[number]) for number in shown], dtype=torch.int64)
+    views = ViewBatch(weak[places], strong[places], variants[shown], of, LABELS[places])
+    return weak[places], views
+
+
+def shares(n: int, size: int, rank: int, world_size: int) -> list[list[int]]:
+    """Which of n pictures a process has in each batch, of so many in all processes."""
+    mine, step = list(range(rank, n, world_size)), size // world_size
+    return [mine[start : start + step] for start in range(0, max(1, len(mine)), step)]
 
 
 class Notes(pl.Callback):
@@ -284,10 +289,10 @@ class Notes(pl.Callback):
 
 
 def steps(folder: Path, rank: int, world_size: int) -> list[Any]:
-    """Train each task for a step on seven pictures, three of which are held out, or one."""
+    """Train each task for a step on seven pictures; held out are as many in two steps, or one."""
     notes = []
     for task_class in (AutoencoderTask, ContrastiveTask):
-        for n_held_out in (3, 1):
+        for n in (7, 1):
             torch.manual_seed(0)
             task = task_class(ConvAutoencoder(embedding_dim=8, hidden_dim=16))
             views = task_class is ContrastiveTask
@@ -297,8 +302,8 @@ def steps(folder: Path, rank: int, world_size: int) -> list[Any]:
                 enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
             )  # fmt: skip
             train, val = (
-                DataLoader([batch(rank, world_size, n)[views]], batch_size=None)
-                for n in (7, n_held_out)
+                DataLoader([batch(some)[views] for some in dealt], batch_size=None)
+                for dealt in (shares(7, 8, rank, world_size), shares(n, 4, rank, world_size))
             )
             trainer.fit(task, train, val)
             notes.append((noted.gradients, noted.metrics))
