@@ -61,13 +61,12 @@ def join() -> tuple[str, ...]:
     Returns:
         What the command line is to end with.
     """
-    if n_launched() or not is_first():
+    if n_launched():
         end_with_parent()
-    if is_first():
-        return ()
-    if not n_launched():
+    elif os.environ.get("LOCAL_RANK", "0") != "0":  # ``launching`` did
+        end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first one's business
-    return FOLLOWER
+    return () if is_first() else FOLLOWER
 
 
 def end_with_parent() -> None:

@@ -21,7 +21,7 @@ from dedup.encoders.conv import ConvAutoencoder
 from dedup.errors import ConfigError, NonFiniteLossError
 from dedup.sources.csv import CsvSource
 from dedup.store import ImageStore
-from dedup.tasks.contrastive import ContrastiveTask, info_nce, koleo
+from dedup.tasks.contrastive import ContrastiveTask, freeze_unused, info_nce, koleo
 from dedup.trainer import best_score, build_trainer
 from dedup.views import ViewBatch, Views
 from tests.conftest import draw, encoded, write_shop
@@ -300,3 +300,25 @@ class TestSchedule:
         fit(task, data, tmp_path, max_epochs=1, limit_train_batches=1)
         assert task.rate(10, math.inf) == pytest.approx(11 / 51)
         assert task.rate(10**6, math.inf) == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_embeddings_do_not_depend_on_is_frozen(training: bool) -> None:
+    encoder = ConvAutoencoder(embedding_dim=8, hidden_dim=16).train(training)
+    freeze_unused(encoder)
+    images = torch.zeros((2, 3, 200, 100), dtype=torch.uint8)
+    encoder(images).sum().backward()
+    trained = {name for name, weight in encoder.named_parameters() if weight.requires_grad}
+    assert trained == {n for n, weight in encoder.named_parameters() if weight.grad is not None}
+    assert 0 < len(trained) < len(list(encoder.parameters()))
+    assert encoder.training == training
+
+
+def test_an_encoder_that_uses_all_it_has_is_left_as_it_is() -> None:
+    encoder = small()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    freeze_unused(encoder)
+    assert all(weight.requires_grad for weight in encoder.parameters())
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    freeze_unused(encoder.requires_grad_(False))
+    assert not any(weight.requires_grad for weight in encoder.parameters())

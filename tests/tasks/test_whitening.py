@@ -133,3 +133,12 @@ def test_a_pass_that_was_stopped_goes_on(data: CatalogueDataModule, tmp_path: Pa
 def test_an_encoder_without_whitening_is_refused() -> None:
     with pytest.raises(ConfigError, match="Linear has nothing to whiten"):
         WhiteningTask(nn.Linear(2, 2))
+
+
+def test_several_processes_are_refused(tmp_path: Path) -> None:
+    task = WhiteningTask(Means())
+    task.trainer = build_trainer(
+        tmp_path, accelerator="cpu", num_processes=2, enable_progress_bar=False
+    )
+    with pytest.raises(ConfigError, match="train it in one process"):
+        task.setup("fit")
