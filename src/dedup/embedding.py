@@ -8,7 +8,6 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from torch import nn
 from dedup.checkpoint import load_encoder
 from dedup.errors import LostProcessError
 from dedup.parallel import n_threads
-from dedup.ranks import end_with_parent
+from dedup.ranks import deaf_children, end_with_parent
 from dedup.store import ImageStore
 
 MICRO_BATCH = 16
@@ -125,7 +124,8 @@ def embed_on(
     blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
     with ProcessPoolExecutor(n_workers, context, _begin, (waiting, threads, *places)) as pool:
         try:
-            found = pool.map(_embed_block, blocks)
+            with deaf_children():
+                found = pool.map(_embed_block, blocks)
             return np.concatenate([next(found) for _ in _shown(range(len(blocks)))])
         except BrokenProcessPool as error:
             raise LostProcessError(
@@ -139,7 +139,6 @@ def embed_on(
 
 def _begin(waiting: Any, threads: int, checkpoint: str, store: str, reader: str) -> None:
     """Make this process a worker for the next device in the queue."""
-    signal(SIGINT, SIG_IGN)  # Ctrl-C is the parent's business
     end_with_parent()
     torch.set_num_threads(threads)
     _worker.update(device=waiting.get(), checkpoint=checkpoint, store=store, reader=reader)

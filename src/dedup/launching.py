@@ -25,7 +25,7 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed.rendezvous import rendezvous
 
 from dedup.errors import LostProcessError
-from dedup.ranks import is_first, n_launched
+from dedup.ranks import deaf_children, is_first, n_launched
 
 log = logging.getLogger("dedup")
 
@@ -118,12 +118,13 @@ def _children(trainer: pl.Trainer) -> list[subprocess.Popen[bytes]]:
         LOCAL_RANK="0",  # tells Lightning that it need not start any
     )
     command = [sys.executable, *sys.orig_argv[1:]]
-    return [
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, env={**os.environ, "LOCAL_RANK": str(number)}
-        )
-        for number in range(1, trainer.num_devices)
-    ]
+    with deaf_children():
+        return [
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, env={**os.environ, "LOCAL_RANK": str(number)}
+            )
+            for number in range(1, trainer.num_devices)
+        ]
 
 
 def _watch(children: Sequence[subprocess.Popen[bytes]], over: threading.Event) -> None:

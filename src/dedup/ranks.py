@@ -11,6 +11,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PARENT_SECONDS = 0.5
 """How often a process looks whether the one that started it is still there."""
@@ -61,12 +63,22 @@ def join() -> tuple[str, ...]:
     Returns:
         What the command line is to end with.
     """
-    if n_launched():
+    if n_launched() or os.environ.get("LOCAL_RANK", "0") != "0":
         end_with_parent()
-    elif os.environ.get("LOCAL_RANK", "0") != "0":  # ``launching`` did
-        end_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first one's business
     return () if is_first() else FOLLOWER
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that are started in here take no notice of Ctrl-C: that is their parent's business.
+
+    They would else say where they were, from their first moment on.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def end_with_parent() -> None:
