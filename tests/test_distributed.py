@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -29,9 +28,7 @@ from dedup.callbacks import Reconstructions
 from dedup.checkpoint import load_encoder, save_safetensors
 from dedup.clustering import Clusterer
 from dedup.datamodule import CatalogueDataModule
-from dedup.embedding import Embed, embed_on, embed_stored
 from dedup.encoders.conv import ConvAutoencoder
-from dedup.errors import CorruptError, LostProcessError
 from dedup.indexing import build_index
 from dedup.sources.csv import CsvSource
 from dedup.store import ImageStore
@@ -365,57 +362,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class TestEmbedding:
-    def test_every_product_once_and_the_bits_of_one_process(
-        self, shop: Path, catalogue: Catalogue, checkpoint: Path, store: ImageStore
-    ) -> None:
-        settings = [f"checkpoint={checkpoint}", "trainer.accelerator=cpu", "store.path=store",
-                    "source=csv", "source.path=products.csv"]  # fmt: skip
-        process = started(shop, str(ROOT / "cluster.py"), *settings, TWO, "runs=embedded")
-        images = store.ingest(catalogue, shop)
-        means = partial(KMeans, init="random", n_init=1, max_iter=10, random_state=0)
-        clusterer = Clusterer(means)
-        index = build_index(catalogue, images, store, checkpoint, clusterer, devices=["cpu"])
-        index.save(one := shop / "one")
-        assert "Warning" not in ended(process, 0)
-        two = shop / "embedded" / "cluster" / "latest"
-        for name in ("images.parquet", "vectors.npy", "centroids.npy", "products.parquet"):
-            assert (one / name).read_bytes() == (two / name).read_bytes(), name
-        assert sorted(Index.load(two).images["product_id"]) == [f"P{n:03}" for n in range(N)]
-        assert np.load(two / "vectors.npy").shape == (N, 8)
-
-    @pytest.mark.parametrize("n", [0, 1, 32, 33])
-    def test_as_many_processes_as_there_is_work(
-        self, checkpoint: Path, store: ImageStore, n: int
-    ) -> None:
-        rows = store.rows(store.entries.index[:n].tolist())
-        expected = embed_stored(Embed(checkpoint, "cpu"), store, rows)
-        found = embed_on(["cpu"] * (2 if n == 33 else 5), checkpoint, store, rows, 7)
-        assert found.tobytes() == expected.tobytes()
-
-    def test_an_error_in_a_process_is_that_of_the_run(
-        self, checkpoint: Path, store: ImageStore, tmp_path: Path
-    ) -> None:
-        damaged = tmp_path / "net.safetensors"
-        damaged.write_bytes(checkpoint.read_bytes()[:-100])
-        rows = store.rows(store.entries.index.tolist())
-        with pytest.raises(CorruptError, match="not a checkpoint that can be read"):
-            embed_on(["cpu", "cpu"], damaged, store, rows)
-
-    def test_a_process_that_is_killed_ends_it(self, checkpoint: Path, store: ImageStore) -> None:
-        rows = store.rows(store.entries.index.tolist() * 400)
-        killer = threading.Thread(target=_kill_a_worker)
-        killer.start()
-        with pytest.raises(LostProcessError, match="ended from outside"):
-            embed_on(["cpu", "cpu"], checkpoint, store, rows)
-        killer.join()
-
-
-def _kill_a_worker() -> None:
-    """Kill the first process that this one spawns, once there is one."""
-    for _ in range(10 * LIMIT):
-        for child in mp.active_children():
-            assert child.pid is not None
-            os.kill(child.pid, signal.SIGKILL)
-            return
-        time.sleep(0.1)
+def test_every_product_once_and_the_bits_of_one_process(
+    shop: Path, catalogue: Catalogue, checkpoint: Path, store: ImageStore
+) -> None:
+    settings = [f"checkpoint={checkpoint}", "trainer.accelerator=cpu", "store.path=store",
+                "source=csv", "source.path=products.csv"]  # fmt: skip
+    images = store.ingest(catalogue, shop)
+    process = started(shop, str(ROOT / "cluster.py"), *settings, TWO, "runs=embedded")
+    means = partial(KMeans, init="random", n_init=1, max_iter=10, random_state=0)
+    clusterer = Clusterer(means)
+    index = build_index(catalogue, images, store, checkpoint, clusterer, devices=["cpu"])
+    index.save(one := shop / "one")
+    assert "Warning" not in ended(process, 0)
+    two = shop / "embedded" / "cluster" / "latest"
+    for name in ("images.parquet", "vectors.npy", "centroids.npy", "products.parquet"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    assert sorted(Index.load(two).images["product_id"]) == [f"P{n:03}" for n in range(N)]
+    assert np.load(two / "vectors.npy").shape == (N, 8)

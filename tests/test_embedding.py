@@ -1,5 +1,10 @@
 """Pictures to embeddings, beside the network called by hand."""
 
+import multiprocessing as mp
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +16,11 @@ import torch
 
 from dedup.artifacts import IMAGE_SHAPE, Catalogue
 from dedup.checkpoint import describe
-from dedup.embedding import MICRO_BATCH, Embed, embed_stored
+from dedup.embedding import MICRO_BATCH, Embed, embed_on, embed_stored
 from dedup.encoders.conv import ConvAutoencoder
-from dedup.errors import ArtifactError
+from dedup.errors import ArtifactError, CorruptError, LostProcessError
 from dedup.store import ImageStore
+from tests.conftest import cut
 
 
 @pytest.fixture
@@ -168,3 +174,40 @@ def test_no_pictures_have_no_embeddings_of_the_right_length(
     embed = Embed(checkpoint, device="cpu")
     assert embed({"pixels": noise(0)})["embedding"].shape == (0, 8)
     assert embed_stored(embed, store, np.empty((0, 2), np.int64)).shape == (0, 8)
+
+
+@pytest.mark.parametrize(("n", "n_devices"), [(0, 5), (1, 5), (16, 5), (20, 2)])
+def test_as_many_processes_as_there_is_work(
+    checkpoint: Path, store: ImageStore, rows: npt.NDArray[np.int64], n: int, n_devices: int
+) -> None:
+    expected = embed_stored(Embed(checkpoint, "cpu"), store, rows[:n])
+    found = embed_on(["cpu"] * n_devices, checkpoint, store, rows[:n], 7)
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_an_error_in_a_process_is_that_of_the_run(
+    checkpoint: Path, store: ImageStore, rows: npt.NDArray[np.int64]
+) -> None:
+    cut(checkpoint / "best.ckpt")
+    with pytest.raises(CorruptError, match="not a checkpoint that can be read"):
+        embed_on(["cpu", "cpu"], checkpoint, store, rows)
+
+
+def test_a_process_that_is_killed_ends_it(
+    checkpoint: Path, store: ImageStore, rows: npt.NDArray[np.int64]
+) -> None:
+    killer = threading.Thread(target=kill_a_child)
+    killer.start()
+    with pytest.raises(LostProcessError, match="ended from outside"):
+        embed_on(["cpu", "cpu"], checkpoint, store, np.tile(rows, (2000, 1)))
+    killer.join()
+
+
+def kill_a_child() -> None:
+    """Kill the first process that this one spawns, once there is one, for a minute at most."""
+    for _ in range(600):
+        for child in mp.active_children():
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGKILL)
+            return
+        time.sleep(0.1)
