@@ -342,8 +342,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         training(csv, work, args.train_on, args.rounds, args.loops)
-        layers()
         embedding(csv, work, args.rounds)
+        layers()  # the last, since it keeps freed memory, which eager encoding does not
 
 
 if __name__ == "__main__":
