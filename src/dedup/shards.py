@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -199,6 +200,9 @@ class Shards:
     def pixels(self, shard: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """The pixels at some rows of a shard, (n, 3, 200, 100) uint8.
 
+        They are read, not mapped: in a store larger than the memory the system would read what
+        lies around each of them too, and forget what is needed for it.
+
         Raises:
             CorruptError: the file is missing, cannot be read, or holds fewer pictures than its
                 table says.
@@ -211,7 +215,12 @@ class Shards:
                 f"{file} holds {pixels.dtype} of shape {pixels.shape}, not {n_rows} pictures or "
                 f"more: {advice(self.path)}"
             )
-        chosen: npt.NDArray[np.uint8] = pixels[rows]
+        chosen = np.empty((len(rows), *IMAGE_SHAPE), np.uint8)
+        size, start = chosen[0].nbytes, file.stat().st_size - pixels.nbytes
+        with file.open("rb", buffering=0) as opened:
+            for picture, row in zip(chosen, rows.tolist(), strict=True):
+                if os.preadv(opened.fileno(), [picture], start + row * size) != size:
+                    raise CorruptError(f"{file} was cut off while it was read: {advice(self.path)}")
         return chosen
 
     def detail(self, shard: int, row: int) -> npt.NDArray[np.uint8]:
