@@ -219,7 +219,7 @@ class Shards:
         size, start = chosen[0].nbytes, file.stat().st_size - pixels.nbytes
         with file.open("rb", buffering=0) as opened:
             for picture, row in zip(chosen, rows.tolist(), strict=True):
-                if os.preadv(opened.fileno(), [picture], start + row * size) != size:
+                if os.preadv(opened.fileno(), [picture.data], start + row * size) != size:
                     raise CorruptError(f"{file} was cut off while it was read: {advice(self.path)}")
         return chosen
 
