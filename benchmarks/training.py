@@ -112,13 +112,24 @@ def notebook(dealt: Sequence[Tensor]) -> Steps:
 
 def layout(dealt: Sequence[Tensor]) -> Steps:
     """The plain loop with what a page of advice says: channels last, fused Adam, memory kept."""
+    return in_layout(dealt, lambda network: network)
+
+
+def compiled(dealt: Sequence[Tensor]) -> Steps:
+    """The same through torch.compile."""
+    return in_layout(dealt, torch.compile)
+
+
+def in_layout(dealt: Sequence[Tensor], made: Callable[[nn.Module], nn.Module]) -> Steps:
+    """The loop of ``layout`` with what is made of its network."""
     keep_freed_memory()
     pictures = [
         batch.float().contiguous(memory_format=torch.channels_last) / 255 for batch in dealt
     ]
     network = Notebook().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-4, weight_decay=1e-5, fused=True)
-    return looped(pictures, lambda x: functional.mse_loss(network(x), x), optimizer)
+    redrawn = made(network)
+    return looped(pictures, lambda x: functional.mse_loss(redrawn(x), x), optimizer)
 
 
 def tuned(dealt: Sequence[Tensor]) -> Steps:
@@ -132,18 +143,6 @@ def tuned(dealt: Sequence[Tensor]) -> Steps:
         return functional.mse_loss(network.decode(*network.encode(pixels)), pixels)
 
     return looped(dealt, loss, optimizer)
-
-
-def compiled(dealt: Sequence[Tensor]) -> Steps:
-    """The plain loop of ``layout`` through torch.compile."""
-    keep_freed_memory()
-    pictures = [
-        batch.float().contiguous(memory_format=torch.channels_last) / 255 for batch in dealt
-    ]
-    network = Notebook().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-4, weight_decay=1e-5, fused=True)
-    fast = torch.compile(network)
-    return looped(pictures, lambda x: functional.mse_loss(fast(x), x), optimizer)
 
 
 def looped(
