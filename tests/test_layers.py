@@ -13,14 +13,9 @@ LAYERS = {
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
         "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth", "dealing",
-<<<<<<< HEAD
-        "devices"],
+        "devices", "foregrounds", "framing", "seals"],
     2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying",
         "restarting", "checkpointing", "resuming", "launching"],
-=======
-        "foregrounds"],
-    2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying"],
->>>>>>> ca33762 (Find the product in a picture: four foregrounds to choose from)
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting"],
     4: ["stages", "entrypoint", "verify", "__main__"],
 }  # fmt: skip
@@ -47,6 +42,8 @@ NEIGHBOURS = {  # within a layer, in this direction alone
     ("querying", "indexing"), ("querying", "matching"),
     ("querying", "comparing"), ("matching", "comparing"), ("relisting", "comparing"),
     ("store", "keypoints"), ("shards", "words"), ("shards", "keypoints"),
+    ("shards", "seals"), ("inspection", "seals"), ("framing", "foregrounds"),
+    ("framing", "decode"), ("framing", "progress"), ("framing", "shards"), ("framing", "store"),
     ("stages", "entrypoint"), ("__main__", "entrypoint"), ("sources", "fetch"),
 }  # fmt: skip
 TORCH = {

@@ -17,7 +17,8 @@ from dedup.decode import decode
 from dedup.errors import ArtifactError, CorruptError
 from dedup.files import array_header, read_table, write_table
 from dedup.keypoints import N_KEYPOINTS
-from dedup.shards import ENTRIES, OPEN_ARRAYS, PLACE, Loaded, Shards, described, read_seal
+from dedup.seals import read_seal
+from dedup.shards import ENTRIES, OPEN_ARRAYS, PLACE, Loaded, Shards, described
 from dedup.words import Vocabulary
 from tests.conftest import DAMAGES, draw, encoded
 
@@ -255,12 +256,12 @@ def test_words_are_those_of_the_details_and_whole(store: Path) -> None:
     assert np.array_equal(np.load(file), words)
     assert np.array_equal(shards.words(0, vocabulary), words)
     shutil.copy(file, store / file.name.replace("00000", "00001"))
-    with pytest.raises(CorruptError, match="does not hold the words of 2 pictures"):
+    with pytest.raises(CorruptError, match="does not hold what was found in 2 pictures"):
         shards.words(1, vocabulary)
     data = bytearray(file.read_bytes())
     data[140] ^= 1
     file.write_bytes(data)
-    with pytest.raises(CorruptError, match="does not hold the words of 2 pictures"):
+    with pytest.raises(CorruptError, match="does not hold what was found in 2 pictures"):
         Shards(store).words(0, vocabulary)
 
 

@@ -29,16 +29,23 @@ if TYPE_CHECKING:
 Thumbnails = Callable[[Sequence[str]], dict[str, "Image.Image"]]
 
 
+def _whole(picture: npt.NDArray[np.uint8]) -> None:
+    return None
+
+
 class Sight(NamedTuple):
     """What the pictures of an index are looked up by.
 
     Attributes:
         details: addresses to pictures, each (h, w, 3) uint8 RGB, 320 on the long side at most.
         words: addresses to their visual words, (n, ``keypoints.N_KEYPOINTS``) int32.
+        product: a picture, as ``details`` gives it, to what the index's encoder is shown of it,
+            (3, 200, 100) uint8; ``None`` where that is the whole picture.
     """
 
     details: Callable[[Sequence[str]], list[npt.NDArray[np.uint8]]]
     words: Callable[[Sequence[str]], npt.NDArray[np.int32]]
+    product: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8] | None] = _whole
 
 
 def _no_sight(urls: Sequence[str]) -> Any:
@@ -240,7 +247,8 @@ class Index:
         vectors: (n, d) float32, one row for each distinct picture; may be memory-mapped.
         centroids: (k, d) float32, one for each cluster.
         products: the user's table, as in ``Catalogue.products``.
-        manifest: checkpoint digest, store, settings and versions; plain JSON values.
+        manifest: checkpoint digest, store, settings and versions; plain JSON values. Where the
+            encoder was shown products alone, ``foreground`` says how they were found.
         thumbnails: small pictures by address, for reports; gives none until a store is attached.
         sight: the pictures themselves, for a second look; raises until a store is attached.
     """
@@ -252,6 +260,11 @@ class Index:
     manifest: dict[str, Any] = field(default_factory=dict)
     thumbnails: Thumbnails = lambda urls: {}
     sight: Sight = field(default_factory=lambda: Sight(_no_sight, _no_sight))
+
+    @property
+    def shows(self) -> str:
+        """Digest of what the encoder was shown of pictures, "" where it was all of them."""
+        return str(self.manifest.get("foreground", {}).get("digest", ""))
 
     def titles(self, product_ids: Collection[str]) -> dict[str, str]:
         """A title of each product that has one: the smallest, where its rows differ."""

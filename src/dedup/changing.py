@@ -20,8 +20,8 @@ import pandas as pd
 from dedup.artifacts import Catalogue, Index
 from dedup.clustering import nearest_centroids
 from dedup.errors import ArtifactError, ConfigError, SourceError
+from dedup.framing import Framed, Pictures
 from dedup.indexing import DIGEST, distinct_pictures, embed_pictures, made_from, placed
-from dedup.store import ImageStore
 
 N_NAMED = 5
 """Unknown ids that a message names."""
@@ -31,7 +31,7 @@ minutes in a catalogue of a million."""
 
 
 def add(
-    index: Index, catalogue: Catalogue, images: pd.DataFrame, store: ImageStore,
+    index: Index, catalogue: Catalogue, images: pd.DataFrame, store: Pictures,
     batch_size: int = 128, devices: Sequence[str] = ("auto",),
 ) -> Index:  # fmt: skip
     """Append a catalogue's records and pictures.
@@ -120,7 +120,7 @@ def remove(index: Index, product_ids: str | Collection[str]) -> Index:
 
 
 def update(
-    index: Index, catalogue: Catalogue, images: pd.DataFrame, store: ImageStore,
+    index: Index, catalogue: Catalogue, images: pd.DataFrame, store: Pictures,
     batch_size: int = 128, devices: Sequence[str] = ("auto",),
 ) -> Index:  # fmt: skip
     """Replace the products that a catalogue names, and add those that are new.
@@ -133,9 +133,10 @@ def update(
     return add(remove(index, known), catalogue, images, store, batch_size, devices)
 
 
-def _check_fits(index: Index, catalogue: Catalogue, store: ImageStore) -> None:
+def _check_fits(index: Index, catalogue: Catalogue, store: Pictures) -> None:
     """Refuse what would not have come out of the run that made the index."""
     now = made_from(catalogue, store)
+    now.pop("foreground", None)
     other = {name: index.manifest[name] for name in now if now[name] != index.manifest[name]}
     for name, error, setting in (
         ("id_column", ConfigError, "source.id_column"),
@@ -149,6 +150,11 @@ def _check_fits(index: Index, catalogue: Catalogue, store: ImageStore) -> None:
                 f"{setting}={'null' if other[name] is None else other[name]}, or make an index of "
                 "the whole catalogue with cluster.py"
             )
+    if index.shows != (store.product.digest if isinstance(store, Framed) else ""):
+        raise ArtifactError(
+            "the index was made with another foreground, or another version of it: make an index "
+            "of the whole catalogue with cluster.py"
+        )
     index.check_encoder(index.manifest["checkpoint"])
 
 

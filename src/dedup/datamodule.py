@@ -22,9 +22,9 @@ from dedup.artifacts import IMAGES
 from dedup.dealing import EpochDraws, EpochOrder, InTurn
 from dedup.errors import ArtifactError, ConfigError
 from dedup.files import read_table, write_table
+from dedup.framing import Pictures
 from dedup.restarting import Place, place_of
 from dedup.sharing import telling
-from dedup.store import ImageStore
 from dedup.views import HeldOutViews, TrainingViews, ViewBatch, Views
 
 Batch = Tensor | ViewBatch
@@ -38,7 +38,7 @@ class StoredPictures(Dataset[Tensor]):
         rows: (n, 2) int64, the places as ``ImageStore.rows`` gives them.
     """
 
-    def __init__(self, store: ImageStore, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(self, store: Pictures, rows: npt.NDArray[np.int64]) -> None:
         self.store = store
         self.rows = rows
 
@@ -75,7 +75,7 @@ class CatalogueDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        store: ImageStore,
+        store: Pictures,
         images: pd.DataFrame,
         views: Views | None = None,
         batch_size: int = 128,

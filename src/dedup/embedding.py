@@ -19,6 +19,7 @@ from torch import nn
 
 from dedup.checkpoint import load_encoder
 from dedup.errors import LostProcessError
+from dedup.framing import Framed, Pictures, Product
 from dedup.parallel import n_threads
 from dedup.ranks import deaf_children, end_with_parent
 from dedup.store import ImageStore
@@ -70,7 +71,7 @@ class Embed:
 
 
 def embed_stored(
-    embed: Embed, store: ImageStore, rows: npt.NDArray[np.int64], batch_size: int = 128
+    embed: Embed, store: Pictures, rows: npt.NDArray[np.int64], batch_size: int = 128
 ) -> npt.NDArray[np.float32]:
     """Embeddings of stored pictures, (n, d) float32, for (n, 2) places in the store.
 
@@ -89,7 +90,7 @@ def embed_stored(
 def embed_on(
     devices: Sequence[str],
     checkpoint: str | Path,
-    store: ImageStore,
+    store: Pictures,
     rows: npt.NDArray[np.int64],
     batch_size: int = 128,
 ) -> npt.NDArray[np.float32]:
@@ -119,7 +120,8 @@ def embed_on(
     waiting = context.SimpleQueue()
     for device in devices[:n_workers]:
         waiting.put(device)
-    places = (str(checkpoint), str(store.path), store.reader)
+    product = store.product if isinstance(store, Framed) else None
+    places = (str(checkpoint), str(store.path), store.reader, product)
     threads = max(1, n_threads() // n_workers)
     blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
     with ProcessPoolExecutor(n_workers, context, _begin, (waiting, threads, *places)) as pool:
@@ -137,11 +139,15 @@ def embed_on(
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(waiting: Any, threads: int, checkpoint: str, store: str, reader: str) -> None:
+def _begin(
+    waiting: Any, threads: int, checkpoint: str, path: str, reader: str, product: Product | None
+) -> None:
     """Make this process a worker for the next device in the queue."""
     end_with_parent()
     torch.set_num_threads(threads)
-    _worker.update(device=waiting.get(), checkpoint=checkpoint, store=store, reader=reader)
+    _worker.update(
+        device=waiting.get(), checkpoint=checkpoint, path=path, reader=reader, product=product
+    )
 
 
 def _embed_block(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -151,13 +157,14 @@ def _embed_block(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
 
 
 @cache
-def _loaded() -> tuple[Embed, ImageStore]:
+def _loaded() -> tuple[Embed, Pictures]:
     """What a worker works with; not loaded at its start, whose errors no one would hear."""
     embed = Embed(_worker["checkpoint"], _worker["device"])
-    return embed, ImageStore(_worker["store"], _worker["reader"])
+    store = ImageStore(_worker["path"], _worker["reader"])
+    return embed, store if _worker["product"] is None else Framed(store, _worker["product"])
 
 
-_worker: dict[str, str] = {}
+_worker: dict[str, Any] = {}
 
 
 def _whole(n_pictures: int) -> int:

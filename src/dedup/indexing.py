@@ -15,7 +15,7 @@ from dedup.artifacts import INDEX_IMAGES, Catalogue, Index, checkpoint_file
 from dedup.clustering import Clusterer
 from dedup.embedding import embed_on
 from dedup.files import sha256_file
-from dedup.store import ImageStore
+from dedup.framing import Framed, Pictures
 
 DIGEST = "sha256_pixels"
 
@@ -23,7 +23,7 @@ DIGEST = "sha256_pixels"
 def build_index(
     catalogue: Catalogue,
     images: pd.DataFrame,
-    store: ImageStore,
+    store: Pictures,
     checkpoint: str | Path,
     clusterer: Clusterer,
     batch_size: int = 128,
@@ -64,9 +64,11 @@ def build_index(
     )
 
 
-def made_from(catalogue: Catalogue, store: ImageStore) -> dict[str, Any]:
+def made_from(catalogue: Catalogue, store: Pictures) -> dict[str, Any]:
     """What an index's manifest says of its catalogue and store: all that is added has the same."""
+    framed = {"foreground": store.facts} if isinstance(store, Framed) else {}
     return {
+        **framed,
         "store": str(store.path.resolve()),
         "reader": store.reader,
         "id_column": catalogue.id_column,
@@ -82,7 +84,7 @@ def distinct_pictures(images: pd.DataFrame) -> pd.DataFrame:
 
 def embed_pictures(
     distinct: pd.DataFrame,
-    store: ImageStore,
+    store: Pictures,
     checkpoint: str | Path,
     batch_size: int,
     devices: Sequence[str] = ("auto",),

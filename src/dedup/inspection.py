@@ -20,16 +20,17 @@ from dedup.artifacts import FORMAT, IMAGE_SHAPE
 from dedup.errors import ArtifactError, CorruptError
 from dedup.files import array_header, atomically, json_text, read_json, read_table, sha256_file
 from dedup.parallel import in_order
+from dedup.seals import read_seal
 from dedup.shards import (
     COPY,
     DETAILS,
     ENTRIES,
+    KEPT,
     PIXELS,
     SEAL,
     TABLE,
     Shards,
-    read_seal,
-    words_digest,
+    kept_digest,
 )
 
 Kind = Literal["missing", "changed", "extra"]
@@ -90,8 +91,8 @@ def manifest(path: Path) -> dict[str, Any] | None:
 def verify(path: Path) -> list[Damage]:
     """Compare every byte of a store with what was written.
 
-    Files are read in blocks and several at a time, so a large store takes no more memory. Words
-    that are kept are looked at as well, though they can be found again.
+    Files are read in blocks and several at a time, so a large store takes no more memory. What
+    was found in pictures is looked at as well, though it can be found again.
 
     Returns:
         What is damaged, in the order of shards; nothing where the store is whole.
@@ -195,7 +196,7 @@ class State:
 
 
 def examined(shards: Shards, shard: int, endings: Iterable[str]) -> State:
-    """Read the files of a shard, those with words among ``endings``, and compare them."""
+    """Read the files of a shard, those of what is kept among ``endings``, and compare them."""
     files = {ending: shards.file(shard, ending) for ending in ORDER}
     seal = files[SEAL].read_bytes() if files[SEAL].is_file() else b""
     digests = {e: sha256_file(file) for e, file in files.items() if file.is_file()}
@@ -212,8 +213,8 @@ def examined(shards: Shards, shard: int, endings: Iterable[str]) -> State:
             rows = layouts[ending].broken(files[ending]) if layouts else []
             if is_whole or rows or not layouts or not layouts[ending].frames(files[ending]):
                 broken[ending] = rows
-    kept = [e for e in endings if e.startswith("words-")] if layouts else []
-    wrong += [e for e in kept if not _are_words(shards.file(shard, e), layouts[DETAILS])]
+    kept = [e for e in endings if e.partition("-")[0] in KEPT] if layouts else []
+    wrong += [e for e in kept if not _is_kept(shards.file(shard, e), layouts[DETAILS])]
     kinds: dict[str, Kind] = {
         ending: "changed" if shards.file(shard, ending).is_file() else "missing"
         for ending in [*wrong, *broken]
@@ -258,10 +259,10 @@ def _layouts(table: pd.DataFrame) -> dict[str, Layout]:
     }
 
 
-def _are_words(file: Path, details: Layout) -> bool:
-    """Whether a file of words is what was written for these details."""
+def _is_kept(file: Path, details: Layout) -> bool:
+    """Whether a file of what was found in these details is what was written."""
     data = file.read_bytes()
-    return data[-32:] == words_digest(data[:-32], details.digests)
+    return data[-32:] == kept_digest(data[:-32], details.digests)
 
 
 def left_over(shards: Shards) -> list[Damage]:

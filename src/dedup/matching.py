@@ -144,13 +144,18 @@ def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
         The index, and the other's ids in it.
 
     Raises:
-        ArtifactError: the two were made with different encoders.
+        ArtifactError: the two were made with different encoders or foregrounds.
         ConfigError: an id of ``index`` starts with the prefix.
     """
     if index.manifest["checkpoint_sha256"] != other.manifest["checkpoint_sha256"]:
         raise ArtifactError(
             "against= names an index made with another checkpoint: distances between the two mean "
             "nothing. Make both with one checkpoint"
+        )
+    if index.shows != other.shows:
+        raise ArtifactError(
+            "against= names an index made with another foreground: distances between the two mean "
+            "nothing. Make both with one foreground="
         )
     taken = index.images["product_id"].str.startswith(prefix)
     if taken.any():
@@ -201,6 +206,7 @@ def _both(index: Index, other: Index) -> Sight:
         lambda urls: np.array(
             looked_up(urls, index.sight.words, other.sight.words), np.int32
         ).reshape(len(urls), -1),
+        index.sight.product,
     )
 
 

@@ -32,7 +32,7 @@ from dedup.inspection import (
     opened,
     sha256,
 )
-from dedup.shards import DETAILS, PIXELS, SEAL, TABLE, Loaded, Shards, described
+from dedup.shards import DETAILS, KEPT, PIXELS, SEAL, TABLE, Loaded, Shards, described
 
 log = logging.getLogger("dedup")
 
@@ -131,8 +131,8 @@ def _broken(state: State) -> list[str]:
 
 def _mend(state: State, fresh: Fresh, mended: Mended) -> None:
     """Put one shard right."""
-    for words in {*state.kinds} - {*ORDER}:
-        state.file(words).unlink()
+    for kept in {*state.kinds} - {*ORDER}:
+        state.file(kept).unlink()
     if state.trusted is None:
         log.warning("shard %d is lost: the next run reads its addresses again", state.shard)
         _replace(state, [])
@@ -203,8 +203,9 @@ def _finish(shards: Shards) -> None:
     stage = Shards(shards.path / STAGE)
     for shard, endings in stage.present().items():
         if SEAL in endings:
-            for words in shards.path.glob(f"{shards.file(shard, 'words').name}-*.npy"):
-                words.unlink()
+            for kind in KEPT:
+                for found in shards.path.glob(f"{shards.file(shard, kind).name}-*.npy"):
+                    found.unlink()
             for ending in ORDER:  # the seal last: until then this can be done again
                 if ending in endings:
                     move(stage.file(shard, ending), shards.file(shard, ending))

@@ -50,6 +50,7 @@ class Asked(NamedTuple):
         flat: whether next to nothing is to be seen in them.
         sha256_bytes: of the file.
         sha256_pixels: of the pixels.
+        shown: what the encoder is shown, (3, 200, 100) uint8: the pixels, or the product alone.
     """
 
     address: str
@@ -59,6 +60,7 @@ class Asked(NamedTuple):
     flat: bool
     sha256_bytes: str
     sha256_pixels: str
+    shown: Pixels
 
 
 class Found(NamedTuple):
@@ -140,6 +142,7 @@ class Query:
             else None
         )
         self.vectors = index.vectors
+        self.product_of = index.sight.product
         self.look = None
         if verifier is not None:
             auto = verifier.min_score == AUTO
@@ -166,7 +169,7 @@ class Query:
             raise SourceError("no picture was asked about: name one address or more")
         asked = [self._read(address) for address in names]
         before = time.perf_counter()
-        vectors = self.embed({"pixels": np.stack([one.pixels for one in asked])})["embedding"]
+        vectors = self.embed({"pixels": np.stack([one.shown for one in asked])})["embedding"]
         embedding = time.perf_counter() - before
         answer = self.answer(asked, vectors)
         elapsed = time.perf_counter() - start
@@ -204,14 +207,17 @@ class Query:
             found = read(source, self.reader, self.fetcher.max_bytes)
         except ImageError as error:
             raise SourceError(f"the picture {address} cannot be read: {error}") from error
+        detail = restored(found.picture.detail)
+        product = self.product_of(detail)
         return Asked(
             address=address,
             place=address if is_http(address) else os.path.realpath(address),
             pixels=found.picture.pixels,
-            detail=restored(found.picture.detail),
+            detail=detail,
             flat=bool(np.float32(found.contrast) < self.min_contrast),  # float32: as stored
             sha256_bytes=found.sha256_bytes,
             sha256_pixels=found.sha256_pixels,
+            shown=found.picture.pixels if product is None else product,
         )
 
     def _tells(self, one: Asked, equal: int | None) -> bool:

@@ -82,8 +82,13 @@ def listed_again(
     originals = index.sight.details(chosen["url"].tolist())
     draws = [relist(picture, rng, STRENGTH, N_EDITS, others=originals) for picture in originals]
     copies, chains = [copy for copy, _ in draws], [chain for _, chain in draws]
-    resize = resizer(index.manifest["reader"])
-    pixels = np.stack([resize(Image.fromarray(copy)) for copy in copies])
+    resize, product = resizer(index.manifest["reader"]), index.sight.product
+
+    def seen(copy: Picture) -> Picture:
+        found = product(copy)
+        return resize(Image.fromarray(copy)) if found is None else found
+
+    pixels = np.stack(list(in_order(seen, copies)))
     vectors = Embed(checkpoint)({"pixels": pixels})["embedding"].astype(np.float64)
     distances = np.linalg.norm(vectors - index.vectors[chosen["vector"].to_numpy()], axis=1)
     if verifier is None:

@@ -9,16 +9,15 @@ store's manifest says. They are written in the order pixels, details, copy, tabl
 A shard without seal was cut off and is made again, unless its table and the copy are equal: then
 all else is whole, and the seal alone is missing.
 
-Once they were asked for, the visual words of its pictures lie in
-``shard-00000.words-VOCABULARY.npy``, (n, 300) int32, see ``dedup.words``. Its last 32 bytes are a
-digest over them and the details that they were found in; words that it does not confirm are found
-again.
+What was found in its pictures may be kept beside them, a row for each: visual words in
+``shard-00000.words-VOCABULARY.npy``, see ``dedup.words``, and products in ``masks-PRODUCT`` and
+``framed-PRODUCT``, see ``dedup.framing``. The last 32 bytes of such a file are a digest over it and
+the details that it was found in; what that does not confirm is found again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,6 @@ from dedup.decode import Decoded, restored
 from dedup.errors import ArtifactError, CorruptError, DecodeError
 from dedup.files import (
     array_header,
-    json_text,
     read_array,
     read_table,
     sha256_file,
@@ -46,6 +44,7 @@ from dedup.files import (
     write_text,
 )
 from dedup.keypoints import N_KEYPOINTS
+from dedup.seals import read_seal, sealed_text
 from dedup.words import Vocabulary, Words
 
 ENTRIES = pa.schema(
@@ -70,8 +69,11 @@ PLACE = ["row", "detail_start", "detail_length"]
 PIXELS, DETAILS, TABLE, COPY, SEAL = "npy", "details.npy", "parquet", "copy.parquet", "json"
 """How the names of a shard's files end."""
 NAME = re.compile(
-    r"shard-(\d{5,})\.(npy|details\.npy|parquet|copy\.parquet|json|words-[0-9a-f]{8}\.npy)"
+    r"shard-(\d{5,})\.(npy|details\.npy|parquet|copy\.parquet|json"
+    r"|(?:words|masks|framed)-[0-9a-f]{8}\.npy)"
 )
+KEPT = ("words", "masks", "framed")
+"""How the names of files begin, after the shard's, that hold what was found in its pictures."""
 OPEN_ARRAYS = 64
 """Files kept mapped at once: each holds a file descriptor, and some systems allow only 256."""
 
@@ -145,7 +147,7 @@ class Shards:
             file = self.file(shard, ending)
             facts[ending] = {"size": file.stat().st_size, "sha256": sha256_file(file)}
         content = {"shard": shard, "files": facts, "store": dict(self.manifest or {})}
-        write_text(_sealed_text(content), self.file(shard, SEAL))
+        write_text(sealed_text(content), self.file(shard, SEAL))
 
     def sealed(self, shard: int) -> dict[str, Any]:
         """What the seal of a shard says: ``shard``, ``files`` and ``store``.
@@ -266,31 +268,65 @@ class Shards:
             ArtifactError: there are none, or no shard.
             CorruptError: what there is are not they.
         """
-        file = self._words_file(shard, vocabulary)
-        words: Words = read_array(file)
-        shape = (self.size(shard), N_KEYPOINTS)
-        whole = words.shape == shape and words.dtype == np.int32
-        data = file.read_bytes()
-        whole &= data[-32:] == words_digest(data[:-32], self._places(shard)[1])
-        if not whole or not vocabulary.knows(words):
-            raise CorruptError(
-                f"{file} does not hold the words of {shape[0]} pictures: {advice(self.path)}"
-            )
+        name = _of_words(vocabulary)
+        words: Words = self.kept(shard, name, (N_KEYPOINTS,), np.int32)
+        if not vocabulary.knows(words):
+            raise self._misfit(shard, name)
         return words
 
     def keep_words(self, shard: int, words: Words, vocabulary: Vocabulary) -> None:
         """Keep the words of a shard's pictures; where they are lost, they can be found again."""
+        self.keep(shard, _of_words(vocabulary), words)
 
-        data = array_header(words.shape, words.dtype) + words.tobytes()
-        data += words_digest(data, self._places(shard)[1])
-        write_bytes(data, self._words_file(shard, vocabulary))
+    def kept(
+        self, shard: int, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike
+    ) -> npt.NDArray[Any]:
+        """What is kept of a shard's pictures under a name, (n, *shape), memory-mapped.
+
+        Raises:
+            ArtifactError: there is nothing, or no shard.
+            CorruptError: what there is is not that.
+        """
+        file = self.file(shard, f"{name}.npy")
+        found = read_array(file)
+        whole = found.shape == (self.size(shard), *shape) and found.dtype == dtype
+        data = file.read_bytes()
+        if not whole or data[-32:] != kept_digest(data[:-32], self._places(shard)[1]):
+            raise self._misfit(shard, name)
+        return found
+
+    def kept_rows(
+        self, shard: int, name: str, rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.uint8]:
+        """Some rows of what is kept under a name, which ``kept`` or ``keep`` has confirmed.
+
+        Raises:
+            CorruptError: it is gone, or holds fewer rows.
+        """
+        found = self._array(self.file(shard, f"{name}.npy"))
+        if len(rows) and rows.max() >= len(found):
+            raise self._misfit(shard, name)
+        chosen: npt.NDArray[np.uint8] = found[rows]
+        return chosen
+
+    def keep(self, shard: int, name: str, found: npt.NDArray[Any]) -> None:
+        """Keep what was found in a shard's pictures; where it is lost, it can be found again."""
+        data = array_header(found.shape, found.dtype) + found.tobytes()
+        data += kept_digest(data, self._places(shard)[1])
+        file = self.file(shard, f"{name}.npy")
+        write_bytes(data, file)
+        self._arrays.pop(file, None)
 
     def file(self, shard: int, ending: str) -> Path:
         """The path of one of a shard's files, whether it is there or not."""
         return self.path / f"shard-{shard:05}.{ending}"
 
-    def _words_file(self, shard: int, vocabulary: Vocabulary) -> Path:
-        return self.file(shard, f"words-{vocabulary.digest[:8]}.npy")
+    def _misfit(self, shard: int, name: str) -> CorruptError:
+        file = self.file(shard, f"{name}.npy")
+        return CorruptError(
+            f"{file} does not hold what was found in {self.size(shard)} pictures: "
+            f"{advice(self.path)}"
+        )
 
     def _are_equal(self, shard: int) -> bool:
         """Whether a shard's table is confirmed by its copy."""
@@ -353,28 +389,15 @@ class Shards:
         return spans, pictures["sha256_detail"].tolist()
 
 
-def read_seal(data: bytes, shard: int) -> dict[str, Any] | None:
-    """What the bytes of a seal say, or ``None`` where they are not exactly what was written."""
-    try:
-        content = json.loads(data)
-        del content["sha256"]
-        whole = content["shard"] == shard and _sealed_text(content).encode() == data
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return content if whole else None
-
-
-def words_digest(data: bytes, details: Sequence[str]) -> bytes:
-    """The 32 bytes at the end of a file of words.
+def kept_digest(data: bytes, details: Sequence[str]) -> bytes:
+    """The 32 bytes at the end of a file of what was found in a shard's pictures.
 
     Args:
         data: the file up to there.
-        details: digests of the details in which the words were found, in the order of rows.
+        details: digests of the details in which it was found, in the order of rows.
     """
     return hashlib.sha256(data + "".join(details).encode()).digest()
 
 
-def _sealed_text(content: Mapping[str, Any]) -> str:
-    """A seal as text, with a digest of itself."""
-    digest = hashlib.sha256(json_text(content).encode()).hexdigest()
-    return json_text({**content, "sha256": digest})
+def _of_words(vocabulary: Vocabulary) -> str:
+    return f"words-{vocabulary.digest[:8]}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from dedup.artifacts import IMAGES, Catalogue, Findings, Index, Search, Sight, checkpoint_file
 from dedup.calibration import expected
 from dedup.entrypoint import build, log, plain
-from dedup.errors import ConfigError
-from dedup.files import read_json
+from dedup.errors import ArtifactError, ConfigError
+from dedup.files import read_json, write_json
+from dedup.framing import Framed, Pictures, Product
 from dedup.matching import merged
 from dedup.ranks import is_first
 from dedup.store import ImageStore
@@ -22,22 +25,34 @@ from dedup.truth import against_truth, read_truth
 
 
 def read_pictures(
-    cfg: DictConfig, source: Any, run_dir: Path, **stored: str
-) -> tuple[Catalogue, ImageStore, pd.DataFrame]:
+    cfg: DictConfig, source: Any, run_dir: Path, index: Index | None = None
+) -> tuple[Catalogue, Pictures, pd.DataFrame]:
     """Read a source, and every picture that it asks for into the store.
 
+    With a foreground, the products of the pictures are found as well, and ``foreground.json`` in
+    ``run_dir`` says in how many there was none.
+
     Args:
-        cfg: gives the store, and how web addresses are fetched.
+        cfg: gives the store, the foreground, and how web addresses are fetched.
         source: the source's config.
         run_dir: where failures are listed.
-        stored: settings of the store that stand above ``cfg``'s.
+        index: what the pictures will be added to; its store and foreground stand above ``cfg``'s.
 
     Returns:
         The catalogue, the store, and the pictures in the schema ``IMAGES``.
     """
+    said = {} if index is None else index.manifest
     catalogue = build(source).read()
+    stored = {"path": said["store"], "reader": said["reader"]} if said else {}
     store = build(cfg.store, fetcher=cfg.fetch, **stored)
-    return catalogue, store, store.ingest(catalogue, run_dir)
+    settings = said.get("foreground") if said else _foreground(cfg)
+    pictures = store if settings is None else _framed(store, settings)
+    images = store.ingest(catalogue, run_dir)
+    if isinstance(pictures, Framed):
+        urls = images.loc[images["status"] == "ok", "url"].drop_duplicates().tolist()
+        facts = pictures.prepare(urls)
+        write_json({**pictures.facts, **facts}, run_dir / "foreground.json")
+    return catalogue, pictures, images
 
 
 def training_pictures(cfg: DictConfig, run_dir: Path) -> tuple[ImageStore, pd.DataFrame]:
@@ -59,6 +74,7 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
     """
     checkpoint = checkpoint_file(cfg.checkpoint or Path(cfg.runs) / "train" / "latest")
     source = cfg.source if _given(cfg) else _trained_source(checkpoint)
+    _compare_foregrounds(cfg, checkpoint)
     catalogue, store, images = read_pictures(cfg, source, run_dir)
     clusterer = build(cfg.clusterer)
 
@@ -68,6 +84,7 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
         catalogue, images, store, checkpoint, clusterer, cfg.data.batch_size, _devices(cfg)
     )
     index.manifest["source"] = plain(source)
+    _count_failed(index)
     index.save(run_dir)
     return index
 
@@ -84,6 +101,7 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
     if (cfg.change == "remove") != (cfg.ids is not None):
         raise ConfigError("ids= goes with change=remove: a list of product ids, or a file of them")
     index = Index.load(Path(cfg.index))
+    _check_foreground(cfg, index)
     if cfg.change == "remove":
         from dedup.changing import remove  # imports torch
 
@@ -91,11 +109,11 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
     else:
         from dedup.changing import add, update
 
-        stored = {"path": index.manifest["store"], "reader": index.manifest["reader"]}
-        catalogue, store, images = read_pictures(cfg, cfg.source, run_dir, **stored)
+        catalogue, store, images = read_pictures(cfg, cfg.source, run_dir, index)
         change = add if cfg.change == "add" else update
         index = change(index, catalogue, images, store, cfg.data.batch_size, _devices(cfg))
     index.manifest["source"] = {"index": str(cfg.index), "change": cfg.change}
+    _count_failed(index)
     index.save(run_dir)
     return index
 
@@ -108,7 +126,7 @@ def open_index(cfg: DictConfig, run_dir: Path) -> Index:
 
     Raises:
         ConfigError: both an index and a source are given.
-        ArtifactError: there is no index, or it was made with another checkpoint.
+        ArtifactError: there is no index, or it was made with another checkpoint or foreground.
     """
     latest = Path(cfg.runs) / "cluster" / "latest"
     if cfg.index is not None:
@@ -117,10 +135,11 @@ def open_index(cfg: DictConfig, run_dir: Path) -> Index:
         index = Index.load(Path(cfg.index))
         if cfg.checkpoint is not None:
             index.check_encoder(cfg.checkpoint)
-    elif cfg.checkpoint is None and (not _given(cfg) or _serves(latest, cfg.source)):
+    elif cfg.checkpoint is None and (not _given(cfg) or _serves(latest, cfg)):
         index = Index.load(latest)
     else:
         index = make_index(cfg, run_dir)
+    _check_foreground(cfg, index)
     return _with_pictures(index)
 
 
@@ -210,7 +229,86 @@ def _devices(cfg: DictConfig) -> list[str]:
 def _with_pictures(index: Index) -> Index:
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
     sight = Sight(store.details, store.words)
+    if index.shows:
+        framed = cache(lambda: _framed_as(index))  # a foreground is built where it is used alone
+        sight = sight._replace(product=lambda picture: framed().pixels_of(picture))
     return dataclasses.replace(index, thumbnails=store.thumbnails, sight=sight)
+
+
+def _foreground(cfg: DictConfig) -> dict[str, Any] | None:
+    """What an index's manifest says of the foreground that was asked for; ``None`` for none."""
+    if cfg.foreground is None:
+        return None
+    return {"part": plain(cfg.foreground), "framing": plain(cfg.framing)}
+
+
+def _framed(store: ImageStore, settings: Mapping[str, Any]) -> Framed:
+    """The products in a store.
+
+    Raises:
+        ArtifactError: the settings make something else by now than they did.
+    """
+    product = Product(build(settings["part"]), build(settings["framing"]))
+    if settings.get("digest", product.digest) != product.digest:
+        raise ArtifactError(
+            "the index was made with another version of its foreground, so pictures would look "
+            "otherwise now: make it again with cluster.py, or use that version"
+        )
+    kept = {name: settings[name] for name in ("part", "framing")}
+    return Framed(store, product, kept)
+
+
+def _framed_as(index: Index) -> Framed:
+    """The pictures of an index as its encoder was shown them."""
+    store = ImageStore(index.manifest["store"], index.manifest["reader"])
+    return _framed(store, index.manifest["foreground"])
+
+
+def _count_failed(index: Index) -> None:
+    """Say in the manifest in how many of the index's pictures no product was found."""
+    if index.shows:
+        framed = _framed_as(index)
+        shown = index.images[index.images["vector"] >= 0]
+        failed = framed.failed(shown["url"].drop_duplicates().tolist())
+        index.manifest["foreground"] = {**framed.facts, "failed": failed}
+
+
+def _check_foreground(cfg: DictConfig, index: Index) -> None:
+    """Refuse a foreground that was asked for and is not the index's; without, that is taken."""
+    asked = _foreground(cfg)
+    made = index.manifest.get("foreground")
+    if asked is not None and not _shows(index.manifest, asked):
+        raise ArtifactError(
+            f"the index was made with foreground={_name(made and made['part'])}, and "
+            f"foreground={_name(asked['part'])} was asked for with its settings: leave it out, or "
+            "make an index with it by cluster.py"
+        )
+
+
+def _shows(manifest: Mapping[str, Any], asked: Mapping[str, Any] | None) -> bool:
+    """Whether an index was made with the foreground that was asked for, if one was."""
+    made = manifest.get("foreground") or {}
+    return asked is None or all(made.get(name) == asked[name] for name in asked)
+
+
+def _compare_foregrounds(cfg: DictConfig, checkpoint: Path) -> None:
+    """Warn where an encoder was trained on pictures that looked otherwise."""
+    run = checkpoint.parent / "run.json"
+    if not run.is_file():
+        return
+    said = read_json(run, "a training run", "name the checkpoint's own folder")
+    trained, asked = said.get("foreground"), plain(cfg.foreground)
+    if trained != asked or (asked and said.get("framing") != plain(cfg.framing)):
+        log.warning(
+            "the encoder was trained with foreground=%s, and this index is made with "
+            "foreground=%s: duplicates may be missed. Ask for foreground=%s with its settings",
+            _name(trained), _name(asked), _name(trained),
+        )  # fmt: skip
+
+
+def _name(part: Mapping[str, Any] | None) -> str:
+    """What a foreground is called on the command line."""
+    return "none" if part is None else str(part["_target_"]).split(".")[-2]
 
 
 def _ids(ids: str | list[Any]) -> list[str]:
@@ -228,13 +326,13 @@ def _given(cfg: DictConfig) -> bool:
     return not ("path" in cfg.source and cfg.source.path is None)
 
 
-def _serves(latest: Path, source: Any) -> bool:
-    """Whether the latest cluster run is of this source."""
+def _serves(latest: Path, cfg: DictConfig) -> bool:
+    """Whether the latest cluster run is of this source, and of this foreground if any is asked."""
     manifest = latest / "manifest.json"
     if not manifest.is_file():
         return False
     found = read_json(manifest, "an index", "make one with cluster.py")
-    return bool(found.get("source") == plain(source))
+    return bool(found.get("source") == plain(cfg.source)) and _shows(found, _foreground(cfg))
 
 
 def _trained_source(checkpoint: Path) -> Any:

@@ -19,8 +19,8 @@ from dedup.artifacts import IMAGE_SHAPE
 from dedup.decode import resizer
 from dedup.edits import Picture, packshot, relist
 from dedup.errors import ConfigError
+from dedup.framing import Pictures
 from dedup.parallel import in_order
-from dedup.store import ImageStore
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -201,7 +201,7 @@ class _Viewed(Dataset[ViewBatch]):
         views: makes the views.
     """
 
-    def __init__(self, store: ImageStore, images: pd.DataFrame, views: Views) -> None:
+    def __init__(self, store: Pictures, images: pd.DataFrame, views: Views) -> None:
         self.store = store
         self.rows = store.rows(images["url"].tolist())
         self.labels = torch.tensor(images["label"].to_numpy())
@@ -221,7 +221,7 @@ class _Viewed(Dataset[ViewBatch]):
 class TrainingViews(_Viewed):
     """The views of training pictures, a whole batch at a time, drawn anew in every epoch."""
 
-    def __init__(self, store: ImageStore, images: pd.DataFrame, views: Views) -> None:
+    def __init__(self, store: Pictures, images: pd.DataFrame, views: Views) -> None:
         super().__init__(store, images, views)
         places = pd.Series(np.arange(len(images))).groupby(self.products)
         self.of_product = {str(name): part.to_numpy() for name, part in places}
@@ -258,7 +258,7 @@ class TrainingViews(_Viewed):
 class HeldOutViews(_Viewed):
     """The views of held-out pictures, a whole batch at a time, always the same."""
 
-    def __init__(self, store: ImageStore, images: pd.DataFrame, views: Views) -> None:
+    def __init__(self, store: Pictures, images: pd.DataFrame, views: Views) -> None:
         super().__init__(store, images, views)
         self.made: dict[tuple[int, ...], ViewBatch] = {}
 
