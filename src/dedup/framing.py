@@ -1,16 +1,17 @@
 """The product alone, as an encoder is shown it: cropped by its mask to a box on a neutral ground.
 
 What a foreground finds is kept beside the pixels of each shard of a store, as visual words are:
-``shard-00000.masks-PRODUCT.npy``, (n, 128, 128) uint8, the masks squashed to that size, and
-``shard-00000.framed-PRODUCT.npy``, (n, 3, 200, 100) uint8, what is shown. PRODUCT is a digest of
-all that decides them. Where a foreground failed, the mask is 0 and the pixels are the store's.
+``shard-00000.masks-FOREGROUND.npy``, (n, 128, 128) uint8, the masks squashed to that size, and
+``shard-00000.framed-PRODUCT.npy``, (n, 3, 200, 100) uint8, what is shown. FOREGROUND and PRODUCT
+are digests of all that decides them. Where a foreground failed, the mask is 0 and the pixels are
+the store's.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -115,8 +116,13 @@ class Product:
     @cached_property
     def digest(self) -> str:
         """Of all that decides what is shown, 64 hex digits."""
-        framing = {"version": VERSION, "mask": list(MASK_SHAPE), **asdict(self.framing)}
-        return digest({"foreground": self.foreground.identity, "framing": framing})
+        framing = {"version": VERSION, **asdict(self.framing)}
+        return digest({"masks": self.of_masks, "framing": framing})
+
+    @cached_property
+    def of_masks(self) -> str:
+        """Of all that decides the masks alone."""
+        return digest({"foreground": self.foreground.identity, "shape": list(MASK_SHAPE)})
 
     def mask(self, picture: Pixels) -> Mask:
         """The mask of a picture as it is kept, ``MASK_SHAPE``; all 0 where the foreground fails."""
@@ -212,8 +218,8 @@ class Framed:
         """Find the products of pictures, of whole shards at a time, and say how many failed.
 
         Returns:
-            ``pictures``; ``failed``, of these; ``made``, the pictures that were looked at now; and
-            ``ms_per_picture`` of those, on all cores.
+            ``pictures``; ``failed``, of these; ``made``, the pictures whose masks were found
+            now; and ``ms_per_picture`` of those, on all cores.
         """
         begun, made = time.perf_counter(), self._make(np.unique(self._located(urls)[:, 0]).tolist())
         seconds = time.perf_counter() - begun
@@ -248,48 +254,62 @@ class Framed:
         return found
 
     def _make(self, shards: Sequence[int]) -> int:
-        """Find the products of those shards where it was not done; how many pictures they hold."""
-        lacking = [shard for shard in shards if shard not in self._whole and self._lacks(shard)]
-        sizes = [self._shards.size(shard) for shard in lacking]
+        """Find the products of those shards where it was not done; in how many pictures."""
+        new = [shard for shard in shards if shard not in self._whole]
+        lacking = [shard for shard in new if self._lacks(shard, "masks", MASK_SHAPE)]
+        made = sum(self._shards.size(shard) for shard in lacking)
         if lacking:
-            with counting("finding products", sum(sizes)) as count:
-                for shard, size in zip(lacking, sizes, strict=True):
-                    self._make_shard(shard, size, count)
-        self._whole.update(shards)
-        return sum(sizes)
+            with counting("finding products", made) as count:
+                for shard in lacking:
+                    self._find(shard, count)
+        for shard in new:
+            if shard in lacking or self._lacks(shard, "framed", IMAGE_SHAPE):
+                self._frame(shard)
+        self._whole.update(new)
+        return made
 
-    def _make_shard(self, shard: int, size: int, count: Any) -> None:
+    def _find(self, shard: int, count: Callable[[], None]) -> None:
+        """Find the masks of a shard, and keep them."""
+
+        def mask(row: int) -> Mask:
+            return self.product.mask(self._shards.detail(shard, row))
+
+        size = self._shards.size(shard)
         masks = np.empty((size, *MASK_SHAPE), np.uint8)
-        framed = np.empty((size, *IMAGE_SHAPE), np.uint8)
-        if size:
-            framed[:] = self._shards.pixels(shard, np.arange(size))
-
-        def find(row: int) -> tuple[Mask, Pixels | None]:
-            picture = self._shards.detail(shard, row)
-            mask = self.product.mask(picture)
-            return mask, self._squashed(picture, mask) if mask.any() else None
-
-        for row, (mask, pixels) in enumerate(in_order(find, range(size))):
-            masks[row] = mask
-            if pixels is not None:
-                framed[row] = pixels
+        for row, one in enumerate(in_order(mask, range(size))):
+            masks[row] = one
             count()
         self._shards.keep(shard, self._name("masks"), masks)
+
+    def _frame(self, shard: int) -> None:
+        """Make what is shown of a shard from its masks, and keep it."""
+        rows = np.arange(self._shards.size(shard))
+        masks = self._shards.kept_rows(shard, self._name("masks"), rows)
+        framed = np.empty((len(rows), *IMAGE_SHAPE), np.uint8)
+        if len(rows):
+            framed[:] = self._shards.pixels(shard, rows)
+
+        def pixels(row: int) -> Pixels:
+            return self._squashed(self._shards.detail(shard, row), masks[row])
+
+        found = np.flatnonzero(masks.any(axis=(1, 2))).tolist()
+        for row, one in zip(found, in_order(pixels, found), strict=True):
+            framed[row] = one
         self._shards.keep(shard, self._name("framed"), framed)
 
     def _squashed(self, picture: Pixels, mask: Mask) -> Pixels:
         return resizer(self.reader)(Image.fromarray(self.product.shown(picture, mask)))
 
-    def _lacks(self, shard: int) -> bool:
+    def _lacks(self, shard: int, kind: str, shape: tuple[int, ...]) -> bool:
         try:
-            for kind, shape in (("masks", MASK_SHAPE), ("framed", IMAGE_SHAPE)):
-                self._shards.kept(shard, self._name(kind), shape, np.uint8)
+            self._shards.kept(shard, self._name(kind), shape, np.uint8)
         except ArtifactError:
             return True
         return False
 
     def _name(self, kind: str) -> str:
-        return f"{kind}-{self.product.digest[:8]}"
+        made_by = self.product.of_masks if kind == "masks" else self.product.digest
+        return f"{kind}-{made_by[:8]}"
 
 
 Pictures = ImageStore | Framed

@@ -10,9 +10,9 @@ A shard without seal was cut off and is made again, unless its table and the cop
 all else is whole, and the seal alone is missing.
 
 What was found in its pictures may be kept beside them, a row for each: visual words in
-``shard-00000.words-VOCABULARY.npy``, see ``dedup.words``, and products in ``masks-PRODUCT`` and
-``framed-PRODUCT``, see ``dedup.framing``. The last 32 bytes of such a file are a digest over it and
-the details that it was found in; what that does not confirm is found again.
+``shard-00000.words-VOCABULARY.npy``, see ``dedup.words``, and products in ``masks-FOREGROUND``
+and ``framed-PRODUCT``, see ``dedup.framing``. The last 32 bytes of such a file are a digest over
+it and the details that it was found in; what that does not confirm is found again.
 """
 
 from __future__ import annotations
