@@ -10,10 +10,12 @@ from dedup.entrypoint import build, entrypoint, log
 
 
 @entrypoint("train")
-def main(cfg: DictConfig, run_dir: Path) -> float:
+def main(cfg: DictConfig, run_dir: Path) -> float | None:
     """Read the catalogue, train, and return the best of what the task monitors."""
-    from dedup.stages import training_pictures  # pandas: not for --help
+    from dedup.stages import show_foreground, training_pictures  # pandas: not for --help
 
+    if cfg.preview is not None:
+        return show_foreground(cfg, run_dir)
     store, images = training_pictures(cfg, run_dir)
 
     import pytorch_lightning as pl  # seconds: what is wrong with the catalogue is said before

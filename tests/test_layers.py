@@ -16,7 +16,8 @@ LAYERS = {
         "devices", "foregrounds", "framing", "seals"],
     2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying",
         "restarting", "checkpointing", "resuming", "launching"],
-    3: ["indexing", "changing", "querying", "comparing", "matching", "relisting"],
+    3: ["indexing", "changing", "querying", "comparing", "matching", "relisting",
+        "preview"],
     4: ["stages", "entrypoint", "verify", "__main__"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -51,7 +52,7 @@ TORCH = {
     "views", "restarting", "checkpointing", "resuming", "devices", "launching",
 }  # fmt: skip
 HOME = {
-    "torch": TORCH | {"indexing", "changing", "querying", "relisting"},
+    "torch": TORCH | {"indexing", "changing", "querying", "relisting", "preview"},
     "pytorch_lightning": TORCH,
     "hydra": {"entrypoint"},
     "omegaconf": {"entrypoint", "stages", "verify"},

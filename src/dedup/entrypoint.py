@@ -65,7 +65,7 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
             from dedup.files import write_json  # pandas and pyarrow: not for --help
 
             write_json({"version": __version__, "metric": metric, **settings}, run_dir / "run.json")
-            if not sweeping:
+            if not sweeping and not settings.get("preview"):  # leaves no checkpoint
                 point_latest(run_dir, Path(cfg.runs) / name / "latest")
             return metric
 

@@ -57,7 +57,7 @@ class Framing:
     """
 
     margin: float = 0.05
-    ground: int = 255
+    ground: int = 128
     aspect: str = "stretch"
 
     def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ def read_pictures(
     return catalogue, pictures, images
 
 
-def training_pictures(cfg: DictConfig, run_dir: Path) -> tuple[ImageStore, pd.DataFrame]:
+def training_pictures(cfg: DictConfig, run_dir: Path) -> tuple[Pictures, pd.DataFrame]:
     """The store, and the pictures to train on in the schema ``IMAGES``.
 
     Where several processes train, the first alone reads them, and the others have no rows yet:
@@ -64,7 +64,29 @@ def training_pictures(cfg: DictConfig, run_dir: Path) -> tuple[ImageStore, pd.Da
     if is_first():
         _, store, images = read_pictures(cfg, cfg.source, run_dir)
         return store, images
-    return build(cfg.store, fetcher=cfg.fetch), pd.DataFrame(columns=IMAGES.names)
+    store, settings = build(cfg.store, fetcher=cfg.fetch), _foreground(cfg)
+    pictures = store if settings is None else _framed(store, settings)
+    return pictures, pd.DataFrame(columns=IMAGES.names)
+
+
+def show_foreground(cfg: DictConfig, run_dir: Path) -> None:
+    """Write a page of what a foreground finds in some pictures of a catalogue, and stop.
+
+    Raises:
+        ConfigError: there is no foreground to show.
+    """
+    settings = _foreground(cfg)
+    if settings is None:
+        raise ConfigError(
+            "preview= shows what a foreground finds: choose one, such as foreground=grabcut"
+        )
+    catalogue = build(cfg.source).read()
+    framed = _framed(build(cfg.store, fetcher=cfg.fetch), settings)
+
+    from dedup.preview import preview  # imports torch
+
+    page = preview(catalogue, framed, _name(settings["part"]), cfg.preview, run_dir)
+    log.info("look at %s, and at %s in TensorBoard", page, run_dir)
 
 
 def make_index(cfg: DictConfig, run_dir: Path) -> Index:

@@ -43,13 +43,13 @@ def collect(addresses: Sequence[str], thumbnails: Thumbnails) -> dict[str, Pictu
         found = thumbnails(batch)
         for address in batch:
             if address in found:
-                uri, width = _encode(found[address])
+                uri, width = encoded(found[address])
                 name = f"p{len(known) + 1}"
                 album[address] = known.setdefault(uri, Picture(name, uri, width, HEIGHT))
     return album
 
 
-def _encode(image: Image.Image) -> tuple[str, int]:
+def encoded(image: Image.Image) -> tuple[str, int]:
     """A JPEG data URI that carries pixels alone, and the width in CSS pixels to show it at."""
     small = image.convert("RGBA")
     small.thumbnail(SIZE, Image.Resampling.LANCZOS)

@@ -143,7 +143,7 @@ class HtmlReport:
         cards, silent, album = self._cards(findings, index)
         n_groups = groups["group_id"].nunique()
         page = (
-            _environment()
+            environment()
             .get_template("page.html")
             .render(
                 groups=cards,
@@ -319,7 +319,8 @@ def _certainty(calibration: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """What renders the templates of this folder; all that they are given is escaped."""
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(Path(__file__).parent),
