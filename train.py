@@ -28,8 +28,7 @@ def main(cfg: DictConfig, run_dir: Path) -> float | None:
     data = CatalogueDataModule(store, images, build(cfg.views), seed=cfg.seed, **cfg.data)
     task = build(cfg.task, encoder=build(cfg.encoder))
     checkpoint = checkpoint_to_resume(cfg.resume, Path(cfg.runs) / "train", task.encoder)
-    callbacks = list(build(cfg.callbacks).values())
-    trainer = build(cfg.trainer, run_dir=run_dir, callbacks=callbacks)
+    trainer = build(cfg.trainer, run_dir=run_dir, callbacks=list(build(cfg.callbacks).values()))
     fit(trainer, task, data, checkpoint)
 
     best = best_score(trainer)

@@ -1,0 +1,27 @@
+"""What differs from the border: on plain grounds, and not on others."""
+
+import numpy as np
+
+from dedup.edits import packshot
+from dedup.foregrounds.lab_otsu import LabOtsu
+from tests.conftest import draw
+from tests.foregrounds.drawing import agreement, garment
+
+
+def test_it_finds_a_garment_on_a_plain_ground() -> None:
+    picture, truth = garment(0, plain=True)
+    mask = LabOtsu()(picture)
+    assert agreement(mask, truth) > 0.95
+    assert mask is not None
+    assert (mask.shape, mask.dtype) == (truth.shape, np.uint8)
+
+
+def test_it_fails_where_no_packshot_can_be_made() -> None:
+    for seed in range(3):
+        picture = np.asarray(draw(seed))
+        assert packshot(picture) is None
+        assert LabOtsu()(picture) is None
+
+
+def test_what_decides_the_masks_is_said() -> None:
+    assert LabOtsu().identity == {"part": "lab_otsu", "version": 1}
