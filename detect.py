@@ -12,7 +12,7 @@ from dedup.entrypoint import build, entrypoint
 @entrypoint("detect")
 def main(cfg: DictConfig, run_dir: Path) -> None:
     """Write duplicates.json, duplicates.csv and report.html, or answer a query."""
-    from dedup.artifacts import GROUPS, PAIRS, SHARED  # pandas: not for --help
+    from dedup.artifacts import FAMILIES, GROUPS, PAIRS, SHARED  # pandas: not for --help
     from dedup.files import write_json, write_table
     from dedup.stages import answer, find, open_index
 
@@ -25,6 +25,8 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     write_table(findings.groups, GROUPS, run_dir / "groups.parquet")
     write_table(findings.shared, SHARED, run_dir / "shared.parquet")
     write_table(findings.candidates, PAIRS, run_dir / "candidates.parquet")
+    write_table(findings.related, PAIRS, run_dir / "related.parquet")
+    write_table(findings.families, FAMILIES, run_dir / "families.parquet")
     write_json(findings.calibration, run_dir / "calibration.json")
     search.save(run_dir)
     for report in build(cfg.report).values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import cv2
@@ -63,6 +64,9 @@ class Agreement(NamedTuple):
         tint: mean difference of colour after the best fit of one's colours, scaled and shifted
             all alike, to the other's: a copy paler or warmer all over fits, a variant does not.
         worst_tint: the same in the worst tenth of the cells.
+        apart: how far the product's colours are apart after the best common light, and
+        within: share of its structured windows that show the same; see ``colours``. NaN where
+            nobody looked.
     """
 
     cover_one: float
@@ -82,6 +86,8 @@ class Agreement(NamedTuple):
     worst_tone: float
     tint: float
     worst_tint: float
+    apart: float = math.nan
+    within: float = math.nan
 
 
 def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
@@ -92,13 +98,13 @@ def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
     """
     if placed.mirrored:
         one = np.ascontiguousarray(one[:, ::-1])
-    laid, under, mask, share = _overlaid(one, other, placed.matrix)
+    laid, under, mask, share = overlaid(one, other, placed.matrix)
     n = int(mask.sum())
     if n < LEAST_OVERLAP:
         return None
     scale = SIZE / max(other.shape[:2])
     area = one.shape[0] * one.shape[1] * abs(np.linalg.det(placed.matrix[:, :2])) * scale**2
-    alike, structure, textured = _structure(laid, under, mask)
+    alike, structure, textured = local_structure(laid, under, mask)
     first, second = (
         cv2.cvtColor(it.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for it in (laid, under)
     )
@@ -116,7 +122,7 @@ def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
     )
 
 
-def _overlaid(one: Map, other: Picture, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
+def overlaid(one: Map, other: Picture, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
     """Both at the compared size in the other's frame, where they overlap, and the overlap's share.
 
     The mask leaves out the overlap's rim, whose pixels are mixed; the share does not.
@@ -146,7 +152,7 @@ def _scaling(across: float, down: float) -> Matrix:
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
-def _structure(laid: Picture, under: Picture, mask: Mask) -> tuple[Map, float, Mask]:
+def local_structure(laid: Picture, under: Picture, mask: Mask) -> tuple[Map, float, Mask]:
     """Local correlation at each pixel, its weighted mean, and which windows have structure."""
     a, b = (
         cv2.GaussianBlur(cv2.cvtColor(it, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1)

@@ -65,6 +65,11 @@ Tier = Literal["same_url", "same_bytes", "same_pixels", "near"]
 TIERS: tuple[Tier, ...] = ("same_url", "same_bytes", "same_pixels", "near")
 """How sure a pair is, surest first."""
 
+Relation = Literal["same picture", "same product", "colour variant"]
+RELATIONS: tuple[Relation, ...] = ("same picture", "same product", "colour variant")
+"""What two products' pictures are to each other: equal or copies; one product photographed again;
+one product in two colours."""
+
 REQUESTS = pa.schema(
     [
         ("record", pa.int64()),  # row of Catalogue.products that asks for this picture
@@ -111,9 +116,19 @@ PAIRS = pa.schema(
         ("image_b", pa.string()),
         ("score", pa.float64()),  # how sure, 0 to 1; 1 for equal pixels; null: the distance alone
         ("evidence", pa.string()),  # in words: "same bytes", "mirrored"; "": the distance alone
+        ("relation", pa.string()),  # one of RELATIONS; "": nothing
     ]
 )
 """Two products that show the same picture; each pair once, sorted by both ids."""
+
+FAMILIES = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("family_id", pa.string()),  # the smallest product id in the family
+        ("variant_id", pa.string()),  # of one colour: its group's id, or its only product's
+    ]
+)
+"""Products that differ in colour alone; each once, sorted by family, variant and id."""
 
 GROUPS = pa.schema(
     [
@@ -144,6 +159,8 @@ NEAR = pa.schema(
         ("distance", pa.float64()),  # L2 of the embeddings
         ("score", pa.float64()),  # as in PAIRS
         ("evidence", pa.string()),
+        ("relation", pa.string()),  # besides copies: "same product", "colour variant" or ""
+        ("alike", pa.float64()),  # how sure, were colours set aside, 0 to 1; null: not looked at
     ]
 )
 """Pictures within the threshold of each other, for a later search that goes on from this one."""
@@ -211,6 +228,10 @@ class Findings:
             name; ``curve``, at most 200 points with ``threshold``, ``precision``, ``recall``.
         candidates: the schema ``PAIRS``: every two products that were looked at again, reported or
             not; without a verifier, those that are near.
+        related: the schema ``PAIRS``: pairs that are no duplicates and yet not nothing: colour
+            variants, and products photographed again. A variant's score is how surely the two are
+            one but for their colours; another photo has none.
+        families: the schema ``FAMILIES``: the products of the variants in ``related``.
     """
 
     pairs: pd.DataFrame
@@ -219,6 +240,8 @@ class Findings:
     search: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     candidates: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PAIRS.names))
+    related: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PAIRS.names))
+    families: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FAMILIES.names))
 
 
 @dataclass(frozen=True)

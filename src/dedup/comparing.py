@@ -168,6 +168,8 @@ class Comparison:
         near = _named(left, right, self._distances(left, right), names)
         near["score"] = probabilities([verdict.log_odds for verdict in verdicts])
         near["evidence"] = [verdict.evidence for verdict in verdicts]
+        near["relation"] = [verdict.relation for verdict in verdicts]
+        near["alike"] = probabilities([verdict.alike for verdict in verdicts])
         return near
 
     def _by_words(self, scope: Scope, least: float, rows: Ints, urls: Names) -> Candidates:
@@ -256,5 +258,6 @@ def _named(left: Ints, right: Ints, distance: npt.NDArray[Any], names: Names) ->
     a, b = names[left], names[right]
     swap = a > b
     ends = {"pixels_a": np.where(swap, b, a), "pixels_b": np.where(swap, a, b)}
-    table = {**ends, "distance": distance, "score": np.nan, "evidence": ""}
+    unseen = {"score": np.nan, "evidence": "", "relation": "", "alike": np.nan}
+    table = {**ends, "distance": distance, **unseen}
     return pd.DataFrame(table, columns=NEAR.names)

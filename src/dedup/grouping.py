@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from dedup.artifacts import GROUPS, PAIRS, TIERS, Index
+from dedup.artifacts import GROUPS, PAIRS, RELATIONS, TIERS, Index
 from dedup.errors import ConfigError
 
 Ints = npt.NDArray[np.int64]
@@ -24,7 +24,7 @@ YES = ("true", "1", "yes", "y", "in stock")
 
 
 def best_pairs(candidates: pd.DataFrame) -> pd.DataFrame:
-    """Each two products once: by the surest tier, then the highest score, then the distance.
+    """Each two products once: by the surest tier, then relation, then score, then distance.
 
     A pair without a score comes after those that have one.
 
@@ -35,8 +35,9 @@ def best_pairs(candidates: pd.DataFrame) -> pd.DataFrame:
         Schema ``PAIRS``, sorted by both ids.
     """
     rank = candidates["tier"].map({tier: place for place, tier in enumerate(TIERS)})
-    by = [*ENDS, "rank", "doubt", "distance", "image_a", "image_b"]
-    ranked = candidates.assign(rank=rank, doubt=-candidates["score"].astype(float))
+    kind = candidates["relation"].map({name: place for place, name in enumerate(RELATIONS)})
+    by = [*ENDS, "rank", "kind", "doubt", "distance", "image_a", "image_b"]
+    ranked = candidates.assign(rank=rank, kind=kind, doubt=-candidates["score"].astype(float))
     ranked = ranked.sort_values(by).drop_duplicates(ENDS)
     pairs: pd.DataFrame = ranked[PAIRS.names].reset_index(drop=True)
     return pairs

@@ -29,6 +29,12 @@ RISING = ("inliers", "ratio", "most", "least", "structure", "same", "whole")
 FALLING = ("hue", "chroma", "worst_chroma", "tone", "stretch", "worst_tone", "tint", "worst_tint")
 """Features of which more can only make the judge surer, or less sure."""
 
+OF_COLOURS = (
+    "hue", "chroma", "worst_chroma", "tone", "gain", "shift", "gray", "worst_tone", "tint",
+    "worst_tint",
+)  # fmt: skip
+"""Features that say how colours differ; all are 0 where they do not."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -58,6 +64,12 @@ def features(placed: Alignment, seen: Agreement) -> list[float]:
         seen.tint,
         seen.worst_tint,
     ]
+
+
+def colour_blind(row: Sequence[float]) -> list[float]:
+    """The same features, were the colours equal."""
+    pairs = zip(FEATURES, row, strict=True)
+    return [0.0 if name in OF_COLOURS else value for name, value in pairs]
 
 
 @dataclass(frozen=True)

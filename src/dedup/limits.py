@@ -92,6 +92,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "clusterer.n_clusters": _or_null(_whole(1)),
     "clusterer.fit_on": _or_null(_whole(1)),
     "matcher.threshold": _or_auto(_number(0)),
+    "matcher.variants": _choice("separate", "merge", "ignore"),
     "matcher.precision": _number(0, 1, open_ends=True),
     "verifier.min_score": _or_auto(_number(0, 1)),
     "verifier.word_candidates": _number(0, 10_000, open_ends=True),

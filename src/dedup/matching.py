@@ -17,6 +17,7 @@ from dedup.errors import ArtifactError, ConfigError
 from dedup.grouping import Grouping, best_pairs
 from dedup.matchers.exact import exact_pairs
 from dedup.matchers.radius import AUTO, RadiusMatcher
+from dedup.relations import NOTHING, VARIANT, families, settled
 from dedup.sharing import shared_pictures, telling
 from dedup.verifiers.local import LocalVerifier
 
@@ -66,14 +67,27 @@ class Detection:
         exact = exact_pairs(images)
         search = Comparison(index, images, self.matcher, self.verifier).search(since, others)
         near, calibration = decided(search, self.matcher, self.verifier)
+        near = settled(near, self.matcher.variants, self.verifier is not None)
         candidates = self._between(index, _shown_by(near, images).assign(tier="near"), others)
-        reported = candidates[candidates["reported"]][PAIRS.names]
-        pairs = self._between(index, exact, others)
-        pairs = best_pairs(pd.concat([pairs, reported])).reset_index(drop=True)
-        shared = shared_pictures(index.images, self.max_products, self.min_contrast)
+        called = candidates.assign(score=candidates["surety"])
+        pairs = best_pairs(
+            pd.concat(
+                [self._between(index, exact, others), called.loc[called["reported"], PAIRS.names]]
+            )
+        )
+        related = best_pairs(called[~called["reported"] & (called["relation"] != NOTHING)])
+        related = _without(related, pairs)
         groups = self.grouping(pairs, index)
-        looked_at = best_pairs(candidates[PAIRS.names]).reset_index(drop=True)
-        found = Findings(pairs, groups, shared, search.facts, calibration, looked_at)
+        found = Findings(
+            pairs=pairs,
+            groups=groups,
+            shared=shared_pictures(index.images, self.max_products, self.min_contrast),
+            search=search.facts,
+            calibration=calibration,
+            candidates=best_pairs(candidates[PAIRS.names]),
+            related=related,
+            families=families(related[related["relation"] == VARIANT], groups),
+        )
         return found, search
 
     def _between(
@@ -119,6 +133,13 @@ class Detection:
                 f"{self.matcher.lossless}: both must be lossless, and the earlier threshold no "
                 "lower. Leave since out"
             )
+
+
+def _without(pairs: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Those pairs of products that are not among others."""
+    ends = (pd.MultiIndex.from_frame(it[ENDS]) for it in (pairs, known))
+    mine, theirs = ends
+    return pairs[~mine.isin(theirs)].reset_index(drop=True)
 
 
 def clustered_table(index: Index) -> pd.DataFrame:

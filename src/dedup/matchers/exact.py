@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dedup.artifacts import TIERS
+from dedup.artifacts import RELATIONS, TIERS
 
 Ints = npt.NDArray[np.int64]
 LOOKED_AT = ["product_id", "url", "sha256_bytes", "sha256_pixels"]
@@ -43,7 +43,9 @@ def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
         for end, rows in (("a", a), ("b", b))
     }
     tier, evidence = (pd.array(names, dtype="str")[rank] for names in (TIERS, EVIDENCE))
-    return pd.DataFrame(columns).assign(distance=0.0, tier=tier, score=1.0, evidence=evidence)
+    return pd.DataFrame(columns).assign(
+        distance=0.0, tier=tier, score=1.0, evidence=evidence, relation=RELATIONS[0]
+    )
 
 
 def _later_partners(picture: Ints, product: Ints) -> tuple[Ints, Ints]:

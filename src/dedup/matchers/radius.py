@@ -68,6 +68,8 @@ class RadiusMatcher:
             inside each cluster, as the original experiment did.
         max_pairs: more pairs than these end the search with an error.
         precision: share of the reported pairs that is to be right, where the threshold is ``auto``.
+        variants: pairs that differ in colour alone, where a verifier looks: ``separate``: no
+            duplicates, reported apart; ``merge``: duplicates; ``ignore``: nothing of their own.
     """
 
     def __init__(
@@ -76,15 +78,19 @@ class RadiusMatcher:
         lossless: bool = True,
         max_pairs: int = 50_000_000,
         precision: float = 0.99,
+        variants: str = "separate",
     ) -> None:
         self.threshold = threshold
         self.lossless = lossless
         self.max_pairs = max_pairs
         self.precision = precision
+        self.variants = variants
 
     def at(self, threshold: float) -> RadiusMatcher:
         """The same at a threshold that is a number."""
-        return RadiusMatcher(threshold, self.lossless, self.max_pairs, self.precision)
+        return RadiusMatcher(
+            threshold, self.lossless, self.max_pairs, self.precision, self.variants
+        )
 
     def prepare(self, vectors: npt.NDArray[Any], clusters: Ints, centroids: Vectors) -> Prepared:
         """Make vectors ready to be searched.

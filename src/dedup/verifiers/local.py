@@ -6,14 +6,23 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dedup.agreement import Agreement, agree
 from dedup.alignment import Alignment, Seen, align, align_whole
-from dedup.judge import Judge, features
+from dedup.colours import compare_colours
+from dedup.judge import Judge, colour_blind, features
 from dedup.matchers.radius import AUTO
+from dedup.relations import NOTHING, VARIANT, relation
+
+Floats = npt.NDArray[np.float64]
 
 SURE_INLIERS = 15
 """Matches in agreement from which on the placement by keypoints is the only one looked at."""
+
+
+LEAST_STRUCTURE = 0.5
+"""Agreement of structure from which on the products' colours are compared."""
 
 
 class Placement(NamedTuple):
@@ -30,10 +39,14 @@ class Verdict(NamedTuple):
         log_odds: how surely the one is a copy of the other, as log odds; -inf where they could not
             be laid over each other.
         placement: the best one.
+        relation: what the two are to each other that need not be copies, see ``relations``.
+        alike: log odds of a copy, were the colours equal; NaN where colours were not compared.
     """
 
     log_odds: float
     placement: Placement | None
+    relation: str = NOTHING
+    alike: float = np.nan
 
     @property
     def score(self) -> float:
@@ -43,7 +56,10 @@ class Verdict(NamedTuple):
     @property
     def evidence(self) -> str:
         """What was seen, in words."""
-        return "" if self.placement is None else in_words(self.placement)
+        if self.placement is None:
+            return ""
+        said, apart = in_words(self.placement), self.placement.agreement.apart
+        return f"{said}, colours {apart:.0f} apart" if self.relation == VARIANT else said
 
 
 class LocalVerifier:
@@ -77,15 +93,28 @@ class LocalVerifier:
     def verdicts(self, looks: Sequence[Sequence[Placement]]) -> list[Verdict]:
         """The verdicts on pairs that were already laid over each other."""
         rows = [features(*placement) for look in looks for placement in look]
-        log_odds = iter(self.judge.log_odds(rows))
+        log_odds = self.judge.log_odds(rows)
+        alike = self.judge.log_odds([colour_blind(row) for row in rows])
+        ends = np.cumsum([len(look) for look in looks])
+        parts = (slice(end - len(look), end) for look, end in zip(looks, ends, strict=True))
         return [
-            max(
-                (Verdict(float(next(log_odds)), placement) for placement in look),
-                key=lambda verdict: verdict.log_odds,
-                default=Verdict(-np.inf, None),
-            )
-            for look in looks
+            _verdict(look, log_odds[part], alike[part])
+            for look, part in zip(looks, parts, strict=True)
         ]
+
+
+def _verdict(look: Sequence[Placement], log_odds: Floats, alike: Floats) -> Verdict:
+    """The verdict on one pair, from the log odds of each placement."""
+    if not look:
+        return Verdict(-np.inf, None)
+    best = int(np.argmax(log_odds))
+    compared = [at for at, it in enumerate(look) if not np.isnan(it.agreement.apart)]
+    if not compared:
+        return Verdict(float(log_odds[best]), look[best])
+    at = compared[0]
+    called = relation(*look[at], float(alike[at]))
+    shown = look[at if called == VARIANT else best]
+    return Verdict(float(log_odds[best]), shown, called, float(alike[at]))
 
 
 def placements(one: Seen, other: Seen) -> list[Placement]:
@@ -95,7 +124,21 @@ def placements(one: Seen, other: Seen) -> list[Placement]:
     if placed is None or placed.n_inliers < SURE_INLIERS:
         found += align_whole(one, other)
     seen = ((it, agree(one.picture, other.picture, it)) for it in found)
-    return [Placement(it, agreement) for it, agreement in seen if agreement is not None]
+    looks = [Placement(it, agreement) for it, agreement in seen if agreement is not None]
+    return _with_colours(one, other, looks)
+
+
+def _with_colours(one: Seen, other: Seen, looks: list[Placement]) -> list[Placement]:
+    """The same; where the structure agrees, with the products' colours in the best placement."""
+    at = max(range(len(looks)), key=lambda at: looks[at].agreement.structure, default=0)
+    if not looks or looks[at].agreement.structure < LEAST_STRUCTURE:
+        return looks
+    placed, seen = looks[at]
+    colours = compare_colours(one.picture, other.picture, placed)
+    if colours is None:
+        return looks
+    seen = seen._replace(apart=colours.apart, within=colours.within)
+    return [*looks[:at], Placement(placed, seen), *looks[at + 1 :]]
 
 
 def in_words(placement: Placement) -> str:
