@@ -21,7 +21,7 @@ NOTHING = ""
 SEPARATE, MERGE, IGNORE = "separate", "merge", "ignore"
 """What ``matcher.variants`` may be."""
 
-SURE = 2.5
+SURE = 3.5
 """Least log odds that two pictures are copies, were their colours set aside, of a variant."""
 
 APART = 5.0

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from dedup.artifacts import Findings, Index
+from dedup.artifacts import RELATIONS, Findings, Index
 from dedup.files import write_text
 
 COLUMNS = (
     *("product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b"),
-    *("score", "evidence"),
+    *("score", "evidence", "relation"),
 )
 """The columns of ``duplicates.csv``, in this order."""
+
+RELATED_COLUMNS = (
+    *("product_id_a", "product_id_b", "relation", "family_id", "distance", "image_a", "image_b"),
+    *("score", "evidence"),
+)
+"""The columns of ``related.csv``, in this order."""
 
 SHARED_COLUMNS = ("product_id", "image", "n_products", "reason", "picture")
 """The columns of ``shared.csv``, in this order."""
@@ -24,7 +30,8 @@ class CsvReport:
     """Writes ``duplicates.csv``: one line for each pair, with its group and its proof.
 
     Where pictures were left out because they prove nothing, ``shared.csv`` lists the products that
-    show them.
+    show them. Where products are one but for their colour or photo, ``related.csv`` lists the
+    pairs.
     """
 
     def write(self, findings: Findings, index: Index, folder: Path) -> Path:
@@ -32,8 +39,9 @@ class CsvReport:
 
         Ids and addresses are written as they are; ``float(text)`` gives back the distance and
         the score; the score is empty where the distance alone speaks. A pair's group is empty
-        where its products are in two groups, or one of them is in none. In ``shared.csv`` a
-        picture is called by the first 12 hex digits of its digest.
+        where its products are in two groups, or one of them is in none. In ``related.csv`` the
+        family stands with colour variants alone. In ``shared.csv`` a picture is called by the
+        first 12 hex digits of its digest.
 
         Args:
             findings: what was found; the tables' orders are kept.
@@ -48,15 +56,23 @@ class CsvReport:
         ends = zip(pairs["product_id_a"], pairs["product_id_b"], strict=True)
         both = ((group_of.get(a, ""), group_of.get(b, "")) for a, b in ends)
         path = folder / "duplicates.csv"
-        table = pairs.assign(
-            group_id=[a if a == b else "" for a, b in both],
-            score=["" if pd.isna(score) else score for score in pairs["score"]],
-        )
+        table = _scored(pairs).assign(group_id=[a if a == b else "" for a, b in both])
         _write(table, COLUMNS, path)
+        if len(related := findings.related):
+            families = findings.families.set_index("product_id")["family_id"]
+            family = related["product_id_a"].map(families)
+            family = family.where(related["relation"] == RELATIONS[-1]).fillna("")
+            table = _scored(related).assign(family_id=family)
+            _write(table, RELATED_COLUMNS, folder / "related.csv")
         if len(shared):
             pictures = shared.assign(picture=shared["sha256_pixels"].str[:12])
             _write(pictures, SHARED_COLUMNS, folder / "shared.csv")
         return path
+
+
+def _scored(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The same with an empty cell where there is no score."""
+    return pairs.assign(score=["" if pd.isna(score) else score for score in pairs["score"]])
 
 
 def _write(table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:

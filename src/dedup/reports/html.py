@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dedup.artifacts import TIERS, Findings, Index, Tier
+from dedup.artifacts import RELATIONS, TIERS, Findings, Index, Tier
 from dedup.errors import ConfigError
 from dedup.files import write_text
-from dedup.reports import plot, wording
+from dedup.reports import kin, plot, wording
 from dedup.reports.album import Picture, collect
 
 MAX_PRODUCTS = 60
@@ -50,6 +50,7 @@ class Proof(NamedTuple):
     other_image: str
     score: float  # NaN where the distance alone speaks
     evidence: str
+    relation: str
 
     @property
     def place(self) -> tuple[int, float, float]:
@@ -74,6 +75,11 @@ class Product:
     def tier(self) -> Tier | None:
         """The tier of the pair that holds the product in its group."""
         return TIERS[self.proof.rank] if self.proof else None
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether it is in its group for its shape, in another colour."""
+        return self.proof is not None and self.proof.relation == RELATIONS[-1]
 
     @property
     def said(self) -> str:
@@ -140,7 +146,10 @@ class HtmlReport:
         if self.max_groups < 0:
             raise ConfigError(f"max_groups is {self.max_groups}: set it to 0 or more")
         groups, images = findings.groups, index.images
-        cards, silent, album = self._cards(findings, index)
+        families, photos = kin.families(findings), kin.photos(findings)
+        shown = [families[: kin.MAX_CARDS], photos[: kin.MAX_CARDS]]
+        cards, silent, album = self._cards(findings, index, kin.tiles_of(*shown))
+        titles = index.titles([tile.product_id for tile in kin.tiles_of(*shown)])
         n_groups = groups["group_id"].nunique()
         page = (
             environment()
@@ -150,6 +159,10 @@ class HtmlReport:
                 tiers=Counter(tier for card in cards for tier in card.tiers),
                 scored=any(card.score is not None and card.score < 1 for card in cards),
                 silent=silent,
+                families=kin.filled(shown[0], titles, album),
+                n_families=len(families),
+                photos=kin.filled(shown[1], titles, album),
+                n_photos=len(photos),
                 n_silent=findings.shared["sha256_pixels"].nunique(),
                 pictures=list({picture.name: picture for picture in album.values()}.values()),
                 n_groups=n_groups,
@@ -168,7 +181,7 @@ class HtmlReport:
         return path
 
     def _cards(
-        self, findings: Findings, index: Index
+        self, findings: Findings, index: Index, tiles: Sequence[kin.Tile]
     ) -> tuple[list[Group], list[Silent], dict[str, Picture]]:
         """The groups, the pictures that prove nothing, and all pictures by address."""
         shown = _largest(findings.groups, self.max_groups)
@@ -178,6 +191,7 @@ class HtmlReport:
         visible = [key for ids in members.values() for key in ids[:MAX_PRODUCTS]]
         silent = _silent(findings.shared)
         wanted = [*_addresses(visible, faces, proofs), *(address for address, _ in silent)]
+        wanted += [tile.address for tile in tiles if tile.address]
         album = collect(list(dict.fromkeys(wanted)), index.thumbnails)
         kept = set(shown.loc[shown["kept"], "product_id"])
         maker = _Maker(index.titles(visible), kept, faces, proofs, album)
@@ -199,7 +213,7 @@ def _proofs(groups: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Proof]:
     home_a, home_b = (pairs[end].map(group_of) for end in ("product_id_a", "product_id_b"))
     inside = pairs[home_a == home_b]
     sides = ["product_id_a", "product_id_b"], ["image_a", "image_b"]
-    facts = ["tier", "distance", "score", "evidence"]
+    facts = ["tier", "distance", "score", "evidence", "relation"]
     both = pd.concat(
         inside[[*ids, *images, *facts]].set_axis(
             ["product_id", "other", "image", "other_image", *facts], axis=1

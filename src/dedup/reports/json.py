@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-from dedup.artifacts import Findings, Index
+import pandas as pd
+
+from dedup.artifacts import RELATIONS, Findings, Index
 from dedup.files import write_json
 
 
 class JsonReport:
-    """Writes ``duplicates.json``: for each product the products that show its picture."""
+    """Writes ``duplicates.json``: for each product the products that show its picture.
+
+    Where a pair is anything but the same picture, ``relations.json`` says what every pair is.
+    """
 
     def write(self, findings: Findings, index: Index, folder: Path) -> Path:
         """Write the pairs as a JSON object, each pair under both of its products.
@@ -33,4 +39,26 @@ class JsonReport:
             partners[b].add(a)
         path = folder / "duplicates.json"
         write_json({key: sorted(partners[key]) for key in sorted(partners)}, path)
+        every = [*_pairs(pairs), *_pairs(findings.related)]
+        if any(pair["relation"] != RELATIONS[0] for pair in every):
+            every.sort(key=lambda pair: (pair["product_id_a"], pair["product_id_b"]))
+            content = {"families": _families(findings), "pairs": every}
+            write_json(content, folder / "relations.json")
         return path
+
+
+def _pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Pairs as plain values; a score that is not there is null."""
+    names = ["product_id_a", "product_id_b", "relation", "score", "evidence"]
+    rows = table[names].itertuples(index=False, name=None)
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    return [{**pair, "score": None if pd.isna(pair["score"]) else pair["score"]} for pair in found]
+
+
+def _families(findings: Findings) -> dict[str, dict[str, list[str]]]:
+    """Product ids by family and colour."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in findings.families.itertuples():
+        family = found.setdefault(str(row.family_id), {})
+        family.setdefault(str(row.variant_id), []).append(str(row.product_id))
+    return found

@@ -45,6 +45,12 @@ def facts(findings: Findings, images: pd.DataFrame, n_left_out: int) -> list[str
     for status, n, reasons in _troubles(images):
         listed = (f"{count:,}\N{NO-BREAK SPACE}{reason or 'unknown'}" for reason, count in reasons)
         said.append(f"{counted(n, 'picture')} {status}: {', '.join(listed)}")
+    if n_colours := len(findings.families):
+        n_families = findings.families["family_id"].nunique()
+        said.append(
+            f"{counted(n_colours, 'product')} in {counted(n_families, 'family', 'families')} of "
+            "colour variants"
+        )
     if n_silent := findings.shared["sha256_pixels"].nunique():
         verb = "proves" if n_silent == 1 else "prove"
         said.append(f"{counted(n_silent, 'picture')} that {verb} nothing")

@@ -21,6 +21,8 @@ SURE_INLIERS = 15
 """Matches in agreement from which on the placement by keypoints is the only one looked at."""
 
 
+SAME = "same picture"
+
 LEAST_STRUCTURE = 0.5
 """Agreement of structure from which on the products' colours are compared."""
 
@@ -58,8 +60,12 @@ class Verdict(NamedTuple):
         """What was seen, in words."""
         if self.placement is None:
             return ""
-        said, apart = in_words(self.placement), self.placement.agreement.apart
-        return f"{said}, colours {apart:.0f} apart" if self.relation == VARIANT else said
+        said = in_words(self.placement)
+        if self.relation != VARIANT:
+            return said
+        parts = [part for part in said.split(", ") if part not in ("other colours", SAME)]
+        apart = self.placement.agreement.apart
+        return ", ".join([*parts, f"other colours, {apart:.0f} CIEDE2000 apart"])
 
 
 class LocalVerifier:
@@ -169,4 +175,4 @@ def in_words(placement: Placement) -> str:
         said.append("another tone")
     if seen.same < 0.85:
         said.append("parts differ")
-    return ", ".join(said) or "same picture"
+    return ", ".join(said) or SAME
