@@ -104,7 +104,10 @@ def test_titles_are_by_product_id() -> None:
 
 
 def test_a_search_comes_back_equal(tmp_path: Path) -> None:
-    rows = [("0a", "ee", 0.2, np.nan, ""), ("0a", "ff", 0.1, 0.875, "mirrored, cropped to 80 %")]
+    rows = [
+        ("0a", "ee", 0.2, np.nan, "", "", np.nan),
+        ("0a", "ff", 0.1, 0.875, "mirrored, cropped to 80 %", "colour variant", 0.9),
+    ]
     near = pd.DataFrame(rows, columns=NEAR.names)
     search = Search(near, pd.DataFrame({"sha256_pixels": ["0a", "ff"]}), {"threshold": 0.5})
     search.save(tmp_path)
@@ -123,7 +126,10 @@ def test_a_search_comes_back_equal(tmp_path: Path) -> None:
 
 
 def test_a_pair_without_a_score_is_written_as_null(tmp_path: Path) -> None:
-    rows = [("A", "B", 0.5, "near", "u", "v", np.nan, ""), ("A", "C", 0, "near", "u", "v", 0.5, "")]
+    rows = [
+        ("A", "B", 0.5, "near", "u", "v", np.nan, "", "same picture"),
+        ("A", "C", 0, "near", "u", "v", 0.5, "", "same picture"),
+    ]
     write_table(pd.DataFrame(rows, columns=PAIRS.names), PAIRS, tmp_path / "pairs.parquet")
     scores = pq.read_table(tmp_path / "pairs.parquet")["score"]
     assert scores.type == pa.float64()

@@ -222,7 +222,7 @@ def test_an_index_is_there_or_not(tmp_path: Path) -> None:
 
 
 def some_search() -> Search:
-    near = pd.DataFrame([["a", "b", 0.5, 0.9, "mirrored"]], columns=NEAR.names)
+    near = pd.DataFrame([["a", "b", 0.5, 0.9, "mirrored", "", 0.9]], columns=NEAR.names)
     return Search(near, pd.DataFrame({"sha256_pixels": ["a", "b"]})[COMPARED.names], {"n": 1})
 
 
@@ -238,7 +238,7 @@ def test_a_search_is_there_or_not(tmp_path: Path) -> None:
 
 
 def findings(partner: str) -> Findings:
-    row = ["A", partner, 0.0, "same_url", "u", "u", 1.0, "same address"]
+    row = ["A", partner, 0.0, "same_url", "u", "u", 1.0, "same address", "same picture"]
     shared = pd.DataFrame([["0" * 64, "A", "u", 200, "shared"]], columns=SHARED.names)
     groups = pd.DataFrame(columns=GROUPS.names)
     return Findings(pd.DataFrame([row], columns=PAIRS.names), groups, shared)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, TIERS, Index
+from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, RELATIONS, TIERS, Index
 from dedup.errors import ConfigError
 from dedup.grouping import Grouping, best_pairs
 
@@ -19,7 +19,7 @@ Keep = Sequence[str]
 def pairs_of(links: Sequence[Link]) -> pd.DataFrame:
     """Pairs that join these products."""
     rows = [
-        (min(a, b), max(a, b), d, tier, f"{a}.jpg", f"{b}.jpg", np.nan, "")
+        (min(a, b), max(a, b), d, tier, f"{a}.jpg", f"{b}.jpg", np.nan, "", RELATIONS[0])
         for a, b, tier, d in links
     ]
     return best_pairs(pd.DataFrame(rows, columns=PAIRS.names))
@@ -268,6 +268,7 @@ candidates = st.lists(
         st.just("A"), st.sampled_from("BCD"), st.sampled_from([0.0, 0.25, 0.5]),
         st.sampled_from(TIERS), st.sampled_from("uv"), st.sampled_from("xy"),
         st.sampled_from([np.nan, 0.0, 0.5, 1.0]), st.just("mirrored"),
+        st.sampled_from(RELATIONS),
     ),
     max_size=20,
 )  # fmt: skip
@@ -275,19 +276,21 @@ candidates = st.lists(
 
 @settings(deadline=None, max_examples=150, derandomize=True)
 @given(rows=candidates)
-def test_the_surest_tier_then_the_highest_score_then_the_smallest_distance_is_kept(
-    rows: list[tuple[str, str, float, str, str, str, float, str]],
+def test_the_surest_tier_then_relation_then_score_then_distance_is_kept(
+    rows: list[tuple[str, str, float, str, str, str, float, str, str]],
 ) -> None:
     best: dict[str, tuple[object, ...]] = {}
     for row in rows:
-        _, other, distance, tier, *images, score, _ = row
+        _, other, distance, tier, *images, score, _, called = row
         doubt = 2.0 if np.isnan(score) else 1 - score
-        key = (TIERS.index(tier), doubt, distance, *images)
+        key = (TIERS.index(tier), RELATIONS.index(called), doubt, distance, *images)
         best[other] = min(best.get(other, key), key)
     pairs = best_pairs(pd.DataFrame(rows, columns=PAIRS.names))
     assert pairs.columns.tolist() == PAIRS.names
     assert pairs["product_id_b"].tolist() == sorted(best)
     rank = [TIERS.index(tier) for tier in pairs["tier"]]
     doubt = 1 - pairs["score"].astype(float).fillna(-1)
-    keys = zip(rank, doubt, pairs["distance"], pairs["image_a"], pairs["image_b"], strict=True)
+    kind = [RELATIONS.index(name) for name in pairs["relation"]]
+    values = (pairs[name] for name in ("distance", "image_a", "image_b"))
+    keys = zip(rank, kind, doubt, *values, strict=True)
     assert list(keys) == [best[other] for other in sorted(best)]

@@ -147,7 +147,9 @@ class Query:
         if verifier is not None:
             auto = verifier.min_score == AUTO
             least = floor(matcher.precision) if auto else float(verifier.min_score)
-            self.look = Look(first["url"].tolist(), rows, index.sight, verifier, least)
+            self.look = Look(
+                first["url"].tolist(), rows, index.sight, verifier, least, matcher.variants
+            )
 
     def __call__(self, addresses: str | Sequence[str]) -> pd.DataFrame:
         """The products that show one of these pictures, surest and closest first.

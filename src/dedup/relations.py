@@ -6,6 +6,8 @@ may still show one product photographed again, or one product in two colours.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
@@ -73,11 +75,18 @@ def settled(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
     """
     seen = near["relation"] if looked else pd.Series(NOTHING, near.index)
     differs = (seen == VARIANT) & (variants != IGNORE)
-    reported = (near["reported"] | differs) if variants == MERGE else near["reported"] & ~differs
+    reported = counted(near["reported"], differs, variants)
     called = seen.where(seen == SAME_PRODUCT, NOTHING)
     called = called.mask(near["reported"], SAME_PICTURE).mask(differs, VARIANT)
     surety = near["score"].mask(called == SAME_PRODUCT, np.nan).mask(differs, near["alike"])
     return near.assign(reported=reported, relation=called, surety=surety)
+
+
+def counted(copies: Any, differs: Any, variants: str) -> Any:
+    """Which pairs are duplicates, of those that are copies and those that differ in colour."""
+    if variants == IGNORE:
+        return copies
+    return (copies | differs) if variants == MERGE else copies & ~differs
 
 
 def families(variants: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:

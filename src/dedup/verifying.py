@@ -20,6 +20,7 @@ from dedup.alignment import Seen
 from dedup.artifacts import Sight
 from dedup.keypoints import Picture
 from dedup.parallel import in_order
+from dedup.relations import SEPARATE, VARIANT, counted
 from dedup.verifiers.local import LocalVerifier, Placement, Verdict, placements
 from dedup.words import Vocabulary, Words, propose
 
@@ -182,6 +183,7 @@ class Look:
         sight: gives the pictures.
         verifier: looks.
         min_score: least score.
+        variants: what colour variants are, see ``RadiusMatcher``.
     """
 
     def __init__(
@@ -191,12 +193,14 @@ class Look:
         sight: Sight,
         verifier: LocalVerifier,
         min_score: float,
+        variants: str = SEPARATE,
     ) -> None:
         self.vectors = vectors
         self.urls = dict(zip(vectors.tolist(), urls, strict=True))
         self.sight = sight
         self.verifier = verifier
         self.min_score = min_score
+        self.variants = variants
         self.words = sight.words(list(urls))
         self.least = least_words(self.words, verifier.word_candidates)
 
@@ -222,5 +226,7 @@ class Look:
             (seen[number], Seen.of(picture))
             for number, picture in zip(pairs[:, 0].tolist(), found, strict=True)
         )
-        kept = pairs[np.array([it.score >= self.min_score for it in verdicts], bool)]
+        copies = np.array([it.score >= self.min_score for it in verdicts], bool)
+        differs = np.array([it.relation == VARIANT for it in verdicts], bool)
+        kept = pairs[counted(copies, differs, self.variants)]
         return Candidates(kept[:, 0], kept[:, 1])

@@ -86,7 +86,10 @@ def pairs_of(*rows: Pair, seen: Mapping[str, tuple[float, str]] | None = None) -
     """A table of pairs; ``seen`` gives score and evidence of those that a second look was at."""
     known = {tier: (1.0, tier.replace("_", " ")) for tier in ("same_bytes", "same_pixels")}
     known |= {"same_url": (1.0, "same address"), "near": (math.nan, "")}
-    full = [(*row, *(seen or {}).get(row[0] + row[1], known[row[3]])) for row in sorted(rows)]
+    full = [
+        (*row, *(seen or {}).get(row[0] + row[1], known[row[3]]), "same picture")
+        for row in sorted(rows)
+    ]
     return pd.DataFrame(full, columns=PAIRS.names)
 
 

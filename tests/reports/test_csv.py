@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index
+from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index
 from dedup.reports.csv import CsvReport
 
-HEADER = "product_id_a,product_id_b,distance,tier,group_id,image_a,image_b,score,evidence"
+HEADER = "product_id_a,product_id_b,distance,tier,group_id,image_a,image_b,score,evidence,relation"
+SAME = "same picture"
 EMPTY = np.zeros((0, 2), np.float32)
 INDEX = Index(pd.DataFrame(columns=INDEX_IMAGES.names), EMPTY, EMPTY, pd.DataFrame())
 
@@ -39,22 +40,34 @@ def read(path: Path) -> list[list[str]]:
 
 def test_one_line_for_each_pair(tmp_path: Path) -> None:
     rows: list[tuple[object, ...]] = [
-        ("A", "B", 0.0, "same_url", "http://x/1.jpg", "http://x/1.jpg", 1.0, "same address"),
-        ("C", "D", 0.25, "near", "http://x/2.jpg", "http://x/3.jpg", 0.875, "mirrored, cropped"),
-        ("C", "E", 0.5, "near", "http://x/2.jpg", "http://x/4.jpg", math.nan, ""),
+        ("A", "B", 0.0, "same_url", "http://x/1.jpg", "http://x/1.jpg", 1.0, "same address", SAME),
+        (
+            "C",
+            "D",
+            0.25,
+            "near",
+            "http://x/2.jpg",
+            "http://x/3.jpg",
+            0.875,
+            "mirrored, cropped",
+            SAME,
+        ),
+        ("C", "E", 0.5, "near", "http://x/2.jpg", "http://x/4.jpg", math.nan, "", SAME),
     ]
     path = written(rows, {"A": "A", "B": "A", "C": "C", "D": "C"}, tmp_path)
     assert path.read_bytes().decode() == (
         f"{HEADER}\n"
-        "A,B,0.0,same_url,A,http://x/1.jpg,http://x/1.jpg,1.0,same address\n"
-        'C,D,0.25,near,C,http://x/2.jpg,http://x/3.jpg,0.875,"mirrored, cropped"\n'
-        "C,E,0.5,near,,http://x/2.jpg,http://x/4.jpg,,\n"
+        "A,B,0.0,same_url,A,http://x/1.jpg,http://x/1.jpg,1.0,same address,same picture\n"
+        'C,D,0.25,near,C,http://x/2.jpg,http://x/3.jpg,0.875,"mirrored, cropped",same picture\n'
+        "C,E,0.5,near,,http://x/2.jpg,http://x/4.jpg,,,same picture\n"
     )
 
 
 def test_a_pair_across_groups_has_no_group(tmp_path: Path) -> None:
     ends = [("A", "B"), ("B", "C"), ("C", "D"), ("D", "E"), ("E", "F")]
-    rows: list[tuple[object, ...]] = [(a, b, 0.5, "near", "u", "u", math.nan, "") for a, b in ends]
+    rows: list[tuple[object, ...]] = [
+        (a, b, 0.5, "near", "u", "u", math.nan, "", SAME) for a, b in ends
+    ]
     path = written(rows, {"A": "A", "B": "A", "C": "C", "D": "C"}, tmp_path)
     assert [record[4] for record in read(path)[1:]] == ["A", "", "C", "", ""]
 
@@ -84,7 +97,7 @@ def test_no_pairs_are_a_header_alone(tmp_path: Path) -> None:
 
 def test_distances_and_scores_come_back_to_the_last_bit(tmp_path: Path) -> None:
     values = [0.0, 0.1 + 0.2, 5e-324, 1e-17, 1e22, *np.random.default_rng(0).random(200).tolist()]
-    rows: list[tuple[object, ...]] = [("A", "B", it, "near", "", "", it, "") for it in values]
+    rows: list[tuple[object, ...]] = [("A", "B", it, "near", "", "", it, "", SAME) for it in values]
     records = read(written(rows, {"A": "A", "B": "A"}, tmp_path))[1:]
     for column in (2, 7):
         assert [float(record[column]) for record in records] == values
@@ -109,9 +122,30 @@ def test_distances_and_scores_come_back_to_the_last_bit(tmp_path: Path) -> None:
     ],
 )
 def test_ids_and_addresses_stay_as_they_are(tmp_path: Path, odd: str) -> None:
-    row = (odd, "z", 1.5, "near", f"http://x/{odd}.jpg", odd, 0.5, odd)
+    row = (odd, "z", 1.5, "near", f"http://x/{odd}.jpg", odd, 0.5, odd, SAME)
     path = written([row], {odd: odd, "z": odd}, tmp_path)
     assert read(path) == [
         HEADER.split(","),
-        [odd, "z", "1.5", "near", odd, f"http://x/{odd}.jpg", odd, "0.5", odd],
+        [odd, "z", "1.5", "near", odd, f"http://x/{odd}.jpg", odd, "0.5", odd, SAME],
     ]
+
+
+def test_what_is_related_has_a_table_of_its_own(tmp_path: Path) -> None:
+    rows = [
+        ("A", "B", 0.5, "near", "u", "v", 0.96875, "other colours", "colour variant"),
+        ("C", "D", 0.75, "near", "w", "x", math.nan, "same picture", "same product"),
+    ]
+    findings = Findings(
+        pairs=pd.DataFrame(columns=PAIRS.names),
+        groups=pd.DataFrame(columns=GROUPS.names),
+        shared=pd.DataFrame(columns=SHARED.names),
+        related=pd.DataFrame(rows, columns=PAIRS.names),
+        families=pd.DataFrame([("A", "A", "A"), ("B", "A", "B")], columns=FAMILIES.names),
+    )
+    path = CsvReport().write(findings, INDEX, tmp_path)
+    assert read(path) == [HEADER.split(",")]
+    assert path.with_name("related.csv").read_text() == (
+        "product_id_a,product_id_b,relation,family_id,distance,image_a,image_b,score,evidence\n"
+        "A,B,colour variant,A,0.5,u,v,0.96875,other colours\n"
+        "C,D,same product,,0.75,w,x,,same picture\n"
+    )

@@ -1,12 +1,13 @@
 """The original experiment's format, read back."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index
+from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index
 from dedup.reports.json import JsonReport
 
 NO_GROUPS = pd.DataFrame(columns=GROUPS.names)
@@ -17,7 +18,7 @@ INDEX = Index(pd.DataFrame(columns=INDEX_IMAGES.names), EMPTY, EMPTY, pd.DataFra
 
 def written(ends: list[tuple[str, str]], folder: Path) -> str:
     """The report on pairs between these products."""
-    rows = [(a, b, 0.0, "same_url", "u", "u", 1.0, "same address") for a, b in ends]
+    rows = [(a, b, 0.0, "same_url", "u", "u", 1.0, "same address", "same picture") for a, b in ends]
     pairs = pd.DataFrame(rows, columns=PAIRS.names)
     path = JsonReport().write(Findings(pairs, NO_GROUPS, NONE_SHARED), INDEX, folder)
     assert path == folder / "duplicates.json"
@@ -50,3 +51,31 @@ def test_ids_stay_as_they_are(tmp_path: Path) -> None:
     odd = ["007", "1e5", "NA", 'a"b\\c', "naïve ‮ id", "a\nb", " a"]
     ends = [(min(one, "null"), max(one, "null")) for one in odd]
     assert json.loads(written(ends, tmp_path))["null"] == sorted(odd)
+
+
+def test_relations_are_told_where_there_are_others_than_the_same_picture(tmp_path: Path) -> None:
+    copy = ("B", "C", 0.0, "same_url", "u", "u", 1.0, "same address", "same picture")
+    related = [
+        ("A", "B", 0.5, "near", "u", "v", 0.75, "other colours", "colour variant"),
+        ("A", "D", 0.5, "near", "u", "v", math.nan, "", "same product"),
+    ]
+    findings = Findings(
+        pairs=pd.DataFrame([copy], columns=PAIRS.names),
+        groups=NO_GROUPS,
+        shared=NONE_SHARED,
+        related=pd.DataFrame(related, columns=PAIRS.names),
+        families=pd.DataFrame(
+            [("A", "A", "A"), ("B", "A", "B"), ("C", "A", "B")], columns=FAMILIES.names
+        ),
+    )
+    path = JsonReport().write(findings, INDEX, tmp_path)
+    assert json.loads(path.read_text()) == {"B": ["C"], "C": ["B"]}
+    told = json.loads(path.with_name("relations.json").read_text())
+    assert told["families"] == {"A": {"A": ["A"], "B": ["B", "C"]}}
+    pairs = [(it["product_id_a"], it["product_id_b"], it["relation"], it["score"])
+             for it in told["pairs"]]  # fmt: skip
+    assert pairs == [
+        ("A", "B", "colour variant", 0.75),
+        ("A", "D", "same product", None),
+        ("B", "C", "same picture", 1.0),
+    ]

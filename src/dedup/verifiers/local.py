@@ -20,8 +20,8 @@ Floats = npt.NDArray[np.float64]
 SURE_INLIERS = 15
 """Matches in agreement from which on the placement by keypoints is the only one looked at."""
 
-
 SAME = "same picture"
+"""What was done to one of two pictures where nothing was."""
 
 LEAST_STRUCTURE = 0.5
 """Agreement of structure from which on the products' colours are compared."""
