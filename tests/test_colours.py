@@ -22,7 +22,7 @@ def product(seed: int) -> Picture:
     picture = np.full((160, 160, 3), 180, np.uint8)
     picture[INSIDE] = np.asarray(draw(seed, (100, 120)))
     hue = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL)
-    hue[INSIDE][..., 0] = (hue[INSIDE][..., 0] // 8 + int(rng.integers(256))) % 256
+    hue[INSIDE][..., 0] = hue[INSIDE][..., 0] // 8 + np.uint8(rng.integers(256))
     hue[INSIDE][..., 1] = 150
     coloured = np.asarray(cv2.cvtColor(hue, cv2.COLOR_HSV2RGB_FULL), np.uint8)
     return np.asarray(np.where(mask(picture)[..., None] > 0, coloured, picture), np.uint8)

@@ -64,7 +64,7 @@ def test_detect_finds_what_was_planted_and_nothing_else(trained: Path) -> None:
     pairs = pd.read_csv(latest / "duplicates.csv", dtype=str)
     assert pairs.columns.tolist() == [
         "product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b",
-        "score", "evidence",
+        "score", "evidence", "relation",
     ]  # fmt: skip
     assert pairs["tier"].tolist() == ["same_bytes", "same_pixels", "same_url"]
     assert pairs["distance"].astype(float).tolist() == [0, 0, 0]

@@ -171,11 +171,13 @@ def _balanced(start: Map, end: Map) -> Map:
 
 
 def _explained(start: Floats, end: Floats) -> Iterator[Floats]:
-    """Colours as a common light makes them of others, (n, 3) CIELAB: two fits.
+    """Colours as a common light makes them of others, (n, 3) CIELAB: as they are, and two fits.
 
-    The lightness goes through a curve that never falls; colours are made stronger or weaker, and
-    get a cast. The second fit leaves aside what the first misses, such as a sticker.
+    As they are: where the ground alone was replaced, there is no common light. In a fit the
+    lightness goes through a curve that never falls; colours are made stronger or weaker, and get a
+    cast. The second one leaves aside what the first misses, such as a sticker.
     """
+    yield start
     lightness = _toned(start[:, 0], end[:, 0])
     light = (lightness / MIDDLE)[:, None]
     weight = np.ones(len(start))

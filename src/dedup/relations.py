@@ -102,9 +102,9 @@ def families(variants: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Schema ``FAMILIES``; a family's id is its smallest product id.
     """
-    group_of = pd.Series(groups["group_id"].to_numpy(), index=groups["product_id"].to_numpy())
-    ends = [variants[end] for end in ("product_id_a", "product_id_b")]
-    a, b = (end.map(group_of).fillna(end).to_numpy() for end in ends)
+    group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
+    ends = (variants["product_id_a"], variants["product_id_b"])
+    a, b = (np.array([group_of.get(key, key) for key in end], object) for end in ends)
     a, b = a[a != b], b[a != b]
     codes, names = pd.factorize(np.concatenate([a, b]), sort=True)
     left, right = codes.reshape(2, -1)
