@@ -46,12 +46,13 @@ def detect(
     [
         (SURE, APART, WITHIN, 0, VARIANT),
         (SURE - 0.1, APART, WITHIN, 0, NOTHING),
-        (SURE, APART - 0.1, WITHIN, 99, NOTHING),
-        (SURE, APART, WITHIN - 0.1, 99, NOTHING),
+        (SURE, APART - 0.1, WITHIN, 0, NOTHING),
+        (SURE, APART, WITHIN - 0.1, 0, NOTHING),
         (-9.0, LIKE, WITHIN, N_INLIERS, SAME_PRODUCT),
         (-9.0, LIKE, WITHIN, N_INLIERS - 1, NOTHING),
+        (-9.0, LIKE + 0.1, WITHIN, N_INLIERS, NOTHING),
         (9.0, np.nan, np.nan, 99, NOTHING),
-        (np.nan, APART, WITHIN, 99, NOTHING),
+        (np.nan, APART, WITHIN, 0, NOTHING),
     ],
 )
 def test_each_condition_is_needed(

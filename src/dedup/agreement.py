@@ -104,7 +104,7 @@ def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
         return None
     scale = SIZE / max(other.shape[:2])
     area = one.shape[0] * one.shape[1] * abs(np.linalg.det(placed.matrix[:, :2])) * scale**2
-    alike, structure, textured = local_structure(laid, under, mask)
+    alike, structure, textured = local_structure(grey(laid), grey(under), mask)
     first, second = (
         cv2.cvtColor(it.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for it in (laid, under)
     )
@@ -152,12 +152,20 @@ def _scaling(across: float, down: float) -> Matrix:
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
-def local_structure(laid: Picture, under: Picture, mask: Mask) -> tuple[Map, float, Mask]:
-    """Local correlation at each pixel, its weighted mean, and which windows have structure."""
-    a, b = (
-        cv2.GaussianBlur(cv2.cvtColor(it, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1)
-        for it in (laid, under)
-    )
+def grey(picture: Picture) -> Map:
+    """A picture without its colours, (h, w) uint8."""
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+
+
+def local_structure(laid: Map, under: Map, mask: Mask) -> tuple[Map, float, Mask]:
+    """Local correlation at each pixel, its weighted mean, and which windows have structure.
+
+    Args:
+        laid: (h, w), 0 to 255: grey, or whatever else tells light from dark.
+        under: likewise.
+        mask: (h, w), where both are seen.
+    """
+    a, b = (cv2.GaussianBlur(it.astype(np.float32), (0, 0), 1) for it in (laid, under))
     inside = mask.astype(np.float32)
     share = cv2.blur(inside, WINDOW) + 1e-6
 

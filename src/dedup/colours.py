@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.color import deltaE_ciede2000
 
-from dedup.agreement import ALIKE, LEAST_OVERLAP, local_structure, overlaid
+from dedup.agreement import ALIKE, LEAST_OVERLAP, grey, local_structure, overlaid
 from dedup.alignment import Alignment
 from dedup.edits.cutout import coverage
 from dedup.keypoints import Picture
@@ -72,7 +72,8 @@ class Colours(NamedTuple):
     Attributes:
         apart: mean CIEDE2000 of the product's pixels after the best common light.
         within: share of the structured windows of the product that show the same, 0 to 1; NaN
-            where it has no structure.
+            where it has no structure. In grey, or in the strongest of red, green and blue if that
+            is more: a fold is darker in every dye, and grey turns round where the hue does.
     """
 
     apart: float
@@ -99,11 +100,17 @@ def compare_colours(
     product = mask & _product(one, other, placed, foreground)
     if int(product.sum()) < LEAST_OVERLAP:
         return None
-    alike, _, textured = local_structure(laid, under, mask)
-    inside = textured & product
-    within = float((alike[inside] > ALIKE).mean()) if inside.any() else float("nan")
+    alike, _, textured = local_structure(grey(laid), grey(under), mask)
+    shaded, _, folded = local_structure(laid.max(axis=2), under.max(axis=2), mask)
+    within = np.fmax(_share(alike, textured & product), _share(shaded, folded & product))
     proven = mask & (alike > ALIKE)
-    return Colours(_apart(laid, under, proven | (product & ~textured), product), within)
+    apart = _apart(laid, under, proven | (product & ~textured), product)
+    return Colours(apart, float(within))
+
+
+def _share(alike: Map, windows: Mask) -> float:
+    """Share of some windows that show the same; NaN of none."""
+    return float((alike[windows] > ALIKE).mean()) if windows.any() else float("nan")
 
 
 def _product(one: Picture, other: Picture, placed: Alignment, foreground: Foreground) -> Mask:

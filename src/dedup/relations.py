@@ -23,13 +23,13 @@ NOTHING = ""
 SEPARATE, MERGE, IGNORE = "separate", "merge", "ignore"
 """What ``matcher.variants`` may be."""
 
-SURE = 3.5
+SURE = 3.0
 """Least log odds that two pictures are copies, were their colours set aside, of a variant."""
 
-APART = 5.0
+APART = 4.0
 """Least CIEDE2000, on the product after the best common light, of a variant; see ``colours``."""
 
-WITHIN = 0.65
+WITHIN = 0.75
 """Least share of the product's structure that is the same, of a variant."""
 
 N_INLIERS = 25
