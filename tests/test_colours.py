@@ -1,13 +1,16 @@
 """A product's colours under another light, and in another colour."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000
 
-from dedup.alignment import Alignment
-from dedup.colours import Foreground, compare_colours
+from dedup.alignment import Alignment, Seen
+from dedup.colours import compare_colours
 from dedup.edits import edit
+from dedup.edits.cutout import coverage
 from dedup.keypoints import Picture
 from dedup.relations import APART, LIKE, WITHIN
 from tests.conftest import draw
@@ -42,8 +45,12 @@ def turned(picture: Picture, degrees: float) -> Picture:
     return np.asarray(cv2.cvtColor(other, cv2.COLOR_HSV2RGB_FULL), np.uint8)
 
 
-def apart(one: Picture, other: Picture, foreground: Foreground = mask) -> float:
-    found = compare_colours(one, other, PLACED, foreground)
+def seen(picture: Picture) -> Seen:
+    return Seen.of(picture, mask(picture))
+
+
+def apart(one: Picture, other: Picture, look: Callable[[Picture], Seen] = seen) -> float:
+    found = compare_colours(look(one), look(other), PLACED)
     assert found is not None
     return found.apart
 
@@ -52,7 +59,7 @@ def apart(one: Picture, other: Picture, foreground: Foreground = mask) -> float:
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_another_hue_is_another_colour(seed: int, degrees: int) -> None:
     picture = product(seed)
-    found = compare_colours(picture, turned(picture, degrees), PLACED, mask)
+    found = compare_colours(seen(picture), seen(turned(picture, degrees)), PLACED)
     assert found is not None
     assert found.apart >= APART
     assert found.within >= WITHIN
@@ -92,24 +99,43 @@ def test_the_ground_does_not_count() -> None:
     picture = product(0)
     other = np.where(mask(picture)[..., None] > 0, picture, np.uint8([40, 160, 60]))
     assert apart(picture, np.asarray(other, np.uint8)) <= 1
-    whole = apart(picture, turned(picture, 180), lambda it: np.full(it.shape[:2], 255, np.uint8))
+    everything = np.full((8, 8), 255, np.uint8)
+    whole = apart(picture, turned(picture, 180), lambda it: Seen.of(it, everything))
     assert whole < apart(picture, turned(picture, 180))
 
 
-def test_without_a_mask_the_middle_is_looked_at() -> None:
+@pytest.mark.parametrize("part", [np.s_[:, :], INSIDE])
+def test_without_a_mask_the_product_is_looked_for_or_the_middle_is_taken(
+    part: tuple[slice, slice],
+) -> None:
     picture = product(0)
-    assert apart(picture, turned(picture, 180), lambda it: None) >= APART
+    one, other = (np.ascontiguousarray(it[part]) for it in (picture, turned(picture, 180)))
+    assert (coverage(one) is None) == (part is INSIDE)
+    assert apart(one, other, Seen.of) >= APART
+
+
+def test_of_a_mirrored_picture_the_mask_is_mirrored_too() -> None:
+    picture = product(0)
+    picture[:, 80:] = picture[:, :80]
+    left = np.zeros((160, 160), np.uint8)
+    left[:, :70] = 255  # not up to the edge, which is blurred
+    other = turned(picture, 180)
+    other[:, :80] = picture[:, :80]
+    one = Seen.of(np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(left[:, ::-1]))
+    found = compare_colours(one, Seen.of(other, left), PLACED._replace(mirrored=True))
+    assert found is not None
+    assert found.apart < 0.1
 
 
 def test_products_that_do_not_overlap_say_nothing() -> None:
-    picture = product(0)
+    picture = seen(product(0))
     aside = PLACED._replace(matrix=np.array([[1.0, 0, 155], [0, 1.0, 0]]))
-    assert compare_colours(picture, picture, aside, mask) is None
+    assert compare_colours(picture, picture, aside) is None
 
 
 def test_flat_pictures_are_compared_without_complaint() -> None:
     flat = np.full((90, 90, 3), 120, np.uint8)
-    found = compare_colours(flat, flat, PLACED)
+    found = compare_colours(Seen.of(flat), Seen.of(flat), PLACED)
     assert found is not None
     assert found.apart < 0.01
     assert np.isnan(found.within)

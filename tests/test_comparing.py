@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from dedup.alignment import Seen
 from dedup.artifacts import INDEX_IMAGES, Index, Search, Sight
 from dedup.comparing import clusters_of_vectors, decided
 from dedup.errors import ArtifactError
@@ -287,5 +288,5 @@ def test_a_picture_asked_about_is_looked_at_again() -> None:
     look = Look(index.images["url"].tolist(), rows, index.sight, LocalVerifier(), 0.5)
     asked = [PICTURES["A copy"], PICTURES["B blue"], patches(99, (120, 160))]
     nearest = Candidates(np.array([1, 2]), np.array([1, 5]))  # as embeddings might say
-    found = look(asked, nearest)
+    found = look([Seen.of(picture) for picture in asked], nearest)
     assert list(zip(*(side.tolist() for side in found), strict=True)) == [(0, 0)]

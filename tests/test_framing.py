@@ -148,9 +148,12 @@ def test_every_picture_is_its_product_or_whole(
         slow = slowly(details[at], framed.product)
         assert (slow is None) == (at >= 7)
         assert np.array_equal(shown[at], whole[at] if slow is None else slow)
-        found = framed.pixels_of(details[at])  # as a query is treated
+        found = framed.found_in(details[at])  # as a query is treated
         assert (found is None) == (slow is None)
-        assert found is None or np.array_equal(found, shown[at])
+        assert found is None or np.array_equal(found[1], shown[at])
+        kept = framed.masks([list(pictures)[at]])[0]
+        assert (kept is None) == (slow is None)
+        assert found is None or np.array_equal(found[0], kept)
     assert not np.array_equal(shown[0], whole[0])
     assert framed.prepare(list(pictures))["failed"] == framed.failed(list(pictures)) == 2
     cut = framed.details_at(rows)

@@ -48,16 +48,18 @@ class Seen(NamedTuple):
         keypoints: of the picture.
         box: x, y, width and height of what lies inside an even border.
         thumb: (24, 24) float32, the box's grey levels, of mean 0 and unit length; 0 if flat.
+        mask: (h, w) uint8, where its product is; ``None`` where nobody knows.
     """
 
     picture: Picture
     keypoints: Keypoints
     box: tuple[int, int, int, int]
     thumb: Matrix
+    mask: npt.NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, picture: Picture) -> Seen:
-        """Look at a picture."""
+    def of(cls, picture: Picture, mask: npt.NDArray[np.uint8] | None = None) -> Seen:
+        """Look at a picture, whose mask may be squashed to any size."""
         gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         x, y, width, height = box = _inside(gray)
         small = cv2.resize(
@@ -67,7 +69,10 @@ class Seen(NamedTuple):
         small -= small.mean()
         length = float(np.linalg.norm(small))
         thumb = small / length if length > THUMB else np.zeros_like(small)
-        return cls(picture, find_keypoints(picture), box, thumb)
+        if mask is not None:
+            size = (picture.shape[1], picture.shape[0])
+            mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        return cls(picture, find_keypoints(picture), box, thumb, mask)
 
 
 class Alignment(NamedTuple):

@@ -29,8 +29,15 @@ if TYPE_CHECKING:
 Thumbnails = Callable[[Sequence[str]], dict[str, "Image.Image"]]
 
 
-def _whole(picture: npt.NDArray[np.uint8]) -> None:
+Image8 = npt.NDArray[np.uint8]
+
+
+def _whole(picture: Image8) -> None:
     return None
+
+
+def _unmasked(urls: Sequence[str]) -> list[Image8 | None]:
+    return [None for _ in urls]
 
 
 class Sight(NamedTuple):
@@ -39,13 +46,17 @@ class Sight(NamedTuple):
     Attributes:
         details: addresses to pictures, each (h, w, 3) uint8 RGB, 320 on the long side at most.
         words: addresses to their visual words, (n, ``keypoints.N_KEYPOINTS``) int32.
-        product: a picture, as ``details`` gives it, to what the index's encoder is shown of it,
-            (3, 200, 100) uint8; ``None`` where that is the whole picture.
+        product: a picture, as ``details`` gives it, to where its product is, (h', w') uint8, a mask
+            squashed to any size, and to what the index's encoder is shown of it, (3, 200, 100)
+            uint8; ``None`` where that is the whole picture.
+        masks: addresses to where their products are, as ``product`` says it; ``None`` where nobody
+            knows.
     """
 
-    details: Callable[[Sequence[str]], list[npt.NDArray[np.uint8]]]
+    details: Callable[[Sequence[str]], list[Image8]]
     words: Callable[[Sequence[str]], npt.NDArray[np.int32]]
-    product: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8] | None] = _whole
+    product: Callable[[Image8], tuple[Image8, Image8] | None] = _whole
+    masks: Callable[[Sequence[str]], list[Image8 | None]] = _unmasked
 
 
 def _no_sight(urls: Sequence[str]) -> Any:

@@ -7,7 +7,7 @@ fitted here as far as light and cameras go, and what it leaves on the product is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import cv2
@@ -16,16 +16,13 @@ import numpy.typing as npt
 from skimage.color import deltaE_ciede2000
 
 from dedup.agreement import ALIKE, LEAST_OVERLAP, grey, local_structure, overlaid
-from dedup.alignment import Alignment
+from dedup.alignment import Alignment, Seen
 from dedup.edits.cutout import coverage
 from dedup.keypoints import Picture
 
 Floats = npt.NDArray[np.float64]
 Map = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
-
-Foreground = Callable[[Picture], "npt.NDArray[np.uint8] | None"]
-"""From a picture, (h, w, 3) uint8 RGB, to where its product is, (h, w) uint8; or ``None``."""
 
 MOST_CAST = (8.0, 16.0)
 """CIELAB units by which light or a camera may shift a* and b* at ``MIDDLE``: lamps and skies lie
@@ -80,24 +77,26 @@ class Colours(NamedTuple):
     within: float
 
 
-def compare_colours(
-    one: Picture, other: Picture, placed: Alignment, foreground: Foreground = coverage
-) -> Colours | None:
-    """Compare the colours of one product in two pictures, (h, w, 3) uint8 RGB.
+def compare_colours(one: Seen, other: Seen, placed: Alignment) -> Colours | None:
+    """Compare the colours of one product in two pictures.
+
+    Without a mask the product is what differs from the picture's border, and where that says
+    nothing, the picture's middle.
 
     Args:
         one: is laid over ``other``.
-        other: likewise.
+        other: the other picture.
         placed: how.
-        foreground: tells where the product is; where it cannot, the picture's middle is taken.
 
     Returns:
         What is seen, or ``None`` where the products hardly overlap.
     """
+    picture, its_mask = one.picture, _product(one)
     if placed.mirrored:
-        one = np.ascontiguousarray(one[:, ::-1])
-    laid, under, mask, _ = overlaid(one, other, placed.matrix)
-    product = mask & _product(one, other, placed, foreground)
+        picture, its_mask = (np.ascontiguousarray(it[:, ::-1]) for it in (picture, its_mask))
+    laid, under, mask, _ = overlaid(picture, other.picture, placed.matrix)
+    mine, theirs, _, _ = overlaid(its_mask, _product(other), placed.matrix)
+    product = mask & (mine > 127) & (theirs > 127)
     if int(product.sum()) < LEAST_OVERLAP:
         return None
     alike, _, textured = local_structure(grey(laid), grey(under), mask)
@@ -113,11 +112,10 @@ def _share(alike: Map, windows: Mask) -> float:
     return float((alike[windows] > ALIKE).mean()) if windows.any() else float("nan")
 
 
-def _product(one: Picture, other: Picture, placed: Alignment, foreground: Foreground) -> Mask:
-    """Where both pictures show their product, in the frame of the overlap."""
-    masks = [_middle(it) if (mask := foreground(it)) is None else mask for it in (one, other)]
-    laid, under, _, _ = overlaid(masks[0], masks[1], placed.matrix)
-    return np.asarray((laid > 127) & (under > 127))
+def _product(seen: Seen) -> npt.NDArray[np.uint8]:
+    """Where a picture shows its product, (h, w)."""
+    mask = coverage(seen.picture) if seen.mask is None else seen.mask
+    return _middle(seen.picture) if mask is None else mask
 
 
 def _middle(picture: Picture) -> npt.NDArray[np.uint8]:

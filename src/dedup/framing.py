@@ -202,10 +202,23 @@ class Framed:
         pictures, masks = self.store.details_at(rows), self.masks_at(rows)
         return [self.product.shown(*both) for both in zip(pictures, masks, strict=True)]
 
-    def pixels_of(self, picture: Pixels) -> Pixels | None:
-        """What is shown of a picture, (h, w, 3) uint8: (3, 200, 100); ``None``: it stays whole."""
+    def masks(self, urls: Sequence[str]) -> list[Mask | None]:
+        """The kept masks of pictures, each (128, 128) uint8; ``None`` where the foreground failed.
+
+        Raises:
+            ArtifactError: the store lacks one of the pictures, or a file of a shard.
+            CorruptError: a shard cannot be read.
+        """
+        return [mask if mask.any() else None for mask in self.masks_at(self.rows(urls))]
+
+    def found_in(self, picture: Pixels) -> tuple[Mask, Pixels] | None:
+        """The mask of a picture, (h, w, 3) uint8, as it would be kept, and what would be shown.
+
+        Returns:
+            (128, 128) and (3, 200, 100) uint8; ``None`` where it stays whole.
+        """
         mask = self.product.mask(picture)
-        return self._squashed(picture, mask) if mask.any() else None
+        return (mask, self._squashed(picture, mask)) if mask.any() else None
 
     def failed(self, urls: Sequence[str]) -> int:
         """In how many of some pictures no product is found."""

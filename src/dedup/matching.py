@@ -228,6 +228,7 @@ def _both(index: Index, other: Index) -> Sight:
             looked_up(urls, index.sight.words, other.sight.words), np.int32
         ).reshape(len(urls), -1),
         index.sight.product,
+        lambda urls: looked_up(urls, index.sight.masks, other.sight.masks),
     )
 
 

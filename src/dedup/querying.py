@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from dedup.alignment import Seen
 from dedup.artifacts import TIERS, Index
 from dedup.calibration import floor
 from dedup.comparing import clusters_of_vectors
@@ -51,6 +52,7 @@ class Asked(NamedTuple):
         sha256_bytes: of the file.
         sha256_pixels: of the pixels.
         shown: what the encoder is shown, (3, 200, 100) uint8: the pixels, or the product alone.
+        mask: (h', w') uint8, where the product is; ``None`` where nobody knows.
     """
 
     address: str
@@ -61,6 +63,7 @@ class Asked(NamedTuple):
     sha256_bytes: str
     sha256_pixels: str
     shown: Pixels
+    mask: Pixels | None = None
 
 
 class Found(NamedTuple):
@@ -183,8 +186,8 @@ class Query:
         equal = [self.by_digest.first(one.sha256_pixels) for one in asked]
         parts = [self._exact(number, one, equal[number]) for number, one in enumerate(asked)]
         telling = np.array([self._tells(*one) for one in zip(asked, equal, strict=True)])
-        details = [one.detail for one, tells in zip(asked, telling, strict=True) if tells]
-        parts.append(self._near(vectors[telling], np.flatnonzero(telling), details))
+        told = [one for one, tells in zip(asked, telling, strict=True) if tells]
+        parts.append(self._near(vectors[telling], np.flatnonzero(telling), told))
         found = Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         # Rows are in the order of their products' ids and then addresses.
         order = np.lexsort((found.query, found.row, found.distance, found.rank))
@@ -210,7 +213,7 @@ class Query:
         except ImageError as error:
             raise SourceError(f"the picture {address} cannot be read: {error}") from error
         detail = restored(found.picture.detail)
-        product = self.product_of(detail)
+        mask, shown = self.product_of(detail) or (None, found.picture.pixels)
         return Asked(
             address=address,
             place=address if is_http(address) else os.path.realpath(address),
@@ -219,7 +222,8 @@ class Query:
             flat=bool(np.float32(found.contrast) < self.min_contrast),  # float32: as stored
             sha256_bytes=found.sha256_bytes,
             sha256_pixels=found.sha256_pixels,
-            shown=found.picture.pixels if product is None else product,
+            shown=shown,
+            mask=mask,
         )
 
     def _tells(self, one: Asked, equal: int | None) -> bool:
@@ -256,9 +260,9 @@ class Query:
         return rows[place <= self.max_products]
 
     def _near(
-        self, vectors: npt.NDArray[np.float32], numbers: Ints, details: Sequence[Pixels]
+        self, vectors: npt.NDArray[np.float32], numbers: Ints, asked: Sequence[Asked]
     ) -> Found:
-        """Pictures near to those asked about, of embeddings (q, d), numbers (q,) and pictures."""
+        """Pictures near to those asked about, of embeddings (q, d) and numbers (q,)."""
         nothing = Candidates(np.empty(0, np.int64), np.empty(0, np.int64))
         if not len(vectors) or (self.prepared is None and self.look is None):
             return Found(nothing.left, nothing.left, np.empty(0), nothing.left)
@@ -267,7 +271,7 @@ class Query:
             matches = self.prepared.search(vectors)
             found, distance = Candidates(matches.left, matches.right), matches.distance
         if self.look is not None:
-            found = self.look(details, found)
+            found = self.look([Seen.of(one.detail, one.mask) for one in asked], found)
             apart = vectors[found.left].astype(np.float64) - self.vectors[found.right]
             distance = np.linalg.norm(apart, axis=1)
         rows, match = self._rows_of(found.right)

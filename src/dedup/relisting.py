@@ -86,7 +86,7 @@ def listed_again(
 
     def seen(copy: Picture) -> Picture:
         found = product(copy)
-        return resize(Image.fromarray(copy)) if found is None else found
+        return resize(Image.fromarray(copy)) if found is None else found[1]
 
     pixels = np.stack(list(in_order(seen, copies)))
     vectors = Embed(checkpoint)({"pixels": pixels})["embedding"].astype(np.float64)

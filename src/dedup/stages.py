@@ -253,7 +253,10 @@ def _with_pictures(index: Index) -> Index:
     sight = Sight(store.details, store.words)
     if index.shows:
         framed = cache(lambda: _framed_as(index))  # a foreground is built where it is used alone
-        sight = sight._replace(product=lambda picture: framed().pixels_of(picture))
+        sight = sight._replace(
+            product=lambda picture: framed().found_in(picture),
+            masks=lambda urls: framed().masks(urls),
+        )
     return dataclasses.replace(index, thumbnails=store.thumbnails, sight=sight)
 
 

@@ -18,7 +18,6 @@ from rich.progress import track
 
 from dedup.alignment import Seen
 from dedup.artifacts import Sight
-from dedup.keypoints import Picture
 from dedup.parallel import in_order
 from dedup.relations import SEPARATE, VARIANT, counted
 from dedup.verifiers.local import LocalVerifier, Placement, Verdict, placements
@@ -153,8 +152,12 @@ def look(
 
 
 def _seen(rows: Sequence[int], urls: npt.NDArray[np.object_], sight: Sight) -> Iterator[Seen]:
-    pictures = sight.details([str(urls[row]) for row in rows])
-    return in_order(Seen.of, pictures)
+    return _looked_at(sight, [str(urls[row]) for row in rows])
+
+
+def _looked_at(sight: Sight, urls: list[str]) -> Iterator[Seen]:
+    pairs = zip(sight.details(urls), sight.masks(urls), strict=True)
+    return in_order(lambda pair: Seen.of(*pair), pairs)
 
 
 def _blocks(candidates: Candidates) -> Iterator[slice]:
@@ -204,28 +207,25 @@ class Look:
         self.words = sight.words(list(urls))
         self.least = least_words(self.words, verifier.word_candidates)
 
-    def __call__(self, pictures: Sequence[Picture], near: Candidates) -> Candidates:
+    def __call__(self, seen: Sequence[Seen], near: Candidates) -> Candidates:
         """Which of the index's pictures are copies of which that were asked about.
 
         Args:
-            pictures: those asked about, each (h, w, 3) uint8 RGB.
+            seen: those asked about.
             near: their numbers, and the vectors near them.
 
         Returns:
             Numbers and vectors, sorted by both.
         """
-        seen = [Seen.of(picture) for picture in pictures]
         vocabulary = Vocabulary.load()
         words = np.stack([vocabulary.words(one.keypoints.descriptors) for one in seen])
         alike = propose(words, self.words, vocabulary, self.least)
         left = np.concatenate([near.left, alike.left])
         right = np.concatenate([near.right, self.vectors[alike.right]])
         pairs = np.unique(np.column_stack([left, right]), axis=0).astype(np.int64)
-        found = self.sight.details([self.urls[row] for row in pairs[:, 1].tolist()])
-        verdicts = self.verifier(
-            (seen[number], Seen.of(picture))
-            for number, picture in zip(pairs[:, 0].tolist(), found, strict=True)
-        )
+        found = _looked_at(self.sight, [self.urls[row] for row in pairs[:, 1].tolist()])
+        numbers = pairs[:, 0].tolist()
+        verdicts = self.verifier(zip((seen[it] for it in numbers), found, strict=True))
         copies = np.array([it.score >= self.min_score for it in verdicts], bool)
         differs = np.array([it.relation == VARIANT for it in verdicts], bool)
         kept = pairs[counted(copies, differs, self.variants)]

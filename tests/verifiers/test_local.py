@@ -7,6 +7,7 @@ from dedup.agreement import Agreement
 from dedup.alignment import Alignment, Seen
 from dedup.judge import FEATURES, Judge
 from dedup.keypoints import Picture
+from dedup.relations import NOTHING, SAME_PRODUCT
 from dedup.verifiers.local import LocalVerifier, Placement, Verdict, in_words, placements
 from tests.conftest import draw
 from tests.test_keypoints import patches
@@ -54,6 +55,25 @@ def test_an_edited_copy_is_found_and_another_picture_is_not(seed: int) -> None:
     other = look(picture, patches(seed + 50, (160, 200)), verifier)
     assert other.log_odds < 0
     assert look(picture, picture, verifier).evidence == "same picture"
+
+
+def before(product: Picture, ground: Picture, at: tuple[int, int]) -> Seen:
+    """A product somewhere on a ground, with the mask of it."""
+    picture, mask = ground.copy(), np.zeros(ground.shape[:2], np.uint8)
+    place = tuple(slice(start, start + n) for start, n in zip(at, product.shape, strict=False))
+    picture[place], mask[place] = product, 255
+    return Seen.of(picture, mask)
+
+
+def test_one_product_before_two_grounds_is_one_product() -> None:
+    verifier, size = LocalVerifier(judge=by_structure()), (240, 240)
+    product, other = patches(1, (120, 110)), patches(2, (120, 110))
+    grounds = patches(3, size), patches(4, size)
+    first, again = before(product, grounds[0], (40, 60)), before(product, grounds[1], (80, 90))
+    beside = before(other, grounds[0], (40, 60))
+    found, nothing = verifier([(first, again), (first, beside)])
+    assert found.relation == SAME_PRODUCT
+    assert nothing.relation == NOTHING
 
 
 def test_pictures_without_keypoints_are_laid_from_border_to_border() -> None:

@@ -13,7 +13,7 @@ from dedup.alignment import Alignment, Seen, align, align_whole
 from dedup.colours import compare_colours
 from dedup.judge import Judge, colour_blind, features
 from dedup.matchers.radius import AUTO
-from dedup.relations import NOTHING, VARIANT, relation
+from dedup.relations import N_INLIERS, NOTHING, VARIANT, relation
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,7 +24,7 @@ SAME = "same picture"
 """What was done to one of two pictures where nothing was."""
 
 LEAST_STRUCTURE = 0.5
-"""Agreement of structure from which on the products' colours are compared."""
+"""Agreement of structure from which on the products' colours are compared, whatever else."""
 
 
 class Placement(NamedTuple):
@@ -135,12 +135,14 @@ def placements(one: Seen, other: Seen) -> list[Placement]:
 
 
 def _with_colours(one: Seen, other: Seen, looks: list[Placement]) -> list[Placement]:
-    """The same; where the structure agrees, with the products' colours in the best placement."""
+    """The same; where much agrees, with the products' colours in the best placement."""
     at = max(range(len(looks)), key=lambda at: looks[at].agreement.structure, default=0)
-    if not looks or looks[at].agreement.structure < LEAST_STRUCTURE:
+    if not looks:
         return looks
     placed, seen = looks[at]
-    colours = compare_colours(one.picture, other.picture, placed)
+    if seen.structure < LEAST_STRUCTURE and placed.n_inliers < N_INLIERS:
+        return looks
+    colours = compare_colours(one, other, placed)
     if colours is None:
         return looks
     seen = seen._replace(apart=colours.apart, within=colours.within)
