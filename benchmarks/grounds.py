@@ -1,15 +1,17 @@
 """Is a product found again where its background changed? With each foreground, and without.
 
     python benchmarks/grounds.py changed --street segmentation --checkpoint lite0=runs/train/latest
+    python benchmarks/grounds.py called --street segmentation --foreground none --foreground grabcut
     python benchmarks/grounds.py edited --generator make_benchmark.py --images images --n 300
     python benchmarks/grounds.py again --images images --true-dups true_duplicates.csv --n 1000
 
 ``changed``: garments (``--cut worn``) or their wearers (``--cut person``) are cut out of street
 photos with the true masks, moved, and pasted on other street photos, whose own person is painted
-over. ``edited``: what ``make_benchmark.py`` writes: edits that leave the background. ``again``:
-the rank of one picture of a product among all when the other is asked about. Every pair of pictures
-counts; uAP is the area under precision and recall over all. ``--framing`` takes settings of
-``dedup.framing.Framing``, ``--foreground`` names of the table.
+over. ``called``: what ``detect.py encoder=bundled`` calls pairs of these. ``edited``: what
+``make_benchmark.py`` writes: edits that leave the background. ``again``: the rank of one picture of
+a product among all when the other is asked about. Every pair of pictures counts; uAP is the area
+under precision and recall over all. ``--framing`` takes settings of ``dedup.framing.Framing``,
+``--foreground`` names of the table; for ``called`` those of the command line.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import labelled
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pipeline
 from foregrounds import Street
 from PIL import Image
 from quality import named
@@ -48,7 +51,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("what", choices=["changed", "edited", "again"])
+    add("what", choices=["changed", "called", "edited", "again"])
     add("--street", type=Path)
     add("--cut", choices=["worn", "person"], default="worn")
     add("--generator", type=Path)
@@ -97,14 +100,13 @@ def lines(
         yield f"| {name} | {' | '.join(figures)} | {failed} |"
 
 
-def changed(options: argparse.Namespace, work: Path) -> None:
-    """Products before other backgrounds."""
+def paste(options: argparse.Namespace, folder: Path) -> int:
+    """Write products before two backgrounds each, 000a.jpg and 000b.jpg; how many there are."""
     photos = foregrounds.streets(options.street, None)
     rng = np.random.default_rng(options.seed)
     order = rng.permutation(len(photos))
     products, grounds = order[: options.n], order[options.n :]
     cleared = [without_person(photos[at]) for at in grounds]
-    folder = work / "pictures"
     folder.mkdir()
     for number, at in enumerate(products):
         photo = photos[at]
@@ -112,6 +114,13 @@ def changed(options: argparse.Namespace, work: Path) -> None:
         other = pasted(photo.picture, mask, cleared[number % len(cleared)], rng)
         for kind, picture in (("a", photo.picture), ("b", other)):
             Image.fromarray(picture).save(folder / f"{number:03}{kind}.jpg", quality=90)
+    return len(products)
+
+
+def changed(options: argparse.Namespace, work: Path) -> None:
+    """Products before other backgrounds."""
+    folder = work / "pictures"
+    n_products = paste(options, folder)
     store, urls = stored(folder, work)
     of = [Path(url).stem[:3] for url in urls]
     number = np.array(of, int)[:, None]
@@ -120,11 +129,37 @@ def changed(options: argparse.Namespace, work: Path) -> None:
     def figure(vectors: Vectors) -> str:
         return f"{average_precision(-pdist(vectors), same, int(same.sum())):.3f}"
 
-    print(f"{len(products)} products ({options.cut}), {len(urls)} pictures, uAP\n")
+    print(f"{n_products} products ({options.cut}), {len(urls)} pictures, uAP\n")
     for line in lines(options, store, urls, figure):
         print(line, flush=True)
     if options.sheet:
         contact(options, store, urls[:24])
+
+
+def called(options: argparse.Namespace, work: Path) -> None:
+    """What detect.py says of such pairs, with each foreground's defaults."""
+    folder = work / "pictures"
+    n_products = paste(options, folder)
+    print(f"{n_products} pairs ({options.cut})\n")
+    print("| foreground | looked at | same picture | same product | of these wrong |")
+    print("|---|---|---|---|---|")
+    for name in options.foreground or ["none", "grabcut", "skin_aware"]:
+        run = work / name
+        pipeline.run("detect", ["encoder=bundled", f"foreground={name}"], folder, run)
+        found = run / "runs" / "detect" / "latest"
+        tables = [pd.read_parquet(found / f"{it}.parquet") for it in ("pairs", "related")]
+        pairs = pd.concat(tables).query("relation in ('same picture', 'same product')")
+        right = [true(part) for part in (pd.read_parquet(found / "candidates.parquet"), pairs)]
+        looked_at, told = int(right[0].sum()), pairs.loc[right[1], "relation"].value_counts()
+        figures = [told.get(it, 0) for it in ("same picture", "same product")]
+        wrong = len(pairs) - int(right[1].sum())
+        print(f"| {name} | {looked_at} | {figures[0]} | {figures[1]} | {wrong} |", flush=True)
+
+
+def true(pairs: pd.DataFrame) -> pd.Series[bool]:
+    """Which pairs are of two pictures of one product."""
+    a, b = (pairs[f"product_id_{end}"].map(lambda it: Path(it).stem[:3]) for end in "ab")
+    return a == b
 
 
 def without_person(photo: Street) -> Picture:
@@ -228,7 +263,9 @@ def main() -> None:
     """Print a table."""
     options = arguments()
     with tempfile.TemporaryDirectory() as work:
-        {"changed": changed, "edited": edited, "again": again}[options.what](options, Path(work))
+        {"changed": changed, "called": called, "edited": edited, "again": again}[options.what](
+            options, Path(work)
+        )
 
 
 if __name__ == "__main__":

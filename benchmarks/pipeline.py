@@ -76,10 +76,13 @@ def bundled(extra: Sequence[str] = ()) -> Pipeline:
 
 
 def run(command: str, settings: Sequence[str], path: Path, work: Path) -> None:
-    """One entry point on a catalogue, in a folder of its own; its messages go to a log there."""
+    """One entry point on a catalogue, a CSV or a folder of pictures, in a folder of its own.
+
+    Its messages go to a log there.
+    """
     work.mkdir(parents=True, exist_ok=True)
     called = [sys.executable, str(ROOT / f"{command}.py"), *settings]
-    called += ["source=csv", f"source.path={path.resolve()}"]
+    called += [f"source={'folder' if path.is_dir() else 'csv'}", f"source.path={path.resolve()}"]
     with (work / f"{command}.log").open("w", encoding="utf-8") as log:
         done = subprocess.run(called, cwd=work, stdout=log, stderr=subprocess.STDOUT)
     if done.returncode:

@@ -32,7 +32,7 @@ APART = 4.0
 WITHIN = 0.75
 """Least share of the product's structure that is the same, of a variant."""
 
-N_INLIERS = 25
+N_INLIERS = 15
 """Least keypoints in agreement on another photo of one product."""
 
 WITHIN_PHOTO = 0.55
