@@ -91,3 +91,11 @@ def test_a_variant_that_was_merged_is_marked_in_its_group(tmp_path: Path) -> Non
     page = parse(HtmlReport().write(replace(shop, pairs=pairs), index, tmp_path))
     marked = [it.text.strip() for it in page.all("span", "badge")]
     assert marked.count("colour variant") == 1
+
+
+def test_pictures_without_a_product_are_counted(tmp_path: Path) -> None:
+    findings, index = small_shop()
+    for failed, said in ((2, True), (0, False)):
+        index = replace(index, manifest={**index.manifest, "foreground": {"failed": failed}})
+        page = parse(HtmlReport().write(findings, index, tmp_path))
+        assert ("no product found in 2 pictures" in page.all("header")[0].text) == said

@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,7 +170,9 @@ class HtmlReport:
                 n_spare=int((~groups["kept"].astype(bool)).sum()),
                 n_compared=wording.n_compared(images),
                 threshold=findings.search.get("threshold"),
-                facts=wording.facts(findings, images, n_groups - len(cards)),
+                facts=wording.facts(
+                    findings, images, n_groups - len(cards), _n_whole(index.manifest)
+                ),
                 advice=[] if n_groups else wording.advice(findings, images),
                 searched=wording.searched(findings.search),
                 certainty=_certainty(findings.calibration),
@@ -316,6 +318,11 @@ class _Maker:
             proof=proof,
             against=against,
         )
+
+
+def _n_whole(manifest: Mapping[str, Any]) -> int:
+    """Pictures in which the index's foreground found no product."""
+    return int((manifest.get("foreground") or {}).get("failed", 0))
 
 
 def _certainty(calibration: dict[str, Any]) -> dict[str, Any] | None:

@@ -27,13 +27,16 @@ SILENT = {
 Trouble = tuple[str, int, list[tuple[str, int]]]
 
 
-def facts(findings: Findings, images: pd.DataFrame, n_left_out: int) -> list[str]:
+def facts(
+    findings: Findings, images: pd.DataFrame, n_left_out: int, n_whole: int = 0
+) -> list[str]:
     """The page's facts in a few words each.
 
     Args:
         findings: what was found.
         images: the index's, schema ``INDEX_IMAGES``.
         n_left_out: groups that the page has no room for.
+        n_whole: pictures in which the index's foreground found no product.
     """
     said = []
     if len(findings.groups):
@@ -45,6 +48,8 @@ def facts(findings: Findings, images: pd.DataFrame, n_left_out: int) -> list[str
     for status, n, reasons in _troubles(images):
         listed = (f"{count:,}\N{NO-BREAK SPACE}{reason or 'unknown'}" for reason, count in reasons)
         said.append(f"{counted(n, 'picture')} {status}: {', '.join(listed)}")
+    if n_whole:
+        said.append(f"no product found in {counted(n_whole, 'picture')}, taken whole")
     if n_colours := len(findings.families):
         n_families = findings.families["family_id"].nunique()
         said.append(
