@@ -20,7 +20,7 @@ from dedup.artifacts import FORMAT, IMAGE_SHAPE
 from dedup.errors import ArtifactError, CorruptError
 from dedup.files import array_header, atomically, json_text, read_json, read_table, sha256_file
 from dedup.parallel import in_order
-from dedup.seals import read_seal
+from dedup.seals import kept_digest, read_seal
 from dedup.shards import (
     COPY,
     DETAILS,
@@ -30,7 +30,6 @@ from dedup.shards import (
     SEAL,
     TABLE,
     Shards,
-    kept_digest,
 )
 
 Kind = Literal["missing", "changed", "extra"]

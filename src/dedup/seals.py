@@ -1,10 +1,10 @@
-"""The seal of a shard: what its files hold, as text with a digest of itself."""
+"""What confirms a shard's files: its seal, as text with a digest of itself, and digests at ends."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dedup.files import json_text
@@ -25,3 +25,13 @@ def sealed_text(content: Mapping[str, Any]) -> str:
     """A seal as text, with a digest of itself."""
     digest = hashlib.sha256(json_text(content).encode()).hexdigest()
     return json_text({**content, "sha256": digest})
+
+
+def kept_digest(data: bytes, details: Sequence[str]) -> bytes:
+    """The 32 bytes at the end of a file of what was found in a shard's pictures.
+
+    Args:
+        data: the file up to there.
+        details: digests of the details in which it was found, in the order of rows.
+    """
+    return hashlib.sha256(data + "".join(details).encode()).digest()

@@ -44,7 +44,7 @@ from dedup.files import (
     write_text,
 )
 from dedup.keypoints import N_KEYPOINTS
-from dedup.seals import read_seal, sealed_text
+from dedup.seals import kept_digest, read_seal, sealed_text
 from dedup.words import Vocabulary, Words
 
 ENTRIES = pa.schema(
@@ -387,16 +387,6 @@ class Shards:
             raise CorruptError(f"{file} names places that cannot be: {advice(self.path)}")
         spans = np.stack([start, start + length], axis=1)
         return spans, pictures["sha256_detail"].tolist()
-
-
-def kept_digest(data: bytes, details: Sequence[str]) -> bytes:
-    """The 32 bytes at the end of a file of what was found in a shard's pictures.
-
-    Args:
-        data: the file up to there.
-        details: digests of the details in which it was found, in the order of rows.
-    """
-    return hashlib.sha256(data + "".join(details).encode()).digest()
 
 
 def _of_words(vocabulary: Vocabulary) -> str:

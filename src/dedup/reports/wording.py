@@ -27,9 +27,7 @@ SILENT = {
 Trouble = tuple[str, int, list[tuple[str, int]]]
 
 
-def facts(
-    findings: Findings, images: pd.DataFrame, n_left_out: int, n_whole: int = 0
-) -> list[str]:
+def facts(findings: Findings, images: pd.DataFrame, n_left_out: int, n_whole: int = 0) -> list[str]:
     """The page's facts in a few words each.
 
     Args:
