@@ -138,10 +138,12 @@ def _apart(laid: Any, under: Any, compared: Mask, product: Mask) -> float:
     )
     counted = product.ravel()[places]
     ways = ((first, second), (second, first))  # grey can be made of red, and not red of grey
-    left = min(_left(start, end, counted) for start, end in ways)
-    if left > PLAIN:
-        balanced = [(_balanced(start, end), end) for start, end in ways]
-        left = min(left, *(_left(start, end, counted, ~counted) for start, end in balanced))
+    left = np.inf
+    for balance, parts in ((False, (counted,)), (True, (counted, ~counted))):
+        for start, end in ways:
+            if left > PLAIN:
+                start = _balanced(start, end) if balance else start
+                left = min(left, _left(start, end, *parts))
     return left
 
 
@@ -152,11 +154,13 @@ def _left(start: Map, end: Map, *parts: Mask) -> float:
     """
     lab, wanted = _lab(start), _lab(end)
     parts = tuple(part for part in parts if int(part.sum()) >= LEAST_OVERLAP) or parts[:1]
-    found = []
+    left = np.inf
     for fit in _explained(lab, wanted):
         off = deltaE_ciede2000(fit, wanted, kL=_LIGHTNESS_WEIGHT)
-        found.append(max(float(off[part].mean()) for part in parts))
-    return min(found)
+        left = min(left, max(float(off[part].mean()) for part in parts))
+        if left <= PLAIN:
+            break
+    return left
 
 
 def _lab(colours: Map) -> Floats:

@@ -96,7 +96,7 @@ def listed_again(
     found = (distances <= facts["threshold"]) | (_in_words(originals, copies) >= facts["words"])
     surety = np.full(len(copies), -np.inf)
     pairs = ((Seen.of(originals[at]), Seen.of(copies[at])) for at in np.flatnonzero(found))
-    surety[found] = probabilities([it.log_odds for it in verifier(pairs)], shift)
+    surety[found] = probabilities([it.log_odds for it in verifier(pairs, colours=False)], shift)
     return Copies(surety, chains)
 
 

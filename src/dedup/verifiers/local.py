@@ -92,9 +92,12 @@ class LocalVerifier:
         self.near_candidates = near_candidates
         self.judge = Judge.load() if judge is None else judge
 
-    def __call__(self, pairs: Iterable[tuple[Seen, Seen]]) -> list[Verdict]:
-        """Look at pairs of pictures; a verdict does not depend on the other pairs."""
-        return self.verdicts([placements(one, other) for one, other in pairs])
+    def __call__(self, pairs: Iterable[tuple[Seen, Seen]], colours: bool = True) -> list[Verdict]:
+        """Look at pairs of pictures; a verdict does not depend on the other pairs.
+
+        Without ``colours`` nobody asks what pairs are that are no copies, which is faster.
+        """
+        return self.verdicts([placements(one, other, colours) for one, other in pairs])
 
     def verdicts(self, looks: Sequence[Sequence[Placement]]) -> list[Verdict]:
         """The verdicts on pairs that were already laid over each other."""
@@ -123,7 +126,7 @@ def _verdict(look: Sequence[Placement], log_odds: Floats, alike: Floats) -> Verd
     return Verdict(float(log_odds[best]), shown, called, float(alike[at]))
 
 
-def placements(one: Seen, other: Seen) -> list[Placement]:
+def placements(one: Seen, other: Seen, colours: bool = True) -> list[Placement]:
     """The believable ways to lay one picture over the other."""
     placed = align(one, other)
     found = [] if placed is None else [placed]
@@ -131,7 +134,7 @@ def placements(one: Seen, other: Seen) -> list[Placement]:
         found += align_whole(one, other)
     seen = ((it, agree(one.picture, other.picture, it)) for it in found)
     looks = [Placement(it, agreement) for it, agreement in seen if agreement is not None]
-    return _with_colours(one, other, looks)
+    return _with_colours(one, other, looks) if colours else looks
 
 
 def _with_colours(one: Seen, other: Seen, looks: list[Placement]) -> list[Placement]:
