@@ -321,6 +321,22 @@ def test_an_index_that_grows_is_the_one_made_anew(shop: Path, tmp_path: Path) ->
     assert by_url(index) == by_url(whole)
 
 
+def test_two_processes_embed_products_as_one_does(shop: Path, tmp_path: Path) -> None:
+    table = (shop / "products.csv").read_text()
+    for number in range(15, 20):
+        picture = Image.fromarray(garment(number, plain=True)[0])
+        (shop / "images" / f"{number}.png").write_bytes(encoded(picture, "PNG"))
+        table += f"P{number},Title of P{number},images/{number}.png\n"
+    (shop / "more.csv").write_text(table)
+    elsewhere = [f"runs={tmp_path}", f"checkpoint={shop / 'runs' / 'train' / 'latest'}"]
+    two = ["trainer.num_processes=2", "data.batch_size=16"]
+    run("cluster", WITH, "source.path=more.csv", *elsewhere, *two, cwd=shop)
+    index = Index.load(tmp_path / "cluster" / "latest")
+    whole = index_of(shop)
+    assert len(index.vectors) == len(whole.vectors) + 5
+    assert {vector.tobytes() for vector in whole.vectors} < {it.tobytes() for it in index.vectors}
+
+
 def test_another_foreground_than_the_index_has_is_refused(shop: Path, tmp_path: Path) -> None:
     done = run("detect", "foreground=grabcut", cwd=shop, code=2)
     assert "made with foreground=lab_otsu" in done.stderr
