@@ -21,6 +21,8 @@ from dedup.checkpoint import read
 from dedup.checkpointing import BEST, LAST, RESUMED
 from dedup.datamodule import CatalogueDataModule
 from dedup.errors import ArtifactError, StoppedError
+from dedup.foregrounds.lab_otsu import LabOtsu
+from dedup.framing import Framed, Framing, Product
 from dedup.resuming import checkpoint_to_resume
 from dedup.tasks.contrastive import ContrastiveTask
 from dedup.trainer import best_score
@@ -285,14 +287,17 @@ class TestBest:
     ("change", "said"),
     [({"batch_size": 5}, r"data\.batch_size 3 -> 5"), ({"seed": 1}, "seed 0 -> 1"),
      ({"shuffle_window": 2}, r"data\.shuffle_window 32 -> 2"),
-     ({"train_on": 12}, "training pictures 15 -> 12"), ({"images": 1}, "their digest")],
+     ({"train_on": 12}, "training pictures 15 -> 12"), ({"images": 1}, "their digest"),
+     ({"framed": 1}, "foreground None -> ")],
     ids=str,
 )  # fmt: skip
 def test_it_does_not_go_on_with_other_pictures(
     shop: Path, whole: Path, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     change = dict(change)
-    data = pictures(shop, **({} if "images" in change else change))
+    data = pictures(shop, **({} if {"images", "framed"} & set(change) else change))
+    if change.pop("framed", None):
+        data.store = Framed(data.store, Product(LabOtsu(), Framing()))
     if change.pop("images", None):
         other = data.images["sha256_pixels"].where(data.images["product_id"] != "P05", "other")
         data.images = data.images.assign(sha256_pixels=other)

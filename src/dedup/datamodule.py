@@ -22,7 +22,7 @@ from dedup.artifacts import IMAGES
 from dedup.dealing import EpochDraws, EpochOrder, InTurn
 from dedup.errors import ArtifactError, ConfigError
 from dedup.files import read_table, write_table
-from dedup.framing import Pictures
+from dedup.framing import Framed, Pictures
 from dedup.restarting import Place, place_of
 from dedup.sharing import telling
 from dedup.views import HeldOutViews, TrainingViews, ViewBatch, Views
@@ -145,20 +145,24 @@ class CatalogueDataModule(pl.LightningDataModule):
         Raises:
             ArtifactError: other pictures would be dealt, or in another order.
         """
-        then, now = state_dict, self._dealt()
-        changes = [f"{name} {then.get(name)} -> {now[name]}" for name in now
-                   if then.get(name) != now[name]]  # fmt: skip
+        then, now = {**state_dict}, self._dealt()
+        place = Place(then.pop("epoch"), then.pop("steps"))
+        changes = [f"{name} {then.get(name)} -> {now.get(name)}" for name in {**now, **then}
+                   if then.get(name) != now.get(name)]  # fmt: skip
         if changes:
             raise ArtifactError(
                 f"the checkpoint was trained on other pictures, or in another order "
                 f"({', '.join(changes)}): resume with the catalogue and the settings that it was "
                 "trained with, or train anew"
             )
-        self._start = Place(state_dict["epoch"], state_dict["steps"])
+        self._start = place
 
     def _dealt(self) -> dict[str, Any]:
         pictures = hashlib.sha256("".join(self.train_images["sha256_pixels"]).encode())
+        shown = self.store
+        framed = {"foreground": shown.product.digest[:12]} if isinstance(shown, Framed) else {}
         return {
+            **framed,
             "data.batch_size": self.batch_size,
             "seed": self.seed,
             "data.shuffle_window": self.shuffle_window,
