@@ -36,7 +36,7 @@ class Embed:
     same picture would differ by some 1e-5 between batches of 1 and of 128. At a fixed size an
     embedding has the same bits whatever the batch, the place in it, its neighbours and the number
     of threads: it depends on the picture alone. So a picture added or asked about later lies
-    exactly where it would lie in an index made anew. 32 is also about the fastest size on a CPU:
+    exactly where it would lie in an index made anew. It is also about the fastest size on a CPU:
     what lies between two layers fits the cache, and large weights are read for enough pictures.
 
     Args:
