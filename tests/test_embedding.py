@@ -139,7 +139,8 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("torch_threads", [1, 4])
+@pytest.mark.parametrize("n_workers", [1, 2, 4])
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 128])
 @pytest.mark.usefixtures("threads")
 def test_the_bits_depend_on_the_picture_alone(
@@ -147,16 +148,39 @@ def test_the_bits_depend_on_the_picture_alone(
     store: ImageStore,
     rows: npt.NDArray[np.int64],
     batch_size: int,
-    n_threads: int,
+    n_workers: int,
+    torch_threads: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     embed = Embed(checkpoint, device="cpu")
     alone = np.concatenate([embed({"pixels": store.read(rows[[n]])})["embedding"] for n in (0, 17)])
-    torch.set_num_threads(n_threads)
+    torch.set_num_threads(torch_threads)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(n_workers))
     order = np.random.default_rng(batch_size).permutation(len(rows))
     found = np.empty((len(rows), 8), np.float32)
     found[order] = embed_stored(embed, store, rows[order], batch_size)
     assert found[[0, 17]].tobytes() == alone.tobytes()
     assert found.tobytes() == embed_stored(embed, store, rows).tobytes()
+    assert found.tobytes() == embed({"pixels": store.read(rows)})["embedding"].tobytes()
+    assert torch.get_num_threads() == torch_threads  # training may use them all
+
+
+@pytest.mark.parametrize("n_workers", [1, 2, 3])
+def test_workers_compute_side_by_side_with_one_thread_each(
+    checkpoint: Path, n_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(n_workers))
+    embed, seen = Embed(checkpoint, device="cpu"), []
+    everyone = threading.Barrier(n_workers)
+
+    def look(job: int) -> npt.NDArray[np.float32]:
+        everyone.wait(timeout=60)  # breaks unless so many are at work at once
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        return embed.block(noise(1))
+
+    assert len(list(embed.each(look, range(2 * n_workers)))) == 2 * n_workers
+    assert len({worker for worker, _ in seen}) == n_workers
+    assert {n for _, n in seen} == {1}
 
 
 @pytest.mark.parametrize("n", [1, MICRO_BATCH - 1, MICRO_BATCH, MICRO_BATCH + 1, 3 * MICRO_BATCH])

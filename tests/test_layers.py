@@ -8,7 +8,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
     0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
-        "allocation", "sealing", "interrupts", "ranks"],
+        "allocation", "sealing", "interrupts", "ranks", "rounding"],
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
@@ -23,6 +23,7 @@ LAYERS = {
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
+    ("rounding", "parallel"),
     ("artifacts", "errors"), ("artifacts", "files"), ("files", "errors"), ("limits", "errors"),
     ("sealing", "errors"), ("sealing", "files"), ("trainer", "checkpointing"),
     ("resuming", "launching"),

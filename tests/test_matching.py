@@ -1,8 +1,10 @@
 """Detection on whole indexes, beside slow loops over products."""
 
 from itertools import combinations
+from math import log10
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -57,8 +59,13 @@ def slow_pairs(index: Index, threshold: float) -> dict[tuple[str, str], float]:
         gap = 0.0 if v == w else float(l2_distance(index.vectors[v], index.vectors[w]))
         if a != b and (v == w or gap <= threshold):
             key = (min(a, b), max(a, b))
-            found[key] = min(found.get(key, np.inf), gap)
+            meant = round(gap, 4 - round(log10(longest(index.vectors[[v, w]]))))
+            found[key] = min(found.get(key, np.inf), meant)
     return found
+
+
+def longest(vectors: npt.NDArray[np.float32]) -> float:
+    return max(float(np.linalg.norm(vector.astype(float))) for vector in vectors)
 
 
 def as_dict(pairs: pd.DataFrame) -> dict[tuple[str, str], float]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.metrics import wilson
+from dedup.rounding import SCORE, score, share
 
 Floats = npt.NDArray[np.float64]
 
@@ -102,7 +103,7 @@ def calibrated(log_odds: Floats, precision: float, fitted_share: float) -> Calib
         fitted_share: see ``prior_shift``.
     """
     shift = caution(log_odds, fitted_share)
-    scores = np.sort(probabilities(log_odds, shift))[::-1]
+    scores = np.sort(score(log_odds, shift))[::-1]
     lowest = floor(precision)
     means = np.cumsum(scores) / np.arange(1, len(scores) + 1)
     last = np.append(np.diff(scores) < 0, True)[: len(scores)]  # equal scores go together
@@ -118,7 +119,7 @@ def _between(scores: Floats, n_taken: int, lowest: float) -> float:
     if not n_taken and left_out == lowest and not (scores == lowest).any():
         return lowest
     taken = float(scores[n_taken - 1]) if n_taken else 1.0
-    middle = (left_out + taken) / 2
+    middle = round((left_out + taken) / 2, SCORE + 1)  # scores have SCORE decimals
     return middle if middle > left_out else taken
 
 
@@ -162,11 +163,13 @@ def curve(
     # Most are either very sure or not at all; the range between wants points, too.
     even = known.min() + parts * (known.max() - known.min())
     points = []
-    for least in np.unique(np.concatenate([np.quantile(known, parts), even])):
+    for least in np.unique(np.round([*np.quantile(known, parts), *even], SCORE)):
         n = int((ordered >= least).sum())
         recall = float((copies >= least).mean()) if len(copies) else 0.0
         precision = float(means[n - 1]) if n else 1.0
-        points.append({"threshold": float(least), "precision": precision, "recall": recall})
+        points.append(
+            {"threshold": float(least), "precision": share(precision), "recall": share(recall)}
+        )
     return points
 
 
@@ -216,9 +219,9 @@ def recall_of_copies(
     )
     by_edit = edits.groupby("edit")["found"].agg(["mean", "size"])
     return {
-        "expected_recall": [float(found.mean()) if len(found) else 0.0, low, high],
+        "expected_recall": [share(found.mean()) if len(found) else 0.0, share(low), share(high)],
         "recall_by_edit": {
-            str(name): [float(mean), int(size)] for name, mean, size in by_edit.itertuples()
+            str(name): [share(mean), int(size)] for name, mean, size in by_edit.itertuples()
         },
     }
 

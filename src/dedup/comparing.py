@@ -12,15 +12,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.artifacts import NEAR, Index, Search
-from dedup.calibration import calibrated, caution, expected_precision, probabilities
-from dedup.matchers.radius import AUTO, Matches, RadiusMatcher, ordered
+from dedup.calibration import calibrated, caution, expected_precision
+from dedup.matchers.radius import AUTO, Matches, RadiusMatcher, l2_distance, ordered
+from dedup.rounding import rounded, rounded_up, score, share, units
 from dedup.verifiers.local import LocalVerifier
 from dedup.verifying import Candidates, by_words, least_words, look, radius, united
 
 log = logging.getLogger("dedup")
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[np.object_]
+
+FIGURES = 6
+"""Of a threshold that is chosen by distance."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,10 @@ class Comparison:
             "lossless": matcher.lossless,
             "pictures": len(rows),
             "comparisons": scope.n_before + found.comparisons,
-            "share": (scope.n_before + found.comparisons) / max(scope.n_all, 1),
+            "share": share((scope.n_before + found.comparisons) / max(scope.n_all, 1)),
             "near_pairs": len(near),
             "missed": missed,
-            "missed_share": missed / max(missed + len(near), 1),
+            "missed_share": share(missed / max(missed + len(near), 1)),
             "checkpoint_sha256": self.index.manifest["checkpoint_sha256"],
         }
         compared = pd.DataFrame({"sha256_pixels": np.sort(digests)})
@@ -166,10 +171,10 @@ class Comparison:
         log.info("%d candidates for %d pictures", len(left), len(rows))
         verdicts = look(Candidates(left, right), urls, self.index.sight, verifier)
         near = _named(left, right, self._distances(left, right), names)
-        near["score"] = probabilities([verdict.log_odds for verdict in verdicts])
+        near["score"] = score([verdict.log_odds for verdict in verdicts])
         near["evidence"] = [verdict.evidence for verdict in verdicts]
         near["relation"] = [verdict.relation for verdict in verdicts]
-        near["alike"] = probabilities([verdict.alike for verdict in verdicts])
+        near["alike"] = score([verdict.alike for verdict in verdicts])
         return near
 
     def _by_words(self, scope: Scope, least: float, rows: Ints, urls: Names) -> Candidates:
@@ -181,16 +186,11 @@ class Comparison:
         found = by_words(words, asked, pool, least, self.matcher.max_pairs)
         return Candidates(rows[found.left], rows[found.right])
 
-    def _distances(self, left: Ints, right: Ints) -> npt.NDArray[np.float64]:
-        vectors, chunks = self.index.vectors, range(0, len(left), 4096)
-        parts = [
-            np.linalg.norm(
-                vectors[left[at : at + 4096]].astype(np.float64) - vectors[right[at : at + 4096]],
-                axis=1,
-            )
-            for at in chunks
-        ]
-        return np.concatenate(parts) if parts else np.empty(0)
+    def _distances(self, left: Ints, right: Ints) -> Floats:
+        vectors, parts = self.index.vectors, [np.empty(0)]
+        for at in range(0, len(left), 4096):
+            parts.append(l2_distance(vectors[left[at : at + 4096]], vectors[right[at : at + 4096]]))
+        return np.concatenate(parts)
 
 
 def decided(
@@ -211,7 +211,7 @@ def decided(
         log_odds = np.log(scores) - np.log1p(-scores)
     if verifier is None:
         shift = caution(log_odds, judge.fitted_share)
-        scores = probabilities(log_odds, shift)
+        scores = score(log_odds, shift)
         threshold, precision = _farthest(near["distance"].to_numpy(), scores, matcher.precision)
         reported = near["distance"].to_numpy() <= threshold
         setting = {"setting": "matcher.threshold", "threshold": threshold, "higher_is_surer": False}
@@ -219,22 +219,33 @@ def decided(
         return near.assign(reported=scores >= float(verifier.min_score)), {}
     else:
         chosen = calibrated(log_odds, matcher.precision, judge.fitted_share)
-        scores = probabilities(log_odds, chosen.shift)
+        scores = score(log_odds, chosen.shift)
         reported, precision, shift = scores >= chosen.min_score, chosen.precision, chosen.shift
         setting = {
             "setting": "verifier.min_score", "threshold": chosen.min_score, "higher_is_surer": True,
         }  # fmt: skip
     calibration = {
-        **setting, "precision": matcher.precision, "expected_precision": list(precision),
+        **setting, "precision": matcher.precision,
+        "expected_precision": [share(end) for end in precision],
         "interval": 0.95, "n_pairs": len(near), "shift": shift, "measured": None,
     }  # fmt: skip
     return near.assign(score=scores, reported=reported), calibration if auto else {}
 
 
+def meant(near: pd.DataFrame, index: Index) -> Floats:
+    """The distances of near pairs, schema ``NEAR``, rounded to what they mean; see ``rounding``."""
+    named = pd.unique(near[NEAR.names[:2]].to_numpy(object).ravel())
+    shown = index.images[index.images["vector"] >= 0].drop_duplicates("vector")
+    shown = shown[shown["sha256_pixels"].isin(named)]
+    unit = pd.Series(units(index.vectors[shown["vector"]]), index=shown["sha256_pixels"])
+    ends = [near[end].map(unit).to_numpy(np.float64) for end in NEAR.names[:2]]
+    return rounded(near["distance"].to_numpy(np.float64), np.maximum(*ends))
+
+
 def _farthest(
     distance: npt.NDArray[Any], scores: npt.NDArray[Any], precision: float
 ) -> tuple[float, tuple[float, float, float]]:
-    """The largest distance within which pairs are expected to be right as often as asked."""
+    """The distance within which pairs are expected to be right as often as asked, six figures."""
     order = np.argsort(distance, kind="stable")
     means = np.cumsum(scores[order]) / np.arange(1, len(order) + 1)
     last = np.append(np.diff(distance[order]) > 0, True) if len(order) else np.empty(0, bool)
@@ -242,7 +253,8 @@ def _farthest(
     if not len(good):
         return 0.0, expected_precision(np.empty(0))
     taken = order[: good[-1] + 1]
-    return float(distance[order[good[-1]]]), expected_precision(scores[taken])
+    farthest = rounded_up(float(distance[order[good[-1]]]), FIGURES)
+    return farthest, expected_precision(scores[taken])
 
 
 def clusters_of_vectors(images: pd.DataFrame, n_vectors: int) -> Ints:

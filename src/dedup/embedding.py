@@ -1,10 +1,15 @@
-"""Pictures to embeddings, a batch of columns at a time, on one device or on several."""
+"""Pictures to embeddings, a batch of columns at a time, on one device or on several.
+
+A CPU computes with one thread a worker, and with several workers side by side.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,29 +25,35 @@ from torch import nn
 from dedup.checkpoint import load_encoder
 from dedup.errors import LostProcessError
 from dedup.framing import Framed, Pictures, Product
-from dedup.parallel import n_threads
+from dedup.parallel import in_order, n_threads
 from dedup.ranks import deaf_children, end_with_parent
 from dedup.store import ImageStore
 
+Vectors = npt.NDArray[np.float32]
+
 MICRO_BATCH = 16
 """Pictures that go through the encoder together, always exactly so many; see ``Embed``."""
+
+BLOCKS_EACH = 4
+"""Blocks for each worker, at least, so that none waits long for the last one."""
 
 
 class Embed:
     """Maps a batch of columns to columns; loads the encoder once.
 
-    The encoder always gets exactly ``MICRO_BATCH`` pictures, the last ones filled up with zeros.
-    A convolution or a matrix product adds in another order for another batch size, so that the
-    same picture would differ by some 1e-5 between batches of 1 and of 128. At a fixed size an
-    embedding has the same bits whatever the batch, the place in it, its neighbours and the number
-    of threads: it depends on the picture alone. So a picture added or asked about later lies
-    exactly where it would lie in an index made anew. It is also about the fastest size on a CPU:
-    what lies between two layers fits the cache, and large weights are read for enough pictures.
+    The encoder always gets exactly ``MICRO_BATCH`` pictures, the last ones filled up with zeros,
+    and computes them on one thread. A convolution or a matrix product adds in another order for
+    another batch size, and for another number of threads on some processors, so that the same
+    picture would differ by some 1e-5. So an embedding has the same bits whatever the batch, the
+    place in it, its neighbours and the number of threads: on one machine it depends on the
+    picture alone, and a picture added or asked about later lies exactly where it would lie in an
+    index made anew. It is also about the fastest on a CPU: what lies between two layers fits the
+    cache, and no thread waits for another.
 
     Args:
         checkpoint: a checkpoint's file or its run folder.
         device: where to compute; ``auto`` takes a GPU if there is one. Bits are equal between
-            runs on one device, not between devices.
+            runs on one device, not between devices or kinds of processor.
     """
 
     def __init__(self, checkpoint: str | Path, device: str = "auto") -> None:
@@ -56,35 +67,60 @@ class Embed:
         pixels = batch["pixels"]
         # Of no pictures one batch of zeros: the encoder alone knows d.
         starts = range(0, max(1, len(pixels)), MICRO_BATCH)
-        embeddings = [self._embed(pixels[start : start + MICRO_BATCH]) for start in starts]
-        return {**batch, "embedding": np.concatenate(embeddings)}
+        found = self.each(lambda at: self.block(pixels[at : at + MICRO_BATCH]), starts)
+        return {**batch, "embedding": np.concatenate(list(found))}
+
+    def each(self, work: Callable[[int], Vectors], jobs: Iterable[int]) -> Iterator[Vectors]:
+        """``work(job)`` for each job, in their order; on a CPU several at a time."""
+        if self.device != "cpu":
+            yield from map(work, jobs)
+            return
+        with _one_thread_each():
+            yield from in_order(work, jobs)
+
+    def block(self, pixels: npt.NDArray[np.uint8]) -> Vectors:
+        """The embeddings, (n, d) float32, of (n, 3, 200, 100) pixels, computed here and now."""
+        starts = range(0, max(1, len(pixels)), MICRO_BATCH)
+        return np.concatenate([self._embed(pixels[at : at + MICRO_BATCH]) for at in starts])
 
     @torch.inference_mode()
-    def _embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def _embed(self, pixels: npt.NDArray[np.uint8]) -> Vectors:
         """Embeddings of at most ``MICRO_BATCH`` pictures."""
         # A copy: columns may be read-only, such as Ray's and memory-mapped ones.
         padded = np.zeros((MICRO_BATCH, *pixels.shape[1:]), np.uint8)
         padded[: len(pixels)] = pixels
         found = self.encoder(torch.from_numpy(padded).to(self.device)).float().cpu().numpy()
-        embeddings: npt.NDArray[np.float32] = found[: len(pixels)]
+        embeddings: Vectors = found[: len(pixels)]
         return embeddings
 
 
 def embed_stored(
     embed: Embed, store: Pictures, rows: npt.NDArray[np.int64], batch_size: int = 128
-) -> npt.NDArray[np.float32]:
+) -> Vectors:
     """Embeddings of stored pictures, (n, d) float32, for (n, 2) places in the store.
 
-    ``batch_size`` pictures are read at once, rounded up to whole micro-batches; the embeddings
-    do not depend on it.
+    Each worker reads ``batch_size`` pictures at once, at most and rounded up to whole
+    micro-batches; the embeddings do not depend on it.
     """
-    step = _whole(batch_size)
+    step = min(_whole(batch_size), _whole(-(-len(rows) // (BLOCKS_EACH * n_threads()))))
     starts = range(0, max(1, len(rows)), step)
-    batches = [
-        embed({"pixels": store.read(rows[start : start + step])})["embedding"]
-        for start in _shown(starts)
-    ]
-    return np.concatenate(batches)
+
+    def work(start: int) -> Vectors:
+        return embed.block(store.read(rows[start : start + step]))
+
+    found = embed.each(work, starts)
+    return np.concatenate([next(found) for _ in _shown(starts)])
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let torch compute with one thread in this thread, and in those that begin meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def embed_on(
@@ -93,8 +129,8 @@ def embed_on(
     store: Pictures,
     rows: npt.NDArray[np.int64],
     batch_size: int = 128,
-) -> npt.NDArray[np.float32]:
-    """The same on several devices, by a process for each; on CPUs they share the threads.
+) -> Vectors:
+    """The same on several devices, by a process for each; on CPUs they share the cores.
 
     Each takes the next pictures when it is done with the last, so that none waits for a slower
     one, and their embeddings go to the places of these pictures.
@@ -144,15 +180,15 @@ def _begin(
 ) -> None:
     """Make this process a worker for the next device in the queue."""
     end_with_parent()
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # what ``n_threads`` goes by
     _worker.update(
         device=waiting.get(), checkpoint=checkpoint, path=path, reader=reader, product=product
     )
 
 
-def _embed_block(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def _embed_block(rows: npt.NDArray[np.int64]) -> Vectors:
     embed, store = _loaded()
-    embeddings: npt.NDArray[np.float32] = embed({"pixels": store.read(rows)})["embedding"]
+    embeddings: Vectors = embed({"pixels": store.read(rows)})["embedding"]
     return embeddings
 
 

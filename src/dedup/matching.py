@@ -12,7 +12,7 @@ import pandas as pd
 
 from dedup.artifacts import NEAR, PAIRS, Findings, Index, Search, Sight
 from dedup.clustering import nearest_centroids
-from dedup.comparing import Comparison, decided
+from dedup.comparing import Comparison, decided, meant
 from dedup.errors import ArtifactError, ConfigError
 from dedup.grouping import Grouping, best_pairs
 from dedup.matchers.exact import exact_pairs
@@ -67,6 +67,7 @@ class Detection:
         exact = exact_pairs(images)
         search = Comparison(index, images, self.matcher, self.verifier).search(since, others)
         near, calibration = decided(search, self.matcher, self.verifier)
+        near = near.assign(distance=meant(near, index))
         near = settled(near, self.matcher.variants, self.verifier is not None)
         candidates = self._between(index, _shown_by(near, images).assign(tier="near"), others)
         called = candidates.assign(score=candidates["surety"])

@@ -26,6 +26,7 @@ from dedup.fetch import Fetcher
 from dedup.indexing import DIGEST
 from dedup.matchers.radius import AUTO, RadiusMatcher
 from dedup.places import is_http
+from dedup.rounding import rounded, units
 from dedup.sharing import telling
 from dedup.verifiers.local import LocalVerifier
 from dedup.verifying import Candidates, Look, radius
@@ -274,6 +275,8 @@ class Query:
             found = self.look([Seen.of(one.detail, one.mask) for one in asked], found)
             apart = vectors[found.left].astype(np.float64) - self.vectors[found.right]
             distance = np.linalg.norm(apart, axis=1)
+        unit = np.maximum(units(vectors)[found.left], units(self.vectors[found.right]))
+        distance = rounded(distance, unit)
         rows, match = self._rows_of(found.right)
         rank = np.full(len(rows), NEAR)
         return Found(rows, rank, distance[match], numbers[found.left[match]])

@@ -13,11 +13,11 @@ from PIL import Image
 
 from dedup.alignment import Seen
 from dedup.artifacts import Index
-from dedup.calibration import probabilities
 from dedup.decode import resizer
 from dedup.edits import Picture, relist
 from dedup.embedding import Embed
 from dedup.parallel import in_order
+from dedup.rounding import rounded, score, units
 from dedup.sharing import telling
 from dedup.verifiers.local import LocalVerifier
 from dedup.words import Vocabulary, similarities
@@ -90,13 +90,15 @@ def listed_again(
 
     pixels = np.stack(list(in_order(seen, copies)))
     vectors = Embed(checkpoint)({"pixels": pixels})["embedding"].astype(np.float64)
-    distances = np.linalg.norm(vectors - index.vectors[chosen["vector"].to_numpy()], axis=1)
+    own = index.vectors[chosen["vector"].to_numpy()]
+    unit = np.maximum(units(vectors), units(own))
+    distances = rounded(np.linalg.norm(vectors - own, axis=1), unit)
     if verifier is None:
         return Copies(-distances, chains)
     found = (distances <= facts["threshold"]) | (_in_words(originals, copies) >= facts["words"])
     surety = np.full(len(copies), -np.inf)
     pairs = ((Seen.of(originals[at]), Seen.of(copies[at])) for at in np.flatnonzero(found))
-    surety[found] = probabilities([it.log_odds for it in verifier(pairs, colours=False)], shift)
+    surety[found] = score([it.log_odds for it in verifier(pairs, colours=False)], shift)
     return Copies(surety, chains)
 
 

@@ -20,6 +20,7 @@ from dedup.alignment import Seen
 from dedup.artifacts import Sight
 from dedup.parallel import in_order
 from dedup.relations import SEPARATE, VARIANT, counted
+from dedup.rounding import rounded_up
 from dedup.verifiers.local import LocalVerifier, Placement, Verdict, placements
 from dedup.words import Vocabulary, Words, propose
 
@@ -34,6 +35,9 @@ SAMPLE = 1000
 
 IN_MEMORY = 2000
 """Pictures that are kept in memory with their keypoints, some 0.3 MB each."""
+
+FIGURES = 4
+"""Of a radius that is chosen, from its first one that is not 0."""
 
 LEAST_WORDS = 0.02
 """Similarity of words below which two pictures have nothing in common."""
@@ -66,15 +70,16 @@ def least_words(words: Words, per_picture: float, seed: int = 0) -> float:
 def radius(vectors: Vectors, per_picture: float, seed: int = 0) -> float:
     """The distance that gives so many candidates for each picture, on average.
 
-    Measured on a sample of the vectors, (n, d), against all of them.
+    Measured on a sample of the vectors, (n, d), against all of them; rounded up to ``FIGURES``
+    figures, so that it is no pair's very distance.
     """
     sample = _sample(len(vectors), seed)
     asked = np.asarray(vectors[sample], np.float64)
     n_kept = min(len(vectors) - 1, int(8 * per_picture * 2) + 1)
     if n_kept < 1:
         return 0.0
-    nearest = []
-    for start in range(0, len(asked), 64):
+
+    def near(start: int) -> Floats:
         block = asked[start : start + 64]
         squares = (
             (block**2).sum(axis=1)[:, None]
@@ -82,10 +87,12 @@ def radius(vectors: Vectors, per_picture: float, seed: int = 0) -> float:
             + np.einsum("ij,ij->i", vectors, vectors)
         )
         squares[np.arange(len(block)), sample[start : start + 64]] = np.inf
-        nearest.append(np.partition(squares, n_kept - 1, axis=1)[:, :n_kept])
+        return np.asarray(np.partition(squares, n_kept - 1, axis=1)[:, :n_kept], np.float64)
+
+    nearest = list(in_order(near, range(0, len(asked), 64)))  # a product's bits need one thread
     distances = np.sqrt(np.maximum(np.sort(np.concatenate(nearest).ravel()), 0))
     wanted = min(int(per_picture * len(sample) * 2), len(distances) - 1)
-    return float(distances[wanted])
+    return rounded_up(float(distances[wanted]), FIGURES)
 
 
 def united(*parts: Candidates) -> Candidates:

@@ -105,7 +105,7 @@ def searched(search: Mapping[str, Any]) -> str:
     said = f"{counted(n, 'picture')}: "
     if done >= n_pairs:
         return f"{said}all {counted(n_pairs, 'pair')} compared."
-    said += f"{done:,} of {n_pairs:,} pairs compared ({percent(search['share'])}); "
+    said += f"{percent(search['share'])} of {n_pairs:,} pairs compared; "
     if search["lossless"]:
         return f"{said}none of the others can lie within {within}."
     return (

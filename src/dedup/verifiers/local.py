@@ -14,6 +14,7 @@ from dedup.colours import compare_colours
 from dedup.judge import Judge, colour_blind, features
 from dedup.matchers.radius import AUTO
 from dedup.relations import N_INLIERS, NOTHING, VARIANT, relation
+from dedup.rounding import score
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,8 +53,8 @@ class Verdict(NamedTuple):
 
     @property
     def score(self) -> float:
-        """The same as a probability, 0 to 1."""
-        return float(1 / (1 + np.exp(-self.log_odds)))
+        """The same as a probability, 0 to 1, see ``rounding.score``."""
+        return float(score(self.log_odds))
 
     @property
     def evidence(self) -> str:
