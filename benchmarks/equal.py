@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dedup.sources.sample import SampleSource
+from dedup.sources.sample import draw_catalogue
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ("duplicates.csv", "duplicates.json", "report.html")
@@ -72,7 +72,8 @@ def main() -> None:
         work = Path(folder)
         table = args.csv.resolve() if args.csv else work / "sample" / "products.csv"
         if args.csv is None:
-            SampleSource(str(table.parent), args.products).read()
+            table.parent.mkdir()
+            draw_catalogue(table.parent, args.products, 0)
         seen: dict[str, set[str]] = {name: set() for name in SETTINGS}
         for seed, (threads, batch) in enumerate((t, b) for t in args.threads for b in args.batches):
             rows = shuffled(table, args.products, seed, work / f"rows-{seed}.csv")

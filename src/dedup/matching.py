@@ -17,6 +17,7 @@ from dedup.errors import ArtifactError, ConfigError
 from dedup.grouping import Grouping, best_pairs
 from dedup.matchers.exact import exact_pairs
 from dedup.matchers.radius import AUTO, RadiusMatcher
+from dedup.parallel import one_thread
 from dedup.relations import NOTHING, VARIANT, families, settled
 from dedup.sharing import shared_pictures, telling
 from dedup.verifiers.local import LocalVerifier
@@ -47,6 +48,7 @@ class Detection:
     min_contrast: float = 3.0
     block_by: str | None = None
 
+    @one_thread()
     def __call__(
         self, index: Index, since: Search | None = None, others: Collection[str] | None = None
     ) -> tuple[Findings, Search]:

@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain, islice
 from typing import TypeVar
@@ -53,6 +54,16 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Res
             finally:
                 for future in running:
                     future.cancel()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let NumPy's matrix products run on one thread, outside ``in_order`` too; also a decorator.
+
+    What is compared and written then has the same bits however many threads there are.
+    """
+    with _libraries().limit(limits=1):
+        yield
 
 
 @cache

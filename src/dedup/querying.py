@@ -25,6 +25,7 @@ from dedup.errors import ImageError, SourceError
 from dedup.fetch import Fetcher
 from dedup.indexing import DIGEST
 from dedup.matchers.radius import AUTO, RadiusMatcher
+from dedup.parallel import one_thread
 from dedup.places import is_http
 from dedup.rounding import rounded, units
 from dedup.sharing import telling
@@ -103,6 +104,7 @@ class Query:
         ArtifactError: the checkpoint is missing, or not the one the index was made with.
     """
 
+    @one_thread()
     def __init__(
         self,
         index: Index,
@@ -182,6 +184,7 @@ class Query:
         log.info("answered in %.0f ms (embedding %.0f)", 1000 * elapsed, 1000 * embedding)
         return answer
 
+    @one_thread()
     def answer(self, asked: Sequence[Asked], vectors: npt.NDArray[np.float32]) -> pd.DataFrame:
         """What ``__call__`` returns, for pictures that are read and embedded, (q, d)."""
         equal = [self.by_digest.first(one.sha256_pixels) for one in asked]

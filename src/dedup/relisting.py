@@ -16,7 +16,7 @@ from dedup.artifacts import Index
 from dedup.decode import resizer
 from dedup.edits import Picture, relist
 from dedup.embedding import Embed
-from dedup.parallel import in_order
+from dedup.parallel import in_order, one_thread
 from dedup.rounding import rounded, score, units
 from dedup.sharing import telling
 from dedup.verifiers.local import LocalVerifier
@@ -46,6 +46,7 @@ class Copies(NamedTuple):
     chains: Sequence[Sequence[str]]
 
 
+@one_thread()
 def listed_again(
     index: Index,
     facts: dict[str, Any],
