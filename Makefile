@@ -13,7 +13,7 @@ test: $(V)/.ok
 	$(V)/bin/ruff check .
 	$(V)/bin/ruff format --check .
 	$(V)/bin/mypy --strict src
-	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(V)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # One environment for both. CPU-only torch on Linux: make TORCH_INDEX=<index of torch's CPU builds>
 $(V)/.ok: pyproject.toml constraints.txt

@@ -73,13 +73,23 @@ def test_two_catalogues(trained: Path) -> None:
     assert not [key for values in theirs.values() for key in values if key.startswith("T:")]
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_reports_do_not_depend_on_threads_or_row_order(trained: Path, threads: str) -> None:
-    table = shuffled(trained / "products.csv", int(threads), f"threads-{threads}.csv")
-    for name, path in (("plain", trained / "products.csv"), (f"t{threads}", table)):
-        run("detect", "source=csv", f"source.path={path}", NEAR, f"runs=near-{name}",
-            f"data.batch_size={1 + 8 * (name == 'plain')}", "checkpoint=runs/train/latest",
-            "store.path=runs/store/pillow", cwd=trained, OMP_NUM_THREADS=threads)  # fmt: skip
-    first, second = (trained / f"near-{name}/detect/latest" for name in ("plain", f"t{threads}"))
-    for report in [*REPORTS, "search.json", "near.parquet", "compared.parquet"]:
-        assert (first / report).read_bytes() == (second / report).read_bytes(), report
+@pytest.mark.parametrize(
+    ("settings", "threads"),
+    [([NEAR, "checkpoint=runs/train/latest"], ["1", "2", "4"]), (["encoder=bundled"], ["1", "4"])],
+    ids=["trained", "bundled"],
+)
+def test_reports_do_not_depend_on_threads_batches_or_row_order(
+    trained: Path, settings: list[str], threads: list[str]
+) -> None:
+    found = []
+    for number, n in enumerate(threads):
+        table = shuffled(trained / "products.csv", number, f"threads-{n}.csv")
+        folder = f"equal-{settings[0]}-{n}".replace("=", "-")
+        run("detect", "source=csv", f"source.path={table}", *settings, f"runs={folder}",
+            f"data.batch_size={1 + 8 * number}", "store.path=runs/store/pillow", cwd=trained,
+            OMP_NUM_THREADS=n)  # fmt: skip
+        latest = trained / folder / "detect" / "latest"
+        names = [*REPORTS, "search.json", "near.parquet", "compared.parquet", "calibration.json"]
+        found.append({name: (latest / name).read_bytes() for name in names})
+    for other in found[1:]:
+        assert [name for name in other if other[name] != found[0][name]] == []

@@ -74,7 +74,9 @@ def listed_again(
     """
     checkpoint = checkpoint or index.manifest["checkpoint"]
     index.check_encoder(checkpoint)
-    shown = telling(index.images, max_products, min_contrast).drop_duplicates("vector")
+    shown = telling(index.images, max_products, min_contrast)
+    # By digest, so that what is drawn does not depend on the order of the catalogue's rows.
+    shown = shown.sort_values(["sha256_pixels", "url"]).drop_duplicates("vector")
     rng = np.random.default_rng(seed)
     chosen = shown.iloc[np.sort(rng.permutation(len(shown))[:SAMPLE])]
     if not len(chosen):
