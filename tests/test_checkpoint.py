@@ -291,7 +291,7 @@ class TestForeign:
         self, encoder: ConvAutoencoder, tmp_path: Path, name: str
     ) -> None:
         description = describe(encoder) | {"class": name}
-        with pytest.raises(ArtifactError, match=r"is not in dedup\.encoders"):
+        with pytest.raises(ArtifactError, match=r"may name dedup\.encoders"):
             load_encoder(write(tmp_path, content(encoder, encoder=description)))
 
     @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ class TestForeign:
         self, encoder: ConvAutoencoder, change: dict[str, Any]
     ) -> None:
         description = describe(Joined([encoder]))
-        with pytest.raises(ArtifactError, match=r"cannot be built here|is not in dedup\.encoders"):
+        with pytest.raises(ArtifactError, match="cannot be built here"):
             build(description | change)
 
     def test_parts_without_end(self, encoder: ConvAutoencoder) -> None:

@@ -1,16 +1,21 @@
 """Every config composes, names only what it may, and mirrors the package."""
 
+import inspect
+import re
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from dedup.entrypoint import ALLOWED, ROOT, _keys, _targets, build, explain, plain
+from dedup.allowed import FILES, NESTED, PARTIALS, PLACES, check_config
+from dedup.entrypoint import ROOT, _keys, build, explain, plain
 from dedup.errors import ConfigError
 from dedup.limits import LIMITS
+from dedup.recorded import load
 
 CONF = ROOT / "conf"
 ENTRIES = ["train", "cluster", "detect"]
@@ -50,10 +55,45 @@ def compose(entry: str, *overrides: str) -> dict[str, object]:
 @pytest.mark.parametrize(("group", "part"), PARTS)
 def test_every_part_composes_in_every_command(entry: str, group: str, part: str) -> None:
     override = f"report=[{part}]" if group == "report" else f"{group}={part}"
-    settings = compose(entry, override)
-    for target in _targets(settings):
-        assert target.startswith(ALLOWED)
-        assert hydra.utils.get_object(target) is not None
+    check_config(compose(entry, override))
+
+
+def targets(node: Any) -> list[str]:
+    """Every ``_target_`` below a node."""
+    if isinstance(node, dict):
+        own = [str(node["_target_"])] if "_target_" in node else []
+        return own + [name for value in node.values() for name in targets(value)]
+    return [name for value in node for name in targets(value)] if isinstance(node, list) else []
+
+
+def test_every_target_in_a_config_is_in_the_list() -> None:
+    listed = {name for names in PLACES.values() for name in names}
+    found = set()
+    for file in CONF.rglob("*.yaml"):
+        found |= set(targets(OmegaConf.to_container(OmegaConf.load(file))))
+        known = [line for line in file.read_text().splitlines() if re.match(r"\s*_\w+_:", line)]
+        assert all(re.match(r"\s*(_target_|_partial_): ", line) for line in known), file
+    assert len(found) > 20
+    assert found <= listed
+
+
+@pytest.mark.parametrize("name", sorted({n for names in PLACES.values() for n in names}))
+def test_every_name_in_the_list_is_what_it_says(name: str) -> None:
+    found = load(name)
+    assert inspect.isclass(found) or inspect.isfunction(found)
+    module, _, attribute = name.rpartition(".")
+    assert found.__qualname__ == attribute
+    own = module.startswith("dedup.")
+    assert found.__module__ == module if own else found.__module__.startswith(f"{module}.")
+
+
+def test_files_name_classes_alone_that_a_config_may_name_there_too() -> None:
+    for place, names in FILES.items():
+        assert set(names) <= set(PLACES[place])
+        assert all(inspect.isclass(load(name)) for name in names)
+    inner = set(NESTED.values())
+    assert {place for place in PLACES if "." in place} <= inner
+    assert set(PARTIALS) <= set(PLACES)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +108,7 @@ def test_conf_package_and_tests_mirror_each_other(group: str, part: str) -> None
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_in_every_command(entry: str, experiment: str) -> None:
-    settings = compose(entry, f"experiment={experiment}")
-    assert all(target.startswith(ALLOWED) for target in _targets(settings))
+    check_config(compose(entry, f"experiment={experiment}"))
 
 
 def test_the_original_experiment_holds_every_published_figure() -> None:
@@ -104,15 +143,61 @@ def test_every_limit_is_of_a_setting_that_exists() -> None:
     assert set(LIMITS) <= known
 
 
-@pytest.mark.parametrize(
-    "target", ["os.system", "pathlib.Path.write_text", "joblib.load", "dedup.failures.log.error",
-               "dedup.entrypoint.os.system", "sklearn.cluster.KMeans.__init__.__globals__"],
-)  # fmt: skip
-def test_a_config_cannot_name_what_it_may_not(target: str) -> None:
+ELSEWHERE = [
+    "os.system", "pathlib.Path.write_text", "joblib.load", "dedup.failures.log.error",
+    "dedup.entrypoint.os.system", "dedup.files.write_text", "dedup.files.os.system",
+    "dedup.mending.settle", "dedup.store.ImageStore.ingest", "dedup.judge.Judge.load",
+    "dedup.entrypoint.SweepSummary.on_multirun_end", "sklearn.cluster.k_means",
+    "sklearn.cluster.KMeans.__init__.__globals__", "pytorch_lightning.callbacks.LambdaCallback",
+    "pytorch_lightning.callbacks.os.system", "dedup.matchers.radius", "", "dedup", 3, None, ["x"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ELSEWHERE, ids=str)
+def test_a_config_cannot_name_what_it_may_not(target: Any) -> None:
     with pytest.raises(ConfigError, match="may"):
         build({"_target_": target})
     with pytest.raises(ConfigError, match="may"):
         build({"_target_": "dedup.clustering.Clusterer", "estimator": {"_target_": target}})
+
+
+@pytest.mark.parametrize(
+    ("place", "node"),
+    [
+        ("foreground", {"_target_": "dedup.sources.folder.FolderSource", "path": "x"}),
+        ("foreground", {"_target_": "dedup.trainer.build_trainer"}),
+        ("source", {"_target_": "dedup.store.ImageStore", "path": "x"}),
+        ("encoder", {"_target_": "dedup.views.Views"}),
+        ("clusterer", {"_target_": "sklearn.cluster.KMeans"}),
+        ("query", {"_target_": "dedup.views.Views"}),
+        ("data", {"batch_size": {"_target_": "dedup.views.Views"}}),
+        ("trainer", {"_target_": "dedup.trainer.build_trainer",
+                     "plugins": [{"_target_": "dedup.checkpointing.Last", "dirpath": "x"}]}),
+        ("callbacks", {"best": {"inner": {"_target_": "dedup.callbacks.Throughput"}}}),
+        ("callbacks", {"_target_": "dedup.callbacks.Throughput"}),
+    ],
+)  # fmt: skip
+def test_a_part_stands_in_its_own_place_alone(place: str, node: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"{place}.*may"):
+        check_config({place: node})
+
+
+@pytest.mark.parametrize("key", ["_args_", "_partial_", "_recursive_", "_convert_", "_x_"])
+def test_special_keys_stand_where_ours_do_alone(key: str) -> None:
+    node = {"_target_": "dedup.matchers.radius.RadiusMatcher", key: True}
+    with pytest.raises(ConfigError, match=f"has {key}, .*leave it out"):
+        build(node)
+    estimator = {"_target_": "sklearn.cluster.KMeans", "_partial_": True, "n_init": 1}
+    clusterer = build({"_target_": "dedup.clustering.Clusterer", "estimator": estimator})
+    assert clusterer.estimator(n_clusters=3).n_clusters == 3
+
+
+def test_arguments_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY", "c4n4ry")
+    node = OmegaConf.create({"_target_": "dedup.sources.folder.FolderSource", "path": "."})
+    called = {"_target_": "pathlib.Path.home"}
+    assert build(node, pattern=called).pattern is called
+    assert build(node, pattern="${oc.env:CANARY}").pattern == "${oc.env:CANARY}"
 
 
 def test_a_wrong_argument_is_a_config_error() -> None:

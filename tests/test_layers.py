@@ -8,7 +8,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
     0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
-        "allocation", "sealing", "interrupts", "ranks", "rounding"],
+        "allocation", "sealing", "interrupts", "ranks", "rounding", "allowed", "recorded"],
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
@@ -18,19 +18,21 @@ LAYERS = {
     2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying",
         "restarting", "checkpointing", "resuming", "launching"],
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting",
-        "preview"],
+        "preview", "origins"],
     4: ["stages", "entrypoint", "verify", "__main__"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
     ("rounding", "parallel"),
     ("artifacts", "errors"), ("artifacts", "files"), ("files", "errors"), ("limits", "errors"),
+    ("allowed", "errors"), ("recorded", "allowed"), ("recorded", "errors"), ("recorded", "limits"),
     ("sealing", "errors"), ("sealing", "files"), ("trainer", "checkpointing"),
     ("resuming", "launching"),
     ("datamodule", "restarting"), ("checkpointing", "restarting"), ("resuming", "checkpointing"),
     ("edits", "errors"), ("places", "errors"), ("fetch", "guard"), ("fetch", "hosts"),
     ("decoding", "decode"), ("ingest", "decoding"), ("ingest", "fetch"), ("ingest", "shards"),
     ("progress", "ingest"), ("inspection", "shards"), ("mending", "inspection"),
+    ("inspection", "decode"),
     ("mending", "shards"), ("mending", "decode"), ("store", "decode"), ("store", "fetch"),
     ("store", "shards"), ("store", "ingest"), ("store", "failures"), ("store", "progress"),
     ("store", "mending"), ("verify", "entrypoint"),

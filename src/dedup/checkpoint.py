@@ -10,7 +10,6 @@ text, and ``sha256`` of it all, since the format itself does not notice flipped 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import json
 import pickle
@@ -27,11 +26,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dedup.artifacts import checkpoint_file
-from dedup.errors import ArtifactError, ConfigError, CorruptError
+from dedup.errors import ArtifactError, CorruptError
 from dedup.files import atomically, in_sorted_order
+from dedup.recorded import Record
 from dedup.sealing import is_sealed
 
-PACKAGE = "dedup.encoders"
 SUFFIX = ".safetensors"
 
 _UNREADABLE = (
@@ -51,16 +50,6 @@ _UNREADABLE = (
 )
 """What the readers were seen to raise for bytes that nobody wrote."""
 
-_UNBUILDABLE = (
-    AttributeError,
-    ConfigError,
-    ImportError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
 
 def describe(encoder: nn.Module) -> dict[str, Any]:
     """The class of an encoder and its constructor's arguments, as plain values.
@@ -74,26 +63,19 @@ def describe(encoder: nn.Module) -> dict[str, Any]:
     return {"class": f"{type(encoder).__module__}.{type(encoder).__qualname__}", **settings}
 
 
-def build(description: Mapping[str, Any]) -> nn.Module:
+def build(description: Mapping[str, Any], file: str | Path = "the checkpoint") -> nn.Module:
     """The encoder that ``describe`` described, with new weights.
+
+    Args:
+        description: plain values alone, see ``dedup.recorded``.
+        file: where it stands, for messages.
 
     Raises:
         ArtifactError: the class is not one of this package's encoders, or takes other arguments.
+        CorruptError: it is no description.
     """
-    settings = dict(description)
-    module, _, name = str(settings.pop("class", "")).rpartition(".")
-    if not module.startswith(f"{PACKAGE}."):
-        raise ArtifactError(f"the checkpoint's encoder {module}.{name} is not in {PACKAGE}")
-    try:
-        found = getattr(importlib.import_module(module), name)
-        if found.__module__ != module or not issubclass(found, nn.Module):
-            raise AttributeError(name)
-        encoder: nn.Module = found(**{key: _built(value) for key, value in settings.items()})
-    except _UNBUILDABLE as error:
-        raise ArtifactError(
-            f"the checkpoint's encoder {module}.{name} cannot be built here ({error}): "
-            "it was made by another version"
-        ) from error
+    advice = "the encoder cannot be built here, take another checkpoint or train again"
+    encoder: nn.Module = Record(file, advice).part(description, "encoder", "encoder", "class")
     return encoder
 
 
@@ -159,7 +141,7 @@ def load_encoder(path: str | Path) -> nn.Module:
         CorruptError: it cannot be read, or its weights are not finite.
     """
     content = read(path)
-    encoder = build(content["encoder"])
+    encoder = build(content["encoder"], checkpoint_file(path))
     weights = {
         str(name).removeprefix("encoder."): _restored(value)
         for name, value in content["state_dict"].items()
@@ -215,13 +197,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, nn.ModuleList | list | tuple):
         return [_plain(part) for part in value]
     return describe(value) if isinstance(value, nn.Module) else value
-
-
-def _built(value: Any) -> Any:
-    """A constructor's argument from plain values."""
-    if isinstance(value, list):
-        return [_built(part) for part in value]
-    return build(value) if isinstance(value, dict) and "class" in value else value
 
 
 def _read_lightning(file: Path, mapped: bool) -> Any:

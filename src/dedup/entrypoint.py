@@ -8,30 +8,29 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dedup import __version__, ranks
+from dedup.allowed import PARTIAL, TARGET, check_config, check_node
 from dedup.errors import ConfigError, DedupError
 from dedup.limits import check_limits
+from dedup.recorded import load
 
 log = logging.getLogger("dedup")
 
 _HERE = Path(__file__).resolve().parent
 ROOT = _HERE if (_HERE / "conf").is_dir() else _HERE.parents[1]
 """Where ``conf/`` and the entry points lie: beside this module in a wheel, else the checkout."""
-
-ALLOWED = ("dedup.", "sklearn.cluster.", "pytorch_lightning.callbacks.")
-"""A config names classes below these alone."""
 
 Job = Callable[[DictConfig, Path], float | None]
 
@@ -52,7 +51,7 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
             cfg.runs = str(cfg.runs)  # runs=2026 is a folder too
             try:
                 settings = plain(cfg)
-                _check_targets(settings)
+                check_config(settings)
                 check_limits(settings)
                 _check_launched(name)
                 if sweeping:
@@ -89,22 +88,33 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
 def build(node: Any, **arguments: Any) -> Any:
     """Make the object that a config node describes, with further constructor arguments.
 
+    What it names is one of an exact list, see ``dedup.allowed``. The arguments are passed on as
+    they are: nothing in them is resolved or built.
+
     Raises:
         ConfigError: its class is not one that a config may name, or takes other arguments.
     """
-    for target in _check_targets(plain(node)):
-        try:
-            module = getattr(hydra.utils.get_object(target), "__module__", None)
-        except (ImportError, ValueError) as error:
-            raise ConfigError(f"_target_={target} cannot be found: {error}") from error
-        if not f"{module}.".startswith(ALLOWED):
-            raise ConfigError(f"_target_={target} is {module}'s, which a config may not name")
+    config = OmegaConf.is_config(node)
+    settings = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if config else node
+    check_node(settings)
+    return _built(settings, arguments)
+
+
+def _built(node: Any, arguments: Mapping[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_built(part, {}) for part in node]
+    if not isinstance(node, dict):
+        return node
+    settings = {key: _built(value, {}) for key, value in node.items()} | dict(arguments)
+    if TARGET not in settings:
+        return settings
+    name, later = settings.pop(TARGET), settings.pop(PARTIAL, False)
     try:
-        return hydra.utils.instantiate(node, _convert_="all", **arguments)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, DedupError):
-            raise error.__cause__ from error
-        raise ConfigError(str(error)) from error
+        return partial(load(name), **settings) if later else load(name)(**settings)
+    except DedupError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{name} cannot be built with these settings: {error}") from error
 
 
 def plain(node: Any) -> Any:
@@ -162,8 +172,10 @@ class SweepSummary(Callback):
         runs = []
         for file in sorted(sweep_dir.glob("*/run.json")):
             run = read_json(file, "a run", "run the sweep again")
-            changes = OmegaConf.load(file.parent / ".hydra" / "overrides.yaml")
-            line = f"{file.parent}  {' '.join(str(change) for change in changes)}"
+            # As they were typed: what is resolved may be a secret.
+            typed: Any = OmegaConf.load(file.parent / ".hydra" / "overrides.yaml")
+            changes = OmegaConf.to_container(typed, resolve=False) or []
+            line = f"{file.parent}  {' '.join(map(str, changes))}"
             runs.append((run["metric"], line, file.parent, run["objective"]))
         if not runs or any(metric is None for metric, *_ in runs):
             return
@@ -213,25 +225,6 @@ def _stop(message: str, code: int) -> None:
     else:
         sys.stderr.write(f"{message}\n")
     sys.exit(code)
-
-
-def _check_targets(node: Any) -> list[str]:
-    targets = _targets(node)
-    for target in targets:
-        if not target.startswith(ALLOWED):
-            raise ConfigError(
-                f"_target_={target}: a config may name classes of {' '.join(ALLOWED)} alone"
-            )
-    return targets
-
-
-def _targets(node: Any) -> list[str]:
-    if isinstance(node, dict):
-        here = [str(node["_target_"])] if "_target_" in node else []
-        return here + [target for value in node.values() for target in _targets(value)]
-    return (
-        [target for value in node for target in _targets(value)] if isinstance(node, list) else []
-    )
 
 
 def _choices(arguments: Sequence[str]) -> list[str]:

@@ -201,12 +201,14 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 
     Raises:
         LockedError: another process has it, or this one has it already.
-        ArtifactError: the folder cannot be written to.
+        ArtifactError: the folder cannot be written to, or the lock is a link to somewhere else.
     """
     file = folder / "lock"
     lock = FileLock(file)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if file.is_symlink():  # of a folder that was passed on: what it leads to would be emptied
+            raise ArtifactError(f"{file} is a link: remove it")
         lock.acquire(blocking=wait)
     except Timeout:
         raise LockedError(

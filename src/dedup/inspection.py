@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from dedup.artifacts import FORMAT, IMAGE_SHAPE
+from dedup.decode import READERS
 from dedup.errors import ArtifactError, CorruptError
 from dedup.files import array_header, atomically, json_text, read_json, read_table, sha256_file
 from dedup.parallel import in_order
@@ -26,10 +29,13 @@ from dedup.shards import (
     DETAILS,
     ENTRIES,
     KEPT,
+    NAME,
     PIXELS,
     SEAL,
     TABLE,
     Shards,
+    advice,
+    described,
 )
 
 Kind = Literal["missing", "changed", "extra"]
@@ -40,6 +46,8 @@ ORDER = (PIXELS, DETAILS, COPY, TABLE, SEAL)
 MANIFEST = "manifest.json"
 STAGE = ".mending"
 """The folder where a shard is written anew before it takes the place of the old one."""
+_PART = re.compile(rf"\.(?:{re.escape(MANIFEST)}|{NAME.pattern})\.[0-9a-f]+\.part")
+"""What a writer that was killed leaves of these files; whatever else is there is not a store's."""
 PIXELS_LENGTH = int(np.prod(IMAGE_SHAPE))
 """Of one picture, in bytes."""
 
@@ -68,7 +76,7 @@ def manifest(path: Path) -> dict[str, Any] | None:
         ``None`` where neither can be read.
 
     Raises:
-        ArtifactError: there is no store, or one of another version.
+        ArtifactError: there is no store, or one of another version or of an unknown reader.
     """
     shards = Shards(path)
     try:
@@ -84,7 +92,27 @@ def manifest(path: Path) -> dict[str, Any] | None:
             f"the store {path} was made with format={said.get('format')}, not {FORMAT}: name "
             "another folder with store.path=PATH"
         )
+    reader = said.get("reader")
+    if not isinstance(reader, str) or reader not in READERS or said != described(reader):
+        raise ArtifactError(
+            f"{path / MANIFEST} is not what a store's manifest says: name another folder with "
+            "store.path=PATH"
+        )
     return said
+
+
+def check_is_store(path: Path, reader: str) -> None:
+    """Make sure that a folder is a store of a reader, before anything is written there.
+
+    Raises:
+        ArtifactError: it is none, or of another reader or version.
+        CorruptError: what says so cannot be read.
+    """
+    said = manifest(path)
+    if said is None:
+        raise CorruptError(f"{path / MANIFEST} cannot be read: {advice(path)}")
+    if said != described(reader):
+        raise ArtifactError(f"the store {path} was made with reader={said['reader']}, not {reader}")
 
 
 def verify(path: Path) -> list[Damage]:
@@ -273,8 +301,15 @@ def left_over(shards: Shards) -> list[Damage]:
         for ending in endings
         if shard >= n_shards
     ]
-    hidden = sorted([*shards.path.glob(".*.part"), *shards.path.glob(STAGE)])
-    return cut_off + [Damage(None, file.name, "extra") for file in hidden]
+    hidden = [file for file in shards.path.glob(".*.part") if is_own(file)]
+    hidden += [file for file in [shards.path / STAGE] if os.path.lexists(file)]
+    return cut_off + [Damage(None, file.name, "extra") for file in sorted(hidden)]
+
+
+def is_own(file: Path) -> bool:
+    """Whether a file is a shard's, or what a killed writer left of a store's file."""
+    named = NAME.fullmatch(file.name) or _PART.fullmatch(file.name)
+    return named is not None and not file.is_dir()
 
 
 def numbers(shards: Shards) -> range:

@@ -26,13 +26,22 @@ def _number(low: float, high: float = math.inf, *, open_ends: bool = False) -> t
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         inside = low < value < high if open_ends else low <= value <= high
-        return math.isfinite(value) and inside
+        return inside and math.isfinite(value)
 
     return check, f"a number {sign} {low:g}{below}"
 
 
 def _choice(*names: str) -> tuple[Check, str]:
     return lambda value: value in names, "one of " + ", ".join(names)
+
+
+def _list(length: int, limit: tuple[Check, str]) -> tuple[Check, str]:
+    check, asked = limit
+
+    def check_all(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == length and all(map(check, value))
+
+    return check_all, f"a list of {length}, each {asked}"
 
 
 def _or_null(limit: tuple[Check, str]) -> tuple[Check, str]:
@@ -115,6 +124,9 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "foreground.least_area": _number(0, 1),
     "foreground.most_area": _number(0, 1),
     "foreground.most_border": _number(0, 1),
+    "foreground.size": _list(2, _whole(1, 4096)),
+    "foreground.mean": _list(3, _number(-1000, 1000)),
+    "foreground.std": _list(3, _number(0, 1000, open_ends=True)),
     "foreground.colours": _choice("rgb", "bgr"),
     "foreground.layout": _choice("nchw", "nhwc"),
     "foreground.scores": _choice("probability", "logit", "any"),
@@ -135,6 +147,16 @@ def check_limits(settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: with a line for each setting that is wrong.
     """
+    if wrong := _wrong(settings):
+        raise ConfigError("\n".join(wrong))
+
+
+def wrong_in(place: str, settings: Mapping[str, Any]) -> list[str]:
+    """A line for each setting of one part, such as ``foreground``, that is beyond its limit."""
+    return _wrong({place: settings})
+
+
+def _wrong(settings: Mapping[str, Any]) -> list[str]:
     wrong = []
     for key, (check, asked) in LIMITS.items():
         value: Any = settings
@@ -142,8 +164,7 @@ def check_limits(settings: Mapping[str, Any]) -> None:
             value = value.get(name, _ABSENT) if isinstance(value, Mapping) else _ABSENT
         if value is not _ABSENT and not check(value):
             wrong.append(f"{key}={value}: expected {asked}")
-    if wrong:
-        raise ConfigError("\n".join(wrong))
+    return wrong
 
 
 _ABSENT = object()

@@ -16,6 +16,7 @@ import numpy as np
 
 from dedup.artifacts import IMAGE_SHAPE
 from dedup.decode import Decoded
+from dedup.errors import CorruptError
 from dedup.files import locked, move, read_table, write_bytes, write_json
 from dedup.inspection import (
     MANIFEST,
@@ -25,6 +26,7 @@ from dedup.inspection import (
     Damage,
     State,
     examined,
+    is_own,
     left_over,
     manifest,
     numbers,
@@ -199,8 +201,13 @@ def _replace(state: State, loaded: Sequence[Loaded]) -> None:
 
 
 def _finish(shards: Shards) -> None:
-    """Put a shard that was written anew in its place; one that has no seal yet is dropped."""
+    """Put a shard that was written anew in its place; one that has no seal yet is dropped.
+
+    Raises:
+        CorruptError: there is something else in its place.
+    """
     stage = Shards(shards.path / STAGE)
+    _check_stage(stage.path)
     for shard, endings in stage.present().items():
         if SEAL in endings:
             for kind in KEPT:
@@ -213,3 +220,14 @@ def _finish(shards: Shards) -> None:
         for file in stage.path.iterdir():
             file.unlink()
         stage.path.rmdir()
+
+
+def _check_stage(stage: Path) -> None:
+    """Make sure that what will be swept is a store's own: a store may have been passed on."""
+    is_link, there = stage.is_symlink(), stage.is_dir()
+    strange = [file for file in stage.iterdir() if not is_own(file)] if there else []
+    if is_link or strange or (not there and stage.exists()):
+        named = f" holds {strange[0].name!r}, and" if strange else ""
+        raise CorruptError(
+            f"{stage}{named} is not what a repair leaves: take it away, or make the store again"
+        )

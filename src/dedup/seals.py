@@ -9,6 +9,9 @@ from typing import Any
 
 from dedup.files import json_text
 
+SEALED = ("npy", "details.npy", "parquet")
+"""How the names of the files end that a seal confirms: pixels, details and the table."""
+
 
 def read_seal(data: bytes, shard: int) -> dict[str, Any] | None:
     """What the bytes of a seal say, or ``None`` where they are not exactly what was written."""
@@ -16,6 +19,13 @@ def read_seal(data: bytes, shard: int) -> dict[str, Any] | None:
         content = json.loads(data)
         del content["sha256"]
         whole = content["shard"] == shard and sealed_text(content).encode() == data
+        files = content["files"]
+        # They become paths: a store may have been passed on.
+        named = {*files} == {*SEALED} and all(
+            type(files[ending]["size"]) is int and type(files[ending]["sha256"]) is str
+            for ending in SEALED
+        )
+        whole = whole and named and isinstance(content["store"], dict)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return content if whole else None

@@ -44,7 +44,7 @@ from dedup.files import (
     write_text,
 )
 from dedup.keypoints import N_KEYPOINTS
-from dedup.seals import kept_digest, read_seal, sealed_text
+from dedup.seals import SEALED, kept_digest, read_seal, sealed_text
 from dedup.words import Vocabulary, Words
 
 ENTRIES = pa.schema(
@@ -66,7 +66,8 @@ ENTRIES = pa.schema(
     ]
 )
 PLACE = ["row", "detail_start", "detail_length"]
-PIXELS, DETAILS, TABLE, COPY, SEAL = "npy", "details.npy", "parquet", "copy.parquet", "json"
+PIXELS, DETAILS, TABLE = SEALED
+COPY, SEAL = "copy.parquet", "json"
 """How the names of a shard's files end."""
 NAME = re.compile(
     r"shard-(\d{5,})\.(npy|details\.npy|parquet|copy\.parquet|json"
@@ -143,7 +144,7 @@ class Shards:
     def seal(self, shard: int) -> None:
         """Write the seal of a shard from its files as they are."""
         facts = {}
-        for ending in (PIXELS, DETAILS, TABLE):
+        for ending in SEALED:
             file = self.file(shard, ending)
             facts[ending] = {"size": file.stat().st_size, "sha256": sha256_file(file)}
         content = {"shard": shard, "files": facts, "store": dict(self.manifest or {})}
@@ -168,7 +169,8 @@ class Shards:
         """The endings of the files that are there, by shard, both in order."""
         found: dict[int, list[str]] = {}
         for file in self.path.glob("shard-*"):
-            if name := NAME.fullmatch(file.name):
+            name = NAME.fullmatch(file.name)
+            if name and file.is_file():  # no pipe, which would be waited for
                 found.setdefault(int(name[1]), []).append(name[2])
         return {shard: sorted(found[shard]) for shard in sorted(found)}
 

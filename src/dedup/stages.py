@@ -7,25 +7,28 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from dedup import origins
+from dedup.allowed import FOREGROUNDS
 from dedup.artifacts import IMAGES, Catalogue, Findings, Index, Search, Sight, checkpoint_file
 from dedup.calibration import expected
 from dedup.entrypoint import build, log, plain
 from dedup.errors import ArtifactError, ConfigError
 from dedup.files import read_json, write_json
-from dedup.framing import Framed, Pictures, Product
+from dedup.framing import Framed, Pictures
 from dedup.matching import merged
 from dedup.ranks import is_first
+from dedup.recorded import Record
 from dedup.store import ImageStore
 from dedup.truth import against_truth, read_truth
 
 
 def read_pictures(
-    cfg: DictConfig, source: Any, run_dir: Path, index: Index | None = None
+    cfg: DictConfig, source: origins.Source, run_dir: Path, index: Index | None = None
 ) -> tuple[Catalogue, Pictures, pd.DataFrame]:
     """Read a source, and every picture that it asks for into the store.
 
@@ -34,19 +37,24 @@ def read_pictures(
 
     Args:
         cfg: gives the store, the foreground, and how web addresses are fetched.
-        source: the source's config.
+        source: reads the catalogue.
         run_dir: where failures are listed.
         index: what the pictures will be added to; its store and foreground stand above ``cfg``'s.
 
     Returns:
         The catalogue, the store, and the pictures in the schema ``IMAGES``.
     """
-    said = {} if index is None else index.manifest
-    catalogue = build(source).read()
-    stored = {"path": said["store"], "reader": said["reader"]} if said else {}
-    store = build(cfg.store, fetcher=cfg.fetch, **stored)
-    settings = said.get("foreground") if said else _foreground(cfg)
-    pictures = store if settings is None else _framed(store, settings)
+    catalogue = source.read()
+    if index is None:
+        pictures = _pictures(cfg)
+    else:
+        origins.check_store(index, _record(cfg.index))
+        said = index.manifest
+        store = build(
+            cfg.store, fetcher=build(cfg.fetch), path=said["store"], reader=said["reader"]
+        )
+        pictures = _framed_as(index, store, _record(cfg.index)) if index.shows else store
+    store = pictures.store if isinstance(pictures, Framed) else pictures
     images = store.ingest(catalogue, run_dir)
     if isinstance(pictures, Framed):
         urls = images.loc[images["status"] == "ok", "url"].drop_duplicates().tolist()
@@ -62,11 +70,9 @@ def training_pictures(cfg: DictConfig, run_dir: Path) -> tuple[Pictures, pd.Data
     ``CatalogueDataModule`` hands them over.
     """
     if is_first():
-        _, store, images = read_pictures(cfg, cfg.source, run_dir)
+        _, store, images = read_pictures(cfg, build(cfg.source), run_dir)
         return store, images
-    store, settings = build(cfg.store, fetcher=cfg.fetch), _foreground(cfg)
-    pictures = store if settings is None else _framed(store, settings)
-    return pictures, pd.DataFrame(columns=IMAGES.names)
+    return _pictures(cfg), pd.DataFrame(columns=IMAGES.names)
 
 
 def show_foreground(cfg: DictConfig, run_dir: Path) -> None:
@@ -75,17 +81,17 @@ def show_foreground(cfg: DictConfig, run_dir: Path) -> None:
     Raises:
         ConfigError: there is no foreground to show.
     """
-    settings = _foreground(cfg)
-    if settings is None:
+    if cfg.foreground is None:
         raise ConfigError(
             "preview= shows what a foreground finds: choose one, such as foreground=grabcut"
         )
     catalogue = build(cfg.source).read()
-    framed = _framed(build(cfg.store, fetcher=cfg.fetch), settings)
+    framed = _pictures(cfg)
+    assert isinstance(framed, Framed)
 
     from dedup.preview import preview  # imports torch
 
-    page = preview(catalogue, framed, _name(settings["part"]), cfg.preview, run_dir)
+    page = preview(catalogue, framed, _name(plain(cfg.foreground)), cfg.preview, run_dir)
     log.info("look at %s, and at %s in TensorBoard", page, run_dir)
 
 
@@ -95,7 +101,11 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
     The catalogue is ``cfg.source``, or else what the checkpoint was trained on.
     """
     checkpoint = checkpoint_file(cfg.checkpoint or Path(cfg.runs) / "train" / "latest")
-    source = cfg.source if _given(cfg) else _trained_source(checkpoint)
+    if _given(cfg):
+        source, said = build(cfg.source), plain(cfg.source)
+    else:
+        source, said = origins.trained_on(checkpoint, Path(cfg.runs))
+        log.info("the catalogue is the one trained on: %s", said)
     _compare_foregrounds(cfg, checkpoint)
     catalogue, store, images = read_pictures(cfg, source, run_dir)
     clusterer = build(cfg.clusterer)
@@ -105,8 +115,8 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
     index = build_index(
         catalogue, images, store, checkpoint, clusterer, cfg.data.batch_size, _devices(cfg)
     )
-    index.manifest["source"] = plain(source)
-    _count_failed(index)
+    index.manifest["source"] = said
+    _count_failed(index, run_dir)
     index.save(run_dir)
     return index
 
@@ -122,7 +132,7 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
         raise ConfigError(f"change={cfg.change}: of what? Say source=csv source.path=PATH")
     if (cfg.change == "remove") != (cfg.ids is not None):
         raise ConfigError("ids= goes with change=remove: a list of product ids, or a file of them")
-    index = Index.load(Path(cfg.index))
+    index = origins.load_index(Path(cfg.index))
     _check_foreground(cfg, index)
     if cfg.change == "remove":
         from dedup.changing import remove  # imports torch
@@ -131,11 +141,11 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
     else:
         from dedup.changing import add, update
 
-        catalogue, store, images = read_pictures(cfg, cfg.source, run_dir, index)
+        catalogue, store, images = read_pictures(cfg, build(cfg.source), run_dir, index)
         change = add if cfg.change == "add" else update
         index = change(index, catalogue, images, store, cfg.data.batch_size, _devices(cfg))
     index.manifest["source"] = {"index": str(cfg.index), "change": cfg.change}
-    _count_failed(index)
+    _count_failed(index, Path(cfg.index))
     index.save(run_dir)
     return index
 
@@ -154,15 +164,17 @@ def open_index(cfg: DictConfig, run_dir: Path) -> Index:
     if cfg.index is not None:
         if _given(cfg):
             raise ConfigError("index= holds its own catalogue: leave source out, or index")
-        index = Index.load(Path(cfg.index))
+        folder = Path(cfg.index)
+        index = origins.load_index(folder)
         if cfg.checkpoint is not None:
             index.check_encoder(cfg.checkpoint)
     elif cfg.checkpoint is None and (not _given(cfg) or _serves(latest, cfg)):
-        index = Index.load(latest)
+        folder = latest
+        index = origins.load_index(folder)
     else:
-        index = make_index(cfg, run_dir)
+        folder, index = run_dir, make_index(cfg, run_dir)
     _check_foreground(cfg, index)
-    return _with_pictures(index)
+    return _with_pictures(index, folder)
 
 
 def find(cfg: DictConfig, index: Index) -> tuple[Index, Findings, Search]:
@@ -185,7 +197,8 @@ def find(cfg: DictConfig, index: Index) -> tuple[Index, Findings, Search]:
     elif cfg.since is not None:
         raise ConfigError("since= goes on with one catalogue: leave it out, or against=")
     else:
-        other = _with_pictures(Index.load(Path(cfg.against)))
+        against = Path(cfg.against)
+        other = _with_pictures(origins.load_index(against), against)
         both, theirs = merged(index, other, cfg.prefix)
         findings, search = detection(both, others=theirs)
         return both, _calibrated(cfg, findings, both, index, verifier, truth), search
@@ -248,11 +261,12 @@ def _devices(cfg: DictConfig) -> list[str]:
     return embedding_devices(asked["gpus"], asked["accelerator"], asked["num_processes"])
 
 
-def _with_pictures(index: Index) -> Index:
+def _with_pictures(index: Index, folder: Path) -> Index:
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
     sight = Sight(store.details, store.words)
     if index.shows:
-        framed = cache(lambda: _framed_as(index))  # a foreground is built where it is used alone
+        # A foreground is built where it is used alone.
+        framed = cache(lambda: _framed_as(index, store, _record(folder)))
         sight = sight._replace(
             product=lambda picture: framed().found_in(picture),
             masks=lambda urls: framed().masks(urls),
@@ -267,32 +281,31 @@ def _foreground(cfg: DictConfig) -> dict[str, Any] | None:
     return {"part": plain(cfg.foreground), "framing": plain(cfg.framing)}
 
 
-def _framed(store: ImageStore, settings: Mapping[str, Any]) -> Framed:
-    """The products in a store.
-
-    Raises:
-        ArtifactError: the settings make something else by now than they did.
-    """
-    product = Product(build(settings["part"]), build(settings["framing"]))
-    if settings.get("digest", product.digest) != product.digest:
-        raise ArtifactError(
-            "the index was made with another version of its foreground, so pictures would look "
-            "otherwise now: make it again with cluster.py, or use that version"
-        )
-    kept = {name: settings[name] for name in ("part", "framing")}
-    return Framed(store, product, kept)
+def _pictures(cfg: DictConfig) -> Pictures:
+    """The store, seen through the foreground if one was asked for."""
+    store, settings = build(cfg.store, fetcher=build(cfg.fetch)), _foreground(cfg)
+    if settings is None:
+        return cast(ImageStore, store)
+    # As they will be read again from the index's manifest.
+    typed = Record("foreground= and framing=", "correct the settings")
+    product = origins.described(settings, typed)
+    return Framed(store, product, settings)
 
 
-def _framed_as(index: Index) -> Framed:
+def _record(folder: str | Path) -> Record:
+    return origins.of_manifest(Path(folder) / "manifest.json")
+
+
+def _framed_as(index: Index, store: ImageStore, record: Record) -> Framed:
     """The pictures of an index as its encoder was shown them."""
-    store = ImageStore(index.manifest["store"], index.manifest["reader"])
-    return _framed(store, index.manifest["foreground"])
+    return origins.framed(store, index.manifest["foreground"], record)
 
 
-def _count_failed(index: Index) -> None:
+def _count_failed(index: Index, folder: Path) -> None:
     """Say in the manifest in how many of the index's pictures no product was found."""
     if index.shows:
-        framed = _framed_as(index)
+        store = ImageStore(index.manifest["store"], index.manifest["reader"])
+        framed = _framed_as(index, store, _record(folder))
         shown = index.images[index.images["vector"] >= 0]
         failed = framed.failed(shown["url"].drop_duplicates().tolist())
         index.manifest["foreground"] = {**framed.facts, "failed": failed}
@@ -312,8 +325,10 @@ def _check_foreground(cfg: DictConfig, index: Index) -> None:
 
 def _shows(manifest: Mapping[str, Any], asked: Mapping[str, Any] | None) -> bool:
     """Whether an index was made with the foreground that was asked for, if one was."""
-    made = manifest.get("foreground") or {}
-    return asked is None or all(made.get(name) == asked[name] for name in asked)
+    made = manifest.get("foreground")
+    return asked is None or (
+        isinstance(made, dict) and all(made.get(name) == asked[name] for name in asked)
+    )
 
 
 def _compare_foregrounds(cfg: DictConfig, checkpoint: Path) -> None:
@@ -331,9 +346,12 @@ def _compare_foregrounds(cfg: DictConfig, checkpoint: Path) -> None:
         )  # fmt: skip
 
 
-def _name(part: Mapping[str, Any] | None) -> str:
+def _name(part: Any) -> str:
     """What a foreground is called on the command line."""
-    return "none" if part is None else str(part["_target_"]).split(".")[-2]
+    target = part.get("_target_") if isinstance(part, Mapping) else None
+    if target in FOREGROUNDS:
+        return str(target).split(".")[-2]
+    return "none" if part is None else "of another kind"
 
 
 def _ids(ids: str | list[Any]) -> list[str]:
@@ -358,15 +376,3 @@ def _serves(latest: Path, cfg: DictConfig) -> bool:
         return False
     found = read_json(manifest, "an index", "make one with cluster.py")
     return bool(found.get("source") == plain(cfg.source)) and _shows(found, _foreground(cfg))
-
-
-def _trained_source(checkpoint: Path) -> Any:
-    run = checkpoint.parent / "run.json"
-    if not run.is_file():
-        raise ConfigError(
-            f"{run} is missing, so the catalogue that {checkpoint.name} was trained on is not "
-            "known: choose one with source=csv source.path=PATH"
-        )
-    source = read_json(run, "a training run", "choose a catalogue with source=csv")["source"]
-    log.info("the catalogue is the one trained on: %s", source)
-    return OmegaConf.create(source)

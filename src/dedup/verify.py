@@ -77,7 +77,7 @@ def _repaired(cfg: DictConfig, path: Path, damages: list[Damage]) -> Mended:
 
     said = manifest(path) or {}
     reader = said.get("reader", cfg.store.reader)
-    return repair(build(cfg.store, fetcher=cfg.fetch, reader=reader), damages)
+    return repair(build(cfg.store, fetcher=build(cfg.fetch), reader=reader), damages)
 
 
 def _line(damage: Damage) -> str:

@@ -185,10 +185,14 @@ class SampleSource:
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ConfigError(f"source.{name} is {value!r}: give a whole number from {least}")
-        folder = Path(self.folder) / f"{self.n_products}-{self.seed}"
-        if not folder.is_dir():
-            self._draw(folder)
-        return CsvSource(path=str(folder / "products.csv")).read()
+        if not self.place.is_dir():
+            self._draw(self.place)
+        return CsvSource(path=str(self.place / "products.csv")).read()
+
+    @property
+    def place(self) -> Path:
+        """The folder of this very catalogue."""
+        return Path(self.folder) / f"{self.n_products}-{self.seed}"
 
     def _draw(self, folder: Path) -> None:
         """Draw beside the folder and move into place: it is never there in part."""

@@ -1,0 +1,192 @@
+"""What an index and a checkpoint say of where they come from: catalogue, store and foreground.
+
+Both may have been passed on, so what they say is taken as ``dedup.recorded`` takes it, and where
+it is a path, nothing is written there and no more is read than a catalogue's own folder, unless it
+is the operator's already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from dedup.artifacts import Catalogue, Index
+from dedup.errors import ConfigError
+from dedup.files import read_json
+from dedup.framing import Framed, Product
+from dedup.inspection import check_is_store
+from dedup.limits import wrong_in
+from dedup.recorded import Record, shown
+from dedup.store import ImageStore
+
+NAMED = ("checkpoint", "checkpoint_sha256", "store", "reader")
+"""What a manifest says as a text that is a path or a name."""
+
+
+class Source(Protocol):
+    """Reads a catalogue."""
+
+    def read(self) -> Catalogue:
+        """The user's table, and the pictures that it asks for."""
+        ...
+
+
+class Trained(NamedTuple):
+    """The catalogue that an encoder was trained on.
+
+    Attributes:
+        source: reads it.
+        said: how the training run described it, for the index's manifest.
+    """
+
+    source: Source
+    said: dict[str, Any]
+
+
+def load_index(folder: Path) -> Index:
+    """Read an index, and check what its manifest says of its store and its foreground.
+
+    Raises:
+        ArtifactError: there is none, or it names what it may not.
+        CorruptError: it is not what was written.
+    """
+    index = Index.load(folder)
+    record, said = of_manifest(folder / "manifest.json"), index.manifest
+    for name in NAMED:
+        record.text(said.get(name), name)
+    if wrong := wrong_in("store", {"reader": said["reader"]}):
+        raise record.refused("reader", f"is out of range ({wrong[0]})")
+    with record.reading("store"):
+        store = Path(said["store"])
+        is_gone = not store.exists() or (store.is_dir() and not any(store.iterdir()))
+    if not is_gone:  # else its pictures cannot be shown, and all the rest can
+        check_store(index, record)
+    if "foreground" in said:
+        product(said["foreground"], record)
+    return index
+
+
+def of_manifest(file: Path) -> Record:
+    """What to say of an index's manifest."""
+    return Record(file, "make the index again with cluster.py")
+
+
+def check_store(index: Index, record: Record) -> None:
+    """Make sure that an index's store is one, before anything is written there.
+
+    Raises:
+        ArtifactError: it is none, or another than the manifest says.
+    """
+    with record.reading("store"):
+        check_is_store(Path(index.manifest["store"]), index.manifest["reader"])
+
+
+def product(settings: Any, record: Record) -> Product:
+    """What an index's encoder was shown, as its manifest describes it under ``foreground``.
+
+    Args:
+        settings: ``part`` and ``framing``, each with ``_target_``; ``digest`` of what they make.
+        record: the manifest.
+
+    Raises:
+        CorruptError: it is no such description.
+        ArtifactError: it names what it may not.
+    """
+    if not isinstance(settings, Mapping):
+        raise record.broken("foreground", f"is {shown(settings)}, not a description of a part")
+    record.text(settings.get("digest"), "foreground.digest")
+    return described(settings, record)
+
+
+def described(settings: Mapping[str, Any], record: Record) -> Product:
+    """What ``part`` and ``framing`` describe, in a file or on the command line."""
+    return Product(
+        record.part(settings.get("part"), "foreground", "foreground.part"),
+        record.part(settings.get("framing"), "framing", "foreground.framing"),
+    )
+
+
+def framed(store: ImageStore, settings: Any, record: Record) -> Framed:
+    """The products in a store, as an index's manifest describes them.
+
+    Raises:
+        ArtifactError: they are described as they may not be, or would look otherwise by now.
+    """
+    found = product(settings, record)
+    if settings["digest"] != found.digest:  # of a model's file too, before anything of it runs
+        raise record.refused(
+            "foreground",
+            "was another version, or another model's, so pictures would look otherwise now",
+        )
+    return Framed(store, found, {name: settings[name] for name in ("part", "framing")})
+
+
+def trained_on(checkpoint: Path, runs: Path) -> Trained:
+    """The catalogue that a checkpoint was trained on, by the ``run.json`` beside it.
+
+    Args:
+        checkpoint: its file.
+        runs: the operator's folder of runs: what lies elsewhere may have been passed on, and names
+            no pictures but those beside its table.
+
+    Raises:
+        ConfigError: the run is not known.
+        ArtifactError: it names what it may not.
+        CorruptError: it is not what was written.
+    """
+    file = checkpoint.parent / "run.json"
+    if not file.is_file():
+        raise ConfigError(
+            f"{file} is missing, so the catalogue that {checkpoint.name} was trained on is not "
+            "known: choose one with source=csv source.path=PATH"
+        )
+    record = Record(file, "name the catalogue with source=csv source.path=PATH")
+    run = read_json(file, "a training run", "choose a catalogue with source=csv")
+    said: Any = run.get("source")
+    source: Source = record.part(said, "source", "source")
+    name, own = said["_target_"], checkpoint.resolve().is_relative_to(runs.resolve())
+    with record.reading("source"):
+        _REACHES.get(name, _of_its_own)(source, runs, own, record)
+    return Trained(source, said)
+
+
+def _of_a_table(source: Any, runs: Path, own: bool, record: Record) -> None:
+    """Of a CSV: its pictures lie in its folder, or further down."""
+    table = Path(source.path)
+    if table.is_file() and not table.stat().st_size:  # so the system's own files say of themselves
+        raise record.refused("source.path", f"names {shown(source.path)}, which is empty")
+    if own or not source.images_dir:
+        return
+    if not Path(source.images_dir).resolve().is_relative_to(table.parent.resolve()):
+        raise record.refused(
+            "source.images_dir",
+            f"names {shown(source.images_dir)}, which is not the folder of its table, and the run "
+            f"is not one of {runs}",
+        )
+
+
+def _of_its_own(source: Any, runs: Path, own: bool, record: Record) -> None:
+    """Of a folder of pictures, and of what else there may be: a run of the operator's names it."""
+    if not own:
+        advice = "name the catalogue, such as with source=folder source.path=PATH"
+        raise Record(record.file, advice).refused(
+            "source", f"names pictures ({shown(vars(source))}), and the run is not one of {runs}"
+        )
+
+
+def _of_the_sample(source: Any, runs: Path, own: bool, record: Record) -> None:
+    """Of the sample, which is drawn where it is not there yet: in the operator's folder alone."""
+    is_drawn = (source.place / "products.csv").is_file()
+    if not is_drawn and Path(source.folder).resolve() != (runs / "sample").resolve():
+        advice = f"type source=sample source.folder={runs / 'sample'}, or another catalogue"
+        raise Record(record.file, advice).refused(
+            "source.folder", f"names {shown(source.folder)}, where nothing was drawn yet"
+        )
+
+
+_REACHES = {
+    "dedup.sources.csv.CsvSource": _of_a_table,
+    "dedup.sources.sample.SampleSource": _of_the_sample,
+}
+"""What says of a source whether a run may name its files."""
