@@ -41,6 +41,9 @@ def test_nonsense_is_refused(key: str, value: object) -> None:
         ("matcher.precision", [0.5, 0.999], [0, 1, 1.0, None, "auto"]),
         ("verifier.min_score", [0, 0.5, 1, "auto"], [-0.1, 1.1, None]),
         ("verifier.word_candidates", [0.5, 8], [0, -1, None, "auto"]),
+        ("foreground.size", [[1, 4096]], [[0, 1], [320], [320, 320, 3], [320, 5000], [1, 2.5]]),
+        ("foreground.mean", [[0, 0.5, -1]], [[0, 0], [0, 0, math.nan], [0, 0, "0"]]),
+        ("foreground.std", [[0.1, 1, 2]], [[0, 1, 1], [1, 1, math.inf], [1, 1, 10**400]]),
         ("source.choice", ["first", "second", "all"], ["third"]),
     ],
 )

@@ -27,6 +27,19 @@ def swept(folder: Path, *runs: tuple[float | None, dict[str, str]]) -> Path:
     return sweep
 
 
+def test_the_summary_shows_what_was_typed_and_resolves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANARY", "a secret")
+    sweep = swept(tmp_path, (0.5, LOSS))
+    file = sweep / "0" / ".hydra" / "overrides.yaml"
+    file.write_text("- store.path=${oc.env:CANARY}\n- epochs=1\n")
+    SweepSummary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}}))
+    told = capsys.readouterr().out
+    assert "store.path=${oc.env:CANARY} epochs=1" in told
+    assert "a secret" not in told
+
+
 @pytest.mark.parametrize(("objective", "best"), [(LOSS, 1), (UAP, 2)], ids=["least", "most"])
 def test_the_objective_says_which_run_is_best(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], objective: dict[str, str], best: int

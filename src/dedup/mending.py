@@ -224,10 +224,11 @@ def _finish(shards: Shards) -> None:
 
 def _check_stage(stage: Path) -> None:
     """Make sure that what will be swept is a store's own: a store may have been passed on."""
-    is_link, there = stage.is_symlink(), stage.is_dir()
-    strange = [file for file in stage.iterdir() if not is_own(file)] if there else []
-    if is_link or strange or (not there and stage.exists()):
-        named = f" holds {strange[0].name!r}, and" if strange else ""
+    is_link, strange = stage.is_symlink(), None
+    if stage.is_dir() and not is_link:
+        strange = next((file.name for file in stage.iterdir() if not is_own(file)), None)
+    if is_link or strange is not None or stage.is_file():
+        holds = "" if strange is None else f" holds {strange!r}, and"
         raise CorruptError(
-            f"{stage}{named} is not what a repair leaves: take it away, or make the store again"
+            f"{stage}{holds} is not what a repair leaves: take it away, or make the store again"
         )

@@ -114,7 +114,9 @@ def framed(store: ImageStore, settings: Any, record: Record) -> Framed:
         ArtifactError: they are described as they may not be, or would look otherwise by now.
     """
     found = product(settings, record)
-    if settings["digest"] != found.digest:  # of a model's file too, before anything of it runs
+    with record.reading("foreground.part"):
+        digest = found.digest  # of a model's file too, before anything of it runs
+    if settings["digest"] != digest:
         raise record.refused(
             "foreground",
             "was another version, or another model's, so pictures would look otherwise now",

@@ -29,6 +29,9 @@ DEPTH = 8
 MOST = 2**63
 """Whole numbers are smaller."""
 
+MOST_SAID = 1000
+"""Characters that a message has for what is wrong."""
+
 SHOWN = 80
 """Characters of a file's text that a message shows."""
 
@@ -84,12 +87,14 @@ class Record:
         """
         try:
             yield
-        except ArtifactError as error:
+        except DedupError as error:
             if str(self.file) in str(error):
                 raise
             say = self.broken if isinstance(error, CorruptError) else self.refused
             raise say(key, f"cannot be used ({error})") from error
-        except (OSError, RuntimeError, ValueError) as error:
+        except OSError as error:
+            raise self.refused(key, f"cannot be looked at ({error.strerror})") from error
+        except (RuntimeError, ValueError) as error:  # links in a circle, and no text for a path
             raise self.refused(key, f"cannot be looked at ({error})") from error
 
     def refused(self, key: str, what: str) -> ArtifactError:
@@ -101,7 +106,8 @@ class Record:
         return CorruptError(self._said(key, what))
 
     def _said(self, key: str, what: str) -> str:
-        return f"{self.file}: {_printable(f'{key} {what}')}: {self.advice}"
+        said = _printable(f"{key} {what}")
+        return f"{self.file}: {said[:MOST_SAID]}: {self.advice}"
 
     def _built(self, said: Mapping[str, Any], place: str, key: str, named: str) -> Any:
         settings = dict(said)

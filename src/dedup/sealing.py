@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import uuid
 import zipfile
@@ -26,6 +27,8 @@ COMMENT = len(MARK) + 64
 END, END_MARK = 22, b"PK\x05\x06"
 """The record at an archive's end; its last two bytes are the length of the comment behind it."""
 CHUNK = 2**20
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+"""What ``_part`` names files; others of that kind are somebody else's."""
 
 
 class Sealing:
@@ -164,6 +167,8 @@ def also_as(path: Path, name: Path) -> None:
 def sweep(folder: Path, suffix: str) -> None:
     """Remove what writers that were killed left; one that is at work holds its file locked."""
     for part in folder.glob(f".*{suffix}.*.part"):
+        if not _PART.fullmatch(part.name):
+            continue
         with suppress(OSError), part.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
