@@ -185,6 +185,19 @@ def test_closing_stops_at_once_and_leaves_nothing() -> None:
             future.result(0)
 
 
+def test_children_can_be_started_before_there_is_work() -> None:
+    with Decoders(workers=2, read=tell) as pool:
+        pool.begin(7)
+        deadline = time.monotonic() + 20
+        while len(pool._children) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        begun = {child.process.pid for child in pool._children}
+        assert told(pool)["pid"] in begun
+        assert {child.process.pid for child in pool._children} == begun
+    assert not any(map(alive, begun))
+
+
 def test_it_can_be_entered_again() -> None:
     pool = Decoders(workers=1)
     with pytest.raises(RuntimeError, match="entered"):
@@ -222,8 +235,8 @@ def test_children_end_with_a_parent_that_was_killed() -> None:
         "import sys, time\n"
         "from dedup.decoding import Decoders\n"
         "from tests.reads import hostile\n"
-        "with Decoders(workers=2, timeout=0.8, read=hostile) as pool:\n"
-        "    futures = [pool.submit(b'slow:'), pool.submit(b'hang:')]\n"
+        "with Decoders(workers=2, timeout=600, read=hostile) as pool:\n"
+        "    futures = [pool.submit(b'hang in C:'), pool.submit(b'hang:')]\n"
         "    time.sleep(0.6)\n"
         "    print(*(child.process.pid for child in pool._children), flush=True)\n"
         "    time.sleep(60)\n"

@@ -1,5 +1,6 @@
 """Details against the pictures that they were made from, alone and out of a store."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dedup.artifacts import Catalogue
-from dedup.decode import DETAIL_SIZE, READERS, decode, reduced, restored
-from dedup.errors import ArtifactError, DecodeError
+from dedup.decode import DETAIL_SIZE, MOST_DETAIL, READERS, decode, reduced, restored
+from dedup.errors import ArtifactError, CorruptError, DecodeError
+from dedup.shards import ENTRIES, Loaded, Shards, described
 from dedup.store import ImageStore
 from tests.conftest import draw, encoded
+from tests.slow import many_scans, scans
 from tests.test_decode import STORED, letter_l, saved, with_orientation
 from tests.test_store import asking_for
 
@@ -92,6 +95,8 @@ def test_a_detail_is_restored_as_pillow_shows_it() -> None:
 
 
 DETAIL = reduced(draw(2))
+((SCAN, END),) = scans(DETAIL)
+SIDE = (DETAIL_SIZE, DETAIL_SIZE)
 NOT_DETAILS = {
     "nothing": b"",
     "cut": DETAIL[: len(DETAIL) // 2],
@@ -101,6 +106,18 @@ NOT_DETAILS = {
     "grey": encoded(draw(2).convert("L")),
     "too_large": encoded(draw(2, (DETAIL_SIZE + 1, 9))),
     "too_large_by_far": DETAIL.replace(b"\0\xc8\0\x96", b"\xff\xdc\xff\xdc"),
+    "without_height": DETAIL.replace(b"\0\xc8\0\x96", b"\0\0\0\x96"),
+    "progressive": saved(draw(2), "JPEG", progressive=True),
+    "coarse_colours": saved(draw(2), "JPEG", quality=90),
+    "many_scans": many_scans(20_000, SIDE),
+    "two_scans": DETAIL[:END] + DETAIL[SCAN:],
+    "scans_of_one_colour": DETAIL[:SCAN] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + DETAIL[SCAN + 14 :],
+    "two_frames": DETAIL[:SCAN] + DETAIL[DETAIL.index(b"\xff\xc0") :],
+    "restarts": DETAIL[:SCAN] + b"\xff\xdd\0\4\0\1" + DETAIL[SCAN:],
+    "a_picture_within": saved(draw(2), "JPEG", subsampling=0, exif=b"Exif\0\0II*\0"),
+    "a_comment": saved(draw(2), "JPEG", subsampling=0, comment=b"from a shop"),
+    "more_after_it": DETAIL + DETAIL,
+    "too_long": DETAIL[:SCAN] + DETAIL[2:SCAN] * 2000 + DETAIL[SCAN:],
 }
 
 
@@ -109,6 +126,35 @@ def test_what_is_no_detail_is_refused(data: bytes) -> None:
     assert data != DETAIL
     with pytest.raises(DecodeError):
         restored(data)
+
+
+def test_pillows_own_details_are_read_as_well() -> None:
+    picture = draw(2, (320, 240))
+    for more in ({}, {"optimize": True}):
+        detail = saved(picture, "JPEG", quality=90, subsampling=0, **more)
+        assert np.array_equal(restored(detail), np.asarray(opened(detail)))
+
+
+def test_the_finest_noise_is_a_detail() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*SIDE, 3), dtype=np.uint8)
+    stripes = np.indices(SIDE).sum(axis=0, keepdims=True).T % 2 * np.array([255, 255, 0])
+    for pixels in (noise, stripes.astype(np.uint8)):
+        detail = reduced(Image.fromarray(pixels))
+        assert len(detail) < MOST_DETAIL / 4
+        assert np.array_equal(restored(detail), np.asarray(opened(detail)))
+
+
+def test_a_store_that_was_passed_on_holds_nobody_up(tmp_path: Path) -> None:
+    slow = many_scans(20_000, SIDE)
+    picture = decode(encoded(draw(2)))
+    facts = dict.fromkeys(ENTRIES.names, "") | {"url": "u", "status": "ok", "contrast": 1.0}
+    facts |= {"width": 320, "height": 320}
+    shards = Shards(tmp_path, described("pillow"))
+    shards.write(0, [Loaded(facts, dataclasses.replace(picture, detail=slow))])
+    store = ImageStore(tmp_path)
+    for look in (store.details, store.thumbnails, store.words):
+        with pytest.raises(CorruptError, match=r"details.npy: detail 0 is no JPEG"):
+            look(["u"])
 
 
 def test_damage_to_a_detail_ends_as_a_picture_or_an_error() -> None:

@@ -1,9 +1,12 @@
 """Questions to an index, beside a loop over all its rows."""
 
+import ast
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +20,15 @@ from PIL import Image
 from dedup.artifacts import TIERS, Catalogue, Index
 from dedup.changing import remove
 from dedup.decode import decode
+from dedup.decoding import Decoders
 from dedup.embedding import Embed
 from dedup.errors import ArtifactError, SourceError
 from dedup.matchers.radius import RadiusMatcher
 from dedup.querying import Lookup, Query
 from dedup.sources.csv import CsvSource
 from tests.conftest import LOCAL, draw, encoded, write_shop
+from tests.reads import tell
+from tests.slow import many_scans
 from tests.test_indexing import index_of, save_encoder
 
 ANSWER = ["product_id", "distance", "tier", "image", "query_image", "cluster"]
@@ -265,6 +271,52 @@ def test_a_query_that_cannot_be_read_says_why(
         query([str(tmp_path / "images" / "0.jpg"), "gone.jpg"])
     with pytest.raises(SourceError, match="name one"):
         query([])
+
+
+@pytest.mark.parametrize("web", [False, True])
+def test_a_picture_that_takes_minutes_is_given_up(
+    catalogue: Catalogue, checkpoint: Path, tmp_path: Path, serve: Callable[..., str], web: bool
+) -> None:
+    (tmp_path / "slow.jpg").write_bytes(many_scans(20_000))
+    address = f"{serve(tmp_path)}/slow.jpg" if web else str(tmp_path / "slow.jpg")
+    index = index_of(catalogue, checkpoint)
+    with Decoders(timeout=0.5) as decoders:
+        query = Query(index, RadiusMatcher(0), fetcher=LOCAL, decoders=decoders)
+        with pytest.raises(SourceError) as caught:
+            query([str(tmp_path / "images" / "0.jpg"), address])
+        assert str(caught.value) == (
+            f"the picture {address} cannot be read: decoder_timeout: took more than 0.5 s"
+        )
+        assert not query(str(tmp_path / "images" / "0.jpg")).empty
+
+
+@pytest.mark.parametrize("web", [False, True])
+def test_a_file_that_is_too_large_is_not_read(
+    catalogue: Catalogue, checkpoint: Path, tmp_path: Path, serve: Callable[..., str], web: bool
+) -> None:
+    (tmp_path / "large.jpg").write_bytes(encoded(draw(3, (600, 800))))
+    address = f"{serve(tmp_path)}/large.jpg" if web else str(tmp_path / "large.jpg")
+    fetcher = dataclasses.replace(LOCAL, max_bytes=9000)
+    query = Query(index_of(catalogue, checkpoint), RadiusMatcher(0), fetcher=fetcher)
+    with pytest.raises(SourceError, match="too_large"):
+        query(address)
+
+
+def test_several_pictures_share_the_children(
+    catalogue: Catalogue, checkpoint: Path, tmp_path: Path
+) -> None:
+    index = index_of(catalogue, checkpoint)
+    names = [str(tmp_path / "images" / f"{number}.jpg") for number in range(5)]
+    with Decoders(workers=2, read=tell) as decoders:
+        query = Query(index, RadiusMatcher(0), decoders=decoders)
+        readings = [reading for _ in range(3) for reading in query._read(names)]
+        told = {ast.literal_eval(reading.sha256_bytes)["pid"] for reading in readings}
+        assert told <= {child.process.pid for child in decoders._children}
+    assert len(told) <= 2
+    assert os.getpid() not in told
+    found = Query(index, RadiusMatcher(0))(names)
+    assert sorted(found["product_id"]) == ["P00", "P01", "P02", "P03", "P04", "P20", "P21", "P22"]
+    assert not [thread for thread in threading.enumerate() if "decoder" in thread.name]
 
 
 def test_another_encoder_is_refused(catalogue: Catalogue, checkpoint: Path, tmp_path: Path) -> None:

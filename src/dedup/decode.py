@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -37,6 +38,8 @@ HEIGHT, WIDTH = 200, 100  # of artifacts.IMAGE_SHAPE, whose pandas has no place 
 DETAIL_SIZE = 320
 """The longest side of a detail, in pixels."""
 DETAIL_QUALITY = 90
+MOST_DETAIL = 2**20
+"""Bytes of a detail at most: the finest noise of that size takes a fifth of them."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,6 +58,12 @@ PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 """Modes of Pillow and what a profile for them says of itself."""
 PROFILE_TOLERANCE = 3
 """Of 255: a profile that moves no colour further is sRGB, whatever its name."""
+
+_START, _SCAN, _FRAME = 0xD8, 0xDA, 0xC0
+_IN_DETAILS = {0xE0, 0xDB, _FRAME, 0xC4, _SCAN}
+"""The JPEG segments that ``reduced`` writes: head, quantisers, baseline frame, codes, scan."""
+_MARKER = re.compile(rb"\xff[^\0]", re.DOTALL)
+"""What ends a scan's data, in which a byte of 255 is followed by a 0."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What Pillow raises on broken bytes."""
@@ -165,13 +174,16 @@ def _detail(image: Image.Image, pixels: npt.NDArray[Any]) -> bytes:
 def restored(detail: bytes) -> Pixels:
     """What ``reduced`` made, as (height, width, 3) uint8 RGB.
 
+    Stores are passed on, and what is in them is decoded here, not in a child process. So no decoder
+    is entered for what ``reduced`` does not write, such as a few KB of progressive JPEG whose
+    thousands of scans take minutes.
+
     Raises:
         DecodeError: these bytes are not whole, or not a detail.
     """
+    _check_detail(detail)
     try:
         with Image.open(io.BytesIO(detail), formats=("JPEG",)) as image:
-            if image.mode != "RGB" or max(image.size) > DETAIL_SIZE:
-                raise DecodeError("format", f"{image.mode} of {image.width} x {image.height}")
             return np.array(image)  # a copy, which can be written to
     except UnidentifiedImageError as error:
         raise DecodeError("format", "not a JPEG") from error
@@ -313,6 +325,42 @@ def _least(image: Image.Image) -> tuple[int, int]:
     share = max(SCALED_LONG / max(image.size), SCALED_SHORT / min(image.size))
     width, height = image.size
     return image.size if share > 0.5 else (math.ceil(width * share), math.ceil(height * share))
+
+
+def _check_detail(data: bytes) -> None:
+    """Look through the segments of a JPEG: one small baseline frame, and all of it in one scan."""
+    if len(data) > MOST_DETAIL or data[:2] != bytes([0xFF, _START]):
+        raise DecodeError("format", f"{len(data)} bytes that are no detail")
+    at, kind, n_frames = 2, 0, 0
+    while kind != _SCAN:
+        if len(data) < at + 4:
+            raise DecodeError("truncated", f"it breaks off after {len(data)} bytes")
+        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at] != 0xFF or kind not in _IN_DETAILS:
+            raise DecodeError("format", f"a segment {data[at : at + 2].hex()}, as no detail has")
+        segment = data[at + 4 : at + 2 + length]
+        if kind == _FRAME:
+            n_frames += 1
+            _check_frame(segment)
+        at += 2 + length
+    # One component count, three selectors, and the whole spectrum at once.
+    if n_frames != 1 or len(segment) != 10 or segment[0] != 3 or segment[7:] != b"\0\x3f\0":
+        raise DecodeError("format", "more scans than a detail has")
+    end = _MARKER.search(data, at)
+    if end is None:
+        raise DecodeError("truncated", f"it breaks off after {len(data)} bytes")
+    if end.start() != len(data) - 2 or end.group() != b"\xff\xd9":
+        raise DecodeError("format", "more after its scan than a detail has")
+
+
+def _check_frame(frame: bytes) -> None:
+    """8 bits, height, width, and three components of one size."""
+    height, width = (int.from_bytes(frame[i : i + 2], "big") for i in (1, 3))
+    fine = len(frame) == 15 and frame[0] == 8 and frame[5] == 3
+    if not fine or {frame[7], frame[10], frame[13]} != {0x11}:
+        raise DecodeError("format", "other components than a detail has")
+    if not 0 < min(height, width) <= max(height, width) <= DETAIL_SIZE:
+        raise DecodeError("format", f"{width} x {height}")
 
 
 def _check_size(width: int, height: int) -> None:

@@ -8,6 +8,7 @@ queue that it could leave broken to the others.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import resource
@@ -41,6 +42,8 @@ TUNED = {
 }
 """One thread for each child, and memory that is kept for the next picture."""
 START = "import sys; from dedup.decoding import answer_all; answer_all(int(sys.argv[1]))"
+PR_SET_PDEATHSIG = 1
+"""Of Linux's ``prctl``: the signal that a process gets when the thread that started it ends."""
 ATTEMPTS = 2
 """A child may die late, of the picture before. A picture that kills a second, new one did it."""
 
@@ -159,6 +162,15 @@ class Decoders:
         self._threads.shutdown(cancel_futures=True)
         for child in tuple(self._children):
             self._bury(child)
+
+    def begin(self, n: int) -> None:
+        """Start so many children, or as many as there may be, before there is work for them.
+
+        A child that does not start is started again for the first picture, which then says why.
+        """
+        assert self._threads is not None
+        for _ in range(min(n, self.workers or n_threads())):
+            self._threads.submit(self._child)
 
     def submit(self, source: bytes | str) -> Future[Reading]:
         """Have a picture decoded, given as its bytes or as the path of its file.
@@ -295,6 +307,7 @@ def answer_all(handle: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _end_with_parent()
     with Connection(handle) as line:
         orders: Orders = line.recv()
         resizer(orders.reader)(Image.new("RGB", (1, 1)))  # what it imports is not a picture's
@@ -311,8 +324,14 @@ def answer_all(handle: int) -> None:
                 line.send(_out_of_memory(orders))
 
 
+def _end_with_parent() -> None:
+    """Be killed with the parent, however that ends; where that cannot be, after the picture."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _timed(orders: Orders, source: bytes | str) -> Reading | ImageError:
-    """What ``read`` gives or raises; the alarm ends the process, be it in C or an orphan."""
+    """What ``read`` gives or raises; the alarm ends the process, be it in C."""
     signal.setitimer(signal.ITIMER_REAL, orders.timeout)
     try:
         return orders.read(source, orders.reader, orders.max_bytes)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +21,7 @@ from dedup.artifacts import TIERS, Index
 from dedup.calibration import floor
 from dedup.comparing import clusters_of_vectors
 from dedup.decode import Pixels, restored
-from dedup.decoding import read
+from dedup.decoding import Decoders, Reading
 from dedup.embedding import Embed
 from dedup.errors import ImageError, SourceError
 from dedup.fetch import Fetcher
@@ -99,6 +101,8 @@ class Query:
         verifier: if given, looks again at what is near or has visual words in common. A score of
             ``auto`` is the least that a precision of ``matcher.precision`` ever asks for.
         fetcher: how pictures with a web address are fetched.
+        decoders: child processes that decode the pictures, entered already; ``None`` starts some
+            for each question, with the limits that are usual.
 
     Raises:
         ArtifactError: the checkpoint is missing, or not the one the index was made with.
@@ -114,8 +118,10 @@ class Query:
         min_contrast: float = 3.0,
         verifier: LocalVerifier | None = None,
         fetcher: Fetcher | None = None,
+        decoders: Decoders | None = None,
     ) -> None:
         self.fetcher = fetcher or Fetcher()
+        self.decoders = decoders
         index.check_encoder(checkpoint or index.manifest["checkpoint"])
         self.reader: str = index.manifest["reader"]
         self.max_products = max_products
@@ -175,7 +181,7 @@ class Query:
         names = [addresses] if isinstance(addresses, str) else sorted(set(addresses))
         if not names:
             raise SourceError("no picture was asked about: name one address or more")
-        asked = [self._read(address) for address in names]
+        asked = [self._asked(*one) for one in zip(names, self._read(names), strict=True)]
         before = time.perf_counter()
         vectors = self.embed({"pixels": np.stack([one.shown for one in asked])})["embedding"]
         embedding = time.perf_counter() - before
@@ -210,12 +216,18 @@ class Query:
         }
         return pd.DataFrame(columns)
 
-    def _read(self, address: str) -> Asked:
-        try:
-            source = self.fetcher.fetch(address) if is_http(address) else address
-            found = read(source, self.reader, self.fetcher.max_bytes)
-        except ImageError as error:
-            raise SourceError(f"the picture {address} cannot be read: {error}") from error
+    def _read(self, addresses: Sequence[str]) -> list[Reading]:
+        """Read pictures as an index's are: in child processes, whose limits they cannot pass."""
+        usual = Decoders(self.reader, max_bytes=self.fetcher.max_bytes)
+        with nullcontext(self.decoders) if self.decoders else usual as decoders:
+            begun = [(address, self._begin(address, decoders)) for address in addresses]
+            return [_result(*one) for one in begun]
+
+    def _begin(self, address: str, decoders: Decoders) -> Future[Reading]:
+        with _about(address):
+            return decoders.submit(self.fetcher.fetch(address) if is_http(address) else address)
+
+    def _asked(self, address: str, found: Reading) -> Asked:
         detail = restored(found.picture.detail)
         mask, shown = self.product_of(detail) or (None, found.picture.pixels)
         return Asked(
@@ -290,6 +302,20 @@ class Query:
         which = np.repeat(np.arange(len(vectors)), counts)
         within = np.arange(len(which)) - np.repeat(counts.cumsum() - counts, counts)
         return self.by_vector[first[which] + within], which
+
+
+@contextmanager
+def _about(address: str) -> Iterator[None]:
+    """Make what is wrong with a picture an error that names it."""
+    try:
+        yield
+    except ImageError as error:
+        raise SourceError(f"the picture {address} cannot be read: {error}") from error
+
+
+def _result(address: str, begun: Future[Reading]) -> Reading:
+    with _about(address):
+        return begun.result()
 
 
 class Lookup:

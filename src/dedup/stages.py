@@ -16,6 +16,7 @@ from dedup import origins
 from dedup.allowed import FOREGROUNDS
 from dedup.artifacts import IMAGES, Catalogue, Findings, Index, Search, Sight, checkpoint_file
 from dedup.calibration import expected
+from dedup.decoding import Decoders
 from dedup.entrypoint import build, log, plain
 from dedup.errors import ArtifactError, ConfigError
 from dedup.files import read_json, write_json
@@ -238,18 +239,29 @@ def _calibrated(
 
 def answer(cfg: DictConfig, index: Index) -> str:
     """Which products show the pictures of ``query=``, as JSON."""
-    from dedup.querying import Query  # imports torch
+    fetcher, store, asked = build(cfg.fetch), cfg.store, plain(cfg.query)
+    asked = [str(one) for one in (asked if isinstance(asked, list) else [asked])]
+    decoders = Decoders(
+        index.manifest["reader"], store.workers, store.decode_timeout, store.decode_memory,
+        fetcher.max_bytes,
+    )  # fmt: skip
+    with decoders:
+        # They start while the encoder loads.
+        decoders.begin(len(asked))
 
-    query = Query(
-        index,
-        build(cfg.matcher),
-        cfg.checkpoint,
-        cfg.detection.max_products,
-        cfg.detection.min_contrast,
-        build(cfg.verifier),
-        build(cfg.fetch),
-    )
-    answers = query(plain(cfg.query))
+        from dedup.querying import Query  # imports torch
+
+        query = Query(
+            index,
+            build(cfg.matcher),
+            cfg.checkpoint,
+            cfg.detection.max_products,
+            cfg.detection.min_contrast,
+            build(cfg.verifier),
+            fetcher,
+            decoders,
+        )
+        answers = query(asked)
     return json.dumps(answers.to_dict("records"), indent=1, ensure_ascii=False)
 
 
