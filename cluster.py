@@ -17,7 +17,7 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     from dedup.stages import change_index, make_index
 
     index = make_index(cfg, run_dir) if cfg.change == "build" else change_index(cfg, run_dir)
-    write_csv(clustered_table(index), run_dir / "catalogue.csv")
+    write_csv(clustered_table(index), run_dir / "catalogue.csv", cfg.csv.formulas)
     log.info("%d clusters; index and catalogue.csv in %s", len(index.centroids), run_dir)
 
 

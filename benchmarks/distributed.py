@@ -23,6 +23,7 @@ from pipeline import run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dedup.artifacts import Index
+from dedup.files import write_rows
 
 N_PRODUCTS = 103
 SMALL = ["encoder=conv", "encoder.embedding_dim=32", "encoder.hidden_dim=64"]
@@ -64,13 +65,13 @@ class Training:
 def drawn(folder: Path) -> Path:
     """A table of products, each with a picture like no other; its path."""
     folder.mkdir()
-    rows = ["productId,title,imageUrlStr"]
+    rows = []
     for number in range(N_PRODUCTS):
         noise = np.random.default_rng(number).integers(0, 256, (8, 6, 3), dtype=np.uint8)
         picture = Image.fromarray(noise).resize((150, 200), Image.Resampling.BICUBIC)
         picture.save(folder / f"{number}.jpg")
-        rows.append(f"P{number:03},picture {number},{number}.jpg")
-    (folder / "products.csv").write_text("\n".join([*rows, ""]))
+        rows.append((f"P{number:03}", f"picture {number}", f"{number}.jpg"))
+    write_rows(("productId", "title", "imageUrlStr"), rows, folder / "products.csv")
     return folder / "products.csv"
 
 

@@ -28,6 +28,8 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from dedup.files import write_rows
+
 ROOT = Path(__file__).parents[1]
 REPORTS = ("duplicates.json", "duplicates.csv", "report.html")
 Pair = tuple[str, str]
@@ -66,8 +68,7 @@ def pictures(path: Path) -> list[tuple[str, Path]]:
 
 def write(table: Sequence[tuple[str, str]], path: Path) -> Path:
     """Write a CSV of ids and addresses."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("productId", "imageUrlStr"), *table])
+    write_rows(("productId", "imageUrlStr"), table, path)
     return path
 
 

@@ -9,7 +9,6 @@ in a process of its own, and prints a table and whether it is as it must be; exi
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import json
 import random
@@ -26,6 +25,8 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 from serving import counts, serving
+
+from dedup.files import write_rows
 
 INGEST = """
 import json, resource, sys, time
@@ -69,10 +70,8 @@ class Told(NamedTuple):
 
 def write(table: Path, rows: Sequence[Row]) -> None:
     """A CSV of these rows."""
-    with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["productId", "title", "imageUrlStr"])
-        writer.writerows((row.product, "", row.address) for row in rows)
+    head = ("productId", "title", "imageUrlStr")
+    write_rows(head, ((row.product, "", row.address) for row in rows), table)
 
 
 def command(table: Path, folder: Path, settings: Mapping[str, object]) -> list[str]:

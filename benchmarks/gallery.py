@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import html
 import io
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw
 from pipeline import Found
 
 from dedup.decode import to_rgb
+from dedup.files import write_rows
 
 SIDE = 200
 LINE = 14
@@ -68,11 +68,11 @@ def write(lists: dict[str, list[Mistake]], folder: Path) -> Path:
         parts += map(_figure, mistakes)
         slug = name.replace(" ", "_")
         sheet(mistakes).save(folder / f"{slug}.png")
-        with (folder / f"{slug}.csv").open("w", newline="", encoding="utf-8") as file:
-            rows = [(*each.ids, *(f.name for f in each.files), each.what, each.said)
-                    for each in mistakes]  # fmt: skip
-            head = ("product_id_a", "product_id_b", "image_a", "image_b", "what", "said")
-            csv.writer(file).writerows([head, *rows])
+        rows = [
+            (*each.ids, *(f.name for f in each.files), each.what, each.said) for each in mistakes
+        ]
+        head = ("product_id_a", "product_id_b", "image_a", "image_b", "what", "said")
+        write_rows(head, rows, folder / f"{slug}.csv")
     page = folder / "gallery.html"
     page.write_text("\n".join(parts), encoding="utf-8")
     return page

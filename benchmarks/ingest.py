@@ -15,7 +15,6 @@ img2dataset pins older packages, so it lives in a virtual environment of its own
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import resource
 import shutil
@@ -29,6 +28,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serving import serving
+
+from dedup.files import write_rows
 
 INGEST = """
 import logging, sys
@@ -98,10 +99,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     with serving(args.images) as address, tempfile.TemporaryDirectory() as name:
         table = Path(name) / "products.csv"
-        with table.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["productId", "title", "imageUrlStr"])
-            writer.writerows((f"P{n}", "", f"{address}/{n}.jpg") for n in range(args.n))
+        rows = ((f"P{n}", "", f"{address}/{n}.jpg") for n in range(args.n))
+        write_rows(("productId", "title", "imageUrlStr"), rows, table)
         for pair in range(args.pairs):
             runs: dict[str, Run] = {}
             for tool in ["ours", "img2dataset"][:: 1 if pair % 2 else -1]:

@@ -19,12 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dedup.datamodule import CatalogueDataModule
 from dedup.decode import Decoded
-from dedup.files import write_json
+from dedup.files import write_json, write_rows
 from dedup.shards import ENTRIES, Loaded, Shards, described
 from dedup.sources.csv import CsvSource
 from dedup.store import ImageStore
@@ -62,9 +61,8 @@ def filled(photos: Path, folder: Path, n: int) -> Path:
             loaded.append(Loaded(entry | facts, Decoded(picture, 100, 200, b"none")))
         shards.write(shard, loaded)
     table = folder / "products.csv"
-    pd.DataFrame({"productId": [f"P{number}" for number in range(n)], "imageUrlStr": names}).to_csv(
-        table, index=False
-    )
+    ids = [f"P{number}" for number in range(n)]
+    write_rows(("productId", "imageUrlStr"), zip(ids, names, strict=True), table)
     return table
 
 

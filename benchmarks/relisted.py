@@ -29,6 +29,7 @@ from PIL import Image
 
 from dedup.decode import to_rgb
 from dedup.edits import EDITS, Picture, edit, packshot, relist
+from dedup.files import write_rows
 from dedup.views import recoloured
 
 QUALITY = 92
@@ -119,8 +120,7 @@ class Folder:
         order = np.random.default_rng(self.seed).permutation(len(products))
         self.tables["products"] = [products[place] for place in order]
         for name, head in HEADS.items():
-            with (self.path / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([head.split(","), *self.tables[name]])
+            write_rows(head.split(","), self.tables[name], self.path / f"{name}.csv")
         return self.path
 
 

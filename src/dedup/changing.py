@@ -12,6 +12,7 @@ import difflib
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +118,26 @@ def remove(index: Index, product_ids: str | Collection[str]) -> Index:
         products=index.products[stays].reset_index(drop=True),
         manifest=dict(index.manifest),
     )
+
+
+def listed_ids(ids: object) -> list[str]:
+    r"""Product ids, from a list or from a file of UTF-8 with one on each line.
+
+    A line ends with ``\n``, ``\r\n`` or ``\r``: an id that holds one of them is to be in a list.
+
+    Raises:
+        ConfigError: there is no such file, or it cannot be read.
+    """
+    if isinstance(ids, list):
+        return [str(one) for one in ids]
+    file = Path(str(ids))
+    if not file.is_file():
+        raise ConfigError(f"ids={ids}: no such file. A single id needs brackets: 'ids=[{ids}]'")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"ids={ids} cannot be read ({error}): one id a line, as UTF-8") from error
+    return [line for line in text.split("\n") if line]  # splitlines ends one at U+2028 too
 
 
 def update(

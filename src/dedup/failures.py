@@ -20,7 +20,7 @@ MISREAD = ("bad_field_count", "bad_quotes", "field_too_long")
 """Of these records it is not known which cell belongs to which column."""
 
 
-def account(catalogue: Catalogue, images: pd.DataFrame, path: Path) -> None:
+def account(catalogue: Catalogue, images: pd.DataFrame, path: Path, formulas: str = "keep") -> None:
     """Say how the reading went, and list what is not ok.
 
     The list has the catalogue's own columns as they were, and so can be read again as a catalogue
@@ -31,6 +31,7 @@ def account(catalogue: Catalogue, images: pd.DataFrame, path: Path) -> None:
         catalogue: what was asked for.
         images: what became of it, schema ``IMAGES``.
         path: where the list goes, if anything is not ok.
+        formulas: see ``files.write_rows``; a list with escaped cells is for people alone.
 
     Raises:
         SourceError: nothing at all is ok.
@@ -41,7 +42,7 @@ def account(catalogue: Catalogue, images: pd.DataFrame, path: Path) -> None:
     log.info("%d pictures ok, of %d products", n_ok, n_products)
     if bad.empty:
         return
-    write_csv(_listed(catalogue, bad), path)
+    write_csv(_listed(catalogue, bad), path, formulas)
     counts = (bad["status"] + ":" + bad["reason"]).value_counts()
     if not n_ok:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))

@@ -76,6 +76,8 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "fetch.max_bytes": _whole(1, 2**31),
     "fetch.attempts": _whole(1, 100),
     "fetch.max_wait": _number(0, 3600),
+    "csv.formulas": _choice("keep", "escape"),
+    "store.formulas": _choice("keep", "escape"),
     "data.batch_size": _whole(1),
     "data.val_fraction": _number(0, 1, open_ends=True),
     "data.train_on": _or_null(_whole(1)),

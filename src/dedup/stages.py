@@ -136,9 +136,9 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
     index = origins.load_index(Path(cfg.index))
     _check_foreground(cfg, index)
     if cfg.change == "remove":
-        from dedup.changing import remove  # imports torch
+        from dedup.changing import listed_ids, remove  # imports torch
 
-        index = remove(index, _ids(plain(cfg.ids)))
+        index = remove(index, listed_ids(plain(cfg.ids)))
     else:
         from dedup.changing import add, update
 
@@ -364,16 +364,6 @@ def _name(part: Any) -> str:
     if target in FOREGROUNDS:
         return str(target).split(".")[-2]
     return "none" if part is None else "of another kind"
-
-
-def _ids(ids: str | list[Any]) -> list[str]:
-    """Product ids, from a list or from a file with one on each line."""
-    if isinstance(ids, list):
-        return [str(one) for one in ids]
-    file = Path(ids)
-    if not file.is_file():
-        raise ConfigError(f"ids={ids}: no such file. A single id needs brackets: 'ids=[{ids}]'")
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line]
 
 
 def _given(cfg: DictConfig) -> bool:

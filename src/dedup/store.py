@@ -59,6 +59,7 @@ class ImageStore:
         retry: read again what failed before: ``True`` for all of it, or reasons such as
             ``timeout``, ``5xx`` for every ``http_500`` to ``http_599``.
         wait: where another run writes into the store, wait until it is done.
+        formulas: in ``failures.csv``, see ``files.write_rows``.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class ImageStore:
         shard_rows: int = 512,
         retry: bool | str | Sequence[str] = False,
         wait: bool = False,
+        formulas: str = "keep",
     ) -> None:
         self.path = Path(path)
         self.reader = reader
         self.shard_rows = shard_rows
         self.retry = retry
         self.wait = wait
+        self.formulas = formulas
         self._ingest = Ingest(
             fetcher or Fetcher(), reader, workers, decode_timeout, decode_memory, shard_rows
         )
@@ -118,7 +121,7 @@ class ImageStore:
                 urls[open_rows] = requests.loc[open_rows, "alternates"].str[turn]
                 turn += 1
         images = self._images(requests, urls)
-        account(catalogue, images, report_dir / "failures.csv")
+        account(catalogue, images, report_dir / "failures.csv", self.formulas)
         return images
 
     def read_anew(self, urls: Sequence[str]) -> list[Loaded]:

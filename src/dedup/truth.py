@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,26 @@ def read_truth(path: Path) -> pd.DataFrame:
     """Pairs of product ids that are duplicates: a CSV's first two columns, as strings.
 
     Raises:
-        ConfigError: there is no such file, or it has no two columns.
+        ConfigError: there is no such file, or not two cells in each of its rows.
     """
+    advice = "it is to be a CSV of pairs of ids, two in a row, below a header"
+    line = 0
     try:
-        # Without index_col, pandas would take rows longer than the header from their second cell.
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False,
-            usecols=lambda name: True,
-        )  # fmt: skip
-    except (OSError, ValueError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            rows = []
+            for row in reader:
+                line = reader.line_num
+                if row and len(row) < len(ENDS):
+                    raise ConfigError(f"truth={path} has 1 column in line {line}: {advice}")
+                rows += [row] if row else []
+    except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(
-            f"truth={path} cannot be read ({error}): a CSV of pairs of ids"
+            f"truth={path} cannot be read after line {line} ({error}): {advice}"
         ) from error
-    if table.shape[1] < 2:
-        raise ConfigError(
-            f"truth={path} has {table.shape[1]} column(s): two ids in a row make a pair"
-        )
-    pairs = table.iloc[:, :2].set_axis(ENDS, axis=1)
+    if not rows:
+        raise ConfigError(f"truth={path} cannot be read, as it is empty: {advice}")
+    pairs = pd.DataFrame([row[: len(ENDS)] for row in rows[1:]], columns=ENDS, dtype=str)
     return pairs[pairs[ENDS[0]] != pairs[ENDS[1]]].reset_index(drop=True)
 
 

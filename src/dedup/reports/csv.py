@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from dedup.artifacts import RELATIONS, Findings, Index
-from dedup.files import write_text
+from dedup.files import write_csv
 
 COLUMNS = (
     *("product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b"),
@@ -32,10 +32,17 @@ class CsvReport:
     Where pictures were left out because they prove nothing, ``shared.csv`` lists the products that
     show them. Where products are one but for their colour or photo, ``related.csv`` lists the
     pairs.
+
+    Args:
+        formulas: what is done with cells that a spreadsheet takes for formulas, see
+            ``files.write_rows``.
     """
 
+    def __init__(self, formulas: str = "keep") -> None:
+        self.formulas = formulas
+
     def write(self, findings: Findings, index: Index, folder: Path) -> Path:
-        r"""Write RFC 4180 CSV: UTF-8, lines that end in ``\n``, a header.
+        """Write the tables.
 
         Ids and addresses are written as they are; ``float(text)`` gives back the distance and
         the score; the score is empty where the distance alone speaks. A pair's group is empty
@@ -56,40 +63,18 @@ class CsvReport:
         ends = zip(pairs["product_id_a"], pairs["product_id_b"], strict=True)
         both = ((group_of.get(a, ""), group_of.get(b, "")) for a, b in ends)
         path = folder / "duplicates.csv"
-        table = _scored(pairs).assign(group_id=[a if a == b else "" for a, b in both])
-        _write(table, COLUMNS, path)
+        table = pairs.assign(group_id=[a if a == b else "" for a, b in both])
+        self._write(table, COLUMNS, path)
         if len(related := findings.related):
             families = findings.families.set_index("product_id")["family_id"]
             family = related["product_id_a"].map(families)
             family = family.where(related["relation"] == RELATIONS[-1]).fillna("")
-            table = _scored(related).assign(family_id=family)
-            _write(table, RELATED_COLUMNS, folder / "related.csv")
+            table = related.assign(family_id=family)
+            self._write(table, RELATED_COLUMNS, folder / "related.csv")
         if len(shared):
             pictures = shared.assign(picture=shared["sha256_pixels"].str[:12])
-            _write(pictures, SHARED_COLUMNS, folder / "shared.csv")
+            self._write(pictures, SHARED_COLUMNS, folder / "shared.csv")
         return path
 
-
-def _scored(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The same with an empty cell where there is no score."""
-    return pairs.assign(score=["" if pd.isna(score) else score for score in pairs["score"]])
-
-
-def _write(table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
-    rows = table[list(columns)].itertuples(index=False, name=None)
-    write_text("".join(map(_line, [columns, *rows])), path)
-
-
-def _line(values: Iterable[object]) -> str:
-    return ",".join(_field(str(value)) for value in values) + "\n"
-
-
-def _field(text: str) -> str:
-    """Quote a field where a reader needs it.
-
-    The standard library's writer, told to end lines with a line feed, leaves a bare carriage
-    return unquoted before Python 3.13, and readers then see a new line there.
-    """
-    if any(mark in text for mark in ',"\r\n'):
-        return '"' + text.replace('"', '""') + '"'
-    return text
+    def _write(self, table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
+        write_csv(table[list(columns)], path, self.formulas)

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 import shutil
@@ -21,7 +19,7 @@ from PIL import Image, ImageColor, ImageOps
 
 from dedup.artifacts import TIERS, Catalogue
 from dedup.errors import ConfigError, SourceError
-from dedup.files import write_text
+from dedup.files import write_rows
 from dedup.sources.csv import CsvSource
 from dedup.sources.drawing import Design, draw
 
@@ -234,10 +232,10 @@ def draw_catalogue(folder: Path, n_products: int, seed: int) -> None:
         else:
             shop.add_garment(rng)
     pairs = ("product_id_a", "product_id_b", "kind")
-    _write(shop.truth(), pairs, folder / "truth.csv")
-    _write(sorted(shop.variants), pairs, folder / "hard_negatives.csv")
+    write_rows(pairs, shop.truth(), folder / "truth.csv")
+    write_rows(pairs, sorted(shop.variants), folder / "hard_negatives.csv")
     rows = [tuple(row.get(column, "") for column in COLUMNS) for row in shop.rows]
-    _write(rows, COLUMNS, folder / "products.csv")
+    write_rows(COLUMNS, rows, folder / "products.csv")
 
 
 class _Shop:
@@ -396,9 +394,3 @@ def _new_id(start: str, rng: np.random.Generator) -> _Row:
     """A product id with the first letters of another, such as ``TOPE9ABBZU3HZRHN``."""
     new = start[:3] + "".join(rng.choice(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"), 13))
     return {"productId": new, "productUrl": f"p/{new.lower()}?pid={new}"}
-
-
-def _write(rows: list[tuple[str, ...]], columns: tuple[str, ...], path: Path) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    write_text(text.getvalue(), path)
