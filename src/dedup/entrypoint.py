@@ -25,6 +25,7 @@ from dedup.allowed import PARTIAL, TARGET, check_config, check_node
 from dedup.errors import ConfigError, DedupError
 from dedup.limits import check_limits
 from dedup.recorded import load
+from dedup.visible import visible, visible_lines
 
 log = logging.getLogger("dedup")
 
@@ -176,7 +177,7 @@ class SweepSummary(Callback):
             typed: Any = OmegaConf.load(file.parent / ".hydra" / "overrides.yaml")
             changes = OmegaConf.to_container(typed, resolve=False) or []
             line = f"{file.parent}  {' '.join(map(str, changes))}"
-            runs.append((run["metric"], line, file.parent, run["objective"]))
+            runs.append((run["metric"], visible(line), file.parent, run["objective"]))
         if not runs or any(metric is None for metric, *_ in runs):
             return
         objectives = [run[3] for run in runs]
@@ -221,9 +222,9 @@ def _check_launched(name: str) -> None:
 def _stop(message: str, code: int) -> None:
     ranks.hold_back()
     if logging.getLogger().handlers:
-        log.error("%s", message)
+        log.error(message)  # as the text, not as an argument: it may have lines of its own
     else:
-        sys.stderr.write(f"{message}\n")
+        sys.stderr.write(f"{visible_lines(message)}\n")
     sys.exit(code)
 
 

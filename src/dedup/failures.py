@@ -49,7 +49,7 @@ def account(catalogue: Catalogue, images: pd.DataFrame, path: Path, formulas: st
         raise SourceError(f"not one of {len(images)} pictures could be read: {reasons}. See {path}")
     lines = [f"{count:8}  {reason}" for reason, count in counts.items()]
     log.warning("%d pictures not ok. See %s", len(bad), path)
-    log.warning("%s", "\n".join(["why:", *lines]))
+    log.warning("\n".join(["why:", *lines]))
 
 
 def _listed(catalogue: Catalogue, bad: pd.DataFrame) -> pd.DataFrame:

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from dedup.errors import ArtifactError, ConfigError, CorruptError, LockedError
+from dedup.visible import visible_json
 
 FORMULAS = ("keep", "escape")
 """What is done with cells that a spreadsheet takes for formulas."""
@@ -141,7 +142,7 @@ def write_json(value: Mapping[str, Any], path: Path) -> None:
 
 def json_text(value: Mapping[str, Any]) -> str:
     """A JSON object, indented as the original experiment's report was."""
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return visible_json(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def write_text(text: str, path: Path) -> None:

@@ -33,6 +33,7 @@ from dedup.rounding import rounded, units
 from dedup.sharing import telling
 from dedup.verifiers.local import LocalVerifier
 from dedup.verifying import Candidates, Look, radius
+from dedup.visible import visible
 
 log = logging.getLogger("dedup")
 
@@ -310,7 +311,7 @@ def _about(address: str) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        raise SourceError(f"the picture {address} cannot be read: {error}") from error
+        raise SourceError(f"the picture {visible(address)} cannot be read: {error}") from error
 
 
 def _result(address: str, begun: Future[Reading]) -> Reading:

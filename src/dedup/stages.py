@@ -26,6 +26,7 @@ from dedup.ranks import is_first
 from dedup.recorded import Record
 from dedup.store import ImageStore
 from dedup.truth import against_truth, read_truth
+from dedup.visible import visible_json
 
 
 def read_pictures(
@@ -262,7 +263,7 @@ def answer(cfg: DictConfig, index: Index) -> str:
             decoders,
         )
         answers = query(asked)
-    return json.dumps(answers.to_dict("records"), indent=1, ensure_ascii=False)
+    return visible_json(json.dumps(answers.to_dict("records"), indent=1, ensure_ascii=False))
 
 
 def _devices(cfg: DictConfig) -> list[str]:

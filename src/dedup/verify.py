@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from dedup.entrypoint import build, entrypoint, log
 from dedup.errors import CorruptError
+from dedup.visible import visible
 
 if TYPE_CHECKING:
     from dedup.inspection import Damage
@@ -82,15 +83,15 @@ def _repaired(cfg: DictConfig, path: Path, damages: list[Damage]) -> Mended:
 
 def _line(damage: Damage) -> str:
     """One line on a damaged file."""
-    n, named = len(damage.addresses), ", ".join(damage.addresses[:MOST_NAMED])
+    n, named = len(damage.addresses), visible(", ".join(damage.addresses[:MOST_NAMED]))
     more = f" and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
-    return f"{damage.kind} {damage.file}{f': {named}{more}' if n else ''}\n"
+    return f"{damage.kind} {visible(damage.file)}{f': {named}{more}' if n else ''}\n"
 
 
 def _said(mended: Mended) -> str:
     """What a repair did, a line for each kind."""
     lines = [f"{len(mended.restored)} pictures read again, as they were\n"]
-    lines += [f"reads otherwise now, or fails: {url}\n" for url in mended.changed]
+    lines += [f"reads otherwise now, or fails: {visible(url)}\n" for url in mended.changed]
     lines += [
         f"shard {shard} was lost: the next run reads its addresses again\n"
         for shard in mended.emptied

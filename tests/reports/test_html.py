@@ -3,14 +3,18 @@
 import base64
 import hashlib
 import io
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from dedup.errors import ConfigError
 from dedup.reports.html import MAX_PRODUCTS, HtmlReport
+from dedup.reports.preview import Tried, write
 from tests.reports.reading import (
     Node,
     address,
@@ -205,6 +209,7 @@ def test_hostile_text_stays_text(tmp_path: Path, evil: str) -> None:
         "javascript:alert(1)", "JavaScript:alert(1)", " javascript:alert()", "java\nscript:1",
         "data:text/html,<script>alert(1)</script>", "file:///etc/passwd", "/a.jpg", "//x/a.jpg", "",
         "http:", "https://", "http://user:secret@x/a.jpg", "https://x\\@y/a.jpg", "http://x/a\nb",
+        "http://x/\x1b", "http://x/\x9b", "http://x/\u202egpj.exe", "http://x/\u2028",
     ],
 )  # fmt: skip
 def test_only_plain_web_addresses_become_links(tmp_path: Path, url: str) -> None:
@@ -297,3 +302,28 @@ def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
         tables = with_pictures(small_shop(threshold=0.5), from_table(table))
         pages.append(HtmlReport().write(*tables, tmp_path / name).read_bytes())
     assert pages[0] == pages[1]
+
+
+ACTING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def test_what_would_act_is_shown_and_its_id_is_known(tmp_path: Path) -> None:
+    ids = ["A", "\x1b[2J\"'<&", "b\x9b\r\u202e", "c d\te\nf"]
+    pairs = pairs_of(*(pair("A", key, 0.25, "near") for key in ids[1:]))
+    index = index_of([(key, address(key), "ok", "") for key in ids], {"A": "red\x1b[31m\x85x"})
+    page = parse(HtmlReport().write(found(groups_of(ids), pairs), index, tmp_path))
+    buttons = {it.children[0].own_text: it.attributes.get("data-id") for it in page.all("button")
+               if it.attributes.get("class") == "id"}  # fmt: skip
+    assert buttons == {
+        "A": None,
+        "c d\te\nf": None,
+        "\u241b[2J\"'<&": json.dumps(ids[1]),
+        "b\ufffd\u240d\ufffd": json.dumps(ids[2]),
+    }
+    assert [it.text for it in page.all("p", "title")] == ["red\u241b[31m\ufffdx"]
+    assert not ACTING.search((tmp_path / "report.html").read_bytes().decode())
+    grey = np.full((20, 10, 3), 128, np.uint8)
+    preview = write([Tried(key, grey, None, grey, 1.0) for key in ids], "none\x1b", tmp_path)
+    assert not ACTING.search(preview.read_bytes().decode())
+    heads = [it.own_text for it in parse(preview).all("bdi")]
+    assert heads == ["A", "\u241b[2J\"'<&", "b\ufffd\u240d\ufffd", ids[3]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 import re
 from collections import Counter
@@ -25,6 +26,7 @@ from dedup.errors import ConfigError
 from dedup.files import write_text
 from dedup.reports import kin, plot, wording
 from dedup.reports.album import Picture, collect
+from dedup.visible import visible, visible_page
 
 MAX_PRODUCTS = 60
 """Products shown of one group: a placeholder picture can join a hundred thousand of them."""
@@ -70,6 +72,12 @@ class Product:
     link: str | None
     proof: Proof | None
     against: Picture | None
+
+    @property
+    def spelled(self) -> str | None:
+        """The id as JSON in ASCII, where the page does not show it as it is."""
+        plain = visible_page(self.product_id) == self.product_id
+        return None if plain else json.dumps(self.product_id)
 
     @property
     def tier(self) -> Tier | None:
@@ -179,7 +187,7 @@ class HtmlReport:
             )
         )
         path = folder / "report.html"
-        write_text(page, path)
+        write_text(visible_page(page), path)
         return path
 
     def _cards(
@@ -314,7 +322,7 @@ class _Maker:
             title=(self.titles.get(key) or "").strip(),
             kept=key in self.kept,
             picture=self.album.get(face),
-            link=face if LINK.fullmatch(face) else None,
+            link=face if LINK.fullmatch(face) and visible(face) == face else None,
             proof=proof,
             against=against,
         )

@@ -5,7 +5,9 @@
   const [search, sort, count, list, nothing, said] =
     ["search", "sort", "count", "groups", "nothing", "said"].map((id) => document.getElementById(id));
   const boxes = [...tools.querySelectorAll("[data-tier]")];
+  const idOf = (button) => button.dataset.id ? JSON.parse(button.dataset.id) : button.textContent;
   const fold = (text) => text.normalize("NFKC").toLowerCase();
+  const typed = (text) => text.replace(/[\r\n]/g, "");  // what a search field makes of it
   const cards = [...list.children].map((node) => ({
     node,
     id: node.dataset.group,
@@ -13,7 +15,9 @@
     distance: Number(node.dataset.distance),
     score: Number(node.dataset.score || Infinity),
     tiers: node.dataset.tiers.split(" "),
-    text: fold([...node.querySelectorAll(".title, .id")].map((it) => it.textContent).join("\n")),
+    text: fold([...node.querySelectorAll(".title, .id")].map((it) => it.textContent)
+      .concat([...node.querySelectorAll("[data-id]")].flatMap((it) => [idOf(it), typed(idOf(it))]))
+      .join("\n")),
   }));
   const byId = (a, b) => (a.id > b.id) - (a.id < b.id);
   const orders = {
@@ -54,8 +58,14 @@
     try {
       await navigator.clipboard.writeText(text);
     } catch {
+      const give = (event) => {
+        event.clipboardData.setData("text/plain", text);
+        event.preventDefault();
+      };
+      document.addEventListener("copy", give);
       getSelection().selectAllChildren(target);
       document.execCommand("copy");
+      document.removeEventListener("copy", give);
     }
   };
 
@@ -76,7 +86,7 @@
   list.addEventListener("click", async (event) => {
     const button = event.target.closest(".id");
     if (!button) return;
-    await copy(button.textContent, button.firstElementChild);
+    await copy(idOf(button), button.firstElementChild);
     said.textContent = `Copied ${button.textContent}`;
     button.dataset.copied = "";
     setTimeout(() => delete button.dataset.copied, 1200);

@@ -14,6 +14,7 @@ from PIL import Image
 from dedup.files import write_text
 from dedup.reports.album import HEIGHT, encoded
 from dedup.reports.html import environment
+from dedup.visible import visible_page
 
 TINT = (214, 0, 110)
 """What the ground is dimmed with: seldom a product's colour."""
@@ -81,7 +82,7 @@ def write(tried: Sequence[Tried], name: str, folder: Path) -> Path:
             milliseconds=float(np.mean([one.milliseconds for one in tried])),
         )
     )
-    write_text(page, folder / "preview.html")
+    write_text(visible_page(page), folder / "preview.html")
     return folder / "preview.html"
 
 
