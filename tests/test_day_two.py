@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dedup.artifacts import Index
+from dedup.artifacts import GROUPS, PAIRS, Index
 from dedup.files import read_table
 from tests.conftest import run, shuffled
 
@@ -30,7 +30,8 @@ def products(*numbers: int) -> list[str]:
 def found(shop: Path, runs: str) -> list[pd.DataFrame]:
     """Pairs and groups of the latest search."""
     latest = shop / runs / "detect" / "latest"
-    return [read_table(latest / f"{name}.parquet") for name in ("pairs", "groups")]
+    schemas = {"pairs": PAIRS, "groups": GROUPS}
+    return [read_table(latest / f"{name}.parquet", schema) for name, schema in schemas.items()]
 
 
 def test_any_sequence_of_changes_ends_where_a_fresh_run_does(trained: Path) -> None:

@@ -111,14 +111,14 @@ def test_a_table_has_exactly_the_columns_of_its_schema(tmp_path: Path, schema: p
     shuffled = rows[schema.names[::-1]].assign(more=1).set_index(np.array([7, 3, 5]))
     write_table(shuffled, schema, tmp_path / "t.parquet")
     assert pq.read_schema(tmp_path / "t.parquet").equals(schema, check_metadata=True)
-    assert len(read_table(tmp_path / "t.parquet")) == 3
+    assert len(read_table(tmp_path / "t.parquet", schema)) == 3
     with pytest.raises(KeyError, match=schema.names[0]):
         write_table(rows.drop(columns=schema.names[0]), schema, tmp_path / "u.parquet")
 
 
 def test_a_table_without_rows_keeps_its_columns(tmp_path: Path) -> None:
     write_table(PAIRS.empty_table().to_pandas(), PAIRS, tmp_path / "t.parquet")
-    assert list(read_table(tmp_path / "t.parquet").columns) == PAIRS.names
+    assert list(read_table(tmp_path / "t.parquet", PAIRS).columns) == PAIRS.names
 
 
 def test_equal_tables_are_equal_files(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_each_file_alone_is_found_and_restored(
 
 
 def test_of_pixels_and_details_it_is_known_whose_they_are(whole: Whole, store: Path) -> None:
-    table = read_table(store / "shard-00001.parquet")
+    table = read_table(store / "shard-00001.parquet", ENTRIES)
     assert (table["row"] < 0).sum() == 1
     for place, row in table[table["row"] >= 0].set_index("row").iterrows():
         for name, at in (

@@ -273,7 +273,7 @@ def _handed_over(images: pd.DataFrame, trainer: pl.Trainer) -> pd.DataFrame:
         write_table(images, IMAGES, file)
     trainer.strategy.barrier()
     if not trainer.is_global_zero:
-        images = read_table(file)
+        images = read_table(file, IMAGES)
     trainer.strategy.barrier()
     if trainer.is_global_zero:
         file.unlink()

@@ -7,6 +7,7 @@ CSV between stages (CSV turns the ids ``007``, ``1e5`` and ``NA`` into numbers a
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import os
 import re
 import tokenize
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
@@ -54,8 +56,19 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         move(part, path)
+        _WRITTEN.add(path.absolute())
     finally:
         part.unlink(missing_ok=True)
+
+
+_WRITTEN: set[Path] = set()
+
+
+def written(folder: Path) -> list[str]:
+    """What this process wrote into a folder and below it, and is there: names in it, sorted."""
+    folder = folder.absolute()
+    files = [path for path in _WRITTEN if folder in path.parents and path.is_file()]
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def move(source: Path, target: Path) -> None:
@@ -73,23 +86,148 @@ def write_table(table: pd.DataFrame, schema: pa.Schema | None, path: Path) -> No
     if schema is None:
         schema = pa.schema([(str(name), pa.string()) for name in table.columns])
     arrow = pa.Table.from_pandas(table[schema.names], schema=schema, preserve_index=False)
-    atomically(path, lambda part: pq.write_table(arrow.replace_schema_metadata(None), part))
+    arrow = arrow.replace_schema_metadata(None)
+    few = [name for name in schema.names if _repeats(arrow[name])]
+    whole = [name for name in schema.names if pa.types.is_integer(schema.field(name).type)]
+    # Read in half the time of Arrow's defaults, which make dictionaries of what never comes twice.
+    settings = {
+        "compression": "lz4",
+        "use_dictionary": few,
+        "column_encoding": {name: "DELTA_BINARY_PACKED" for name in whole if name not in few},
+    }
+    atomically(path, lambda part: pq.write_table(arrow, part, **settings))
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a Parquet table.
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether a column holds few values many times, by its beginning."""
+    if pa.types.is_nested(column.type):
+        return False
+    beginning = column.slice(0, 10_000)
+    n_distinct: int = pc.count_distinct(beginning).as_py()
+    return 2 * n_distinct < len(beginning)
+
+
+def read_table(
+    path: Path, schema: pa.Schema | None = None, advice: str = "run its stage again"
+) -> pd.DataFrame:
+    """Read a Parquet table, as ``write_table`` wrote it with this schema.
 
     Raises:
-        ArtifactError: it is missing.
-        CorruptError: it cannot be read.
+        ArtifactError: it is missing, or must not be read.
+        CorruptError: it cannot be read, or is not of this schema.
+    """
+    return as_frame(read_arrow(path, schema, advice))
+
+
+def read_arrow(
+    path: Path,
+    schema: pa.Schema | None,
+    advice: str,
+    rows: int | None = None,
+    digests: Collection[str] = (),
+    mapped: bool = False,
+) -> pa.Table:
+    """Read a Parquet table for Arrow.
+
+    Types come from the schema alone: a file that tells pandas or Arrow to make something else of
+    its columns is refused, as is text that is no UTF-8 and, but for numbers with a point, a cell
+    without a value.
+
+    Args:
+        path: the file.
+        schema: its columns; ``None`` where they all are texts.
+        advice: what to do where it is damaged, for messages.
+        rows: so many it must have; known before anything is unpacked.
+        digests: columns of which the caller makes sure that they hold digits alone.
+        mapped: do not read it through a buffer: it has just been read.
+
+    Raises:
+        ArtifactError: it is missing, or must not be read.
+        CorruptError: it cannot be read, or is not of this schema.
     """
     if not path.is_file():
-        raise ArtifactError(f"{path} is missing: run the stage that writes it again")
+        raise ArtifactError(f"{path} is missing: {advice}")
     try:
-        table: pd.DataFrame = pq.read_table(path).to_pandas()
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptError(f"{path} cannot be read ({error}): run its stage again") from error
+        with pq.ParquetFile(path, memory_map=mapped) as file:
+            found, n_rows = file.schema_arrow, file.metadata.num_rows
+            if schema is None:
+                schema = pa.schema([(name, pa.string()) for name in found.names])
+            wrong = _differs(found, schema)
+            if not wrong and rows not in (None, n_rows):
+                wrong = f"it has {n_rows} rows, not {rows}"
+            if not wrong:
+                table = file.read()
+                table.validate()
+                table.drop_columns([*digests]).validate(full=True)
+                wrong = _lacks(table)
+    except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
+        if lacks_memory(error):
+            raise
+        if isinstance(error, OSError) and error.errno:
+            raise unreadable(path, advice, error) from error
+        raise CorruptError(f"{path} cannot be read ({_first_line(error)}): {advice}") from error
+    if wrong:
+        raise CorruptError(f"{path} is not what was written, {wrong}: {advice}")
     return table
+
+
+def as_frame(table: pa.Table) -> pd.DataFrame:
+    """An Arrow table for pandas, whatever it says of itself."""
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    return frame
+
+
+def _differs(found: pa.Schema, schema: pa.Schema) -> str:
+    """What is other in a schema than it is to be; "" where nothing is."""
+    if found.names != schema.names or len(set(found.names)) < len(found.names):
+        return f"its columns are {', '.join(map(repr, found.names))[:1000]}"
+    for field in schema:
+        if not found.field(field.name).equals(field, check_metadata=True):
+            return (
+                f"its column {field.name!r} holds {found.field(field.name).type}, not {field.type}"
+            )
+    return "" if not found.metadata else "it tells readers what else to make of its columns"
+
+
+def _lacks(table: pa.Table) -> str:
+    """Which column lacks a value that it must have; "" where none does."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count and not pa.types.is_floating(column.type):
+            return f"its column {name!r} lacks {column.null_count} values"
+    return ""
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_bytes(path: Path, advice: str) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        ArtifactError: it is missing, or must not be read.
+        CorruptError: the disk does not give them.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise ArtifactError(f"{path} is missing: {advice}") from None
+    except OSError as error:
+        raise unreadable(path, advice, error) from error
+
+
+def unreadable(path: Path, advice: str, error: OSError) -> Exception:
+    """What to raise where a file's bytes cannot be had."""
+    if lacks_memory(error):
+        return error
+    kind = ArtifactError if isinstance(error, PermissionError) else CorruptError
+    return kind(f"{path} cannot be read ({error.strerror or error}): {advice}")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there was too little memory, and nothing of the file."""
+    no_room = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return no_room or isinstance(error, MemoryError)  # Arrow's is one
 
 
 def write_array(array: npt.NDArray[Any], path: Path) -> None:
@@ -130,9 +268,25 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         raise ArtifactError(f"{path} is missing: run the stage that writes it again")
     try:
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError) as error:
+    except _NO_ARRAY as error:
+        if lacks_memory(error):
+            raise
         raise CorruptError(f"{path} cannot be read ({error}): run its stage again") from error
     return array
+
+
+_NO_ARRAY = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
+"""What NumPy raises of a header that it did not write."""
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
@@ -250,8 +404,17 @@ def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ArtifactError(f"{path.parent} is not {what} (no {path.name} there): {advice}")
+    return parsed_json(read_bytes(path, advice), path, advice)
+
+
+def parsed_json(data: bytes, path: Path, advice: str) -> dict[str, Any]:
+    """A file's JSON object; ``path`` and ``advice`` are for messages.
+
+    Raises:
+        CorruptError: it is not a JSON object.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise CorruptError(f"{path} is not valid JSON ({error}): {advice}") from error
     if not isinstance(value, dict):

@@ -34,7 +34,7 @@ from dedup.inspection import (
     opened,
     sha256,
 )
-from dedup.shards import DETAILS, KEPT, PIXELS, SEAL, TABLE, Loaded, Shards, described
+from dedup.shards import DETAILS, ENTRIES, KEPT, PIXELS, SEAL, TABLE, Loaded, Shards, described
 
 log = logging.getLogger("dedup")
 
@@ -180,7 +180,7 @@ def _loaded(state: State, parts: Parts, changed: Fresh) -> Iterator[Loaded]:
         return known[row] if row in known else state.layouts[ending].read(file, row)
 
     with opened(state.file(PIXELS)) as pixels, opened(state.file(DETAILS)) as details:
-        for entry in read_table(state.file(TABLE)).to_dict("records"):
+        for entry in read_table(state.file(TABLE), ENTRIES).to_dict("records"):
             facts, row = {str(name): value for name, value in entry.items()}, entry["row"]
             if facts["url"] in changed:
                 yield changed[facts["url"]]

@@ -353,12 +353,7 @@ class Shards:
         file = self.file(shard, TABLE)
         if self.file(shard, SEAL).is_file() or not file.is_file():
             self._check(shard)
-        table = read_table(file)
-        if list(table.columns) != ENTRIES.names:
-            raise CorruptError(
-                f"{file} is no table of a store of this version: {advice(self.path)}"
-            )
-        return table
+        return read_table(file, ENTRIES, advice(self.path))
 
     def _check(self, shard: int) -> None:
         """Compare the files of a shard with its seal: their sizes, and the table's digest."""

@@ -6,6 +6,7 @@ import random
 import threading
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from dedup.artifacts import REQUESTS, Catalogue
@@ -64,7 +65,7 @@ def test_both_tables_fit_their_parquet_schemas(tmp_path):
     pd.testing.assert_frame_equal(
         read_table(tmp_path / "products.parquet"), catalogue.products, check_dtype=False
     )
-    stored = read_table(tmp_path / "requests.parquet")
+    stored = pq.read_table(tmp_path / "requests.parquet").to_pandas()
     alternates = [list(urls) for urls in stored["alternates"]]
     assert alternates == [[str(tmp_path.resolve() / "b.jpg")], [], []]
 
