@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from dedup.artifacts import INDEX_IMAGES, MANIFEST, Catalogue, Index
+from dedup.artifacts import INDEX_IMAGES, Catalogue, Index
 from dedup.checkpoint import describe
 from dedup.clustering import Clusterer
 from dedup.comparing import clusters_of_vectors
@@ -102,7 +102,6 @@ def test_equal_pictures_are_found_by_their_digests(catalogue: Catalogue, checkpo
 def test_a_saved_index_is_the_same(catalogue: Catalogue, checkpoint: Path, tmp_path: Path) -> None:
     index = index_of(catalogue, checkpoint)
     assert list(index.images) == INDEX_IMAGES.names
-    assert index.manifest.keys() >= MANIFEST
     index.save(tmp_path / "index")
     loaded = Index.load(tmp_path / "index")
     pd.testing.assert_frame_equal(loaded.images, index.images)

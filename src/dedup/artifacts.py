@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -12,16 +12,21 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from dedup.errors import ArtifactError, CorruptError
-from dedup.files import (
-    read_array,
-    read_json,
-    read_table,
-    sha256_file,
-    write_array,
-    write_json,
-    write_table,
+from dedup.checks import check_columns, check_compared, check_images, check_near
+from dedup.claims import (
+    AGAIN,
+    INDEX_FORMAT,
+    MANIFEST,
+    SEARCH,
+    WITHOUT,
+    Origin,
+    read_facts,
+    read_manifest,
 )
+from dedup.confirming import Confirmed, Mapped, check_vectors, confirmed_tables, mapped_vectors
+from dedup.errors import ArtifactError
+from dedup.files import as_frame, sha256_file, write_array, write_table
+from dedup.seals import facts, write_sealed
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,7 +69,7 @@ def _no_sight(urls: Sequence[str]) -> Any:
 
 
 FORMAT = 4
-"""Raised when a reader of the old layout would misread the new one."""
+"""Of a store: raised when a reader of the old layout would misread the new one."""
 
 BUNDLED = Path(__file__).parent / "bundled" / "relisting.safetensors"
 """The weights that come with the package: the checkpoint ``bundled``."""
@@ -113,9 +118,6 @@ IMAGES = pa.schema(
 INDEX_IMAGES = IMAGES.append(pa.field("vector", pa.int64())).append(pa.field("cluster", pa.int64()))
 """An index's ``images``: ``vector`` is the row in ``vectors.npy``, -1 where a picture is not ok.
 Pictures with equal pixels share one vector. ``cluster`` is -1 where there is no vector."""
-
-MANIFEST = {"checkpoint", "checkpoint_sha256", "store", "reader", "id_column", "title_column"}
-"""What every index's ``manifest.json`` says."""
 
 PAIRS = pa.schema(
     [
@@ -199,24 +201,27 @@ class Search:
 
     def save(self, folder: Path) -> None:
         """Write the search into an existing folder; ``search.json`` comes last."""
-        write_table(self.near, NEAR, folder / "near.parquet")
-        write_table(self.compared, COMPARED, folder / "compared.parquet")
-        write_json(self.facts, folder / "search.json")
+        tables = {"near.parquet": (self.near, NEAR), "compared.parquet": (self.compared, COMPARED)}
+        for name, (table, schema) in tables.items():
+            write_table(table, schema, folder / name)
+        files = {name: facts(folder / name, rows=len(tables[name][0])) for name in tables}
+        write_sealed(self.facts, files, folder / SEARCH)
 
     @classmethod
     def load(cls, folder: Path) -> Search:
         """Read a search.
 
         Raises:
-            ArtifactError: there is none in ``folder``.
-            CorruptError: its files cannot be read.
+            ArtifactError: there is none in ``folder``, or one of an earlier version.
+            CorruptError: its files are not what was written, or cannot be.
         """
-        advice = "name the folder of a detect run, or leave since out"
-        facts = read_json(folder / "search.json", "a search", advice)
-        near, compared = (read_table(folder / f"{name}.parquet") for name in ("near", "compared"))
-        if list(near.columns) != NEAR.names or list(compared.columns) != COMPARED.names:
-            raise CorruptError(f"{folder} holds no whole search: leave since out")
-        return cls(near, compared, facts)
+        said, files = read_facts(folder)
+        schemas = {"near.parquet": NEAR, "compared.parquet": COMPARED}
+        near, compared = confirmed_tables(folder, schemas, files, WITHOUT)
+        check_compared(compared, Origin(folder / "compared.parquet", WITHOUT))
+        origin = Origin(folder / "near.parquet", WITHOUT)
+        check_near(near, compared, said["looked"], RELATIONS, origin)
+        return cls(as_frame(near), as_frame(compared), said)
 
 
 @dataclass(frozen=True)
@@ -278,7 +283,8 @@ class Index:
 
     Attributes:
         images: the schema ``INDEX_IMAGES``.
-        vectors: (n, d) float32, one row for each distinct picture; may be memory-mapped.
+        vectors: (n, d) float32, one row for each distinct picture; may be memory-mapped. Their
+            first use waits until the file that they were loaded from has been checked.
         centroids: (k, d) float32, one for each cluster.
         products: the user's table, as in ``Catalogue.products``.
         manifest: checkpoint digest, store, settings and versions; plain JSON values. Where the
@@ -288,7 +294,10 @@ class Index:
     """
 
     images: pd.DataFrame
-    vectors: npt.NDArray[np.float32]
+    if TYPE_CHECKING:
+        vectors: npt.NDArray[np.float32]
+    else:
+        vectors: Confirmed = Confirmed()
     centroids: npt.NDArray[np.float32]
     products: pd.DataFrame
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -324,14 +333,22 @@ class Index:
                 "nothing. Name the index's own checkpoint, or run cluster.py with this one"
             )
 
+    def with_pictures(self, thumbnails: Thumbnails, sight: Sight) -> Index:
+        """The same index with a store attached; does not wait for the vectors."""
+        return replace(self, vectors=vars(self)["vectors"], thumbnails=thumbnails, sight=sight)
+
     def save(self, folder: Path) -> None:
         """Write the index into ``folder``; the manifest comes last and makes it whole."""
         folder.mkdir(parents=True, exist_ok=True)
+        tables = {"images.parquet": self.images, "products.parquet": self.products}
         write_table(self.images, INDEX_IMAGES, folder / "images.parquet")
         write_table(self.products, None, folder / "products.parquet")
         write_array(self.vectors, folder / "vectors.npy")
         write_array(self.centroids, folder / "centroids.npy")
-        write_json({"format": FORMAT, **self.manifest}, folder / "manifest.json")
+        files = {name: facts(folder / name, rows=len(table)) for name, table in tables.items()}
+        files |= {name: facts(folder / name) for name in ("vectors.npy", "centroids.npy")}
+        content = {"format": 0, **self.manifest} | {"format": INDEX_FORMAT}
+        write_sealed(content, files, folder / MANIFEST)
 
     @classmethod
     def load(cls, folder: Path) -> Index:
@@ -339,36 +356,23 @@ class Index:
 
         Raises:
             ArtifactError: there is no index in ``folder``, or of another format.
-            CorruptError: its files do not fit together.
+            CorruptError: its files are not what was written, or cannot be. Of ``vectors.npy``, it
+                may be raised by the first use of the vectors.
         """
-        manifest = read_json(folder / "manifest.json", "an index", "make one with cluster.py")
-        if manifest.get("format") != FORMAT:
-            raise ArtifactError(
-                f"{folder} holds an index of format {manifest.get('format')}, this version reads "
-                f"format {FORMAT}: run cluster.py again"
-            )
-        images = read_table(folder / "images.parquet")
-        vectors = read_array(folder / "vectors.npy")
-        if list(images.columns) != INDEX_IMAGES.names or not manifest.keys() >= MANIFEST:
-            raise CorruptError(f"{folder} is no whole index: run cluster.py again")
-        if len(images) and images["vector"].max() >= len(vectors):
-            raise CorruptError(
-                f"{folder}: images.parquet names {images['vector'].max() + 1} vectors, "
-                f"vectors.npy has {len(vectors)}: run cluster.py again"
-            )
-        centroids = read_array(folder / "centroids.npy")
-        if len(images) and images["cluster"].max() >= len(centroids):
-            raise CorruptError(
-                f"{folder}: images.parquet names {images['cluster'].max() + 1} clusters, "
-                f"centroids.npy has {len(centroids)}: run cluster.py again"
-            )
-        return cls(
-            images=images,
-            vectors=vectors,
-            centroids=centroids,
-            products=read_table(folder / "products.parquet"),
-            manifest=manifest,
-        )
+        manifest, files = read_manifest(folder)
+        schemas = {"images.parquet": INDEX_IMAGES, "products.parquet": None}
+        images, products = confirmed_tables(folder, schemas, files, AGAIN)
+        paths = [folder / name for name in ("vectors.npy", "centroids.npy")]
+        vectors, centroids = (mapped_vectors(file, files[file.name], AGAIN) for file in paths)
+        check_vectors(paths[1], centroids, files["centroids.npy"], AGAIN)
+        width, wanted = centroids.shape[1], vectors.shape[1]
+        if width != wanted:
+            Origin(paths[1], AGAIN).refuse(f"its rows hold {width} numbers, vectors.npy's {wanted}")
+        check_columns(products, manifest, Origin(folder / MANIFEST, AGAIN))
+        ids, origin = products[manifest["id_column"]], Origin(folder / "images.parquet", AGAIN)
+        check_images(images, ids, len(vectors), len(centroids), origin)
+        mapped: Any = Mapped(paths[0], vectors, files["vectors.npy"], AGAIN)
+        return cls(as_frame(images), mapped, centroids, as_frame(products), manifest)
 
 
 def checkpoint_file(path: str | Path) -> Path:

@@ -1,0 +1,207 @@
+"""What an index and a search say of themselves: ``manifest.json`` and ``search.json``, read.
+
+Both are sealed, see ``dedup.seals``. That they are what was written does not say who wrote it, so
+every fact must be there and of its kind before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from dedup.errors import ArtifactError, CorruptError
+from dedup.seals import FILES, read_sealed
+
+Kind = Callable[[object], bool]
+Said = dict[str, Any]
+
+INDEX_FORMAT = 5
+"""Raised when a reader of the old layout of an index would misread the new one."""
+
+MANIFEST, SEARCH = "manifest.json", "search.json"
+INDEX_FILES = ("images.parquet", "products.parquet", "vectors.npy", "centroids.npy")
+SEARCH_FILES = ("near.parquet", "compared.parquet")
+AGAIN = "run cluster.py again"
+"""What to do about a broken index."""
+WITHOUT = "name the folder of another detect run, or leave since out"
+"""What to do about a broken search."""
+
+HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class Origin(NamedTuple):
+    """Where something was read, and what to do if it is wrong."""
+
+    file: Path
+    advice: str
+
+    def refuse(self, why: str) -> NoReturn:
+        """Say that the file cannot be what was written.
+
+        Raises:
+            CorruptError: always.
+        """
+        raise CorruptError(f"{self.file} cannot be what was written, {why}: {self.advice}")
+
+
+def is_digest(value: object) -> bool:
+    """Whether a value is a SHA-256 in hexadecimal."""
+    return isinstance(value, str) and HEX.fullmatch(value) is not None
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number from 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number from 0."""
+    if is_count(value):
+        return True
+    return isinstance(value, float) and math.isfinite(value) and value >= 0
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and is_number(value) and value <= 1
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_limit(value: object) -> bool:
+    return value == "auto" or is_number(value)
+
+
+_MANIFEST: dict[str, Kind] = {
+    "checkpoint": _is_name,
+    "checkpoint_sha256": is_digest,
+    "store": _is_name,
+    "reader": _is_name,
+    "id_column": _is_text,
+    "title_column": lambda value: value is None or isinstance(value, str),
+}
+"""What every index's manifest says, besides its format and its files."""
+_FOREGROUND: dict[str, Kind] = {"part": _is_object, "framing": _is_object, "digest": _is_name}
+"""What it says where the encoder was shown products alone."""
+_FACTS: dict[str, Kind] = {
+    "asked": _is_limit,
+    "threshold": is_number,
+    "looked": _is_flag,
+    "lossless": _is_flag,
+    "pictures": is_count,
+    "comparisons": is_count,
+    "share": is_number,
+    "near_pairs": is_count,
+    "missed": is_number,
+    "missed_share": _is_share,
+    "checkpoint_sha256": is_digest,
+}
+"""What every search says, besides its files."""
+_WORDS: dict[str, Kind] = {"words": is_number}
+"""What it says where it looked for words."""
+
+
+def read_manifest(folder: Path) -> tuple[Said, Said]:
+    """What the manifest of an index says, and what it says of the index's files.
+
+    Raises:
+        ArtifactError: there is no index in ``folder``, or of another format.
+        CorruptError: the manifest is not what was written, or cannot be.
+    """
+    origin = Origin(folder / MANIFEST, AGAIN)
+    said = read_sealed(origin.file, "an index", "make one with cluster.py")
+    number = said.get("format")
+    if type(number) is not int or number != INDEX_FORMAT:
+        raise ArtifactError(
+            f"{folder} holds an index of format {number}, this version reads format "
+            f"{INDEX_FORMAT}: {AGAIN}"
+        )
+    files = _files(said, INDEX_FILES, origin)
+    images, products = (files[name] for name in INDEX_FILES[:2])
+    # Rows that all differ take a byte each at least; and a record has a row for each picture.
+    _check_rows(INDEX_FILES[0], images["rows"], images["size"], origin)
+    _check_rows(INDEX_FILES[1], products["rows"], images["rows"], origin)
+    _check(said, _MANIFEST, "", origin)
+    if "foreground" in said:
+        foreground = said["foreground"]
+        _check(said, {"foreground": _is_object}, "", origin)
+        _check(foreground, _FOREGROUND, "foreground's ", origin)
+        _check({"failed": 0, **foreground}, {"failed": is_count}, "foreground's ", origin)
+    return said, files
+
+
+def read_facts(folder: Path) -> tuple[Said, Said]:
+    """What a search says of itself, and of its files.
+
+    Raises:
+        ArtifactError: there is none in ``folder``, or one of an earlier version.
+        CorruptError: it is not what was written, or cannot be.
+    """
+    origin = Origin(folder / SEARCH, WITHOUT)
+    said = read_sealed(origin.file, "a search", WITHOUT)
+    if FILES not in said:
+        raise ArtifactError(
+            f"{origin.file} was written by an earlier version, which could not tell whether it "
+            "is damaged: leave since out"
+        )
+    files = _files(said, SEARCH_FILES, origin)
+    near, compared = (files[name] for name in SEARCH_FILES)
+    n = compared["rows"]
+    _check_rows(SEARCH_FILES[1], n, compared["size"], origin)
+    _check_rows(SEARCH_FILES[0], near["rows"], n * (n - 1) // 2, origin)
+    if said.keys() - _WORDS.keys() != _FACTS.keys():
+        others = ", ".join(sorted(said.keys() ^ _FACTS.keys()))[:200]
+        origin.refuse(f"it says more or less than a search does, {others}")
+    _check(said, _FACTS, "", origin)
+    _check({"words": 0, **said}, _WORDS, "", origin)
+    if said["asked"] not in ("auto", said["threshold"]):
+        origin.refuse("its threshold is not what was asked for")
+    for name, table in (("near_pairs", "near.parquet"), ("pictures", "compared.parquet")):
+        if said[name] != files[table]["rows"]:
+            origin.refuse(f"its {name} are {said[name]}, and {table} has {files[table]['rows']}")
+    return said, files
+
+
+def _files(said: Said, names: tuple[str, ...], origin: Origin) -> Said:
+    """Take out of a seal what it says of exactly these files."""
+    files = said.pop(FILES, None)
+    if not isinstance(files, dict) or files.keys() != {*names}:
+        origin.refuse(f"it does not say what {', '.join(names)} are")
+    for name in names:
+        kinds: dict[str, Kind] = {"size": is_count, "sha256": is_digest}
+        kinds |= {"rows": is_count} if name.endswith(".parquet") else {}
+        one = files[name]
+        if not isinstance(one, dict) or one.keys() != kinds.keys():
+            origin.refuse(f"what it says of {name} is not {', '.join(kinds)}")
+        _check(one, kinds, f"{name}'s ", origin)
+    return files
+
+
+def _check_rows(name: str, rows: int, most: int, origin: Origin) -> None:
+    """Refuse a table that would be unpacked to far more rows than it can have."""
+    if rows > most:
+        origin.refuse(f"{name} cannot have {rows} rows, but {most} at most")
+
+
+def _check(said: Mapping[str, Any], kinds: Mapping[str, Kind], whose: str, origin: Origin) -> None:
+    for name, is_kind in kinds.items():
+        if name not in said:
+            origin.refuse(f"it does not say {whose}{name}")
+        if not is_kind(said[name]):
+            origin.refuse(f"its {whose}{name} is {repr(said[name])[:100]}")
