@@ -62,9 +62,9 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
                 _stop(str(error), error.exit_code)
             if not ranks.is_first():
                 return metric
-            from dedup.files import write_json  # pandas and pyarrow: not for --help
+            from dedup.runs import seal_run  # pandas and pyarrow: not for --help
 
-            write_json({"version": __version__, "metric": metric, **settings}, run_dir / "run.json")
+            seal_run({"version": __version__, "metric": metric, **settings}, run_dir)
             if not sweeping and not settings.get("preview"):  # leaves no checkpoint
                 point_latest(run_dir, Path(cfg.runs) / name / "latest")
             return metric
@@ -167,12 +167,12 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read what each run left."""
-        from dedup.files import read_json
+        from dedup.runs import read_run
 
         sweep_dir = Path(config.hydra.sweep.dir)
         runs = []
         for file in sorted(sweep_dir.glob("*/run.json")):
-            run = read_json(file, "a run", "run the sweep again")
+            run = read_run(file, "run the sweep again")
             # As they were typed: what is resolved may be a secret.
             typed: Any = OmegaConf.load(file.parent / ".hydra" / "overrides.yaml")
             changes = OmegaConf.to_container(typed, resolve=False) or []

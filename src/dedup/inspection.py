@@ -38,7 +38,7 @@ from dedup.shards import (
     described,
 )
 
-Kind = Literal["missing", "changed", "extra"]
+Kind = Literal["missing", "changed", "extra", "impossible"]
 
 ARRAYS, TABLES = (PIXELS, DETAILS), (TABLE, COPY)
 ORDER = (PIXELS, DETAILS, COPY, TABLE, SEAL)
@@ -54,19 +54,22 @@ PIXELS_LENGTH = int(np.prod(IMAGE_SHAPE))
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of a store that is not what was written.
+    """A file of a store, an index or a run that is not what was written.
 
     Attributes:
         shard: its number; ``None`` for what belongs to no shard.
         file: its name.
-        kind: ``missing``, ``changed``, or ``extra``: left over from a run that was cut off.
+        kind: ``missing``, ``changed``, ``extra``: left over from a run that was cut off, or
+            ``impossible``: its digest is right, and yet the commands write no such thing.
         addresses: whose pixels or details are broken, where that can be told.
+        detail: a sentence on what is wrong, where there is more to say.
     """
 
     shard: int | None
     file: str
     kind: Kind
     addresses: tuple[str, ...] = ()
+    detail: str = ""
 
 
 def manifest(path: Path) -> dict[str, Any] | None:
@@ -231,7 +234,7 @@ def examined(shards: Shards, shard: int, endings: Iterable[str]) -> State:
     sealed = {ending for ending, digest in digests.items() if digest.encode() in seal}
     is_whole = read_seal(seal, shard) is not None
     trusted = _trusted(files, digests, sealed, is_whole)
-    layouts = {} if trusted is None else _layouts(read_table(files[trusted]))
+    layouts = {} if trusted is None else _layouts(read_table(files[trusted], ENTRIES))
     wrong = [] if is_whole else [SEAL]
     wrong += [e for e in TABLES if trusted is None or digests.get(e) != digests[trusted]]
     broken = {}
@@ -259,10 +262,10 @@ def _trusted(
     if is_whole or not {*TABLES} <= {*digests} or digests[TABLE] != digests[COPY]:
         return None
     try:
-        is_table = list(read_table(files[TABLE]).columns) == ENTRIES.names
+        read_table(files[TABLE], ENTRIES)
     except CorruptError:
         return None
-    return TABLE if is_table else None
+    return TABLE
 
 
 def _layouts(table: pd.DataFrame) -> dict[str, Layout]:

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, Protocol
 
 from dedup.artifacts import Catalogue, Index
 from dedup.errors import ConfigError
-from dedup.files import read_json
 from dedup.framing import Framed, Product
 from dedup.inspection import check_is_store
 from dedup.limits import wrong_in
 from dedup.recorded import Record, shown
+from dedup.runs import read_run
 from dedup.store import ImageStore
 
 NAMED = ("checkpoint", "checkpoint_sha256", "store", "reader")
@@ -144,7 +144,7 @@ def trained_on(checkpoint: Path, runs: Path) -> Trained:
             "known: choose one with source=csv source.path=PATH"
         )
     record = Record(file, "name the catalogue with source=csv source.path=PATH")
-    run = read_json(file, "a training run", "choose a catalogue with source=csv")
+    run = read_run(file, "choose a catalogue with source=csv")
     said: Any = run.get("source")
     source: Source = record.part(said, "source", "source")
     name, own = said["_target_"], checkpoint.resolve().is_relative_to(runs.resolve())

@@ -16,14 +16,16 @@ from dedup import origins
 from dedup.allowed import FOREGROUNDS
 from dedup.artifacts import IMAGES, Catalogue, Findings, Index, Search, Sight, checkpoint_file
 from dedup.calibration import expected
+from dedup.claims import MANIFEST, read_manifest
 from dedup.decoding import Decoders
 from dedup.entrypoint import build, log, plain
 from dedup.errors import ArtifactError, ConfigError
-from dedup.files import read_json, write_json
+from dedup.files import write_json
 from dedup.framing import Framed, Pictures
 from dedup.matching import merged
 from dedup.ranks import is_first
 from dedup.recorded import Record
+from dedup.runs import read_run
 from dedup.store import ImageStore
 from dedup.truth import against_truth, read_truth
 from dedup.visible import visible_json
@@ -284,7 +286,7 @@ def _with_pictures(index: Index, folder: Path) -> Index:
             product=lambda picture: framed().found_in(picture),
             masks=lambda urls: framed().masks(urls),
         )
-    return dataclasses.replace(index, thumbnails=store.thumbnails, sight=sight)
+    return index.with_pictures(store.thumbnails, sight)
 
 
 def _foreground(cfg: DictConfig) -> dict[str, Any] | None:
@@ -349,7 +351,7 @@ def _compare_foregrounds(cfg: DictConfig, checkpoint: Path) -> None:
     run = checkpoint.parent / "run.json"
     if not run.is_file():
         return
-    said = read_json(run, "a training run", "name the checkpoint's own folder")
+    said = read_run(run)
     trained, asked = said.get("foreground"), plain(cfg.foreground)
     if trained != asked or (asked and said.get("framing") != plain(cfg.framing)):
         log.warning(
@@ -374,8 +376,7 @@ def _given(cfg: DictConfig) -> bool:
 
 def _serves(latest: Path, cfg: DictConfig) -> bool:
     """Whether the latest cluster run is of this source, and of this foreground if any is asked."""
-    manifest = latest / "manifest.json"
-    if not manifest.is_file():
+    if not (latest / MANIFEST).is_file():
         return False
-    found = read_json(manifest, "an index", "make one with cluster.py")
+    found, _ = read_manifest(latest)
     return bool(found.get("source") == plain(cfg.source)) and _shows(found, _foreground(cfg))

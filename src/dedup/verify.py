@@ -1,4 +1,7 @@
-"""Check a store byte for byte: ``python -m dedup verify store.path=PATH [repair=true]``."""
+"""Check byte for byte: ``python -m dedup verify store.path=PATH [repair=true]``.
+
+``index=PATH`` checks an index instead, and ``run=PATH`` all that a run left in its folder.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dedup.entrypoint import build, entrypoint, log
-from dedup.errors import CorruptError
+from dedup.errors import ConfigError, CorruptError
 from dedup.visible import visible
 
 if TYPE_CHECKING:
@@ -29,9 +32,45 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     """Print a line for each damage, put right what can be where that is asked for, and write it up.
 
     Raises:
-        ArtifactError: there is no store.
+        ConfigError: more than one thing is to be checked, or what is no store to be put right.
+        ArtifactError: there is no store, or what else is to be checked.
         CorruptError: damage is left.
     """
+    if cfg.index is None and cfg.run is None:
+        _verify_store(cfg, run_dir)
+    else:
+        _verify_folder(cfg, run_dir)
+
+
+def _verify_folder(cfg: DictConfig, run_dir: Path) -> None:
+    """Check an index, or what a run left."""
+    if cfg.repair or (cfg.index is not None and cfg.run is not None):
+        raise ConfigError(
+            "index= and run= check one folder, and repair=true mends a store alone: leave out all "
+            "but one of them"
+        )
+    from dedup.auditing import inspect_index, inspect_run, size_of  # pandas: not for --help
+    from dedup.files import write_json
+
+    kind, inspect = ("index", inspect_index) if cfg.run is None else ("run", inspect_run)
+    path = Path(str(cfg[kind]))
+    started = monotonic()
+    damages = inspect(path)
+    seconds, n_bytes = monotonic() - started, size_of(path)
+    sys.stdout.writelines(_line(damage) for damage in damages)
+    log.info("%s with %d bytes checked in %.1f s", path, n_bytes, seconds)
+    facts = {kind: str(path), "bytes": n_bytes, "seconds": seconds}
+    facts |= {"damages": [asdict(one) for one in damages], "left": [asdict(one) for one in damages]}
+    write_json(facts, run_dir / "verify.json")
+    if damages:
+        raise CorruptError(
+            f"{len(damages)} files of the {kind} {path} are not what was written: see "
+            f"{run_dir / 'verify.json'}, and run its command again"
+        )
+    sys.stdout.write(f"{path} is whole\n")
+
+
+def _verify_store(cfg: DictConfig, run_dir: Path) -> None:
     from dedup.files import write_json  # pandas: not for --help
     from dedup.inspection import verify
     from dedup.shards import advice
@@ -85,7 +124,9 @@ def _line(damage: Damage) -> str:
     """One line on a damaged file."""
     n, named = len(damage.addresses), visible(", ".join(damage.addresses[:MOST_NAMED]))
     more = f" and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
-    return f"{damage.kind} {visible(damage.file)}{f': {named}{more}' if n else ''}\n"
+    detail = visible(damage.detail)
+    said = f": {detail}" if detail else f": {named}{more}" if n else ""
+    return f"{damage.kind} {visible(damage.file)}{said}\n"
 
 
 def _said(mended: Mended) -> str:
