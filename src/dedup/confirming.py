@@ -80,7 +80,7 @@ def mapped_vectors(file: Path, said: Mapping[str, Any], advice: str) -> Vectors:
         CorruptError: it has another size or holds something else.
     """
     check_size(file, said, advice)
-    array = read_array(file)
+    array = read_array(file, advice)
     whole = array.ndim == 2 and array.dtype == np.float32 and array.flags.c_contiguous
     start = said["size"] - array.nbytes
     if not whole or start != getattr(array, "offset", start) or start % array.itemsize:

@@ -257,21 +257,23 @@ def array_header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
     return header.getvalue()
 
 
-def read_array(path: Path) -> npt.NDArray[Any]:
-    """Memory-map an ``.npy`` array, read-only.
+def read_array(path: Path, advice: str = "run its stage again") -> npt.NDArray[Any]:
+    """Memory-map an ``.npy`` array, read-only; ``advice`` is what to do where it is damaged.
 
     Raises:
         ArtifactError: it is missing.
         CorruptError: it cannot be read, is cut short or holds pickled objects.
     """
     if not path.is_file():
-        raise ArtifactError(f"{path} is missing: run the stage that writes it again")
+        raise ArtifactError(f"{path} is missing: {advice}")
     try:
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except _NO_ARRAY as error:
         if lacks_memory(error):
             raise
-        raise CorruptError(f"{path} cannot be read ({error}): run its stage again") from error
+        if isinstance(error, OSError) and error.errno:
+            raise unreadable(path, advice, error) from error
+        raise CorruptError(f"{path} cannot be read ({_first_line(error)}): {advice}") from error
     return array
 
 

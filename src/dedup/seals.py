@@ -57,7 +57,7 @@ def sealed_text(content: Mapping[str, Any]) -> str:
 def write_sealed(content: Mapping[str, Any], files: Mapping[str, Any], path: Path) -> None:
     """Write a sealed file that says ``content`` and confirms other files, see ``facts``."""
     said = {name: value for name, value in content.items() if name not in (FILES, OWN)}
-    write_text(sealed_text({**said, FILES: dict(files)}), path)
+    write_text(sealed_text({**said, FILES: files}), path)
 
 
 def facts(file: Path, **more: int) -> dict[str, Any]:
