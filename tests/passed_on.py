@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from dedup.checkpoint import save_safetensors
 from dedup.encoders.cnn import Cnn
 from dedup.entrypoint import ROOT
+from dedup.seals import sealed_text
 from dedup.stages import make_index
 from tests.conftest import make_shop
 
@@ -108,14 +109,23 @@ def forged(index: Path, change: Any) -> None:
     file = index / "manifest.json"
     said = json.loads(file.read_text())
     change(said)
-    file.write_text(json.dumps(said, indent=1))
+    file.write_text(_sealed(said))
 
 
 def forged_run(run: Path, said: Any) -> Path:
     """Write the ``run.json`` beside a checkpoint; its path."""
     file = run / "run.json"
-    file.write_text(json.dumps(said))
+    file.write_text(_sealed(said) if isinstance(said, dict) else json.dumps(said))
     return file
+
+
+def _sealed(said: dict[str, Any]) -> str:
+    """As text with the digest of itself, where what is said is JSON at all."""
+    said.pop("sha256", None)
+    try:
+        return sealed_text(said)
+    except ValueError:  # NaN
+        return json.dumps(said, indent=1)
 
 
 def contents(folder: Path, *, without: Path) -> dict[str, str]:
