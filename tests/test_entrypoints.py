@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dedup.artifacts import Index
+from dedup.auditing import inspect_run
+from dedup.runs import read_run
 from tests.conftest import ROOT, SMALL, draw, encoded, run, shuffled, write_shop
 
 PLANTED = {"P00": ["P20"], "P20": ["P00"], "P01": ["P21"], "P21": ["P01"], "P02": ["P22"],
@@ -40,6 +43,24 @@ def test_one_warning_where_gpus_are_fewer_than_asked(trained: Path) -> None:
         pytest.skip("a GPU is here")
     log = (trained / "runs" / "train" / "latest" / "train.log").read_text()
     assert len(re.findall("trainer.gpus=1, but 0", log)) == 1
+
+
+@pytest.mark.parametrize("command", ["train", "cluster", "detect"])
+def test_a_run_lists_what_it_left(trained: Path, tmp_path: Path, command: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(trained / "runs" / command / "latest", folder)
+    assert inspect_run(folder) == []
+    listed = read_run(folder / "run.json")["files"]
+    left = {file.name for file in folder.iterdir() if file.is_file()}
+    own = re.compile(r"run\.json|.*\.(log|ckpt)|events\..*|hparams\.yaml|projector_.*")
+    assert {*listed} == {name for name in left if not own.fullmatch(name)}
+    for name in {*listed} | {name for name in left if name.endswith(".ckpt")}:
+        data = bytearray((folder / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(data)
+        assert [damage.file for damage in inspect_run(folder)] == [name]
+        data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(data)
 
 
 def test_cluster_accounts_for_every_product(trained: Path) -> None:

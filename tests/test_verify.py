@@ -10,6 +10,8 @@ import pytest
 
 from dedup.files import locked
 from tests.conftest import draw, encoded
+from tests.damaged import flip as flip_bits
+from tests.damaged import make_world
 from tests.test_mending import contents, flip, make_store
 
 
@@ -59,3 +61,40 @@ def test_it_refuses_no_store_and_one_that_is_written_to(store: Path, tmp_path: P
     assert (code, lines) == (2, [])
     assert not (tmp_path / "nowhere").exists()
     assert "nowhere is not a store" in messages
+
+
+def test_it_checks_an_index_and_what_a_run_left(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "world")
+    for asked in (f"index={world / 'index'}", f"run={world / 'run'}"):
+        code, lines, _ = command(tmp_path, asked)
+        assert (code, lines) == (0, [f"{asked.partition('=')[2]} is whole"])
+    code, lines, _ = command(tmp_path, "run=runs/verify/latest")
+    assert (code, lines) == (0, ["runs/verify/latest is whole"])
+    flip_bits(world / "index" / "vectors.npy", -1, 4)
+    (world / "index" / "products.parquet").unlink()
+    code, lines, messages = command(tmp_path, f"index={world / 'index'}")
+    assert (code, lines) == (4, ["missing products.parquet", "changed vectors.npy"])
+    assert f"2 files of the index {world / 'index'} are not what was written" in messages
+    (said,) = (
+        json.loads(file.read_text())
+        for file in tmp_path.glob("runs/verify/*/verify.json")
+        if not (file.parent / "run.json").exists()
+    )
+    assert [one["file"] for one in said["damages"]] == ["products.parquet", "vectors.npy"]
+    assert said["index"] == str(world / "index")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["index=nowhere"], "nowhere is not an index"),
+        (["run=nowhere"], "nowhere is not a finished run"),
+        (["index=a", "run=b"], "index= and run= check one folder"),
+        (["run=b", "repair=true"], "repair=true mends a store alone"),
+    ],
+)
+def test_it_refuses_what_it_cannot_check(tmp_path: Path, asked: list[str], said: str) -> None:
+    code, lines, messages = command(tmp_path, *asked)
+    assert (code, lines) == (2, [])
+    assert said in messages
+    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
