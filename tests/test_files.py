@@ -2,7 +2,11 @@
 
 import contextlib
 import csv
+import errno
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +19,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from dedup.artifacts import GROUPS, IMAGES, INDEX_IMAGES, PAIRS
-from dedup.errors import CorruptError
+from dedup.errors import ArtifactError, CorruptError
 from dedup.files import (
+    array_header,
     atomically,
+    lacks_memory,
     read_array,
     read_json,
     read_table,
     sha256_file,
+    unreadable,
     write_array,
     write_csv,
     write_json,
@@ -135,6 +142,70 @@ def test_a_broken_table_is_corrupt(tmp_path: Path, damage: Callable[[Path], None
     damage(tmp_path / "t.parquet")
     with pytest.raises(CorruptError, match=r"t\.parquet"):
         read_table(tmp_path / "t.parquet")
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+import dedup.files as files
+
+table, array = map(Path, sys.argv[1:])
+files.read_table(table.with_name("small.parquet"))
+used = next(int(s.split()[1]) for s in open("/proc/self/status") if s.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (used * 1024 + 2**25, resource.RLIM_INFINITY))
+for read, path in ((files.read_table, table), (files.read_array, array)):
+    try:
+        read(path)
+    except (MemoryError, OSError) as error:
+        print(files.lacks_memory(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits what a process may take as Linux does")
+def test_lack_of_memory_is_no_damage(tmp_path: Path) -> None:
+    table, array = tmp_path / "large.parquet", tmp_path / "large.npy"
+    write_table(pd.DataFrame({"id": ["x" * 1000] * 400_000}), None, table)
+    write_table(pd.DataFrame({"id": ["x"]}), None, tmp_path / "small.parquet")
+    array.write_bytes(array_header((10**9,), np.uint8))
+    os.truncate(array, array.stat().st_size + 10**9)
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, table, array], capture_output=True, text=True
+    )
+    assert (done.stdout.split(), done.returncode) == (["True", "True"], 0), done.stderr
+
+
+def test_lack_of_memory_is_told_from_other_errors() -> None:
+    for error in (MemoryError(), pa.ArrowMemoryError("malloc"), OSError(errno.ENOMEM, "no memory")):
+        assert lacks_memory(error)
+    for error in (OSError(errno.EIO, "broken"), pa.ArrowInvalid("broken"), ValueError()):
+        assert not lacks_memory(error)
+
+
+def test_a_file_that_must_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    refused = unreadable(tmp_path, "ask for it", PermissionError(errno.EACCES, "not allowed"))
+    assert type(refused) is ArtifactError
+    assert str(refused) == f"{tmp_path} cannot be read (not allowed): ask for it"
+    assert type(unreadable(tmp_path, "", OSError(errno.EIO, "broken"))) is CorruptError
+    assert type(unreadable(tmp_path, "", OSError(errno.ENOMEM, "full"))) is OSError
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.append_column("b", pa.array(["x"])), "its columns are 'id', 'b'"),
+        (lambda table: table.append_column("id", table["id"]), "its columns are 'id', 'id'"),
+        (lambda table: pa.table({"id": pa.array([7])}), "'id' holds int64, not string"),
+        (lambda table: pa.table({"id": pa.array(["7"], pa.large_string())}), "'id' holds large_st"),
+        (lambda table: pa.table({"id": pa.array([None], pa.string())}), "'id' lacks 1 value"),
+        (lambda table: table.replace_schema_metadata({"pandas": "{}"}), "it tells readers what"),
+    ],
+)
+def test_a_table_of_another_schema_is_corrupt(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table], said: str
+) -> None:
+    pq.write_table(change(pa.table({"id": ["7"]})), tmp_path / "t.parquet")
+    with pytest.raises(CorruptError, match=rf"t\.parquet is not what was written, .*{said}"):
+        read_table(tmp_path / "t.parquet", pa.schema([("id", pa.string())]))
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (0, 4), (0,), (2, 3, 20, 10)])

@@ -129,7 +129,10 @@ class Mapped:
         self._error: BaseException | None = None
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._check, name=f"check {file}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no memory for one more
+            self._process = 0
 
     def confirmed(self) -> Vectors:
         """The array, once all its bytes are what was written.
@@ -139,7 +142,7 @@ class Mapped:
         """
         if os.getpid() == self._process:
             self._thread.join()
-        else:  # a fork has no threads but the one that forked
+        else:  # no thread was started, or it is not in this fork
             self._check()
         if self._error is not None:
             raise self._error
