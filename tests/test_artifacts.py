@@ -247,3 +247,27 @@ def test_an_index_knows_its_encoder(tmp_path: Path) -> None:
         index.check_encoder(str(tmp_path / "other.ckpt"))
     with pytest.raises(ArtifactError, match="no checkpoint at"):
         index.check_encoder(tmp_path / "none.ckpt")
+
+
+@pytest.mark.parametrize("n_pictures", [0, 1, 5])
+def test_an_index_may_hold_no_picture_that_is_ok(tmp_path: Path, n_pictures: int) -> None:
+    index = random_index(0, n=5)
+    failed = {"status": "failed", "vector": -1, "cluster": -1, "sha256_pixels": ""}
+    images = index.images.assign(**failed)
+    images.loc[: n_pictures - 1, "sha256_bytes"] = ""
+    dataclasses.replace(index, images=images, vectors=index.vectors[:0]).save(tmp_path)
+    found = Index.load(tmp_path)
+    pd.testing.assert_frame_equal(found.images, images)
+    assert found.vectors.shape == (0, 8)
+
+
+@pytest.mark.parametrize("n_pictures", [0, 1])
+def test_a_search_may_find_nothing(tmp_path: Path, n_pictures: int) -> None:
+    near, compared = small_search().near[:0], small_search().compared[:n_pictures]
+    facts = {**LOOKS, "near_pairs": 0, "pictures": n_pictures}
+    del facts["words"]
+    Search(near, compared, facts).save(tmp_path)
+    found = Search.load(tmp_path)
+    pd.testing.assert_frame_equal(found.near, near)
+    pd.testing.assert_frame_equal(found.compared, compared)
+    assert found.facts == facts
