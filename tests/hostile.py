@@ -5,6 +5,7 @@ first N times, and with the picture from then on.
 """
 
 import asyncio
+import base64
 import gzip
 import socket
 import ssl
@@ -22,6 +23,11 @@ from urllib.parse import unquote
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 PICTURE = bytes(range(256)) * 4
+DRAWN = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAGklEQVR42mMUYIAAFnkYQxHGUCDMYHwPZQAALeQB2gvq"
+    "qowAAAAASUVORK5CYII="
+)
+"""A picture that can be decoded."""
 REASONS = {302: "Found", 404: "Not Found"}
 
 
@@ -108,6 +114,9 @@ class Site:
 
     async def answer_picture(self, ask: Ask, *_: str) -> None:
         await ask.send(PICTURE)
+
+    async def answer_drawn(self, ask: Ask, *_: str) -> None:
+        await ask.send(DRAWN)
 
     async def answer_unsized(self, ask: Ask) -> None:
         await ask.send(PICTURE, sized=False)

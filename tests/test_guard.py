@@ -354,10 +354,10 @@ def test_an_address_is_written_in_one_way(asked: str, sent: str) -> None:
 
 
 def test_the_system_is_asked_for_names() -> None:
-    found = asyncio.run(SystemResolver().resolve("localhost", 80))
+    found = asyncio.run(SystemResolver(1).resolve("localhost", 80))
     assert {answer["host"] for answer in found} <= {"127.0.0.1", "::1"}
     with pytest.raises(OSError, match=r"."):
-        asyncio.run(SystemResolver().resolve("no-such-name.invalid"))
+        asyncio.run(SystemResolver(1).resolve("no-such-name.invalid"))
 
 
 def failure(names: Answers, address: str) -> str:

@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from dedup.errors import FetchError
-from dedup.hosts import Hosts, Patience, asked_wait, obey
+from dedup.hosts import MOST_HOSTS, Hosts, Patience, asked_wait, obey
 from tests.hostile import PICTURE, Answers, Site, hostile
 from tests.test_fetch import closed_port, fetch_all, session
 
@@ -316,3 +316,33 @@ def test_a_name_service_that_is_gone_is_an_outage() -> None:
             assert entered.outage.startswith("shop.test:80 has not answered")
 
     asyncio.run(main())
+
+
+def test_hosts_that_nobody_waits_for_are_forgotten_and_others_are_not() -> None:
+    async def main() -> tuple[int, list[str]]:
+        hosts = Hosts(64, 1, Patience(failures=1, pauses=(), down=60))
+        order: list[str] = []
+
+        async def ask(word: str, until: asyncio.Event) -> None:
+            async with hosts.turn("busy.test:80"):
+                order.append(word)
+                await until.wait()
+
+        first, second = asyncio.Event(), asyncio.Event()
+        tasks = [asyncio.create_task(ask("first", first))]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(ask("second", second)))
+        for number in range(3 * MOST_HOSTS):
+            async with hosts.turn(f"shop-{number}.test:80") as turn:
+                turn.failed()
+        assert order == ["first"]  # one request at a time, however many hosts came between
+        first.set(), second.set()
+        await asyncio.gather(*tasks)
+        with pytest.raises(FetchError, match="host_down"):
+            async with hosts.turn(f"shop-{3 * MOST_HOSTS - 1}.test:80"):
+                """Never here: it is remembered."""
+        return len(hosts._hosts), order
+
+    n_hosts, order = asyncio.run(main())
+    assert order == ["first", "second"]
+    assert MOST_HOSTS <= n_hosts <= 2 * MOST_HOSTS

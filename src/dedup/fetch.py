@@ -30,6 +30,8 @@ NAME = "dedup-catalogue"
 MOST_HOPS = 5
 DNS_SECONDS = 60
 """For how long the answer of a name service is used."""
+LOOK_UPS = 4
+"""For each connection, so many names may be looked up at once, those that hang included."""
 IDLE_SECONDS = 5.0
 """For how long a connection is kept for a next request. With many hosts, all of them add up."""
 LOOK_SECONDS = 0.5
@@ -146,11 +148,12 @@ class Session:
         self.gate.set()
         self._guard = Guard(read_networks(fetcher.allow_networks))
         self._hosts = Hosts(fetcher.connections, fetcher.per_host, self._patience)
+        names = self._resolver or SystemResolver(LOOK_UPS * fetcher.connections)
         self._client = aiohttp.ClientSession(
             headers={"User-Agent": _user_agent(fetcher.contact), "Accept-Encoding": "identity"},
             connector=aiohttp.TCPConnector(
                 limit=0,  # Hosts counts, before any deadline begins
-                resolver=GuardedResolver(self._guard, self._resolver or SystemResolver()),
+                resolver=GuardedResolver(self._guard, names),
                 ttl_dns_cache=DNS_SECONDS,
                 happy_eyeballs_delay=None,
                 socket_factory=self._guard.socket,

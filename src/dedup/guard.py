@@ -35,6 +35,9 @@ Network = IPv4Network | IPv6Network
 
 MAX_ADDRESS = 8192
 """The longest address, in characters."""
+MOST_ADDRESSES = 4
+"""So many of a name's addresses are connected to. A name may have thousands, of others' machines:
+one row would knock at all of their doors."""
 
 SPECIAL: dict[Network, str] = {
     ip_network(network): what
@@ -283,7 +286,7 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses of a host; by IPv4 alone where it has any, so that one try is enough.
+        """Some addresses of a host; of IPv4 alone where it has any, so that one try is enough.
 
         Raises:
             FetchError: ``blocked_address``.
@@ -292,7 +295,8 @@ class GuardedResolver(AbstractResolver):
         found = await self.inner.resolve(host, port, family)
         for answer in found:
             self.guard.check(answer["host"])
-        return [answer for answer in found if ":" not in answer["host"]] or found
+        chosen = [answer for answer in found if ":" not in answer["host"]] or found
+        return chosen[:MOST_ADDRESSES]
 
     async def close(self) -> None:
         """Close the inner resolver."""
@@ -300,7 +304,15 @@ class GuardedResolver(AbstractResolver):
 
 
 class SystemResolver(AbstractResolver):
-    """The system's name service, asked in threads that nobody waits for at the end."""
+    """The system's name service, asked in threads that nobody waits for at the end.
+
+    Args:
+        most: how many look-ups go on at once at most. One cannot be ended, so those that hang and
+            that nobody waits for any more are counted too.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._free = threading.Semaphore(most)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -310,26 +322,37 @@ class SystemResolver(AbstractResolver):
         Raises:
             OSError: there are none, or nobody answers.
         """
+        if not self._free.acquire(blocking=False):
+            raise socket.gaierror(socket.EAI_AGAIN, "too many names wait for an answer")
         answer: concurrent.futures.Future[Sequence[str]] = concurrent.futures.Future()
         answer.set_running_or_notify_cancel()
-        threading.Thread(target=_look_up, args=(answer, host, family), daemon=True).start()
+        try:
+            asked = threading.Thread(target=self._ask, args=(answer, host, family), daemon=True)
+            asked.start()
+        except RuntimeError as error:
+            self._free.release()
+            raise socket.gaierror(socket.EAI_AGAIN, "no thread is left to look it up") from error
         return _results(host, port, await asyncio.wrap_future(answer))
 
     async def close(self) -> None:
         """Nothing is held open."""
 
-
-def _look_up(
-    answer: concurrent.futures.Future[Sequence[str]], host: str, family: socket.AddressFamily
-) -> None:
-    try:
-        found = socket.getaddrinfo(
-            host, None, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
-    except (OSError, ValueError) as error:
-        answer.set_exception(error)
-    else:
-        answer.set_result([str(address[0]) for *_, address in found])
+    def _ask(
+        self,
+        answer: concurrent.futures.Future[Sequence[str]],
+        host: str,
+        family: socket.AddressFamily,
+    ) -> None:
+        try:
+            found = socket.getaddrinfo(
+                host, None, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+            )
+        except (OSError, ValueError) as error:
+            answer.set_exception(error)
+        else:
+            answer.set_result([str(address[0]) for *_, address in found])
+        finally:
+            self._free.release()
 
 
 def _results(host: str, port: int, addresses: Sequence[str]) -> list[ResolveResult]:

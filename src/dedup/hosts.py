@@ -40,6 +40,10 @@ class Patience:
 PATIENCE = Patience()
 """What a run over a catalogue takes."""
 
+MOST_HOSTS = 10_000
+"""So many hosts are remembered at least, of those that nobody asks or waits for. A catalogue may
+name a million, and each takes more than a kilobyte."""
+
 RULES_WITH_VALUE = frozenset(
     {"max-image-preview", "max-snippet", "max-video-preview", "unavailable_after"}
 )
@@ -53,12 +57,16 @@ class Host:
         name: for messages.
         per_host: how many requests at once.
         patience: when it closes, and for how long.
+
+    Attributes:
+        users: how many requests it has, or wait for it.
     """
 
     def __init__(self, name: str, per_host: int, patience: Patience) -> None:
         self.name = name
         self.slots = asyncio.Semaphore(per_host)
         self.first_failure = 0.0
+        self.users = 0
         self._patience = patience
         self._failures = 0
         self._failed_probes = 0
@@ -166,17 +174,29 @@ class Hosts:
         Raises:
             FetchError: ``host_down``.
         """
-        host = self._hosts.get(name)
-        if host is None:
-            host = self._hosts[name] = Host(name, self._per_host, self._patience)
-        async with host.slots:
-            await self._connection(host)
-            turn = Turn(self, host, host.begin())
-            try:
-                yield turn
-            finally:
-                self._connections.release()
-                host.end(turn.probe)
+        host = self._host(name)
+        host.users += 1
+        try:
+            async with host.slots:
+                await self._connection(host)
+                turn = Turn(self, host, host.begin())
+                try:
+                    yield turn
+                finally:
+                    self._connections.release()
+                    host.end(turn.probe)
+        finally:
+            host.users -= 1
+
+    def _host(self, name: str) -> Host:
+        """One by its name; the one asked for longest ago is forgotten first."""
+        host = self._hosts.pop(name, None) or Host(name, self._per_host, self._patience)
+        self._hosts[name] = host
+        if len(self._hosts) > 2 * MOST_HOSTS:
+            for old in list(self._hosts)[:-MOST_HOSTS]:
+                if not self._hosts[old].users:
+                    del self._hosts[old]
+        return host
 
     async def _connection(self, host: Host) -> None:
         await host.opened()
