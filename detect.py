@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dedup.entrypoint import build, entrypoint
+from dedup.entrypoint import build, entrypoint, say
 
 
 @entrypoint("detect")
@@ -18,7 +18,7 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
 
     index = open_index(cfg, run_dir)
     if cfg.query is not None:
-        print(answer(cfg, index))
+        say(answer(cfg, index))
         return
     index, findings, search = find(cfg, index)
     write_table(findings.pairs, PAIRS, run_dir / "pairs.parquet")
@@ -30,7 +30,7 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     write_json(findings.calibration, run_dir / "calibration.json")
     search.save(run_dir)
     for report in build(cfg.report).values():
-        print(report.write(findings, index, run_dir))
+        say(str(report.write(findings, index, run_dir)))
 
 
 if __name__ == "__main__":

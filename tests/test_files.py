@@ -23,7 +23,6 @@ from dedup.errors import ArtifactError, CorruptError
 from dedup.files import (
     array_header,
     atomically,
-    lacks_memory,
     read_array,
     read_json,
     read_table,
@@ -35,6 +34,7 @@ from dedup.files import (
     write_table,
     write_text,
 )
+from dedup.shortages import is_shortage
 from tests.conftest import DAMAGES, ODD_IDS
 
 
@@ -148,6 +148,7 @@ SHORT_OF_MEMORY = """
 import resource, sys
 from pathlib import Path
 import dedup.files as files
+from dedup.shortages import is_shortage
 
 table, array = map(Path, sys.argv[1:])
 files.read_table(table.with_name("small.parquet"))
@@ -157,7 +158,7 @@ for read, path in ((files.read_table, table), (files.read_array, array)):
     try:
         read(path)
     except (MemoryError, OSError) as error:
-        print(files.lacks_memory(error))
+        print(is_shortage(error))
 """
 
 
@@ -176,17 +177,18 @@ def test_lack_of_memory_is_no_damage(tmp_path: Path) -> None:
 
 def test_lack_of_memory_is_told_from_other_errors() -> None:
     for error in (MemoryError(), pa.ArrowMemoryError("malloc"), OSError(errno.ENOMEM, "no memory")):
-        assert lacks_memory(error)
-    for error in (OSError(errno.EIO, "broken"), pa.ArrowInvalid("broken"), ValueError()):
-        assert not lacks_memory(error)
+        assert is_shortage(error)
+    for error in (OSError("broken"), pa.ArrowInvalid("broken"), ValueError()):
+        assert not is_shortage(error)
 
 
 def test_a_file_that_must_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
     refused = unreadable(tmp_path, "ask for it", PermissionError(errno.EACCES, "not allowed"))
     assert type(refused) is ArtifactError
     assert str(refused) == f"{tmp_path} cannot be read (not allowed): ask for it"
-    assert type(unreadable(tmp_path, "", OSError(errno.EIO, "broken"))) is CorruptError
-    assert type(unreadable(tmp_path, "", OSError(errno.ENOMEM, "full"))) is OSError
+    assert type(unreadable(tmp_path, "", OSError(errno.EINVAL, "broken"))) is CorruptError
+    for lack in (errno.EIO, errno.ENOMEM):
+        assert type(unreadable(tmp_path, "", OSError(lack, "not to be had"))) is OSError
 
 
 @pytest.mark.parametrize(

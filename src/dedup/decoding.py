@@ -30,6 +30,7 @@ from dedup.decode import Decoded, contrast, decode, resizer
 from dedup.errors import DecodeError, DedupError, ImageError
 from dedup.parallel import n_threads
 from dedup.places import read_file
+from dedup.shortages import told
 
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
 """All that a child is told of its surroundings."""
@@ -205,7 +206,11 @@ class Decoders:
             if self._closed:
                 raise CancelledError
             if attempt == ATTEMPTS and not child.ready:
-                raise DedupError(f"a process that decodes pictures did not start: {failure.detail}")
+                memory = failure.reason == "decoder_oom"
+                lack = MemoryError() if memory else RuntimeError(failure.detail)
+                raise told(lack, "the reading of pictures") or DedupError(
+                    f"a process that decodes pictures did not start: {failure.detail}"
+                )
             if failure.reason == "decoder_timeout":
                 break
         return failure
@@ -224,7 +229,7 @@ class Decoders:
             try:
                 child.begin()
             except OSError as error:
-                raise DedupError(
+                raise told(error, "a process to decode pictures") or DedupError(
                     f"no process can be started to decode pictures: {error}"
                 ) from error
             self._children.add(child)

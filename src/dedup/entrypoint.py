@@ -7,7 +7,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,8 @@ from dedup.allowed import PARTIAL, TARGET, check_config, check_node
 from dedup.errors import ConfigError, DedupError
 from dedup.limits import check_limits
 from dedup.recorded import load
+from dedup.runlog import incomplete
+from dedup.shortages import check_memory, is_shortage, told
 from dedup.visible import visible, visible_lines
 
 log = logging.getLogger("dedup")
@@ -32,6 +38,9 @@ log = logging.getLogger("dedup")
 _HERE = Path(__file__).resolve().parent
 ROOT = _HERE if (_HERE / "conf").is_dir() else _HERE.parents[1]
 """Where ``conf/`` and the entry points lie: beside this module in a wheel, else the checkout."""
+
+LINK_SECONDS = 60
+"""After so long a link that is not in its place yet is of a process that was killed."""
 
 Job = Callable[[DictConfig, Path], float | None]
 
@@ -50,23 +59,24 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
             run_dir = Path(HydraConfig.get().runtime.output_dir)
             sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
             cfg.runs = str(cfg.runs)  # runs=2026 is a folder too
-            try:
+            with one_message(run_dir):
                 settings = plain(cfg)
                 check_config(settings)
                 check_limits(settings)
                 _check_launched(name)
                 if sweeping:
                     _check_sweep(settings)
+                check_memory(run_dir, _computes(name, settings))
                 metric = job(cfg, run_dir)
-            except DedupError as error:
-                _stop(str(error), error.exit_code)
-            if not ranks.is_first():
-                return metric
-            from dedup.runs import seal_run  # pandas and pyarrow: not for --help
+                if not ranks.is_first():
+                    return metric
+                from dedup.runs import seal_run  # pandas and pyarrow: not for --help
 
-            seal_run({"version": __version__, "metric": metric, **settings}, run_dir)
-            if not sweeping and not settings.get("preview"):  # leaves no checkpoint
-                point_latest(run_dir, Path(cfg.runs) / name / "latest")
+                seal_run({"version": __version__, "metric": metric, **settings}, run_dir)
+                if not sweeping and not settings.get("preview"):  # leaves no checkpoint
+                    point_latest(run_dir, Path(cfg.runs) / name / "latest")
+                if lost := incomplete():
+                    log.warning(lost)  # the text itself: it may have lines of its own
             return metric
 
         def command() -> None:
@@ -75,7 +85,8 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
             conf = str(ROOT / "conf")
             sys.argv += ranks.join()
             try:
-                hydra.main(version_base="1.3", config_path=conf, config_name=name)(one_run)()
+                with one_message(_folder(name)):
+                    hydra.main(version_base="1.3", config_path=conf, config_name=name)(one_run)()
             except (HydraException, OmegaConfBaseException) as error:
                 _stop(explain(error, name, sys.argv[1:]), ConfigError.exit_code)
             except KeyboardInterrupt:
@@ -115,6 +126,8 @@ def _built(node: Any, arguments: Mapping[str, Any]) -> Any:
     except DedupError:
         raise
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise ConfigError(f"{name} cannot be built with these settings: {error}") from error
 
 
@@ -124,11 +137,59 @@ def plain(node: Any) -> Any:
 
 
 def point_latest(run_dir: Path, latest: Path) -> None:
-    """Make ``latest`` a link to ``run_dir``, in one step."""
-    link = latest.with_name(f".latest-{os.getpid()}")
-    link.unlink(missing_ok=True)
-    link.symlink_to(os.path.relpath(run_dir, latest.parent), target_is_directory=True)
-    link.replace(latest)
+    """Make ``latest`` a link to ``run_dir``, in one step, also where others do so at that moment.
+
+    Raises:
+        OSError: it cannot be made, and is what it was.
+    """
+    for left in latest.parent.glob(f".{latest.name}[-.]*"):  # by a process that was killed
+        with suppress(OSError):
+            if time.time() - left.lstat().st_mtime > LINK_SECONDS:
+                left.unlink()
+    link = latest.with_name(f".{latest.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        link.symlink_to(os.path.relpath(run_dir, latest.parent), target_is_directory=True)
+        link.replace(latest)
+    except OSError as error:
+        error.filename2 = str(latest)  # not the link beside it
+        raise
+    finally:
+        with suppress(OSError):
+            link.unlink()
+
+
+@contextmanager
+def one_message(where: Path | str) -> Iterator[None]:
+    """End the command with one message and an exit code where something is wrong or lacking.
+
+    Args:
+        where: what is named where an error names no file.
+    """
+    try:
+        yield
+    except DedupError as error:
+        _stop(str(error), error.exit_code)
+    except Exception as error:
+        found = told(error, where)
+        if found is None:
+            raise
+        log.debug("where it was:", exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # and with them what takes the memory
+        _stop(str(found), found.exit_code)
+
+
+def say(text: str) -> None:
+    """Write a result to stdout, where it has arrived once this returns.
+
+    Raises:
+        OSError: it has not.
+    """
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = "stdout"
+        raise
 
 
 def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
@@ -167,14 +228,18 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read what each run left."""
+        with one_message(str(config.hydra.sweep.dir)):  # Hydra makes a warning of an error
+            self._summarize(Path(config.hydra.sweep.dir))
+
+    def _summarize(self, sweep_dir: Path) -> None:
         from dedup.runs import read_run
 
-        sweep_dir = Path(config.hydra.sweep.dir)
         runs = []
         for file in sorted(sweep_dir.glob("*/run.json")):
             run = read_run(file, "run the sweep again")
             # As they were typed: what is resolved may be a secret.
-            typed: Any = OmegaConf.load(file.parent / ".hydra" / "overrides.yaml")
+            said = file.parent / ".hydra" / "overrides.yaml"  # unless hydra.output_subdir=null
+            typed: Any = OmegaConf.load(said) if said.is_file() else OmegaConf.create([])
             changes = OmegaConf.to_container(typed, resolve=False) or []
             line = f"{file.parent}  {' '.join(map(str, changes))}"
             runs.append((run["metric"], visible(line), file.parent, run["objective"]))
@@ -188,7 +253,7 @@ class SweepSummary(Callback):
             table.append(f"best of {len(runs)}: {table[0]}")
         else:
             table.append("no best run: they have different objectives")
-        sys.stdout.write("\n".join([*table, ""]))
+        say("\n".join(table))
 
 
 def _check_sweep(settings: Mapping[str, Any]) -> None:
@@ -225,7 +290,23 @@ def _stop(message: str, code: int) -> None:
         log.error(message)  # as the text, not as an argument: it may have lines of its own
     else:
         sys.stderr.write(f"{visible_lines(message)}\n")
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at its end, and have an exit code of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _computes(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a command surely needs torch."""
+    asked = [settings.get("query"), settings.get("checkpoint")]
+    return name in ("train", "cluster") or any(one is not None for one in asked)
+
+
+def _folder(name: str) -> Path:
+    """Where a command's runs go, before its config is there to say so."""
+    runs = [a.partition("=")[2] for a in sys.argv if a.startswith("runs=")]
+    return Path(runs[-1] if runs else "runs") / name
 
 
 def _choices(arguments: Sequence[str]) -> list[str]:

@@ -7,7 +7,6 @@ CSV between stages (CSV turns the ids ``007``, ``1e5`` and ``NA`` into numbers a
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
 import json
@@ -30,6 +29,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from dedup.errors import ArtifactError, ConfigError, CorruptError, LockedError
+from dedup.shortages import is_shortage, told
 from dedup.visible import visible_json
 
 FORMULAS = ("keep", "escape")
@@ -49,6 +49,9 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
 
     The bytes are on disk before the name is, so a reader sees the old file or the new one, and
     never a part, even when the process or the machine stops at any moment.
+
+    Raises:
+        OSError: it cannot be written; the error names ``path``.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -57,8 +60,13 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         move(part, path)
         _WRITTEN.add(path.absolute())
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(part)):
+            error.filename = str(path)
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what stopped the writing is what is to be said
+            part.unlink()
 
 
 _WRITTEN: set[Path] = set()
@@ -161,7 +169,7 @@ def read_arrow(
                 table.drop_columns([*digests]).validate(full=True)
                 wrong = _lacks(table)
     except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
-        if lacks_memory(error):
+        if is_shortage(error):
             raise
         if isinstance(error, OSError) and error.errno:
             raise unreadable(path, advice, error) from error
@@ -218,16 +226,11 @@ def read_bytes(path: Path, advice: str) -> bytes:
 
 def unreadable(path: Path, advice: str, error: OSError) -> Exception:
     """What to raise where a file's bytes cannot be had."""
-    if lacks_memory(error):
+    refused = isinstance(error, PermissionError)
+    if is_shortage(error) and not refused:
         return error
-    kind = ArtifactError if isinstance(error, PermissionError) else CorruptError
+    kind = ArtifactError if refused else CorruptError
     return kind(f"{path} cannot be read ({error.strerror or error}): {advice}")
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that there was too little memory, and nothing of the file."""
-    no_room = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return no_room or isinstance(error, MemoryError)  # Arrow's is one
 
 
 def write_array(array: npt.NDArray[Any], path: Path) -> None:
@@ -269,7 +272,7 @@ def read_array(path: Path, advice: str = "run its stage again") -> npt.NDArray[A
     try:
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except _NO_ARRAY as error:
-        if lacks_memory(error):
+        if is_shortage(error):
             raise
         if isinstance(error, OSError) and error.errno:
             raise unreadable(path, advice, error) from error
@@ -444,6 +447,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     Raises:
         LockedError: another process has it, or this one has it already.
         ArtifactError: the folder cannot be written to, or the lock is a link to somewhere else.
+        StalledError: the disk is full, or too many files are open.
     """
     file = folder / "lock"
     lock = FileLock(file)
@@ -458,7 +462,8 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
             "does store.wait=true), or stop it"
         ) from None
     except OSError as error:
-        raise ArtifactError(f"{folder} cannot be written to: {error}") from error
+        unusable = ArtifactError(f"{folder} cannot be written to: {error}")
+        raise told(error, folder) or unusable from error
     try:
         _sign(file, str(os.getpid()))
         yield

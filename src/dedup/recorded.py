@@ -22,6 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from dedup.allowed import ADVICE, FILES, TARGET, is_special, within
 from dedup.errors import ArtifactError, CorruptError, DedupError
 from dedup.limits import wrong_in
+from dedup.shortages import is_shortage
 
 DEPTH = 8
 """So many levels a description may have."""
@@ -93,6 +94,8 @@ class Record:
             say = self.broken if isinstance(error, CorruptError) else self.refused
             raise say(key, f"cannot be used ({error})") from error
         except OSError as error:
+            if is_shortage(error) and not isinstance(error, PermissionError):
+                raise
             raise self.refused(key, f"cannot be looked at ({error.strerror})") from error
         except (RuntimeError, ValueError) as error:  # links in a circle, and no text for a path
             raise self.refused(key, f"cannot be looked at ({error})") from error
@@ -134,6 +137,8 @@ class Record:
         except DedupError as error:
             raise self.refused(key, f"cannot be used ({error})") from error
         except Exception as error:
+            if is_shortage(error):
+                raise
             raise self.refused(key, f"cannot be built ({error})") from error
 
     def _inside(self, value: Any, wanted: Any, place: str, key: str, named: str) -> Any:

@@ -19,7 +19,7 @@ from dedup.errors import ArtifactError, CorruptError, StalledError
 from dedup.files import read_json
 from dedup.interrupts import Interrupts
 from dedup.sealing import sweep
-from dedup.store import NO_ROOM
+from dedup.shortages import NO_ROOM
 
 log = logging.getLogger("dedup")
 

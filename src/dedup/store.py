@@ -6,7 +6,6 @@ was killed and run again ends with the same bytes as one that was not.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -30,17 +29,11 @@ from dedup.parallel import in_order
 from dedup.places import version
 from dedup.progress import counting, reading
 from dedup.shards import ENTRIES, PLACE, Loaded, Shards, advice, described
+from dedup.shortages import NO_ROOM
 from dedup.words import Vocabulary, Words
 
 FACTS = [name for name in ENTRIES.names if name not in ("url", "version", *PLACE)]
 THUMBNAIL_SIZE = (720, 240)
-NO_ROOM = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "a file may not be so large here",
-    errno.EROFS: "the disk can only be read",
-    errno.EIO: "the disk has an error",
-}
 BYTES_OF_A_PICTURE = 90_000
 """In a store, about."""
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dedup.entrypoint import build, entrypoint, log
+from dedup.entrypoint import build, entrypoint, log, say
 from dedup.errors import ConfigError, CorruptError
 from dedup.visible import visible
 
@@ -57,7 +56,8 @@ def _verify_folder(cfg: DictConfig, run_dir: Path) -> None:
     started = monotonic()
     damages = inspect(path)
     seconds, n_bytes = monotonic() - started, size_of(path)
-    sys.stdout.writelines(_line(damage) for damage in damages)
+    if damages:
+        say("\n".join(_line(damage) for damage in damages))
     log.info("%s with %d bytes checked in %.1f s", path, n_bytes, seconds)
     facts = {kind: str(path), "bytes": n_bytes, "seconds": seconds}
     facts |= {"damages": [asdict(one) for one in damages], "left": [asdict(one) for one in damages]}
@@ -67,7 +67,7 @@ def _verify_folder(cfg: DictConfig, run_dir: Path) -> None:
             f"{len(damages)} files of the {kind} {path} are not what was written: see "
             f"{run_dir / 'verify.json'}, and run its command again"
         )
-    sys.stdout.write(f"{path} is whole\n")
+    say(f"{path} is whole")
 
 
 def _verify_store(cfg: DictConfig, run_dir: Path) -> None:
@@ -77,14 +77,15 @@ def _verify_store(cfg: DictConfig, run_dir: Path) -> None:
 
     path = Path(cfg.store.path)
     damages, n_bytes, seconds = _checked(path)
-    sys.stdout.writelines(_line(damage) for damage in damages)
+    if damages:
+        say("\n".join(_line(damage) for damage in damages))
     rate = n_bytes / max(seconds, 1e-9) / 1e9
     log.info("%d bytes checked in %.1f s, %.2f GB/s", n_bytes, seconds, rate)
     facts: dict[str, Any] = {"store": str(path), "bytes": n_bytes, "seconds": seconds}
     left = damages
     if damages and cfg.repair:
         mended = _repaired(cfg, path, damages)
-        sys.stdout.write(_said(mended))
+        say(_said(mended))
         left, facts["mended"] = verify(path), asdict(mended)
     facts |= {"damages": [asdict(one) for one in damages], "left": [asdict(one) for one in left]}
     write_json(facts, run_dir / "verify.json")
@@ -94,7 +95,7 @@ def _verify_store(cfg: DictConfig, run_dir: Path) -> None:
             f"{len(left)} files of the store {path} are not what was written: see "
             f"{run_dir / 'verify.json'}{what}"
         )
-    sys.stdout.write(f"{path} is whole\n")
+    say(f"{path} is whole")
 
 
 def _checked(path: Path) -> tuple[list[Damage], int, float]:
@@ -126,18 +127,18 @@ def _line(damage: Damage) -> str:
     more = f" and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
     detail = visible(damage.detail)
     said = f": {detail}" if detail else f": {named}{more}" if n else ""
-    return f"{damage.kind} {visible(damage.file)}{said}\n"
+    return f"{damage.kind} {visible(damage.file)}{said}"
 
 
 def _said(mended: Mended) -> str:
     """What a repair did, a line for each kind."""
-    lines = [f"{len(mended.restored)} pictures read again, as they were\n"]
-    lines += [f"reads otherwise now, or fails: {visible(url)}\n" for url in mended.changed]
+    lines = [f"{len(mended.restored)} pictures read again, as they were"]
+    lines += [f"reads otherwise now, or fails: {visible(url)}" for url in mended.changed]
     lines += [
-        f"shard {shard} was lost: the next run reads its addresses again\n"
+        f"shard {shard} was lost: the next run reads its addresses again"
         for shard in mended.emptied
     ]
-    return "".join(lines)
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from dedup.keypoints import (
     root,
 )
 from dedup.parallel import in_order
+from dedup.shortages import is_shortage
 
 BUNDLED_VOCABULARY = Path(__file__).parent / "bundled" / "vocabulary.safetensors"
 """The vocabulary that comes with the package."""
@@ -114,6 +115,8 @@ class Vocabulary:
         try:
             return cls(**_read(path))
         except (SafetensorError, LookupError, OSError, TypeError, ValueError) as error:
+            if is_shortage(error):
+                raise
             raise CorruptError(
                 f"{path} is not a vocabulary that can be read ({error}): install dedup anew"
             ) from error

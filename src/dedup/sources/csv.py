@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from dedup.artifacts import REQUESTS, Catalogue
 from dedup.errors import ConfigError, SourceError
+from dedup.shortages import told
 from dedup.sources.paths import PictureFolder, fingerprint, split_addresses
 
 CHOICES = ("first", "second", "all")
@@ -356,7 +357,8 @@ def _opened(path: Path, encoding: str) -> Iterator[TextIO]:
             "such as cp1252 or latin-1, or correct the file"
         ) from error
     except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror})") from error
+        unread = SourceError(f"{path} cannot be read ({error.strerror})")
+        raise told(error, path) or unread from error
     finally:
         csv.field_size_limit(limit)
     if fingerprint(path) != before:

@@ -20,6 +20,7 @@ from PIL import Image, ImageColor, ImageOps
 from dedup.artifacts import TIERS, Catalogue
 from dedup.errors import ConfigError, SourceError
 from dedup.files import write_rows
+from dedup.shortages import told
 from dedup.sources.csv import CsvSource
 from dedup.sources.drawing import Design, draw
 
@@ -201,9 +202,8 @@ class SampleSource:
             part.rename(folder)
         except OSError as error:
             if not folder.is_dir():  # else another run has drawn it at the same time
-                raise SourceError(
-                    f"the sample catalogue cannot be drawn into {folder} ({error}): "
-                    "set source.folder to a folder that can be written"
+                raise told(error, folder) or SourceError(
+                    f"the sample cannot be drawn into {folder} ({error}): set source.folder=PATH"
                 ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
