@@ -288,3 +288,16 @@ def test_a_second_run_on_a_store_is_told_so(tmp_path: Path, slow: type[Slow], se
         _, said = first.communicate(timeout=60)
     assert first.returncode == 0, said
     assert (tmp_path / "store" / "shard-00000.json").exists()
+
+
+def test_dozens_of_addresses_in_one_cell_take_few_turns(tmp_path: Path, pictures: Path) -> None:
+    missing = [f"missing-{number}.jpg" for number in range(28)]
+    good = [str(pictures / f"{number}.jpg") for number in range(2)]
+    rows = [("P1", ";".join([*missing, good[0]])), ("P2", good[1]), ("P3", ";".join(missing))]
+    table = write_shop(tmp_path, rows)
+    source = CsvSource(str(table), images_dir="/")
+    store = ImageStore(tmp_path / "store", workers=1)
+    images = store.ingest(source.read(), tmp_path)
+    assert images["status"].tolist() == ["ok", "ok", "failed"]
+    assert images["url"].tolist() == [*good, f"/{missing[-1]}"]
+    assert len(list((tmp_path / "store").glob("shard-*.json"))) < 15  # each turn writes one

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -100,19 +101,9 @@ class ImageStore:
             StalledError: the disk is full, or no host answers any more.
         """
         requests = catalogue.requests.reset_index(drop=True)
-        open_rows = requests["status"] == ""
-        urls = requests["url"].copy()
-        turn = 0
         with locked(self.path, self.wait):
             self._claim()
-            while True:
-                self._add(urls[open_rows].drop_duplicates().tolist())
-                open_rows &= self._facts(urls)["status"] == "failed"
-                open_rows &= requests["alternates"].str.len() > turn
-                if not open_rows.any():
-                    break
-                urls[open_rows] = requests.loc[open_rows, "alternates"].str[turn]
-                turn += 1
+            urls = self._read(requests)
         images = self._images(requests, urls)
         account(catalogue, images, report_dir / "failures.csv", self.formulas)
         return images
@@ -220,6 +211,26 @@ class ImageStore:
         settle(self._shards)
         self._entries = None
 
+    def _read(self, requests: pd.DataFrame) -> list[str]:
+        """Read a picture for each open request; the addresses that were used, or tried last."""
+        is_open, urls = requests["status"] == "", requests["url"].tolist()
+        alternates, start = requests["alternates"].tolist(), 0
+        self._add(requests.loc[is_open, "url"].drop_duplicates().tolist())
+        rows = np.flatnonzero(is_open & requests["url"].isin(self._failed())).tolist()
+        while rows:
+            # First one at a time, then more: thousands in one cell need few turns.
+            stop = start + max(1, start // 2)
+            tried = {row: more for row in rows if (more := alternates[row][start:stop])}
+            self._add(list(dict.fromkeys(chain.from_iterable(tried.values()))))
+            failed = self._failed()
+            for row, asked in tried.items():
+                urls[row] = next((url for url in asked if url not in failed), asked[-1])
+            rows, start = [row for row in tried if urls[row] in failed], stop
+        return urls
+
+    def _failed(self) -> set[str]:
+        return set(self.entries.index[self.entries["status"] == "failed"])
+
     def _add(self, urls: Sequence[str]) -> None:
         known = self.entries
         bad = known["status"] != "ok"
@@ -288,7 +299,7 @@ class ImageStore:
     def _facts(self, urls: Iterable[str]) -> pd.DataFrame:
         return self.entries[FACTS].reindex(list(urls)).reset_index(drop=True)
 
-    def _images(self, requests: pd.DataFrame, urls: pd.Series[str]) -> pd.DataFrame:
+    def _images(self, requests: pd.DataFrame, urls: Sequence[str]) -> pd.DataFrame:
         facts = self._facts(urls)
         closed = requests["status"] != ""
         facts.loc[closed, ["status", "reason"]] = requests.loc[closed, ["status", "reason"]]

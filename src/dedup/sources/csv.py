@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,14 +20,20 @@ import pyarrow as pa
 from dedup.artifacts import REQUESTS, Catalogue
 from dedup.errors import ConfigError, SourceError
 from dedup.shortages import told
-from dedup.sources.paths import PictureFolder, fingerprint, split_addresses
+from dedup.sources.paths import PictureFolder, bad_byte, fingerprint, split_addresses
 
 CHOICES = ("first", "second", "all")
 """Which of a cell's addresses are asked for."""
 MAX_FIELD = 131_072
 """A record with a longer cell, in characters, fails with ``field_too_long``."""
+MAX_ID = 1000
+"""A record with a longer id, in characters, fails with ``bad_id``: each pair repeats two ids."""
 MAX_RECORD = 16 * 2**20
 """A file with a longer record, in characters, is refused."""
+MAX_COLUMNS = 10_000
+"""A file with more columns is refused."""
+MAX_MISSING = 40_000_000
+"""A file whose records lack more fields than these is refused: they take memory, and no byte."""
 
 _SKIPPED = {"blank_row", "category"}
 _CHUNK = 5_000
@@ -99,7 +105,7 @@ class CsvSource:
             records = _records(file, path)
             columns = self._header(records)
             judge = self._judge(columns, wanted)
-            products, requests = _collect(islice(records, start, stop), columns, judge)
+            products, requests = _collect(islice(records, start, stop), columns, judge, path)
         if self.title_column not in (None, *columns):
             _LOG.warning("%s has no column %r to show as title", path, self.title_column)
         if requests["reason"].eq("blank_row").all():
@@ -117,7 +123,12 @@ class CsvSource:
             raise SourceError(f"{self.path}: the header's quotes are broken: correct its line")
         if not columns:
             raise SourceError(f"{self.path} is empty (no header): check source.path=")
-        doubled = sorted({name for name in columns if columns.count(name) > 1})
+        if len(columns) > MAX_COLUMNS:
+            raise SourceError(
+                f"{self.path}: the header names {len(columns):,} columns, more than "
+                f"{MAX_COLUMNS:,}: leave out those that nobody needs"
+            )
+        doubled = sorted(name for name, n in Counter(columns).items() if n > 1)
         if doubled:
             raise SourceError(
                 f"{self.path}: the header names {', '.join(map(repr, doubled))} more than once: "
@@ -203,7 +214,7 @@ class _Judge:
             return "category"
         if not cells[self.id].strip():
             return "no_id"
-        return "bad_id" if "\0" in cells[self.id] else ""
+        return "bad_id" if "\0" in cells[self.id] or len(cells[self.id]) > MAX_ID else ""
 
     def _is_wanted(self, category: str) -> bool:
         return any(path in _category_path(category) for path in self.wanted)
@@ -283,14 +294,21 @@ def _records(file: TextIO, path: Path) -> Iterator[_Record]:
 
 
 def _collect(
-    records: Iterator[_Record], columns: list[str], judge: _Judge
+    records: Iterator[_Record], columns: list[str], judge: _Judge, path: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The products and the requests, built in chunks to save memory."""
     width, pad = len(columns), [""] * len(columns)
     schema = pa.schema([(name, pa.string()) for name in columns])
     products = [schema.empty_table()]
     requests = [pd.DataFrame(columns=REQUESTS.names)]
+    missing = 0
     while chunk := list(islice(records, _CHUNK)):
+        missing += sum(max(0, width - len(cells)) for cells, _ in chunk)
+        if missing > MAX_MISSING:
+            raise SourceError(
+                f"{path}: its records lack {missing:,} fields and more of the header's {width:,}: "
+                "remove its blank lines, or correct its header"
+            )
         first = (len(products) - 1) * _CHUNK
         rows = [
             (number, *request)
@@ -353,7 +371,7 @@ def _opened(path: Path, encoding: str) -> Iterator[TextIO]:
             yield file
     except UnicodeError as error:
         raise SourceError(
-            f"{path}: byte {_bad_byte(path, codec)} is not {encoding}: set source.encoding=, "
+            f"{path}: byte {bad_byte(path, codec)} is not {encoding}: set source.encoding=, "
             "such as cp1252 or latin-1, or correct the file"
         ) from error
     except OSError as error:
@@ -378,21 +396,3 @@ def _codec(path: Path, encoding: str) -> str:
         if head.startswith(signature) and not name.startswith(("utf-16", "utf-32")):
             raise SourceError(f"{path} {advice}")
     return "utf-8-sig" if name == "utf-8" else name
-
-
-def _bad_byte(path: Path, codec: str) -> int:
-    """The offset of the first byte that the codec cannot read."""
-    decoder = codecs.getincrementaldecoder(codec)()
-    n_read = 0
-    with path.open("rb") as file:
-        while True:
-            chunk = file.read(2**20)
-            n_read += len(chunk)
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeError as error:
-                if isinstance(error, UnicodeDecodeError):
-                    return n_read - len(error.object) + error.start
-                return 0
-            if not chunk:
-                return n_read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -61,6 +62,24 @@ def fingerprint(path: Path) -> tuple[int, int, int]:
     if not stat.S_ISREG(info.st_mode):
         raise SourceError(f"{path} is a folder, a pipe or a device: set source.path= to a CSV file")
     return info.st_ino, info.st_size, info.st_mtime_ns
+
+
+def bad_byte(path: Path, codec: str) -> int:
+    """The offset of the first byte that the codec cannot read."""
+    decoder = codecs.getincrementaldecoder(codec)()
+    n_read = 0
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(2**20)
+            n_read += len(chunk)
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeError as error:
+                if isinstance(error, UnicodeDecodeError):
+                    return n_read - len(error.object) + error.start
+                return 0
+            if not chunk:
+                return n_read
 
 
 class PictureFolder:

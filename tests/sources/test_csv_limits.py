@@ -1,0 +1,50 @@
+"""Tables made to take more time or memory than their bytes are worth."""
+
+from pathlib import Path
+
+import pytest
+
+from dedup.artifacts import Catalogue
+from dedup.errors import SourceError
+from dedup.sources.csv import MAX_COLUMNS, MAX_ID, MAX_MISSING, CsvSource
+
+HEADER = "productId,title,imageUrlStr"
+
+
+def read(folder: Path, *lines: str) -> Catalogue:
+    """A table of these lines, read."""
+    path = folder / "shop.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return CsvSource(str(path)).read()
+
+
+def wide(columns: int) -> str:
+    """A header of so many columns."""
+    return ",".join([HEADER, *(f"c{number}" for number in range(columns - 3))])
+
+
+def test_as_many_columns_as_may_be_are_read(tmp_path: Path) -> None:
+    catalogue = read(tmp_path, wide(MAX_COLUMNS), "P1,One,1.jpg" + "," * (MAX_COLUMNS - 3))
+    assert catalogue.products.shape == (1, MAX_COLUMNS)
+
+
+def test_more_columns_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"names 10,001 columns, more than 10,000"):
+        read(tmp_path, wide(MAX_COLUMNS + 1), "P1,One,1.jpg")
+
+
+def test_blank_lines_under_a_wide_header_are_refused(tmp_path: Path) -> None:
+    blank = [""] * (MAX_MISSING // MAX_COLUMNS + 1)
+    with pytest.raises(SourceError, match="blank lines"):
+        read(tmp_path, wide(MAX_COLUMNS), "P1,One,1.jpg", *blank)
+
+
+def test_blank_lines_under_a_narrow_header_are_rows(tmp_path: Path) -> None:
+    requests = read(tmp_path, HEADER, "P1,One,1.jpg", *[""] * 20_000).requests
+    assert requests["reason"].value_counts().to_dict() == {"blank_row": 20_000, "": 1}
+
+
+def test_an_id_of_thousands_of_characters_is_bad(tmp_path: Path) -> None:
+    lines = (f"{'x' * size},One,{size}.jpg" for size in (MAX_ID, MAX_ID + 1))
+    requests = read(tmp_path, HEADER, *lines).requests
+    assert requests["reason"].tolist() == ["", "bad_id"]
