@@ -8,12 +8,13 @@ import pytest
 from dedup.auditing import inspect_run
 from dedup.errors import ArtifactError, CorruptError
 from dedup.files import write_json, write_text
+from dedup.origins import trained_on
 from dedup.runs import read_run, seal_run
 from dedup.seals import facts
-from dedup.stages import _trained_source
 from tests.damaged import small_index, text
 
-SETTINGS = {"version": "0", "metric": 0.5, "source": {"path": "å.csv"}, "files": 7, "sha256": "x"}
+CSV = {"_target_": "dedup.sources.csv.CsvSource", "path": "å.csv"}
+SETTINGS = {"version": "0", "metric": 0.5, "source": CSV, "files": 7, "sha256": "x"}
 
 
 def test_a_run_lists_what_this_process_wrote_into_it(tmp_path: Path) -> None:
@@ -45,10 +46,10 @@ def test_a_run_lists_what_this_process_wrote_into_it(tmp_path: Path) -> None:
 def test_what_an_earlier_version_wrote_is_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    old = {"version": "0", "source": {"path": "products.csv"}, "foreground": None}
+    old = {"version": "0", "source": CSV, "foreground": None}
     write_json(old, tmp_path / "run.json")
     assert read_run(tmp_path / "run.json") == old
-    assert _trained_source(tmp_path / "best.ckpt").path == "products.csv"
+    assert trained_on(tmp_path / "best.ckpt", tmp_path).said == CSV
     assert inspect_run(tmp_path) == []
     assert "an earlier version's" in caplog.text
 
@@ -57,12 +58,13 @@ def test_a_changed_run_says_nothing(tmp_path: Path) -> None:
     seal_run(SETTINGS, tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["source"] == SETTINGS["source"]
     text(tmp_path / "run.json", "å.csv", "a.csv")
-    for read in (lambda: read_run(tmp_path / "run.json"), lambda: _trained_source(tmp_path / "b")):
+    file, checkpoint = tmp_path / "run.json", tmp_path / "best.ckpt"
+    for read in (lambda: read_run(file), lambda: trained_on(checkpoint, tmp_path)):
         with pytest.raises(CorruptError, match=r"run\.json is not what was written, its seal says"):
             read()
     write_json({"version": "0"}, tmp_path / "run.json")
-    with pytest.raises(CorruptError, match=r"run\.json says no source: choose a catalogue"):
-        _trained_source(tmp_path / "b")
+    with pytest.raises(CorruptError, match=r"run\.json"):
+        trained_on(checkpoint, tmp_path)
     (tmp_path / "run.json").unlink()
     with pytest.raises(ArtifactError, match="is not a finished run"):
         read_run(tmp_path / "run.json")

@@ -90,7 +90,7 @@ def check_images(
             n_vectors,
             origin,
         ),
-        lambda: _digests(images, "sha256_bytes", ok, origin),
+        lambda: _digits(images, "sha256_bytes", ok, origin),
         lambda: _check_owners(images["product_id"], ids, record, ok, origin),
     )
     for _ in in_order(lambda part: part(), parts):
@@ -159,7 +159,7 @@ def check_compared(compared: pa.Table, origin: Origin) -> None:
     Raises:
         CorruptError: they cannot be what was written.
     """
-    _digests(compared, "sha256_pixels", np.ones(len(compared), bool), origin)
+    _digits(compared, "sha256_pixels", np.ones(len(compared), bool), origin)
     if not _rises(compared["sha256_pixels"]):
         origin.refuse("its pictures are not in order, each once")
 
@@ -181,7 +181,7 @@ def check_near(
     """
     a, b = near["pixels_a"], near["pixels_b"]
     for name in ("pixels_a", "pixels_b"):
-        _digests(near, name, np.ones(len(near), bool), origin)
+        _digits(near, name, np.ones(len(near), bool), origin)
         if not _all(pc.is_in(near[name], compared["sha256_pixels"])):
             origin.refuse(f"a picture in {name} is not among those of compared.parquet")
     if not _all(pc.less(a, b)):
@@ -207,6 +207,19 @@ def _digests(table: pa.Table, name: str, needed: Bools, origin: Origin) -> Diges
     Raises:
         CorruptError: one is no SHA-256 in hexadecimal.
     """
+    parts, there = _digits(table, name, needed, origin)
+    found: Digests = np.concatenate(parts).reshape(-1, DIGITS).view(np.uint64)
+    return found if needed.all() else found[needed[there]]
+
+
+def _digits(
+    table: pa.Table, name: str, needed: Bools, origin: Origin
+) -> tuple[list[npt.NDArray[np.uint8]], Bools]:
+    """The digits of a column of digests, one after the other in parts, and where there are any.
+
+    Raises:
+        CorruptError: they are no SHA-256 in hexadecimal.
+    """
     parts, lengths = [np.empty(0, np.uint8)], [np.empty(0, np.int32)]
     for chunk in table[name].chunks:
         _, offsets, data = chunk.buffers()
@@ -215,11 +228,10 @@ def _digests(table: pa.Table, name: str, needed: Bools, origin: Origin) -> Diges
         if len(ends) and ends[-1] > ends[0]:
             parts.append(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]])
     length = np.concatenate(lengths)
-    whole = length == DIGITS
-    if not (whole | ((length == 0) & ~needed)).all() or not all(map(_are_hexadecimal, parts)):
+    there: Bools = length == DIGITS
+    if not (there | ((length == 0) & ~needed)).all() or not all(map(_are_hexadecimal, parts)):
         origin.refuse(f"its column {name} holds what is no SHA-256")
-    found: Digests = np.concatenate(parts).reshape(-1, DIGITS).view(np.uint64)
-    return found if needed.all() else found[needed[whole]]
+    return parts, there
 
 
 def _are_hexadecimal(digits: npt.NDArray[np.uint8]) -> bool:
