@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,13 @@ from dedup.artifacts import (
     Index,
     Search,
 )
+from dedup.changing import remove
+from dedup.entrypoint import point_latest
 from dedup.errors import ArtifactError, CorruptError
-from dedup.files import write_json
+from dedup.files import write_csv, write_json
 from dedup.inspection import verify
 from dedup.keypoints import N_KEYPOINTS
+from dedup.matching import clustered_table
 from dedup.mending import repair, settle
 from dedup.reports.csv import CsvReport
 from dedup.reports.json import JsonReport
@@ -83,7 +87,7 @@ def each_crash(
     """Copies of a folder in which the work was stopped, at each of its changes; then one done."""
     for n_changes in count():
         shutil.rmtree(after, ignore_errors=True)
-        shutil.copytree(before, after)
+        shutil.copytree(before, after, symlinks=True)
         done = gets_through(lambda: work(after), n_changes)
         yield after
         if done:
@@ -228,6 +232,50 @@ def test_a_search_is_there_or_not(tmp_path: Path) -> None:
                 Search.load(folder)
         else:
             pd.testing.assert_frame_equal(Search.load(folder).near, search.near)
+
+
+def update(folder: Path) -> None:
+    """Take a product out of the latest index, as ``cluster.py change=remove`` does."""
+    index = Index.load(folder / "latest")
+    changed, run = remove(index, index.images["product_id"][0]), folder / "2"
+    changed.save(run)
+    write_csv(clustered_table(changed), run / "catalogue.csv")
+    write_json({}, run / "run.json")
+    point_latest(run, folder / "latest")
+
+
+def test_the_latest_index_is_the_old_one_or_the_new(tmp_path: Path) -> None:
+    before, undisturbed = tmp_path / "before", tmp_path / "undisturbed"
+    ids = [f"P{number}" for number in range(30)]
+    old = random_index(1)
+    old = replace(
+        old,
+        images=old.images.assign(product_id=ids),
+        products=old.products.assign(productId=ids),
+    )
+    old.save(before / "1")
+    point_latest(before / "1", before / "latest")
+    shutil.copytree(before, undisturbed, symlinks=True)
+    update(undisturbed)
+    seen = set()
+    for folder in each_crash(before, tmp_path / "after", update, 15):
+        found = Index.load(folder / "latest")
+        seen.add(len(found.images))
+        if len(found.images) == 30:
+            update(folder)
+        assert visible(folder / "2") == contents(undisturbed / "2")
+        assert (folder / "latest").resolve() == folder / "2"
+    assert seen == {30, 29}
+
+
+def test_an_index_that_is_open_outlives_its_folder(tmp_path: Path) -> None:
+    index = random_index(1)
+    index.save(tmp_path / "index")
+    found = Index.load(tmp_path / "index")
+    shutil.rmtree(tmp_path / "index")
+    assert np.array_equal(found.vectors, index.vectors)
+    with pytest.raises(ArtifactError, match="is not an index"):
+        Index.load(tmp_path / "index")
 
 
 def findings(partner: str) -> Findings:

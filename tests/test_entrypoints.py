@@ -146,6 +146,7 @@ def test_a_query_is_answered(trained: Path, picture: str, expected: list[str]) -
     answers = json.loads(done.stdout)
     assert [answer["product_id"] for answer in answers] == expected
     assert all(answer["distance"] == 0 for answer in answers)
+    assert not (trained / "asked" / "detect" / "latest").exists()  # it holds nothing to go on from
 
 
 def test_a_threshold_above_zero_finds_the_near_ones(trained: Path) -> None:

@@ -30,7 +30,7 @@ from dedup.errors import ArtifactError, CorruptError
 from dedup.files import atomically, in_sorted_order
 from dedup.recorded import Record
 from dedup.sealing import is_sealed
-from dedup.shortages import is_shortage
+from dedup.shortages import pass_on
 
 SUFFIX = ".safetensors"
 
@@ -123,8 +123,7 @@ def read(path: str | Path, *, mapped: bool = True) -> dict[str, Any]:
             _read_safetensors(file) if file.suffix == SUFFIX else _read_lightning(file, mapped)
         )
     except _UNREADABLE as error:
-        if is_shortage(error):
-            raise
+        pass_on(error, file)
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CorruptError(
             f"{file} is not a checkpoint that can be read ({first}): take another, or train again"
@@ -156,8 +155,7 @@ def load_encoder(path: str | Path) -> nn.Module:
             if weights[name].dtype != own.dtype:
                 raise RuntimeError(f"{name} is {weights[name].dtype}, not {own.dtype}")
     except RuntimeError as error:
-        if is_shortage(error):
-            raise
+        pass_on(error, checkpoint_file(path))
         raise ArtifactError(
             f"{checkpoint_file(path)} does not fit the encoder that it describes ({error})"
         ) from error

@@ -73,7 +73,8 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
                 from dedup.runs import seal_run  # pandas and pyarrow: not for --help
 
                 seal_run({"version": __version__, "metric": metric, **settings}, run_dir)
-                if not sweeping and not settings.get("preview"):  # leaves no checkpoint
+                is_look = settings.get("preview") or settings.get("query")  # leaves no result
+                if not sweeping and not is_look:
                     point_latest(run_dir, Path(cfg.runs) / name / "latest")
                 if lost := incomplete():
                     log.warning(lost)  # the text itself: it may have lines of its own

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from dedup.errors import ArtifactError, ConfigError, CorruptError, LockedError
-from dedup.shortages import is_shortage, told
+from dedup.shortages import is_shortage, pass_on, told
 from dedup.visible import visible_json
 
 FORMULAS = ("keep", "escape")
@@ -170,8 +170,7 @@ def read_arrow(
                 table.select([n for n in others if not _is_ascii(table[n])]).validate(full=True)
                 wrong = _lacks(table)
     except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
-        if is_shortage(error):
-            raise
+        pass_on(error, path)
         if isinstance(error, OSError) and error.errno:
             raise unreadable(path, advice, error) from error
         raise CorruptError(f"{path} cannot be read ({_first_line(error)}): {advice}") from error
@@ -286,8 +285,7 @@ def read_array(path: Path, advice: str = "run its stage again") -> npt.NDArray[A
     try:
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except _NO_ARRAY as error:
-        if is_shortage(error):
-            raise
+        pass_on(error, path)
         if isinstance(error, OSError) and error.errno:
             raise unreadable(path, advice, error) from error
         raise CorruptError(f"{path} cannot be read ({_first_line(error)}): {advice}") from error

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from dedup.agreement import Agreement
 from dedup.alignment import Alignment
 from dedup.errors import ArtifactError, CorruptError
-from dedup.shortages import is_shortage
+from dedup.shortages import pass_on
 
 BUNDLED = Path(__file__).parent / "bundled" / "judge.safetensors"
 
@@ -123,8 +123,7 @@ class Judge:
                 raise ValueError("a node without two children that follow it")
             return cls(feature, threshold, left, right, value, base, share)
         except (SafetensorError, KeyError, IndexError, OSError, ValueError) as error:
-            if is_shortage(error):
-                raise
+            pass_on(error, path)
             raise CorruptError(
                 f"{path} cannot be read ({error}): install the package again"
             ) from error

@@ -81,6 +81,8 @@ OPEN_ARRAYS = 64
 
 def advice(path: Path) -> str:
     """What to do about a broken store."""
+    if not path.is_dir():
+        return "the whole store is gone: put it back, or make it again with cluster.py"
     return f"run python -m dedup verify repair=true store.path={path}"
 
 

@@ -1,7 +1,7 @@
 """What a run may lack: room on a disk, memory, rights, open files, a folder that was there before.
 
-None of it is damage. A reader that meets such a lack passes it on as it came, see ``is_shortage``,
-and ``entrypoint`` says it in one message, see ``told``.
+None of it is damage. A reader that meets such a lack passes it on, see ``pass_on``, and
+``entrypoint`` says it in one message, see ``told``.
 """
 
 from __future__ import annotations
@@ -111,6 +111,14 @@ def is_shortage(error: BaseException) -> bool:
         return error.errno in LACKS
     asked = map(int, re.findall(r"\d{13,}", str(error)))
     return _lack(error) is not None and max(asked, default=0) < _NOBODY_ASKS
+
+
+def pass_on(error: BaseException, path: Path | str) -> None:
+    """Raise an error again, as one of this file, where it says nothing on what the file holds."""
+    if is_shortage(error):
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise error
 
 
 def told(error: BaseException, where: Path | str) -> DedupError | None:

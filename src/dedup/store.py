@@ -7,6 +7,7 @@ was killed and run again ends with the same bytes as one that was not.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -32,6 +33,8 @@ from dedup.progress import counting, reading
 from dedup.shards import ENTRIES, PLACE, Loaded, Shards, advice, described
 from dedup.shortages import NO_ROOM
 from dedup.words import Vocabulary, Words
+
+log = logging.getLogger("dedup")
 
 FACTS = [name for name in ENTRIES.names if name not in ("url", "version", *PLACE)]
 THUMBNAIL_SIZE = (720, 240)
@@ -79,6 +82,7 @@ class ImageStore:
             fetcher or Fetcher(), reader, workers, decode_timeout, decode_memory, shard_rows
         )
         self._entries: pd.DataFrame | None = None
+        self._gone = False
         self._shards = Shards(self.path, described(reader))
 
     def ingest(self, catalogue: Catalogue, report_dir: Path) -> pd.DataFrame:
@@ -166,7 +170,13 @@ class ImageStore:
         return words
 
     def thumbnails(self, urls: Sequence[str]) -> dict[str, Image.Image]:
-        """Small RGB pictures in their original aspect; addresses that are missing are left out."""
+        """Small RGB pictures in their original aspect; addresses that are missing are left out.
+
+        Where there is no store any more a warning says so, once.
+        """
+        if urls and not self._gone and not self.path.is_dir():
+            self._gone = True
+            log.warning("no pictures are shown: the store %s is gone", self.path)
         rows = self.rows(urls)
         thumbnails = {}
         for url, (shard, row) in zip(urls, rows.tolist(), strict=True):

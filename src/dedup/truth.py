@@ -14,7 +14,7 @@ from scipy import sparse
 from dedup.artifacts import Findings
 from dedup.errors import ConfigError
 from dedup.metrics import bcubed, pair_scores
-from dedup.shortages import is_shortage
+from dedup.shortages import pass_on
 
 ENDS = ["product_id_a", "product_id_b"]
 
@@ -37,8 +37,7 @@ def read_truth(path: Path) -> pd.DataFrame:
                     raise ConfigError(f"truth={path} has 1 column in line {line}: {advice}")
                 rows += [row] if row else []
     except (OSError, ValueError, csv.Error) as error:
-        if is_shortage(error):
-            raise
+        pass_on(error, path)
         raise ConfigError(
             f"truth={path} cannot be read after line {line} ({error}): {advice}"
         ) from error

@@ -37,7 +37,7 @@ from dedup.keypoints import (
     root,
 )
 from dedup.parallel import in_order
-from dedup.shortages import is_shortage
+from dedup.shortages import pass_on
 
 BUNDLED_VOCABULARY = Path(__file__).parent / "bundled" / "vocabulary.safetensors"
 """The vocabulary that comes with the package."""
@@ -115,8 +115,7 @@ class Vocabulary:
         try:
             return cls(**_read(path))
         except (SafetensorError, LookupError, OSError, TypeError, ValueError) as error:
-            if is_shortage(error):
-                raise
+            pass_on(error, path)
             raise CorruptError(
                 f"{path} is not a vocabulary that can be read ({error}): install dedup anew"
             ) from error

@@ -17,7 +17,7 @@ from dedup.edits.pasting import Picture, resized
 from dedup.errors import ArtifactError, ConfigError
 from dedup.files import sha256_file
 from dedup.foregrounds import Mask, guarded
-from dedup.shortages import is_shortage
+from dedup.shortages import pass_on
 
 VERSION = 1
 """Raised when the same picture and settings give another mask."""
@@ -149,8 +149,7 @@ class Onnx:
         try:
             output: npt.NDArray[Any] = self._session.run([wanted], {first.name: batch})[0]
         except _failures() as error:
-            if is_shortage(error):
-                raise
+            pass_on(error, self._file)
             raise ConfigError(
                 f"{self._file.name} takes {first.type} of shape {first.shape}, and a picture came "
                 f"as float32 of shape {list(batch.shape)}: set foreground.size and "
@@ -209,8 +208,7 @@ def _opened(file: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except _failures() as error:
-        if is_shortage(error):
-            raise
+        pass_on(error, file)
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"{file} is no ONNX model that can be run here ({reason})") from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from dedup.errors import SourceError
-from dedup.shortages import is_shortage
+from dedup.shortages import pass_on
 
 MAX_ADDRESS = 8192
 """The longest address that is followed, in characters."""
@@ -54,8 +54,7 @@ def fingerprint(path: Path) -> tuple[int, int, int]:
     try:
         info = path.stat()
     except OSError as error:
-        if is_shortage(error):
-            raise
+        pass_on(error, path)
         raise SourceError(
             f"{path} cannot be read ({error.strerror}): check source.path="
         ) from error
