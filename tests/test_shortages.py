@@ -22,14 +22,21 @@ from omegaconf import OmegaConf
 from dedup.checkpoint import read
 from dedup.entrypoint import SweepSummary, build, one_message, point_latest
 from dedup.errors import ArtifactError, ConfigError, CorruptError, StalledError
-from dedup.files import atomically, locked, read_array, read_table, write_array, write_json
+from dedup.files import (
+    atomically,
+    locked,
+    read_array,
+    read_table,
+    write_array,
+    write_json,
+    write_table,
+)
 from dedup.inspection import verify
 from dedup.runlog import RunLog, incomplete
 from dedup.shortages import LACKS, NO_ROOM, is_shortage, told
 from dedup.store import ImageStore
 from tests.conftest import ROOT
-from tests.test_artifacts import random_index
-from tests.test_crashes import some_search
+from tests.test_artifacts import random_index, small_search
 from tests.test_mending import make_store
 
 
@@ -152,9 +159,9 @@ for reader, file in zip(READERS, sys.argv[1:] + sys.argv[-1:], strict=True):
 class TestReaders:
     @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="measures by /proc")
     def test_too_little_memory_is_no_damage(self, tmp_path: Path) -> None:
-        table = pd.DataFrame({"a": np.random.default_rng(0).random(2**23)})
-        table.to_parquet(tmp_path / "a.parquet")
-        table[:9].to_parquet(tmp_path / "small.parquet")
+        table = pd.DataFrame({"a": ["x" * 1000] * 2**16})
+        write_table(table, None, tmp_path / "a.parquet")
+        write_table(table[:9], None, tmp_path / "small.parquet")
         write_array(np.zeros(2**23, np.uint8), tmp_path / "a.npy")
         weights = {"state_dict": {"encoder.a": torch.zeros(2**22)}, "encoder": {"class": "none"}}
         torch.save(weights, tmp_path / "a.ckpt")
@@ -172,7 +179,7 @@ class TestReaders:
             assert said.startswith(f"{file} is not finished, there is not enough memory"), line
 
     def test_too_many_open_files_are_no_damage(self, tmp_path: Path) -> None:
-        pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "a.parquet")
+        write_table(pd.DataFrame({"a": ["1"]}), None, tmp_path / "a.parquet")
         write_array(np.zeros(8), tmp_path / "a.npy")
         torch.save({"state_dict": {}, "encoder": {}}, tmp_path / "a.ckpt")
         for reader, name in ((read_table, "a.parquet"), (read_array, "a.npy"), (read, "a.ckpt")):
@@ -203,7 +210,7 @@ class TestWriters:
     def test_an_index_and_a_search_are_whole_or_not_there(
         self, tmp_path: Path, n_bytes: int
     ) -> None:
-        index, search = random_index(1, 300), some_search()
+        index, search = random_index(1, 300), small_search()
         for save in (index.save, search.save):
             try:
                 with limited(resource.RLIMIT_FSIZE, n_bytes):
@@ -377,7 +384,7 @@ class TestAsTheUserSeesIt:
         """12,000 bytes are enough for what Hydra writes, and the log, of this folder."""
         if named:
             for number in range(200):
-                (store / "runs/store/pillow" / f".{'x' * 90}-{number}.part").touch()
+                (store / "runs/store/pillow" / f".shard-00000.parquet.{number:090x}.part").touch()
         first = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))  # noqa: E731
         code, said = ended(store, "verify", first=first)
         assert (code, len(said)) == (6, 1), said

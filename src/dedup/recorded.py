@@ -137,7 +137,7 @@ class Record:
         except DedupError as error:
             raise self.refused(key, f"cannot be used ({error})") from error
         except Exception as error:
-            if is_shortage(error):
+            if is_shortage(error) and not isinstance(error, RuntimeError):  # as of absurd sizes
                 raise
             raise self.refused(key, f"cannot be built ({error})") from error
 

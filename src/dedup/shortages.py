@@ -110,7 +110,9 @@ def is_shortage(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno:  # its text is a path, with any digits
         return error.errno in LACKS
     asked = map(int, re.findall(r"\d{13,}", str(error)))
-    return _lack(error) is not None and max(asked, default=0) < _NOBODY_ASKS
+    if isinstance(error, MemoryError):
+        return max(asked, default=0) < _NOBODY_ASKS
+    return _lack(error) is not None
 
 
 def pass_on(error: BaseException, path: Path | str) -> None:
