@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dedup.artifacts import REQUESTS, Catalogue
 from dedup.errors import ConfigError, SourceError
-from dedup.shortages import told
+from dedup.shortages import pass_on
 from dedup.sources.paths import PictureFolder, bad_byte, fingerprint, split_addresses
 
 CHOICES = ("first", "second", "all")
@@ -375,8 +375,8 @@ def _opened(path: Path, encoding: str) -> Iterator[TextIO]:
             "such as cp1252 or latin-1, or correct the file"
         ) from error
     except OSError as error:
-        unread = SourceError(f"{path} cannot be read ({error.strerror})")
-        raise told(error, path) or unread from error
+        pass_on(error, path)
+        raise SourceError(f"{path} cannot be read ({error.strerror})") from error
     finally:
         csv.field_size_limit(limit)
     if fingerprint(path) != before:

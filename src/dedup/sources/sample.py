@@ -20,7 +20,7 @@ from PIL import Image, ImageColor, ImageOps
 from dedup.artifacts import TIERS, Catalogue
 from dedup.errors import ConfigError, SourceError
 from dedup.files import write_rows
-from dedup.shortages import is_shortage
+from dedup.shortages import pass_on
 from dedup.sources.csv import CsvSource
 from dedup.sources.drawing import Design, draw
 
@@ -201,9 +201,8 @@ class SampleSource:
             draw_catalogue(part, self.n_products, self.seed)
             part.rename(folder)
         except OSError as error:
-            if is_shortage(error):
-                raise
             if not folder.is_dir():  # else another run has drawn it at the same time
+                pass_on(error, folder)
                 raise SourceError(
                     f"the sample catalogue cannot be drawn into {folder} ({error}): "
                     "set source.folder to a folder that can be written"
