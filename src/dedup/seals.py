@@ -18,6 +18,9 @@ from dedup.files import json_text, parsed_json, read_bytes, sha256_file, unreada
 FILES, OWN = "files", "sha256"
 """Where a sealed file tells of other files, and its own digest."""
 
+MOST_BYTES = 2**26
+"""No sealed file is longer, so no more of one is read into memory."""
+
 SEALED = ("npy", "details.npy", "parquet")
 """How the names of the files end that a seal confirms: pixels, details and the table."""
 
@@ -81,6 +84,12 @@ def read_sealed(path: Path, what: str, advice: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ArtifactError(f"{path.parent} is not {what} (no {path.name} there): {advice}")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise unreadable(path, advice, error) from error
+    if size > MOST_BYTES:
+        raise CorruptError(f"{path} is not what was written, it has {size} bytes: {advice}")
     data = read_bytes(path, advice)
     content = read_seal(data)
     if content is None:
