@@ -336,3 +336,5 @@ def test_a_text_is_found_where_it_stands() -> None:
         places = [place for place, other in enumerate(texts) if other == text]
         assert lookup.rows(text).tolist() == places
         assert lookup.first(text) == (places[0] if places else None)
+    assert not len(lookup.rows("q\udcff.jpg"))  # a file's name that is no UTF-8
+    assert lookup.first("q\udcff.jpg") is None

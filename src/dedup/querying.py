@@ -347,10 +347,16 @@ class Lookup:
         return next((int(at) for at in places if self.texts[at].as_py() == text), None)
 
     def _candidates(self, text: str) -> Ints:
+        if not _is_utf8(text):  # a file's name may be other bytes, an index holds none such
+            return np.empty(0, np.int64)
         wanted = pd.util.hash_array(np.array([text], object), categorize=False)
         start = np.searchsorted(self.hashes, wanted, "left")[0]
         stop = np.searchsorted(self.hashes, wanted, "right")[0]
         return self.order[start:stop]
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def arrow(column: pd.Series[str]) -> pa.Array:
