@@ -30,7 +30,8 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     write_json(findings.calibration, run_dir / "calibration.json")
     search.save(run_dir)
     for report in build(cfg.report).values():
-        say(str(report.write(findings, index, run_dir)))
+        if report is not None:  # report.csv=null leaves one out
+            say(str(report.write(findings, index, run_dir)))
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ def main(cfg: DictConfig, run_dir: Path) -> float | None:
     data = CatalogueDataModule(store, images, build(cfg.views), seed=cfg.seed, **cfg.data)
     task = build(cfg.task, encoder=build(cfg.encoder))
     checkpoint = checkpoint_to_resume(cfg.resume, Path(cfg.runs) / "train", task.encoder)
-    trainer = build(cfg.trainer, run_dir=run_dir, callbacks=list(build(cfg.callbacks).values()))
+    callbacks = [one for one in build(cfg.callbacks).values() if one is not None]
+    trainer = build(cfg.trainer, run_dir=run_dir, callbacks=callbacks)
     fit(trainer, task, data, checkpoint)
-
     best = best_score(trainer)
     log.info("best %s %.6g, checkpoint: %s", cfg.objective.monitor, best, run_dir / "best.ckpt")
     return best

@@ -11,8 +11,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from dedup.allowed import FILES, NESTED, PARTIALS, PLACES, check_config
-from dedup.entrypoint import ROOT, _keys, build, explain, plain
+from dedup.allowed import FILES, NESTED, OPTIONAL, PARTIALS, PLACES, check_config
+from dedup.entrypoint import ROOT, _keys, build, check_choices, explain, plain
 from dedup.errors import ConfigError
 from dedup.limits import LIMITS
 from dedup.recorded import load
@@ -220,6 +220,40 @@ def test_a_typo_names_the_nearest_setting(override: str, near: str) -> None:
     ):
         hydra.compose("train", overrides=[override])
     assert f"did you mean {near}" in explain(caught.value, "train", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("verifier=null", "verifier=local or none"),
+        ("matcher=5", "matcher=radius"),
+        ("report=[json,1]", "report=csv or html or json"),
+        ("source={a: 1}", "source=csv or folder or sample or trained"),
+    ],
+)
+def test_a_part_that_is_no_name_says_the_names(override: str, names: str) -> None:
+    with pytest.raises(hydra.errors.HydraException, match=f"by its name, {names}$"):
+        check_choices("detect", ["seed=1", override])
+
+
+def test_parts_that_are_named_are_chosen() -> None:
+    named = ["report=[json,csv]", "matcher='radius'", "encoder=conv,bundled", "~verifier"]
+    check_choices("detect", [*named, "matcher.threshold=null", "-m", "runs=null"])
+
+
+@pytest.mark.parametrize("place", sorted({*PLACES} - {"hydra.callbacks.*"}))
+@pytest.mark.parametrize("node", [None, 5, "a", {}, {"precision": 1}])
+def test_where_a_part_must_be_there_is_one(place: str, node: object) -> None:
+    group, _, key = place.partition(".")
+    settings: dict[str, object] = {group: node}
+    if key:
+        own = {"_target_": PLACES[group][0]} if group in PLACES else {}
+        settings = {group: {**own, key.replace("*", "own"): node}}
+    if node is None and place in OPTIONAL:
+        check_config(settings)
+    else:
+        with pytest.raises(ConfigError, match="describes no part"):
+            check_config(settings)
 
 
 def test_a_setting_of_another_part_names_the_parts_that_have_it() -> None:

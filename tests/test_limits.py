@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dedup.errors import ConfigError
-from dedup.limits import LIMITS, check_limits
+from dedup.limits import LIMITS, MAY_BE_NULL, SECTIONS, TEXTS, check_limits
 
 
 def nested(key: str, value: object) -> dict[str, object]:
@@ -53,6 +53,35 @@ def test_borders(key: str, good: list[object], bad: list[object]) -> None:
     for value in bad:
         with pytest.raises(ConfigError, match=key):
             check_limits(nested(key, value))
+
+
+@pytest.mark.parametrize("key", TEXTS)
+@pytest.mark.parametrize("value", [5, 1.5, True, [], {}, ["a"]])
+def test_a_text_is_a_text(key: str, value: object) -> None:
+    check_limits(nested(key, "5"))
+    with pytest.raises(ConfigError, match=rf"{key}=.*expected a text"):
+        check_limits(nested(key, value))
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_some_texts_may_be_left_out(key: str) -> None:
+    if key in MAY_BE_NULL:
+        check_limits(nested(key, None))
+    else:
+        with pytest.raises(ConfigError, match=rf"{key}=None: expected a text"):
+            check_limits(nested(key, None))
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_no_setting_at_all_is_without_end(value: float) -> None:
+    with pytest.raises(ConfigError, match=r"callbacks\.own\.0\.patience="):
+        check_limits({"callbacks": {"own": [{"patience": value}]}})
+
+
+@pytest.mark.parametrize("key", SECTIONS)
+def test_a_section_holds_settings(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key}=None: expected its settings"):
+        check_limits({key: None})
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

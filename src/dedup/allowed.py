@@ -110,6 +110,9 @@ NESTED: Mapping[tuple[str, str], str] = {
 }
 """The place of what stands in another place under some key."""
 
+OPTIONAL = ("callbacks.*", "foreground", "report.*", "verifier", "views")
+"""Places that may be left empty."""
+
 TARGET, PARTIAL = "_target_", "_partial_"
 PARTIALS = ("clusterer.estimator",)
 """Places of what is called later, ``_partial_: true``."""
@@ -131,7 +134,7 @@ def check_config(settings: Mapping[str, Any]) -> None:
     """Check every ``_target_`` of a composed config, in plain values.
 
     Raises:
-        ConfigError: there is one that may not be named, or not there.
+        ConfigError: there is one that may not be named, or not there; or none where one must be.
     """
     for key, node in settings.items():
         _check(node, str(key), str(key))
@@ -158,12 +161,18 @@ def _check(node: Any, place: str, at: str) -> None:
     if isinstance(node, list):
         for number, part in enumerate(node):
             _check(part, place, f"{at}.{number}")
-    if not isinstance(node, Mapping):
         return
-    if TARGET in node:
-        _check_named(node, place, at)
-    for key, part in node.items():
+    inside = node if isinstance(node, Mapping) else {}
+    if TARGET in inside:
+        _check_named(inside, place, at)
+    for key, part in inside.items():
         _check(part, within(place, str(key)), f"{at}.{key}".strip("."))
+    is_left_out = node is None and place in OPTIONAL
+    if place in PLACES and TARGET not in inside and not is_left_out:
+        raise ConfigError(
+            f"{at} describes no part, it has no {TARGET}: leave out what you set of it, or choose "
+            f"one of {', '.join(PLACES[place])}"
+        )
 
 
 def _check_named(node: Mapping[Any, Any], place: str, at: str) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -86,6 +87,7 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
             conf = str(ROOT / "conf")
             sys.argv += ranks.join()
             try:
+                check_choices(name, sys.argv[1:])
                 with one_message(_folder(name)):
                     hydra.main(version_base="1.3", config_path=conf, config_name=name)(one_run)()
             except (HydraException, OmegaConfBaseException) as error:
@@ -193,6 +195,30 @@ def say(text: str) -> None:
         raise
 
 
+def check_choices(name: str, arguments: Sequence[str]) -> None:
+    """Make sure that parts are chosen by names: Hydra's own error for ``matcher=null`` says less.
+
+    Args:
+        name: the command.
+        arguments: its command line.
+
+    Raises:
+        ConfigCompositionException: one is not.
+        HydraException: what chooses one cannot be parsed.
+    """
+    for choice in _choices(arguments):
+        override = OverridesParser.create().parse_override(choice)
+        chosen = override.value()
+        several = chosen if isinstance(chosen, list) else [chosen]
+        if override.is_sweep_override() or all(isinstance(one, str) for one in several):
+            continue
+        group = override.key_or_group
+        raise ConfigCompositionException(
+            f"{choice} chooses no part: a part is chosen by its name, {group}="
+            f"{' or '.join(_names(group))}"
+        )
+
+
 def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
     """A composition error as one message, with the nearest key for a key that does not exist.
 
@@ -205,7 +231,7 @@ def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
     absent = re.search(r"Could not find '([^']+)/([^'/]+)'", message)
     if absent:
         group, part = absent.groups()
-        names = ", ".join(sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")))
+        names = ", ".join(_names(group))
         return f"there is no {group}={part}: choose one of {names}\nSee python {name}.py --help"
     found = re.search(r"Could not override '([^']+)'", message)
     if not found:
@@ -314,6 +340,11 @@ def _choices(arguments: Sequence[str]) -> list[str]:
     """Those overrides that choose a part: ``source=csv``."""
     groups = {folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir()}
     return [a for a in arguments if a.partition("=")[0] in groups]
+
+
+def _names(group: str) -> list[str]:
+    """The names of the parts of a kind."""
+    return sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml"))
 
 
 def _parts_with(setting: str) -> list[str]:

@@ -140,8 +140,39 @@ LIMITS: dict[str, tuple[Check, str]] = {
 }
 
 
+TEXTS = (
+    "detection.block_by",
+    "prefix",
+    "source.category_column",
+    "source.encoding",
+    "source.folder",
+    "source.id_column",
+    "source.images_dir",
+    "source.path",
+    "source.pattern",
+    "source.title_column",
+    "source.url_column",
+    "store.path",
+    "against",
+    "checkpoint",
+    "index",
+    "resume",
+    "run",
+    "since",
+    "truth",
+)
+"""Settings that are texts. What looks like a number is none any more once it is parsed: 1_0 is 10.
+"""
+MAY_BE_NULL = (
+    *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
+    *("source.category_column", "source.images_dir", "source.path", "source.title_column"),
+)
+SECTIONS = ("csv", "data")
+"""Settings that hold settings, besides parts."""
+
+
 def check_limits(settings: Mapping[str, Any]) -> None:
-    """Check every setting that has a limit.
+    """Check every setting that has a limit, must be a text, or must hold others.
 
     Args:
         settings: a composed config as plain nested dictionaries; what is not in it is passed over.
@@ -149,7 +180,13 @@ def check_limits(settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: with a line for each setting that is wrong.
     """
-    if wrong := _wrong(settings):
+    wrong = _wrong(settings) + _no_texts(settings) + _endless(settings, "")
+    wrong += [
+        f"{key}={settings[key]}: expected its settings, as in {key}.NAME=VALUE"
+        for key in SECTIONS
+        if not isinstance(settings.get(key, {}), Mapping)
+    ]
+    if wrong:
         raise ConfigError("\n".join(wrong))
 
 
@@ -161,12 +198,41 @@ def wrong_in(place: str, settings: Mapping[str, Any]) -> list[str]:
 def _wrong(settings: Mapping[str, Any]) -> list[str]:
     wrong = []
     for key, (check, asked) in LIMITS.items():
-        value: Any = settings
-        for name in key.split("."):
-            value = value.get(name, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+        value = _at(settings, key)
         if value is not _ABSENT and not check(value):
             wrong.append(f"{key}={value}: expected {asked}")
     return wrong
+
+
+def _at(settings: Mapping[str, Any], key: str) -> Any:
+    value: Any = settings
+    for name in key.split("."):
+        value = value.get(name, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+    return value
+
+
+def _no_texts(settings: Mapping[str, Any]) -> list[str]:
+    """A line for each setting that is to be a text and is none."""
+    wrong = []
+    for key in TEXTS:
+        value = _at(settings, key)
+        if value is _ABSENT or isinstance(value, str) or (value is None and key in MAY_BE_NULL):
+            continue
+        how = f"{key}=./{value}" if type(value) in (int, float) else f"{key}=NAME"
+        wrong.append(f"{key}={value}: expected a text, such as {how} or '{key}=\"{value}\"'")
+    return wrong
+
+
+def _endless(value: Any, key: str) -> list[str]:
+    """A line for each number anywhere that is not finite: JSON, so ``run.json``, has none such."""
+    if isinstance(value, Mapping):
+        parts = [(f"{key}.{name}".strip("."), one) for name, one in value.items()]
+    elif isinstance(value, list):
+        parts = [(f"{key}.{number}", one) for number, one in enumerate(value)]
+    else:
+        endless = isinstance(value, float) and not math.isfinite(value)
+        return [f"{key}={value}: expected a finite number"] if endless else []
+    return [line for name, one in parts for line in _endless(one, name)]
 
 
 _ABSENT = object()
