@@ -48,6 +48,29 @@ class Trap:
         return Path.touch, (self.evidence,)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"compression": "zstd", "dictionary_pagesize_limit": 2**30},
+        {"compression": "zstd", "use_dictionary": False},
+        {"use_dictionary": False, "column_encoding": {"a": "DELTA_BYTE_ARRAY"}},
+    ],
+)
+def test_a_small_table_does_not_unpack_to_much(tmp_path: Path, settings: dict[str, object]) -> None:
+    file = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"a": ["A" * 2**23] * 12}), file, **settings)
+    assert file.stat().st_size < 2**19
+    with pytest.raises(CorruptError, match=r"bomb\.parquet .*(would unpack to|is encoded by)"):
+        read_table(file)
+
+
+@pytest.mark.parametrize("text", ["", "a", "A" * 3000])
+def test_a_text_that_stands_in_every_row_is_read(tmp_path: Path, text: str) -> None:
+    table = pd.DataFrame({"a": [text] * 30_000})
+    write_table(table, None, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet")["a"].eq(text).all()
+
+
 def test_a_file_appears_whole(tmp_path: Path) -> None:
     path = tmp_path / "report.txt"
     path.write_text("old")
@@ -170,8 +193,9 @@ def test_lack_of_memory_is_no_damage(tmp_path: Path) -> None:
     array.write_bytes(array_header((10**9,), np.uint8))
     os.truncate(array, array.stat().st_size + 10**9)
     done = subprocess.run(
-        [sys.executable, "-c", SHORT_OF_MEMORY, table, array], capture_output=True, text=True
-    )
+        [sys.executable, "-c", SHORT_OF_MEMORY, table, array], capture_output=True, text=True,
+        env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"},  # as commands that are limited
+    )  # fmt: skip
     assert (done.stdout.split(), done.returncode) == (["True", "True"], 0), done.stderr
 
 

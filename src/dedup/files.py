@@ -44,6 +44,14 @@ _NOT_FIRST = ("\ufeff", "PK\x03\x04")
 """A file that starts so is taken for something else: a byte order mark, a ZIP archive."""
 
 
+SLACK, LZ4_RATIO, CELL = 2**26, 255, 4096
+"""A table may always unpack to so many bytes; and to so many for each of the file's, which LZ4
+cannot pass; and what it writes once and repeats, to so many for a cell."""
+_ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY",
+              "DELTA_BINARY_PACKED"}  # fmt: skip
+"""How columns are written; others would let one cell be spelt by the one before it."""
+
+
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` with a temporary path in the same folder, then move the file into place.
 
@@ -164,7 +172,15 @@ def read_arrow(
             if not wrong and rows not in (None, n_rows):
                 wrong = f"it has {n_rows} rows, not {rows}"
             if not wrong:
+                wrong = _unpacks_to_too_much(file.metadata, path.stat().st_size)
+                repeated = _dictionaries(file.metadata, schema)
+        if not wrong:
+            # Repeated texts are written once: a few bytes may stand for gigabytes.
+            with pq.ParquetFile(path, memory_map=mapped, read_dictionary=repeated) as file:
                 table = file.read()
+            wrong = _repeats_too_much(table, repeated)
+            if not wrong:
+                table = table.cast(found)
                 table.validate()
                 others = [name for name in table.column_names if name not in digests]
                 table.select([n for n in others if not _is_ascii(table[n])]).validate(full=True)
@@ -190,6 +206,35 @@ def _is_ascii(column: pa.ChunkedArray) -> bool:
         if high or (data[8 * len(words) :] > 127).any():
             return False
     return True
+
+
+def _unpacks_to_too_much(metadata: pq.FileMetaData, size: int) -> str:
+    """Why a file would take far more memory than one of ours of its size; "" if it would not."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    if others := {one for chunk in chunks for one in chunk.encodings} - _ENCODINGS:
+        return f"it is encoded by {', '.join(sorted(others))}"
+    n_bytes = sum(chunk.total_uncompressed_size for chunk in chunks)
+    return f"it would unpack to {n_bytes} bytes" if n_bytes > SLACK + LZ4_RATIO * size else ""
+
+
+def _dictionaries(metadata: pq.FileMetaData, schema: pa.Schema) -> list[str]:
+    """The columns of texts that are written as numbers and the texts that these stand for."""
+    texts = {field.name for field in schema if field.type == pa.string()}
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    found = {chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page}
+    return [name for name in schema.names if name in texts & found]
+
+
+def _repeats_too_much(table: pa.Table, repeated: Collection[str]) -> str:
+    """Why texts that are written once would take too much memory; "" if they would not."""
+    n_bytes = 0
+    for chunk in (chunk for name in repeated for chunk in table[name].chunks):
+        lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+        n_bytes += pc.sum(lengths.take(chunk.indices), min_count=0).as_py()
+    most = SLACK + CELL * len(table) * len(repeated)
+    return f"its texts would unpack to {n_bytes} bytes" if n_bytes > most else ""
 
 
 def as_frame(table: pa.Table) -> pd.DataFrame:
