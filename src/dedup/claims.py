@@ -132,7 +132,7 @@ def read_manifest(folder: Path) -> tuple[Said, Said]:
     number = said.get("format")
     if type(number) is not int or number != INDEX_FORMAT:
         raise ArtifactError(
-            f"{folder} holds an index of format {repr(number)[:100]}, this version reads format "
+            f"{folder} holds an index of format {str(number)[:100]}, this version reads format "
             f"{INDEX_FORMAT}: {AGAIN}"
         )
     files = _files(said, INDEX_FILES, origin)
