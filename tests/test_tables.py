@@ -208,6 +208,11 @@ def test_true_pairs_are_misread_nowhere(tmp_path: Path, text: str, said: str) ->
     path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_truth(path)
+    path.unlink()
+    with pytest.raises(
+        ConfigError, match=r"truth\.csv cannot be read \(No such file.*check truth="
+    ):
+        read_truth(path)
 
 
 def test_a_forged_row_stays_in_its_cell(tmp_path: Path) -> None:

@@ -88,10 +88,14 @@ def test_pairs_that_follow_count_as_true() -> None:
     assert measured["bcubed_f1"] == pytest.approx(2 * precision * recall / (precision + recall))
 
 
-def test_unknown_products_do_not_count() -> None:
+def test_unknown_products_do_not_count(caplog: pytest.LogCaptureFixture) -> None:
     truth = pairs_of("AB", "AZ", "ZB", "YZ")
     measured = against_truth(found("AB", "AB"), [*"ABC", ""], truth)
     assert (measured["n_true"], measured["precision"], measured["recall"]) == (1, 1, 1)
+    assert "2 ids that are not in the catalogue, such as 'Y', 'Z'" in caplog.text
+    caplog.clear()
+    against_truth(found("AB", "AB"), "AB", pairs_of("AB"))
+    assert not caplog.text
     # A and B are one by way of a stranger alone: nothing says so of the known ones.
     assert against_truth(found("AB", "AB"), "ABC", pairs_of("AZ", "ZB"))["n_true"] == 0
 

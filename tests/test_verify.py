@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,10 @@ def test_it_checks_an_index_and_what_a_run_left(tmp_path: Path) -> None:
     code, lines, _ = command(tmp_path, "run=runs/verify/latest")
     assert (code, lines) == (0, ["runs/verify/latest is whole"])
     flip_bits(world / "index" / "vectors.npy", -1, 4)
+    code, lines, messages = command(tmp_path, f"index={world / 'index'}")
+    assert (code, lines) == (4, ["changed vectors.npy"])
+    assert f"1 file of the index {world / 'index'} is not what was written" in messages
+    shutil.rmtree(tmp_path / "runs")
     (world / "index" / "products.parquet").unlink()
     code, lines, messages = command(tmp_path, f"index={world / 'index'}")
     assert (code, lines) == (4, ["missing products.parquet", "changed vectors.npy"])
@@ -88,7 +93,7 @@ def test_it_checks_an_index_and_what_a_run_left(tmp_path: Path) -> None:
     ("asked", "said"),
     [
         (["index=nowhere"], "nowhere is not an index"),
-        (["run=nowhere"], "nowhere is not a finished run"),
+        (["run=nowhere"], "nowhere is not a finished run (no run.json there): name the folder of"),
         (["index=a", "run=b"], "index= and run= check one folder"),
         (["run=b", "repair=true"], "repair=true mends a store alone"),
     ],

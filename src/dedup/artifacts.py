@@ -392,6 +392,7 @@ def checkpoint_file(path: str | Path) -> Path:
     file = file / "best.ckpt" if file.is_dir() else file
     if not file.is_file():
         raise ArtifactError(
-            f"no checkpoint at {file}: train one with train.py, or name one with checkpoint=PATH"
+            f"no checkpoint at {file}: train one with train.py, name one with checkpoint=PATH, or "
+            "take the encoder that comes with the package, encoder=bundled"
         )
     return file

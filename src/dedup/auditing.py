@@ -22,6 +22,8 @@ log = logging.getLogger("dedup")
 
 Said = Mapping[str, Any]
 
+ADVICE = "name the folder of a run that ended, such as runs/detect/latest"
+
 
 def inspect_index(folder: Path) -> list[Damage]:
     """The damage to an index, and what of it cannot be, though its digests are right.
@@ -58,7 +60,7 @@ def inspect_run(folder: Path) -> list[Damage]:
     found: list[Damage] = []
     files: Said = {}
     try:
-        files = _listed(read_run(folder / RUN), folder)
+        files = _listed(read_run(folder / RUN, ADVICE), folder)
     except CorruptError as error:
         found.append(Damage(None, RUN, "changed", detail=str(error)))
     found += _changed(folder, files)

@@ -128,7 +128,9 @@ def read_manifest(folder: Path) -> tuple[Said, Said]:
         CorruptError: the manifest is not what was written, or cannot be.
     """
     origin = Origin(folder / MANIFEST, AGAIN)
-    said = read_sealed(origin.file, "an index", "make one with cluster.py")
+    said = read_sealed(
+        origin.file, "an index", "make one with cluster.py, or name one with index=PATH"
+    )
     number = said.get("format")
     if type(number) is not int or number != INDEX_FORMAT:
         raise ArtifactError(
@@ -164,7 +166,7 @@ def read_facts(folder: Path) -> tuple[Said, Said]:
     if FILES not in said:
         raise ArtifactError(
             f"{origin.file} was written by an earlier version, which could not tell whether it "
-            "is damaged: leave since out"
+            "is damaged: leave since out, or search again"
         )
     files = _files(said, SEARCH_FILES, origin)
     near, compared = (files[name] for name in SEARCH_FILES)

@@ -28,7 +28,7 @@ from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds import Foreground, Mask, digest
 from dedup.parallel import in_order
 from dedup.progress import counting
-from dedup.shards import Shards
+from dedup.shards import Shards, lacking
 from dedup.store import ImageStore
 
 log = logging.getLogger("dedup")
@@ -250,14 +250,14 @@ class Framed:
     def _located(self, urls: Sequence[str]) -> npt.NDArray[np.int64]:
         rows = self.rows(urls)
         if len(rows) and rows.min() < 0:
-            raise ArtifactError(f"the store {self.path} lacks a picture that it was asked for")
+            raise lacking(self.path)
         return rows
 
     def _kept(
         self, rows: npt.NDArray[np.int64], kind: str, shape: tuple[int, ...]
     ) -> npt.NDArray[np.uint8]:
         if len(rows) and rows.min() < 0:
-            raise ArtifactError(f"the store {self.path} lacks a picture that it was asked for")
+            raise lacking(self.path)
         found = np.empty((len(rows), *shape), np.uint8)
         shards = np.unique(rows[:, 0]).tolist()
         self._make(shards)

@@ -86,6 +86,14 @@ def advice(path: Path) -> str:
     return f"run python -m dedup verify repair=true store.path={path}"
 
 
+def lacking(path: Path) -> ArtifactError:
+    """What to say of a picture that a store should hold; or of a store that is not there."""
+    again = "run cluster.py again, which reads what is not there"
+    if not path.is_dir():
+        return ArtifactError(f"there is no store of pictures at {path}: put it back, or {again}")
+    return ArtifactError(f"the store {path} lacks a picture that it was asked for: {again}")
+
+
 def described(reader: str) -> dict[str, Any]:
     """What the manifest of a store says, and each of its seals."""
     return {"format": FORMAT, "reader": reader, "image_shape": list(IMAGE_SHAPE)}
@@ -238,7 +246,7 @@ class Shards:
                 says, or those of the detail are not what was written.
         """
         if row < 0:
-            raise ArtifactError(f"the store {self.path} lacks a picture that it was asked for")
+            raise lacking(self.path)
         file = self.file(shard, DETAILS)
         details, (spans, digests) = self._array(file), self._places(shard)
         whole = details.ndim == 1 and details.dtype == np.uint8 and row < len(spans)

@@ -30,7 +30,7 @@ from dedup.mending import settle
 from dedup.parallel import in_order
 from dedup.places import version
 from dedup.progress import counting, reading
-from dedup.shards import ENTRIES, PLACE, Loaded, Shards, advice, described
+from dedup.shards import ENTRIES, PLACE, Loaded, Shards, advice, described, lacking
 from dedup.shortages import NO_ROOM
 from dedup.words import Vocabulary, Words
 
@@ -160,7 +160,7 @@ class ImageStore:
         """
         rows, vocabulary = self.rows(urls), Vocabulary.load()
         if len(rows) and rows.min() < 0:
-            raise ArtifactError(f"the store {self.path} lacks a picture that it was asked for")
+            raise lacking(self.path)
         shards = np.unique(rows[:, 0]).tolist()
         self._find_words([s for s in shards if self._lacks_words(s, vocabulary)], vocabulary)
         words = np.empty((len(rows), N_KEYPOINTS), np.int32)

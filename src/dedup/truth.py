@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from dedup.artifacts import Findings
 from dedup.errors import ConfigError
 from dedup.metrics import bcubed, pair_scores
 from dedup.shortages import pass_on
+
+log = logging.getLogger("dedup")
 
 ENDS = ["product_id_a", "product_id_b"]
 
@@ -38,6 +41,10 @@ def read_truth(path: Path) -> pd.DataFrame:
                 rows += [row] if row else []
     except (OSError, ValueError, csv.Error) as error:
         pass_on(error, path)
+        if isinstance(error, OSError) and not line:
+            raise ConfigError(
+                f"truth={path} cannot be read ({error.strerror}): check truth="
+            ) from error
         raise ConfigError(
             f"truth={path} cannot be read after line {line} ({error}): {advice}"
         ) from error
@@ -58,6 +65,12 @@ def against_truth(findings: Findings, ids: Iterable[str], truth: pd.DataFrame) -
         truth: as ``read_truth`` gives it.
     """
     known = sorted(set(ids) - {""})
+    strangers = sorted(set(truth[ENDS].to_numpy(object).ravel()) - set(known))
+    if strangers:
+        log.warning(
+            "truth= names %d ids that are not in the catalogue, such as %s: their pairs are left "
+            "out", len(strangers), ", ".join(map(repr, strangers[:3])),
+        )  # fmt: skip
     truth = truth[truth[ENDS[0]].isin(known) & truth[ENDS[1]].isin(known)]
     groups = connected(truth)
     together = groups.merge(groups, on="group_id", suffixes=("_a", "_b"))

@@ -64,8 +64,8 @@ def _verify_folder(cfg: DictConfig, run_dir: Path) -> None:
     write_json(facts, run_dir / "verify.json")
     if damages:
         raise CorruptError(
-            f"{len(damages)} files of the {kind} {path} are not what was written: see "
-            f"{run_dir / 'verify.json'}, and run its command again"
+            f"{_of(damages, f'the {kind} {path}')} not what was written: see "
+            f"{run_dir / 'verify.json'}, and run the command that made it again"
         )
     say(f"{path} is whole")
 
@@ -92,7 +92,7 @@ def _verify_store(cfg: DictConfig, run_dir: Path) -> None:
     if left:
         what = "" if cfg.repair else f", and {advice(path)}"
         raise CorruptError(
-            f"{len(left)} files of the store {path} are not what was written: see "
+            f"{_of(left, f'the store {path}')} not what was written: see "
             f"{run_dir / 'verify.json'}{what}"
         )
     say(f"{path} is whole")
@@ -119,6 +119,10 @@ def _repaired(cfg: DictConfig, path: Path, damages: list[Damage]) -> Mended:
     said = manifest(path) or {}
     reader = said.get("reader", cfg.store.reader)
     return repair(build(cfg.store, fetcher=build(cfg.fetch), reader=reader), damages)
+
+
+def _of(damages: list[Damage], what: str) -> str:
+    return f"1 file of {what} is" if len(damages) == 1 else f"{len(damages)} files of {what} are"
 
 
 def _line(damage: Damage) -> str:
