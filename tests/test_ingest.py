@@ -17,13 +17,19 @@ import pytest
 from dedup.errors import StalledError
 from dedup.fetch import Fetcher
 from dedup.hosts import Patience
-from dedup.ingest import Ingest, Tally
+from dedup.ingest import MOST_UNFINISHED, SMALL_REST, Ingest, Tally
 from dedup.shards import Loaded
 from dedup.sources.csv import CsvSource
 from dedup.store import ImageStore
 from tests.conftest import LOCAL, QuietHandler, draw, encoded, write_shop
 
 Serve = Callable[..., str]
+
+HASTY = Fetcher(
+    allow_networks=["127.0.0.0/8"],
+    patience=Patience(failures=3, pauses=(0.5, 1.0), down=5, backoff=0.01, most_backoff=0.1),
+)
+"""Gives a host up soon."""
 
 
 @pytest.fixture(scope="module")
@@ -266,12 +272,24 @@ def test_no_network_stops_the_run_before_rows_are_burned(tmp_path: Path, picture
         nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
     rows = [(f"P{n}", str(pictures / f"{n}.jpg")) for n in range(4)]
     rows += [(f"N{n}", f"{nowhere}/{n}.jpg") for n in range(150)]
-    patience = Patience(failures=3, pauses=(0.5, 1.0), down=5, backoff=0.01, most_backoff=0.1)
-    hasty = Fetcher(allow_networks=["127.0.0.0/8"], patience=patience)
-    store = ImageStore(tmp_path / "store", fetcher=hasty)
+    store = ImageStore(tmp_path / "store", fetcher=HASTY)
     with pytest.raises(StalledError, match=r"127\.0\.0\.1.*same command goes on"):
         store.ingest(CsvSource(str(write_shop(pictures, rows))).read(), tmp_path)
     assert store.entries["status"].tolist() == ["ok"] * 4
+
+
+def test_a_host_that_is_down_does_not_hide_that_others_answer(
+    tmp_path: Path, pictures: Path, serve: Serve
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nowhere, there = f"http://127.0.0.1:{closed.getsockname()[1]}", serve(pictures)
+        rows = [(f"N{n}", f"{nowhere}/{n}.jpg") for n in range(MOST_UNFINISHED + 50)]
+        rows += [(f"P{n}", f"{there}/{n % 30}.jpg?{n}") for n in range(SMALL_REST + 50)]
+        store = ImageStore(tmp_path / "store", fetcher=HASTY)
+        images = store.ingest(CsvSource(str(write_shop(tmp_path, rows))).read(), tmp_path)
+    ended = Counter(zip(images["product_id"].str[0], images["status"], strict=True))
+    assert ended == {("N", "failed"): MOST_UNFINISHED + 50, ("P", "ok"): SMALL_REST + 50}
 
 
 def test_a_second_run_on_a_store_is_told_so(tmp_path: Path, slow: type[Slow], serve: Serve) -> None:

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -30,6 +31,8 @@ MOST_BODIES, MOST_BYTES = 256, 256 * 2**20
 """So many bodies, or bytes of them, wait for a decoder; beyond, no further request begins."""
 SMALL_REST = 100
 """So few rows are not worth stopping for when nothing answers: they fail, each with its reason."""
+MOST_KNOCKS, KNOCK_SECONDS = 8, 15.0
+"""Where a host is down and no other has answered, so many others are asked, and for so long."""
 NETWORK = ("connection", "dns", "host_down", "timeout")
 """Why a row fails when there is no network, whatever its address."""
 SKIPPED = ("robots",)
@@ -119,12 +122,13 @@ class Ingest:
                     rows.keep_rest()
 
     async def _feed(self, urls: Sequence[str], line: _Line, rows: _Rows, show: Show) -> None:
-        tally, waiting = Tally(), iter(enumerate(urls))
+        tally, waiting, begun = Tally(), iter(enumerate(urls)), 0
         while tally.done < len(urls):
             free = min(MOST_UNFINISHED - len(line.tasks), rows.room)
             for number, url in islice(waiting, max(0, free)):
                 rows.open[number] = None
                 line.start(number, url)
+                begun = number + 1
             number, loaded = await line.next()
             rows.add(number, loaded)
             tally.done += 1
@@ -132,12 +136,40 @@ class Ingest:
             tally.received = line.session.received
             show(tally)
             left = len(urls) - tally.done
-            if line.session.outage and left > SMALL_REST:
+            outage = line.session.outage
+            if outage and left > SMALL_REST and not await _reached(line.session, urls[begun:]):
                 raise StalledError(
-                    f"{line.session.outage}, and no other host answers: is there a network? "
+                    f"{outage}, and no other host answers: is there a network? "
                     f"{left} of {len(urls)} addresses are unread; what was read is kept, and the "
                     "same command goes on with the others"
                 )
+
+
+async def _reached(session: Session, urls: Sequence[str]) -> bool:
+    """Whether a host answers of those that most of these addresses name, whatever it says.
+
+    A catalogue may begin with thousands of rows of a host that is down: no other was asked by then.
+    """
+    at_host = {_host(url): url for url in urls if is_http(url)}
+    often = Counter(_host(url) for url in urls if is_http(url)).most_common(MOST_KNOCKS)
+    knocks = {asyncio.create_task(_knock(session, at_host[host])) for host, _ in often}
+    end = asyncio.get_running_loop().time() + KNOCK_SECONDS
+    waiting = knocks
+    while waiting and session.outage and (left := end - asyncio.get_running_loop().time()) > 0:
+        _, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+    for knock in knocks:
+        knock.cancel()
+    await asyncio.gather(*knocks, return_exceptions=True)
+    return not session.outage
+
+
+async def _knock(session: Session, url: str) -> None:
+    with suppress(ImageError):
+        await session.fetch(url)
+
+
+def _host(url: str) -> str:
+    return url.split("/", 3)[2].lower()
 
 
 class _Line:
