@@ -317,7 +317,7 @@ def tables() -> dict[str, Table]:
         "a quote that never ends, 100 MB": Table(
             [start, good, '"', "P2,Two,good.jpg\n" * 6_000_000], refused
         ),
-        "10,000 lists in a cell, in each other": of(f'P2,Two,"{"[" * 10_000}"\n', not_found=1),
+        "10,000 lists in a cell, in each other": of(f'P2,Two,"{"[" * 10_000}"\n', bad_url=1),
     }
 
 

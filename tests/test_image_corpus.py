@@ -100,6 +100,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         f"I6_{name.lower()}": (partial(encoded, PICTURE, name), "format")
         for name in ("PDF", "TIFF", "JPEG2000", "ICNS", "SGI", "PCX", "DDS")
     },
+    "I6_avif": (lambda: b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf".ljust(4000, b"\0"), "format"),
     "I6_fits": (lambda: b"SIMPLE  =                    T".ljust(2880), "format"),
     "I6_psd": (lambda: b"8BPS\0\x01".ljust(60, b"\0"), "format"),
     **{f"I7_cut_at_{share}": (partial(cut, share), "truncated") for share in (10, 50, 99)},
