@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,29 @@ def test_broken_json_is_corrupt(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a.json").write_bytes(text)
     with pytest.raises(CorruptError, match=r"a\.json .*: make it again"):
         read_json(tmp_path / "a.json", "an index", "make it again")
+
+
+def varint(number: int) -> bytes:
+    """A number as Thrift's compact protocol has it."""
+    rest, parts = ((number << 1) ^ (number >> 63)) & (2**64 - 1), bytearray()
+    while rest > 127:
+        parts.append(rest & 127 | 128)
+        rest >>= 7
+    return bytes([*parts, rest])
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1, 12_344, 12_346, 10**9])
+def test_a_footer_that_says_other_numbers_of_rows_is_refused(tmp_path: Path, number: int) -> None:
+    n, table = 12_345, tmp_path / "table.parquet"
+    honest = pd.DataFrame({"id": [f"P{row}" for row in range(n)]})
+    write_table(honest, None, table)
+    data = table.read_bytes()
+    size = int.from_bytes(data[-8:-4], "little")
+    parts = data[-8 - size : -8].split(varint(n))
+    assert len(parts) > 2  # of the file, of its group, of a column
+    for place in range(1, len(parts)):
+        pieces = [varint(number if at == place else n) + parts[at] for at in range(1, len(parts))]
+        footer = parts[0] + b"".join(pieces)
+        table.write_bytes(data[: -8 - size] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+        with suppress(CorruptError):  # and else it is a number that says nothing of rows
+            pd.testing.assert_frame_equal(read_table(table), honest)

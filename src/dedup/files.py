@@ -178,7 +178,9 @@ def read_arrow(
             # Repeated texts are written once: a few bytes may stand for gigabytes.
             with pq.ParquetFile(path, memory_map=mapped, read_dictionary=repeated) as file:
                 table = file.read()
-            wrong = _repeats_too_much(table, repeated)
+            if len(table) != n_rows:  # a footer says it in more than one place
+                wrong = f"it holds {len(table)} rows, and says that it holds {n_rows}"
+            wrong = wrong or _repeats_too_much(table, repeated)
             if not wrong:
                 table = table.cast(found)
                 table.validate()
