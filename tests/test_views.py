@@ -268,5 +268,5 @@ def test_a_batch_moves_as_one(store: ImageStore) -> None:
 
 def test_a_missing_picture_is_said(store: ImageStore, tmp_path: Path) -> None:
     empty = HeldOutViews(ImageStore(tmp_path / "empty"), table(store), Views())
-    with pytest.raises(ArtifactError, match="lacks"):
+    with pytest.raises(ArtifactError, match="no store of pictures"):
         empty.__getitems__([0])
