@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--products", type=int, default=400)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--batches", type=int, nargs="+", default=[7, 128])
+    parser.add_argument("--pairs", nargs="+", help="threads:batch, instead of every combination")
     parser.add_argument("--cbwr", default="", help="MKL_CBWR of these runs")
     parser.add_argument("--csv", type=Path, help="a catalogue; a drawn one without")
     args = parser.parse_args()
@@ -75,7 +76,10 @@ def main() -> None:
             table.parent.mkdir()
             draw_catalogue(table.parent, args.products, 0)
         seen: dict[str, set[str]] = {name: set() for name in SETTINGS}
-        for seed, (threads, batch) in enumerate((t, b) for t in args.threads for b in args.batches):
+        every = [(t, b) for t in args.threads for b in args.batches]
+        if args.pairs:
+            every = [(int(t), int(b)) for t, b in (pair.split(":") for pair in args.pairs)]
+        for seed, (threads, batch) in enumerate(every):
             rows = shuffled(table, args.products, seed, work / f"rows-{seed}.csv")
             for name, settings in SETTINGS.items():
                 found = reports(rows, table.parent, work, settings, threads, batch, args.cbwr)
