@@ -12,9 +12,9 @@ from dedup.entrypoint import entrypoint, log
 @entrypoint("cluster")
 def main(cfg: DictConfig, run_dir: Path) -> None:
     """Write the index, and the user's table with a cluster column."""
-    from dedup.files import write_csv  # pandas: not for --help
+    from dedup.commands import change_index, make_index  # pandas: not for --help
+    from dedup.files import write_csv
     from dedup.matching import clustered_table
-    from dedup.stages import change_index, make_index
 
     index = make_index(cfg, run_dir) if cfg.change == "build" else change_index(cfg, run_dir)
     write_csv(clustered_table(index), run_dir / "catalogue.csv", cfg.csv.formulas)

@@ -6,32 +6,25 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dedup.entrypoint import build, entrypoint, say
+from dedup.config import build
+from dedup.entrypoint import entrypoint, say
 
 
 @entrypoint("detect")
 def main(cfg: DictConfig, run_dir: Path) -> None:
     """Write duplicates.json, duplicates.csv and report.html, or answer a query."""
-    from dedup.artifacts import FAMILIES, GROUPS, PAIRS, SHARED  # pandas: not for --help
-    from dedup.files import write_json, write_table
-    from dedup.stages import answer, find, open_index
+    from dedup.commands import answer, find, open_index  # pandas: not for --help
 
-    index = open_index(cfg, run_dir)
+    index, folder = open_index(cfg, run_dir)
     if cfg.query is not None:
         say(answer(cfg, index))
         return
-    index, findings, search = find(cfg, index)
-    write_table(findings.pairs, PAIRS, run_dir / "pairs.parquet")
-    write_table(findings.groups, GROUPS, run_dir / "groups.parquet")
-    write_table(findings.shared, SHARED, run_dir / "shared.parquet")
-    write_table(findings.candidates, PAIRS, run_dir / "candidates.parquet")
-    write_table(findings.related, PAIRS, run_dir / "related.parquet")
-    write_table(findings.families, FAMILIES, run_dir / "families.parquet")
-    write_json(findings.calibration, run_dir / "calibration.json")
+    index, result, search = find(cfg, index)
     search.save(run_dir)
+    result.save(run_dir, folder)
     for report in build(cfg.report).values():
         if report is not None:  # report.csv=null leaves one out
-            say(str(report.write(findings, index, run_dir)))
+            say(str(report.write(result, index, run_dir)))
 
 
 if __name__ == "__main__":

@@ -6,18 +6,19 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dedup.entrypoint import build, entrypoint, log
+from dedup.config import build
+from dedup.entrypoint import entrypoint, log
 
 
 @entrypoint("train")
 def main(cfg: DictConfig, run_dir: Path) -> float | None:
     """Read the catalogue, train, and return the best of what the task monitors."""
-    from dedup.stages import show_foreground, training_pictures  # pandas: not for --help
+    from dedup.commands import show_foreground, training_images  # pandas: not for --help
 
     if cfg.preview is not None:
-        return show_foreground(cfg, run_dir)
-    store, images = training_pictures(cfg, run_dir)
-
+        show_foreground(cfg, run_dir)
+        return None
+    store, images = training_images(cfg, run_dir)
     import pytorch_lightning as pl  # seconds: what is wrong with the catalogue is said before
 
     from dedup.datamodule import CatalogueDataModule
@@ -31,9 +32,8 @@ def main(cfg: DictConfig, run_dir: Path) -> float | None:
     callbacks = [one for one in build(cfg.callbacks).values() if one is not None]
     trainer = build(cfg.trainer, run_dir=run_dir, callbacks=callbacks)
     fit(trainer, task, data, checkpoint)
-    best = best_score(trainer)
-    log.info("best %s %.6g, checkpoint: %s", cfg.objective.monitor, best, run_dir / "best.ckpt")
-    return best
+    log.info("best %s %.6g: %s", cfg.objective.monitor, best_score(trainer), run_dir / "best.ckpt")
+    return best_score(trainer)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dedup.checkpoint import describe, read
 from dedup.checkpointing import BEST, LAST, PREVIOUS, CheckpointFiles
+from dedup.config import ROOT
 from dedup.encoders.conv import ConvAutoencoder
-from dedup.entrypoint import ROOT
 from dedup.errors import CorruptError
 from dedup.resuming import checkpoint_to_resume
 

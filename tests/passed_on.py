@@ -15,10 +15,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dedup.checkpoint import save_safetensors
+from dedup.commands import make_index
+from dedup.config import ROOT
 from dedup.encoders.cnn import Cnn
-from dedup.entrypoint import ROOT
 from dedup.seals import sealed_text
-from dedup.stages import make_index
 from tests.conftest import make_shop
 
 CANARY = "c4n4ry-of-a-secret"

@@ -12,7 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from dedup.allowed import FILES, NESTED, OPTIONAL, PARTIALS, PLACES, check_config
-from dedup.entrypoint import ROOT, _keys, build, check_choices, explain, plain
+from dedup.config import ROOT, build, plain
+from dedup.entrypoint import _keys, check_choices, explain
 from dedup.errors import ConfigError
 from dedup.limits import LIMITS
 from dedup.recorded import load

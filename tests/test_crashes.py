@@ -19,15 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.artifacts import (
-    GROUPS,
-    INDEX_IMAGES,
-    PAIRS,
-    SHARED,
-    Findings,
-    Index,
-    Search,
-)
+from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, SHARED, Index, Search
 from dedup.changing import remove
 from dedup.entrypoint import point_latest
 from dedup.errors import ArtifactError, CorruptError
@@ -38,6 +30,7 @@ from dedup.matching import clustered_table
 from dedup.mending import repair, settle
 from dedup.reports.csv import CsvReport
 from dedup.reports.json import JsonReport
+from dedup.results import DetectionResult
 from dedup.shards import Shards, described
 from dedup.words import Vocabulary
 from tests.conftest import draw, encoded
@@ -278,11 +271,11 @@ def test_an_index_that_is_open_outlives_its_folder(tmp_path: Path) -> None:
         Index.load(tmp_path / "index")
 
 
-def findings(partner: str) -> Findings:
+def findings(partner: str) -> DetectionResult:
     row = ["A", partner, 0.0, "same_url", "u", "u", 1.0, "same address", "same picture"]
     shared = pd.DataFrame([["0" * 64, "A", "u", 200, "shared"]], columns=SHARED.names)
     groups = pd.DataFrame(columns=GROUPS.names)
-    return Findings(pd.DataFrame([row], columns=PAIRS.names), groups, shared)
+    return DetectionResult(pd.DataFrame([row], columns=PAIRS.names), groups, shared)
 
 
 @pytest.mark.parametrize("report", [JsonReport(), CsvReport()])

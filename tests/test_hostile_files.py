@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from dedup.artifacts import COMPARED, NEAR, Search
+from dedup.commands import answer, change_index, find, make_index, open_index
 from dedup.errors import ArtifactError, DedupError
-from dedup.stages import answer, change_index, find, make_index, open_index
 from tests.conftest import run
 from tests.passed_on import CANARY, Person, forged, forged_run, make_person, untouched
 
@@ -39,12 +39,12 @@ def person(made: Person, monkeypatch: pytest.MonkeyPatch) -> Iterator[Person]:
 
 def query(person: Person) -> None:
     cfg = person.config("query", query=str(person.folder / "images" / "0.jpg"))
-    assert "P00" in answer(cfg, open_index(cfg, person.out))
+    assert "P00" in answer(cfg, open_index(cfg, person.out)[0])
 
 
 def look(person: Person) -> None:
     cfg = person.config("look")
-    _, findings, _ = find(cfg, open_index(cfg, person.out))
+    _, findings, _ = find(cfg, open_index(cfg, person.out)[0])
     assert len(findings.pairs)
 
 
@@ -251,7 +251,7 @@ def test_a_forged_search_and_calibration_call_nothing(
     (since / "calibration.json").write_text(json.dumps(write(person) | {"threshold": SECRET}))
     cfg.since = str(since)
     with untouched(person), pytest.raises(DedupError, match=r"since|search\.json") as caught:
-        find(cfg, open_index(cfg, person.out))
+        find(cfg, open_index(cfg, person.out)[0])
     assert CANARY not in str(caught.value) + caplog.text
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dedup.artifacts import Catalogue
-from dedup.entrypoint import build
+from dedup.config import build
 from dedup.errors import ArtifactError, DedupError
 from dedup.files import json_text, locked
 from dedup.inspection import manifest, verify

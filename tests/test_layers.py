@@ -9,7 +9,8 @@ SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
     0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
         "allocation", "sealing", "interrupts", "ranks", "rounding", "allowed", "recorded",
-        "visible", "seals", "claims", "checks", "confirming", "runs", "shortages", "runlog"],
+        "visible", "seals", "claims", "checks", "confirming", "runs", "shortages", "runlog",
+        "results", "config"],
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
@@ -20,7 +21,8 @@ LAYERS = {
         "restarting", "checkpointing", "resuming", "launching"],
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting",
         "preview", "origins"],
-    4: ["stages", "entrypoint", "verify", "__main__"],
+    4: ["pipeline", "entrypoint"],
+    5: ["commands", "verify", "__main__"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
@@ -33,6 +35,9 @@ NEIGHBOURS = {  # within a layer, in this direction alone
     ("confirming", "files"), ("confirming", "parallel"), ("confirming", "seals"),
     ("artifacts", "checks"), ("artifacts", "claims"), ("artifacts", "confirming"),
     ("artifacts", "seals"), ("runs", "files"), ("runs", "seals"), ("auditing", "inspection"),
+    ("results", "artifacts"), ("results", "checks"), ("results", "claims"),
+    ("results", "confirming"), ("results", "files"), ("results", "seals"),
+    ("config", "allowed"), ("config", "errors"), ("config", "recorded"), ("config", "shortages"),
     ("shortages", "errors"), ("shortages", "parallel"), ("files", "shortages"),
     ("runlog", "shortages"),
     ("sealing", "errors"), ("sealing", "files"), ("trainer", "checkpointing"),
@@ -44,7 +49,7 @@ NEIGHBOURS = {  # within a layer, in this direction alone
     ("inspection", "decode"),
     ("mending", "shards"), ("mending", "decode"), ("store", "decode"), ("store", "fetch"),
     ("store", "shards"), ("store", "ingest"), ("store", "failures"), ("store", "progress"),
-    ("store", "mending"), ("verify", "entrypoint"),
+    ("store", "mending"),
     ("store", "words"), ("shards", "decode"), ("words", "keypoints"), ("alignment", "keypoints"),
     ("agreement", "alignment"), ("agreement", "keypoints"), ("judge", "agreement"),
     ("judge", "alignment"), ("verifiers", "agreement"), ("verifiers", "alignment"),
@@ -61,7 +66,7 @@ NEIGHBOURS = {  # within a layer, in this direction alone
     ("store", "keypoints"), ("shards", "words"), ("shards", "keypoints"),
     ("framing", "foregrounds"),
     ("framing", "decode"), ("framing", "progress"), ("framing", "shards"), ("framing", "store"),
-    ("stages", "entrypoint"), ("__main__", "entrypoint"), ("sources", "fetch"),
+    ("sources", "fetch"),
 }  # fmt: skip
 TORCH = {
     "dealing", "encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding",
@@ -71,7 +76,7 @@ HOME = {
     "torch": TORCH | {"indexing", "changing", "querying", "relisting", "preview"},
     "pytorch_lightning": TORCH,
     "hydra": {"entrypoint"},
-    "omegaconf": {"entrypoint", "stages", "verify"},
+    "omegaconf": {"config", "entrypoint", "commands", "verify"},
     "aiohttp": {"fetch", "guard"},
     "urllib": {"fetch", "guard", "sources"},
     "http": set(),

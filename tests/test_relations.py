@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.artifacts import GROUPS, NEAR, PAIRS, Findings, Search
+from dedup.artifacts import GROUPS, NEAR, PAIRS, Search
 from dedup.grouping import Grouping
 from dedup.matchers.radius import RadiusMatcher
 from dedup.matching import Detection, merged
@@ -27,6 +27,7 @@ from dedup.relations import (
     relation,
     settled,
 )
+from dedup.results import DetectionResult
 from dedup.verifiers.local import LocalVerifier
 from tests.test_comparing import NEAR_BY, PICTURES, ends, shop
 from tests.verifiers.test_local import SAME, STRAIGHT
@@ -36,7 +37,7 @@ MODES = (SEPARATE, MERGE, IGNORE)
 
 def detect(
     variants: str, names: list[str] | None = None, since: Search | None = None
-) -> tuple[Findings, Search]:
+) -> tuple[DetectionResult, Search]:
     matcher = RadiusMatcher(NEAR_BY, variants=variants)
     return Detection(matcher, Grouping(), LocalVerifier(0.5))(shop(names or list(PICTURES)), since)
 

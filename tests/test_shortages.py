@@ -20,7 +20,8 @@ from hydra._internal.callbacks import Callbacks
 from omegaconf import OmegaConf
 
 from dedup.checkpoint import read
-from dedup.entrypoint import SweepSummary, build, one_message, point_latest
+from dedup.config import build
+from dedup.entrypoint import SweepSummary, one_message, point_latest
 from dedup.errors import ArtifactError, ConfigError, CorruptError, StalledError
 from dedup.files import (
     atomically,

@@ -8,7 +8,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from dedup.entrypoint import ROOT, SweepSummary
+from dedup.config import ROOT
+from dedup.entrypoint import SweepSummary
 from dedup.files import write_json
 
 LOSS = {"monitor": "val/loss", "mode": "min"}

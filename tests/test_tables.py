@@ -12,13 +12,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index
+from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Index
 from dedup.changing import listed_ids
 from dedup.errors import ConfigError, SourceError
 from dedup.failures import PREFIX, account
 from dedup.files import harmless, write_csv, write_rows
 from dedup.matching import clustered_table
 from dedup.reports.csv import COLUMNS, RELATED_COLUMNS, SHARED_COLUMNS, CsvReport
+from dedup.results import DetectionResult
 from dedup.sources.csv import MAX_FIELD, CsvSource
 from dedup.truth import read_truth
 
@@ -137,8 +138,8 @@ def test_the_catalogue_comes_back_with_its_clusters(table: Rows) -> None:
         assert records(place / "catalogue.csv") == expected
 
 
-def found_with(texts: Sequence[str]) -> Findings:
-    """Findings in which each text stands in every column of texts."""
+def found_with(texts: Sequence[str]) -> DetectionResult:
+    """A result in which each text stands in every column of texts."""
     pairs = pd.DataFrame(
         [(f"{text}a", f"{text}b", 0.1, text, text, text, 0.7, text, text) for text in texts],
         columns=PAIRS.names,
@@ -147,7 +148,7 @@ def found_with(texts: Sequence[str]) -> Findings:
     groups = pd.DataFrame([(key, texts[0], False) for key in ids], columns=GROUPS.names)
     families = pd.DataFrame([(key, key, key) for key in ids], columns=FAMILIES.names)
     shared = pd.DataFrame([("f" * 64, text, text, 7, text) for text in texts], columns=SHARED.names)
-    return Findings(pairs, groups, shared, related=pairs, families=families)
+    return DetectionResult(pairs, groups, shared, related=pairs, families=families)
 
 
 @MANY

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.artifacts import GROUPS, PAIRS, SHARED, Findings
+from dedup.artifacts import GROUPS, PAIRS, SHARED
 from dedup.errors import ConfigError
+from dedup.results import DetectionResult
 from dedup.truth import ENDS, against_truth, connected, read_truth
 
 
@@ -26,12 +27,12 @@ def pairs_of(*pairs: str) -> pd.DataFrame:
     return pd.DataFrame([tuple(pair) for pair in pairs], columns=ENDS, dtype=str)
 
 
-def found(pairs: str, groups: str) -> Findings:
-    """Findings of pairs such as ``AB CD`` and groups such as ``ABC DE``."""
+def found(pairs: str, groups: str) -> DetectionResult:
+    """What was found: pairs such as ``AB CD`` and groups such as ``ABC DE``."""
     table = pairs_of(*pairs.split()).reindex(columns=PAIRS.names)
     rows = [(each, group[0], each == group[0]) for group in groups.split() for each in group]
     grouped = pd.DataFrame(rows, columns=GROUPS.names)
-    return Findings(table, grouped, pd.DataFrame(columns=SHARED.names))
+    return DetectionResult(table, grouped, pd.DataFrame(columns=SHARED.names))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

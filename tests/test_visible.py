@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from dedup.entrypoint import ROOT
+from dedup.config import ROOT
 from dedup.visible import Formatter, visible, visible_json, visible_lines, visible_page
 
 TURNING = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]

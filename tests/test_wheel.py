@@ -41,7 +41,7 @@ def test_the_wheel_runs_by_itself(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "gone is not an index" in done.stderr
     where = subprocess.run(
-        [sys.executable, "-c", "from dedup.entrypoint import ROOT; print(ROOT)"],
+        [sys.executable, "-c", "from dedup.config import ROOT; print(ROOT)"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Path(where.stdout.strip()) == tmp_path / "installed" / "dedup"

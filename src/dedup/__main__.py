@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-from dedup.entrypoint import ROOT
+from dedup.config import ROOT
 
 SCRIPTS = ("train", "cluster", "detect")
 """Those that are files of their own."""

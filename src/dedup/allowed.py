@@ -29,12 +29,16 @@ ENCODERS = (
     "dedup.encoders.joined.Joined",
 )
 FRAMINGS = ("dedup.framing.Framing",)
+MATCHERS = ("dedup.matchers.radius.RadiusMatcher",)
+VERIFIERS = ("dedup.verifiers.local.LocalVerifier",)
 
 FILES: Mapping[str, tuple[str, ...]] = {
     "encoder": ENCODERS,
     "foreground": FOREGROUNDS,
     "framing": FRAMINGS,
+    "matcher": MATCHERS,
     "source": SOURCES,
+    "verifier": VERIFIERS,
 }
 """What a checkpoint, an index's manifest and a run's ``run.json`` may name. Classes alone."""
 
@@ -57,8 +61,8 @@ PLACES: Mapping[str, tuple[str, ...]] = {
         "sklearn.cluster.KMeans",
         "sklearn.cluster.MiniBatchKMeans",
     ),
-    "matcher": ("dedup.matchers.radius.RadiusMatcher",),
-    "verifier": ("dedup.verifiers.local.LocalVerifier",),
+    "matcher": MATCHERS,
+    "verifier": VERIFIERS,
     "detection": ("dedup.matching.Detection",),
     "grouping": ("dedup.grouping.Grouping",),
     "report.*": (

@@ -225,42 +225,6 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What ``detect.py`` found, for the reports.
-
-    Attributes:
-        pairs: the schema ``PAIRS``.
-        groups: the schema ``GROUPS``.
-        shared: the schema ``SHARED``.
-        search: the facts of a ``Search``.
-        calibration: how the threshold was chosen, plain JSON values; empty where it was given as
-            a number. ``precision`` asked for; ``setting`` that was chosen, ``verifier.min_score``
-            or ``matcher.threshold``; ``threshold``, its value; ``higher_is_surer``;
-            ``expected_precision``, as all expected figures value, low and high; ``interval``,
-            the confidence of these; ``n_pairs`` looked at; ``measured`` against the user's own
-            pairs, or ``None``: ``precision``, ``recall``, ``f1``, ``n_true``, ``n_found``,
-            ``n_wrong``, ``bcubed_f1`` and ``truth``, the file. Where edited copies were made:
-            ``n_copies``; ``expected_recall``; ``recall_by_edit``, recall and number of copies by
-            name; ``curve``, at most 200 points with ``threshold``, ``precision``, ``recall``.
-        candidates: the schema ``PAIRS``: every two products that were looked at again, reported or
-            not; without a verifier, those that are near.
-        related: the schema ``PAIRS``: pairs that are no duplicates and yet not nothing: colour
-            variants, and products photographed again. A variant's score is how surely the two are
-            one but for their colours; another photo has none.
-        families: the schema ``FAMILIES``: the products of the variants in ``related``.
-    """
-
-    pairs: pd.DataFrame
-    groups: pd.DataFrame
-    shared: pd.DataFrame
-    search: dict[str, Any] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
-    candidates: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PAIRS.names))
-    related: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PAIRS.names))
-    families: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FAMILIES.names))
-
-
-@dataclass(frozen=True)
 class Catalogue:
     """What a source read: the user's table, and the pictures that it asks for.
 

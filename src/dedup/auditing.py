@@ -9,11 +9,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dedup.artifacts import Index, Search
-from dedup.claims import MANIFEST, SEARCH, is_count, is_digest, read_facts, read_manifest
+from dedup.claims import (
+    MANIFEST,
+    RESULT,
+    SEARCH,
+    is_count,
+    is_digest,
+    read_facts,
+    read_manifest,
+    read_result,
+)
 from dedup.errors import CorruptError
 from dedup.files import sha256_file
 from dedup.inspection import Damage, Kind
 from dedup.parallel import in_order
+from dedup.results import DetectionResult
 from dedup.runs import RUN, read_run
 from dedup.sealing import is_sealed
 from dedup.seals import FILES
@@ -51,6 +61,21 @@ def inspect_search(folder: Path) -> list[Damage]:
     return _changed(folder, files) or _impossible(folder, files, lambda: Search.load(folder))
 
 
+def inspect_result(folder: Path) -> list[Damage]:
+    """The damage to a result, as ``inspect_index`` says it.
+
+    Raises:
+        ArtifactError: there is no result, or one of another version.
+    """
+    try:
+        _, files = read_result(folder)
+    except CorruptError as error:
+        return [Damage(None, RESULT, "changed", detail=str(error))]
+    return _changed(folder, files) or _impossible(
+        folder, files, lambda: DetectionResult.load(folder)
+    )
+
+
 def inspect_run(folder: Path) -> list[Damage]:
     """The damage to what a run left: to each file that it wrote, checkpoints among them.
 
@@ -65,7 +90,8 @@ def inspect_run(folder: Path) -> list[Damage]:
         found.append(Damage(None, RUN, "changed", detail=str(error)))
     found += _changed(folder, files)
     found += _broken_checkpoints(sorted(folder.glob("*.ckpt")))
-    for name, inspect in ((MANIFEST, inspect_index), (SEARCH, inspect_search)):
+    sealed = ((MANIFEST, inspect_index), (SEARCH, inspect_search), (RESULT, inspect_result))
+    for name, inspect in sealed:
         if (folder / name).is_file():
             found += inspect(folder)
     return [*{damage.file: damage for damage in reversed(found)}.values()][::-1]

@@ -179,7 +179,7 @@ def expected(
     copies: Floats,
     chains: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
-    """What ``Findings.calibration`` says about recall, and the curve.
+    """What ``DetectionResult.calibration`` says about recall, and the curve.
 
     Args:
         calibration: has ``threshold`` and ``higher_is_surer``.

@@ -154,6 +154,22 @@ def update(
     return add(remove(index, known), catalogue, images, store, batch_size, devices)
 
 
+def count_changes(before: Index, after: Index) -> tuple[int, int, int]:
+    """How many products came, changed their images, and went between two states of an index."""
+    old, new = (_images_by_product(index) for index in (before, after))
+    n_changed = sum(old[key] != new[key] for key in old.keys() & new.keys())
+    return len(new.keys() - old.keys()), n_changed, len(old.keys() - new.keys())
+
+
+def _images_by_product(index: Index) -> dict[str, frozenset[tuple[str, str]]]:
+    """The address and the digest of each product's images."""
+    images = index.images[index.images["reason"] != "duplicate_row"]
+    owned: dict[str, set[tuple[str, str]]] = {}
+    for key, *image in zip(*(images[name] for name in ("product_id", "url", DIGEST)), strict=True):
+        owned.setdefault(key, set()).add((image[0], image[1]))
+    return {key: frozenset(found) for key, found in owned.items() if key}
+
+
 def _check_fits(index: Index, catalogue: Catalogue, store: Pictures) -> None:
     """Refuse what would not have come out of the run that made the index."""
     now = made_from(catalogue, store)

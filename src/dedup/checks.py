@@ -1,4 +1,4 @@
-"""Whether the tables of an index or a search can be true.
+"""Whether the tables of an index, a search or a result can be true.
 
 Digests say that files are what was written. These checks say that what was written can be what the
 commands write: a stranger, or a fault, may have written something else and digests to go with it.
@@ -188,17 +188,86 @@ def check_near(
         origin.refuse("pixels_a does not come before pixels_b")
     if not _rises(a, b):
         origin.refuse("its pairs are not in order, each once")
-    distance = near["distance"].to_numpy()
-    if not (np.isfinite(distance) & (distance >= 0)).all():
-        origin.refuse("a distance is no number from 0")
-    for name in ("score", "alike"):
-        found = near[name].to_numpy()
-        if not (np.isnan(found) | ((found >= 0) & (found <= 1))).all():
-            origin.refuse(f"its column {name} holds what is no number from 0 to 1")
+    _check_figures(near, ("score", "alike"), origin)
     if (np.isnan(near["score"].to_numpy()) == looked).any():
         origin.refuse("there are scores without a second look, or none after one")
-    if not _all(pc.is_in(near["relation"], pa.array(["", *relations]))):
-        origin.refuse(f"a relation is none of {', '.join(relations)}")
+    _check_words(near, "relation", ["", *relations], origin)
+
+
+def check_pairs(
+    pairs: pa.Table, tiers: Collection[str], relations: Collection[str], origin: Origin
+) -> None:
+    """Check pairs of products, the schema ``PAIRS`` without nulls but in numbers with a point.
+
+    Args:
+        pairs: the table.
+        tiers: how sure a pair may be.
+        relations: what two products may be to each other.
+        origin: of the table.
+
+    Raises:
+        CorruptError: they cannot be what was written.
+    """
+    ends = pairs["product_id_a"], pairs["product_id_b"]
+    if not _all(pc.less(*ends)) or not _rises(*ends):
+        origin.refuse("its pairs are not in order, each once")
+    _check_figures(pairs, ("score",), origin)
+    _check_words(pairs, "tier", tiers, origin)
+    _check_words(pairs, "relation", ["", *relations], origin)
+
+
+def check_groups(groups: pa.Table, origin: Origin) -> None:
+    """Check groups of products, the schema ``GROUPS`` without nulls.
+
+    Raises:
+        CorruptError: a product is in two groups, or a group does not keep exactly one.
+    """
+    _check_each_once(groups, origin)
+    counts = groups.group_by("group_id").aggregate([("kept", "sum"), ("kept", "count")])
+    if not _all(pc.equal(counts["kept_sum"], 1)) or not _all(pc.greater(counts["kept_count"], 1)):
+        origin.refuse("a group has one product, or keeps none or several")
+
+
+def check_families(families: pa.Table, origin: Origin) -> None:
+    """Check families of products, the schema ``FAMILIES`` without nulls.
+
+    Raises:
+        CorruptError: a product is in two families.
+    """
+    _check_each_once(families, origin)
+
+
+def check_shared(shared: pa.Table, origin: Origin) -> None:
+    """Check images that prove nothing, the schema ``SHARED`` without nulls.
+
+    Raises:
+        CorruptError: they cannot be what was written.
+    """
+    _digits(shared, "sha256_pixels", np.ones(len(shared), bool), origin)
+    _check_words(shared, "reason", ("flat", "shared"), origin)
+    if not _all(pc.greater(shared["n_products"], 0)):
+        origin.refuse("no product shows one of its images")
+
+
+def _check_each_once(table: pa.Table, origin: Origin) -> None:
+    if len(pc.unique(table["product_id"])) != len(table):
+        origin.refuse("a product stands in it twice")
+
+
+def _check_figures(pairs: pa.Table, scores: Collection[str], origin: Origin) -> None:
+    """Distances are numbers from 0; scores, where there are any, from 0 to 1."""
+    distance = pairs["distance"].to_numpy()
+    if not (np.isfinite(distance) & (distance >= 0)).all():
+        origin.refuse("a distance is no number from 0")
+    for name in scores:
+        column = pairs[name].to_numpy()
+        if not (np.isnan(column) | ((column >= 0) & (column <= 1))).all():
+            origin.refuse(f"its column {name} holds what is no number from 0 to 1")
+
+
+def _check_words(table: pa.Table, name: str, words: Collection[str], origin: Origin) -> None:
+    if not _all(pc.is_in(table[name], pa.array(list(words)))):
+        origin.refuse(f"a {name} is none of {', '.join(filter(None, words))}")
 
 
 def _digests(table: pa.Table, name: str, needed: Bools, origin: Origin) -> Digests:

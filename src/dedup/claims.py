@@ -1,7 +1,8 @@
-"""What an index and a search say of themselves: ``manifest.json`` and ``search.json``, read.
+"""What an index, a search and a result say of themselves, read.
 
-Both are sealed, see ``dedup.seals``. That they are what was written does not say who wrote it, so
-every fact must be there and of its kind before anything is made of it.
+``manifest.json``, ``search.json`` and ``result.json`` are sealed, see ``dedup.seals``. That they
+are what was written does not say who wrote it, so every fact must be there and of its kind before
+anything is made of it.
 """
 
 from __future__ import annotations
@@ -21,13 +22,21 @@ Said = dict[str, Any]
 INDEX_FORMAT = 5
 """Raised when a reader of the old layout of an index would misread the new one."""
 
-MANIFEST, SEARCH = "manifest.json", "search.json"
+RESULT_FORMAT = 1
+"""Likewise of a result."""
+
+MANIFEST, SEARCH, RESULT = "manifest.json", "search.json", "result.json"
 INDEX_FILES = ("images.parquet", "products.parquet", "vectors.npy", "centroids.npy")
 SEARCH_FILES = ("near.parquet", "compared.parquet")
+RESULT_FILES = tuple(
+    f"{name}.parquet" for name in ("pairs", "groups", "shared", "candidates", "related", "families")
+)
 AGAIN = "run cluster.py again"
 """What to do about a broken index."""
 WITHOUT = "name the folder of another detect run, or leave since out"
 """What to do about a broken search."""
+ANEW = "run detect.py again, or name the folder of another detect run"
+"""What to do about a broken result."""
 
 ROWS_A_BYTE = 100
 """More rows than that cannot have been packed into a byte: rows that are all equal make it 19."""
@@ -69,6 +78,10 @@ def is_number(value: object) -> bool:
 
 def _is_share(value: object) -> bool:
     return isinstance(value, (int, float)) and is_number(value) and value <= 1
+
+
+def _are_shares(value: object, n: int) -> bool:
+    return isinstance(value, list) and len(value) == n and all(map(_is_share, value))
 
 
 def _is_text(value: object) -> bool:
@@ -118,6 +131,23 @@ _FACTS: dict[str, Kind] = {
 """What every search says, besides its files."""
 _WORDS: dict[str, Kind] = {"words": is_number}
 """What it says where it looked for words."""
+_RESULT: dict[str, Kind] = {
+    "index": lambda value: value is None or _is_name(value),
+    "search": _is_object,
+    "calibration": _is_object,
+}
+"""What every result says, besides its format and its files."""
+_CALIBRATION: dict[str, Kind] = {
+    "setting": lambda value: value in ("verifier.min_score", "matcher.threshold"),
+    "threshold": is_number,
+    "higher_is_surer": _is_flag,
+    "precision": _is_share,
+    "expected_precision": lambda value: _are_shares(value, 3),
+    "interval": _is_share,
+    "n_pairs": is_count,
+    "measured": lambda value: value is None or _is_object(value),
+}
+"""What it says of a threshold that was chosen."""
 
 
 def read_manifest(folder: Path) -> tuple[Said, Said]:
@@ -183,6 +213,30 @@ def read_facts(folder: Path) -> tuple[Said, Said]:
     for name, table in (("near_pairs", "near.parquet"), ("pictures", "compared.parquet")):
         if said[name] != files[table]["rows"]:
             origin.refuse(f"its {name} are {said[name]}, and {table} has {files[table]['rows']}")
+    return said, files
+
+
+def read_result(folder: Path) -> tuple[Said, Said]:
+    """What a result says of itself, and of its files.
+
+    Raises:
+        ArtifactError: there is none in ``folder``, or one of another format.
+        CorruptError: it is not what was written, or cannot be.
+    """
+    origin = Origin(folder / RESULT, ANEW)
+    said = read_sealed(origin.file, "a result", ANEW)
+    number = said.get("format")
+    if type(number) is not int or number != RESULT_FORMAT:
+        raise ArtifactError(
+            f"{folder} holds a result of format {str(number)[:100]}, this version reads format "
+            f"{RESULT_FORMAT}: {ANEW}"
+        )
+    files = _files(said, RESULT_FILES, origin)
+    for name, one in files.items():
+        _check_rows(name, one["rows"], ROWS_A_BYTE * one["size"], origin)
+    _check(said, _RESULT, "", origin)
+    _check(said["search"], _FACTS if said["search"] else {}, "search's ", origin)
+    _check(said["calibration"], _CALIBRATION if said["calibration"] else {}, "", origin)
     return said, files
 
 

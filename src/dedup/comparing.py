@@ -200,7 +200,7 @@ def decided(
 
     Returns:
         The pairs of ``search.near``, their scores those of this catalogue, with the column
-        ``reported``; and the calibration, see ``Findings``, empty where numbers were given.
+        ``reported``; and the calibration, see ``DetectionResult``, empty where numbers were given.
     """
     near, auto = search.near, AUTO in (matcher.threshold, getattr(verifier, "min_score", None))
     if not search.facts["looked"]:

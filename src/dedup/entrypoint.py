@@ -12,7 +12,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dedup import __version__, ranks
-from dedup.allowed import PARTIAL, TARGET, check_config, check_node
+from dedup.allowed import check_config
+from dedup.config import ROOT, plain
 from dedup.errors import ConfigError, DedupError
 from dedup.limits import check_limits
-from dedup.recorded import load
 from dedup.runlog import incomplete
-from dedup.shortages import check_memory, is_shortage, told
+from dedup.shortages import check_memory, told
 from dedup.visible import visible, visible_lines
 
 log = logging.getLogger("dedup")
-
-_HERE = Path(__file__).resolve().parent
-ROOT = _HERE if (_HERE / "conf").is_dir() else _HERE.parents[1]
-"""Where ``conf/`` and the entry points lie: beside this module in a wheel, else the checkout."""
 
 LINK_SECONDS = 60
 """After so long a link that is not in its place yet is of a process that was killed."""
@@ -100,45 +96,6 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
     return decorate
 
 
-def build(node: Any, **arguments: Any) -> Any:
-    """Make the object that a config node describes, with further constructor arguments.
-
-    What it names is one of an exact list, see ``dedup.allowed``. The arguments are passed on as
-    they are: nothing in them is resolved or built.
-
-    Raises:
-        ConfigError: its class is not one that a config may name, or takes other arguments.
-    """
-    config = OmegaConf.is_config(node)
-    settings = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if config else node
-    check_node(settings)
-    return _built(settings, arguments)
-
-
-def _built(node: Any, arguments: Mapping[str, Any]) -> Any:
-    if isinstance(node, list):
-        return [_built(part, {}) for part in node]
-    if not isinstance(node, dict):
-        return node
-    settings = {key: _built(value, {}) for key, value in node.items()} | dict(arguments)
-    if TARGET not in settings:
-        return settings
-    name, later = settings.pop(TARGET), settings.pop(PARTIAL, False)
-    try:
-        return partial(load(name), **settings) if later else load(name)(**settings)
-    except DedupError:
-        raise
-    except Exception as error:
-        if is_shortage(error):
-            raise
-        raise ConfigError(f"{name} cannot be built with these settings: {error}") from error
-
-
-def plain(node: Any) -> Any:
-    """A config node as plain values, its interpolations resolved."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-
-
 def point_latest(run_dir: Path, latest: Path) -> None:
     """Make ``latest`` a link to ``run_dir``, in one step, also where others do so at that moment.
 
@@ -159,6 +116,11 @@ def point_latest(run_dir: Path, latest: Path) -> None:
     finally:
         with suppress(OSError):
             link.unlink()
+
+
+def typed() -> list[str]:
+    """What was typed on the command line, such as ``matcher.threshold=0``; none outside a run."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 @contextmanager

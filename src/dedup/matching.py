@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dedup.artifacts import NEAR, PAIRS, Findings, Index, Search, Sight
+from dedup.artifacts import NEAR, PAIRS, Index, Search, Sight
 from dedup.clustering import nearest_centroids
 from dedup.comparing import Comparison, decided, meant
 from dedup.errors import ArtifactError, ConfigError
@@ -19,6 +19,7 @@ from dedup.matchers.exact import exact_pairs
 from dedup.matchers.radius import AUTO, RadiusMatcher
 from dedup.parallel import one_thread
 from dedup.relations import NOTHING, VARIANT, families, settled
+from dedup.results import DetectionResult
 from dedup.sharing import shared_pictures, telling
 from dedup.verifiers.local import LocalVerifier
 
@@ -51,7 +52,7 @@ class Detection:
     @one_thread()
     def __call__(
         self, index: Index, since: Search | None = None, others: Collection[str] | None = None
-    ) -> tuple[Findings, Search]:
+    ) -> tuple[DetectionResult, Search]:
         """Search an index.
 
         Args:
@@ -81,7 +82,7 @@ class Detection:
         related = best_pairs(called[~called["reported"] & (called["relation"] != NOTHING)])
         related = _without(related, pairs)
         groups = self.grouping(pairs, index)
-        found = Findings(
+        found = DetectionResult(
             pairs=pairs,
             groups=groups,
             shared=shared_pictures(index.images, self.max_products, self.min_contrast),

@@ -1,4 +1,4 @@
-"""What an index and a checkpoint say of where they come from: catalogue, store and foreground.
+"""What an index and a checkpoint say of themselves: catalogue, store, foreground and recipe.
 
 Both may have been passed on, so what they say is taken as ``dedup.recorded`` takes it, and where
 it is a path, nothing is written there and no more is read than a catalogue's own folder, unless it
@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from dedup.allowed import FOREGROUNDS
 from dedup.artifacts import Catalogue, Index
-from dedup.errors import ConfigError
+from dedup.claims import MANIFEST
+from dedup.errors import ArtifactError, ConfigError
 from dedup.framing import Framed, Product
 from dedup.inspection import check_is_store
 from dedup.limits import wrong_in
@@ -44,6 +46,18 @@ class Trained(NamedTuple):
     said: dict[str, Any]
 
 
+class Recipe(NamedTuple):
+    """How the images of an index are to be matched, as the settings of the parts describe it.
+
+    Attributes:
+        matcher: of ``RadiusMatcher``.
+        verifier: of ``LocalVerifier``; ``None`` for none.
+    """
+
+    matcher: dict[str, Any]
+    verifier: dict[str, Any] | None
+
+
 def load_index(folder: Path) -> Index:
     """Read an index, and check what its manifest says of its store and its foreground.
 
@@ -52,7 +66,7 @@ def load_index(folder: Path) -> Index:
         CorruptError: it is not what was written.
     """
     index = Index.load(folder)
-    record, said = of_manifest(folder / "manifest.json"), index.manifest
+    record, said = manifest_of(folder), index.manifest
     for name in NAMED:
         record.text(said.get(name), name)
     if wrong := wrong_in("store", {"reader": said["reader"]}):
@@ -64,12 +78,36 @@ def load_index(folder: Path) -> Index:
         check_store(index, record)
     if "foreground" in said:
         product(said["foreground"], record)
+    recipe(index, record)
     return index
 
 
-def of_manifest(file: Path) -> Record:
+def manifest_of(folder: str | Path) -> Record:
     """What to say of an index's manifest."""
-    return Record(file, "make the index again with cluster.py")
+    return Record(Path(folder) / MANIFEST, "make the index again with cluster.py")
+
+
+def recipe(index: Index, record: Record | None = None) -> Recipe | None:
+    """How an index says that its images are to be matched; ``None`` where it says nothing.
+
+    Args:
+        index: the index.
+        record: its manifest, for messages.
+
+    Raises:
+        CorruptError: the manifest holds no such description.
+        ArtifactError: it names what it may not.
+    """
+    if "recipe" not in index.manifest:  # an earlier version's
+        return None
+    record, settings = record or manifest_of("the index"), index.manifest["recipe"]
+    if not isinstance(settings, Mapping) or settings.keys() != {"matcher", "verifier"}:
+        raise record.broken("recipe", f"is {shown(settings)}, not a matcher and a verifier")
+    matcher, verifier = settings["matcher"], settings["verifier"]
+    record.part(matcher, "matcher", "recipe.matcher")
+    if verifier is not None:
+        record.part(verifier, "verifier", "recipe.verifier")
+    return Recipe(dict(matcher), verifier and dict(verifier))
 
 
 def check_store(index: Index, record: Record) -> None:
@@ -122,6 +160,48 @@ def framed(store: ImageStore, settings: Any, record: Record) -> Framed:
             "was another version, or another model's, so pictures would look otherwise now",
         )
     return Framed(store, found, {name: settings[name] for name in ("part", "framing")})
+
+
+def check_foreground(index: Index, foreground: Mapping[str, Any] | None) -> None:
+    """Refuse a foreground that is not the index's; without one, the index's is taken.
+
+    Raises:
+        ArtifactError: the index was made with another foreground.
+    """
+    made = index.manifest.get("foreground")
+    if foreground is not None and not shows(index.manifest, foreground):
+        raise ArtifactError(
+            f"the index was made with foreground={name_of(made and made['part'])}, and "
+            f"foreground={name_of(foreground['part'])} was asked for with its settings: leave it "
+            "out, or make an index with it by cluster.py"
+        )
+
+
+def shows(manifest: Mapping[str, Any], foreground: Mapping[str, Any] | None) -> bool:
+    """Whether an index was made with a foreground; true where none is asked for."""
+    made = manifest.get("foreground")
+    return foreground is None or (
+        isinstance(made, dict) and all(made.get(name) == foreground[name] for name in foreground)
+    )
+
+
+def name_of(foreground: Any) -> str:
+    """The name of a foreground on the command line."""
+    target = foreground.get("_target_") if isinstance(foreground, Mapping) else None
+    if target in FOREGROUNDS:
+        return str(target).split(".")[-2]
+    return "none" if foreground is None else "of another kind"
+
+
+def described_recipe(
+    matcher: Mapping[str, Any], verifier: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Describe for an index's manifest how its images are to be matched.
+
+    ``matcher.max_pairs`` is left out: it guards a machine, and is no property of an index.
+    """
+    kept = {name: value for name, value in matcher.items() if name != "max_pairs"}
+    return {"matcher": kept, "verifier": verifier and dict(verifier)}
 
 
 def trained_on(checkpoint: Path, runs: Path) -> Trained:

@@ -37,9 +37,9 @@ def read_run(file: Path, advice: str = ADVICE) -> dict[str, Any]:
 
 
 def _sealed_before(folder: Path) -> dict[str, Any]:
-    """What an index or a search there has just said of its files: they need not be read again."""
+    """What has just been said of files there by an index, a search or a result."""
     known: dict[str, Any] = {}
-    for name in ("manifest.json", "search.json"):
+    for name in ("manifest.json", "search.json", "result.json"):
         if name in written(folder):
             known |= (read_seal((folder / name).read_bytes()) or {}).get(FILES, {})
     return known

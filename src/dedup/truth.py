@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from dedup.artifacts import Findings
 from dedup.errors import ConfigError
 from dedup.metrics import bcubed, pair_scores
+from dedup.results import DetectionResult
 from dedup.shortages import pass_on
 
 log = logging.getLogger("dedup")
@@ -54,7 +54,9 @@ def read_truth(path: Path) -> pd.DataFrame:
     return pairs[pairs[ENDS[0]] != pairs[ENDS[1]]].reset_index(drop=True)
 
 
-def against_truth(findings: Findings, ids: Iterable[str], truth: pd.DataFrame) -> dict[str, Any]:
+def against_truth(
+    findings: DetectionResult, ids: Iterable[str], truth: pd.DataFrame
+) -> dict[str, Any]:
     """Precision, recall and F1 of the pairs, and the B-cubed F1 of the groups.
 
     Pairs that follow from the truth, by way of a third product, count as true.

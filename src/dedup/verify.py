@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dedup.entrypoint import build, entrypoint, log, say
+from dedup.config import build
+from dedup.entrypoint import entrypoint, log, say
 from dedup.errors import ConfigError, CorruptError
 from dedup.visible import visible
 

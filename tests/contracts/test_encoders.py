@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import dedup.encoders
 from dedup.checkpoint import build, describe, save_safetensors
+from dedup.config import build as build_node
 from dedup.embedding import Embed
 from dedup.encoders.cnn import Cnn
-from dedup.entrypoint import build as build_node
 from tests.conftest import draw
 
 CONF = Path(__file__).parents[2] / "conf" / "encoder"

@@ -7,9 +7,9 @@ import torch
 
 from dedup.artifacts import BUNDLED
 from dedup.checkpoint import describe, save_safetensors
+from dedup.config import build
 from dedup.encoders.bundled import bundled
 from dedup.encoders.cnn import Cnn
-from dedup.entrypoint import build
 from dedup.errors import ArtifactError, CorruptError
 from tests.encoders.test_cnn import pictures
 

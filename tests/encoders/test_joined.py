@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from dedup.config import build
 from dedup.encoders.cnn import Cnn
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.encoders.joined import Joined
-from dedup.entrypoint import build
 from dedup.errors import ConfigError
 from tests.encoders.test_cnn import pictures
 

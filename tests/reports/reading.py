@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index, Thumbnails
+from dedup.artifacts import GROUPS, INDEX_IMAGES, PAIRS, SHARED, Index, Thumbnails
+from dedup.results import DetectionResult
 
-Tables = tuple[Findings, Index]
+Tables = tuple[DetectionResult, Index]
 
 VOID = {"meta", "link", "input", "br", "img"}
 Pair = tuple[str, str, float, str, str, str]
@@ -93,9 +94,9 @@ def pairs_of(*rows: Pair, seen: Mapping[str, tuple[float, str]] | None = None) -
     return pd.DataFrame(full, columns=PAIRS.names)
 
 
-def found(groups: pd.DataFrame, pairs: pd.DataFrame, **search: object) -> Findings:
+def found(groups: pd.DataFrame, pairs: pd.DataFrame, **search: object) -> DetectionResult:
     """What was found, without a picture that proves nothing."""
-    return Findings(groups=groups, pairs=pairs, shared=shared_of(), search=search)
+    return DetectionResult(groups=groups, pairs=pairs, shared=shared_of(), search=search)
 
 
 def shared_of(*rows: tuple[str, str, str, int, str]) -> pd.DataFrame:

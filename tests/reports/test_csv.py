@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index
+from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Index
 from dedup.reports.csv import CsvReport
+from dedup.results import DetectionResult
 
 HEADER = "product_id_a,product_id_b,distance,tier,group_id,image_a,image_b,score,evidence,relation"
 SAME = "same picture"
@@ -26,7 +27,7 @@ def written(
     """The report on these rows of ``PAIRS`` and ``SHARED``."""
     groups = pd.DataFrame([(key, n, False) for key, n in group_of.items()], columns=GROUPS.names)
     pairs = pd.DataFrame(rows, columns=PAIRS.names)
-    findings = Findings(pairs, groups, pd.DataFrame(shared or [], columns=SHARED.names))
+    findings = DetectionResult(pairs, groups, pd.DataFrame(shared or [], columns=SHARED.names))
     path = CsvReport().write(findings, INDEX, folder)
     assert path == folder / "duplicates.csv"
     return path
@@ -135,7 +136,7 @@ def test_what_is_related_has_a_table_of_its_own(tmp_path: Path) -> None:
         ("A", "B", 0.5, "near", "u", "v", 0.96875, "other colours", "colour variant"),
         ("C", "D", 0.75, "near", "w", "x", math.nan, "same picture", "same product"),
     ]
-    findings = Findings(
+    findings = DetectionResult(
         pairs=pd.DataFrame(columns=PAIRS.names),
         groups=pd.DataFrame(columns=GROUPS.names),
         shared=pd.DataFrame(columns=SHARED.names),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dedup.artifacts import FAMILIES, PAIRS, Findings
+from dedup.artifacts import FAMILIES, PAIRS
 from dedup.reports.html import HtmlReport
 from dedup.reports.kin import MAX_CARDS
+from dedup.results import DetectionResult
 from tests.reports.reading import Node, address, parse, small_shop
 
 Related = tuple[str, str, float, str]
@@ -25,7 +26,7 @@ def related(*rows: Related) -> pd.DataFrame:
 
 def page_on(
     tmp_path: Path, rows: list[Related], families: list[tuple[str, str, str]]
-) -> tuple[Node, Findings]:
+) -> tuple[Node, DetectionResult]:
     shop, index = small_shop()
     table = pd.DataFrame(families, columns=FAMILIES.names)
     findings = replace(shop, related=related(*rows), families=table)

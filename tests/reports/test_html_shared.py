@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dedup.artifacts import Findings
 from dedup.reports.html import MAX_SHARED, MAX_SHOWERS, HtmlReport
 from dedup.reports.wording import percent, searched
+from dedup.results import DetectionResult
 from tests.reports.reading import (
     Node,
     fine,
@@ -42,7 +42,7 @@ def showing(digest: str, n: int, reason: str, address: str = "") -> list[Row]:
     return [(digest, f"{digest}{k:05}", address or f"{digest}.jpg", n, reason) for k in range(n)]
 
 
-def page_on(rows: list[Row], tmp_path: Path, findings: Findings | None = None) -> Node:
+def page_on(rows: list[Row], tmp_path: Path, findings: DetectionResult | None = None) -> Node:
     """The page on a small shop whose products show these pictures too."""
     shop, index = small_shop()
     shared = dataclasses.replace(findings or shop, shared=shared_of(*rows))

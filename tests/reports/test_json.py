@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Findings, Index
+from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Index
 from dedup.reports.json import JsonReport
+from dedup.results import DetectionResult
 
 NO_GROUPS = pd.DataFrame(columns=GROUPS.names)
 NONE_SHARED = pd.DataFrame(columns=SHARED.names)
@@ -20,7 +21,7 @@ def written(ends: list[tuple[str, str]], folder: Path) -> str:
     """The report on pairs between these products."""
     rows = [(a, b, 0.0, "same_url", "u", "u", 1.0, "same address", "same picture") for a, b in ends]
     pairs = pd.DataFrame(rows, columns=PAIRS.names)
-    path = JsonReport().write(Findings(pairs, NO_GROUPS, NONE_SHARED), INDEX, folder)
+    path = JsonReport().write(DetectionResult(pairs, NO_GROUPS, NONE_SHARED), INDEX, folder)
     assert path == folder / "duplicates.json"
     return path.read_text(encoding="utf-8")
 
@@ -59,7 +60,7 @@ def test_relations_are_told_where_there_are_others_than_the_same_picture(tmp_pat
         ("A", "B", 0.5, "near", "u", "v", 0.75, "other colours", "colour variant"),
         ("A", "D", 0.5, "near", "u", "v", math.nan, "", "same product"),
     ]
-    findings = Findings(
+    findings = DetectionResult(
         pairs=pd.DataFrame([copy], columns=PAIRS.names),
         groups=NO_GROUPS,
         shared=NONE_SHARED,

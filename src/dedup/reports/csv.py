@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from dedup.artifacts import RELATIONS, Findings, Index
+from dedup.artifacts import RELATIONS, Index
 from dedup.files import write_csv
+from dedup.results import DetectionResult
 
 COLUMNS = (
     *("product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b"),
@@ -41,7 +42,7 @@ class CsvReport:
     def __init__(self, formulas: str = "keep") -> None:
         self.formulas = formulas
 
-    def write(self, findings: Findings, index: Index, folder: Path) -> Path:
+    def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:
         """Write the tables.
 
         Ids and addresses are written as they are; ``float(text)`` gives back the distance and

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dedup.artifacts import RELATIONS, TIERS, Findings, Index, Tier
+from dedup.artifacts import RELATIONS, TIERS, Index, Tier
 from dedup.errors import ConfigError
 from dedup.files import write_text
 from dedup.reports import kin, plot, wording
 from dedup.reports.album import Picture, collect
+from dedup.results import DetectionResult
 from dedup.visible import visible, visible_page
 
 MAX_PRODUCTS = 60
@@ -137,7 +138,7 @@ class HtmlReport:
     def __init__(self, max_groups: int = 1000) -> None:
         self.max_groups = max_groups
 
-    def write(self, findings: Findings, index: Index, folder: Path) -> Path:
+    def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:
         """Write the page; the same tables and pictures give the same bytes.
 
         Args:
@@ -191,7 +192,7 @@ class HtmlReport:
         return path
 
     def _cards(
-        self, findings: Findings, index: Index, tiles: Sequence[kin.Tile]
+        self, findings: DetectionResult, index: Index, tiles: Sequence[kin.Tile]
     ) -> tuple[list[Group], list[Silent], dict[str, Picture]]:
         """The groups, the pictures that prove nothing, and all pictures by address."""
         shown = _largest(findings.groups, self.max_groups)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from dedup.artifacts import RELATIONS, Findings, Index
+from dedup.artifacts import RELATIONS, Index
 from dedup.files import write_json
+from dedup.results import DetectionResult
 
 
 class JsonReport:
@@ -18,7 +19,7 @@ class JsonReport:
     Where a pair is anything but the same picture, ``relations.json`` says what every pair is.
     """
 
-    def write(self, findings: Findings, index: Index, folder: Path) -> Path:
+    def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:
         """Write the pairs as a JSON object, each pair under both of its products.
 
         Only products that are paired directly are listed together: the members of a group that are
@@ -55,7 +56,7 @@ def _pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{**pair, "score": None if pd.isna(pair["score"]) else pair["score"]} for pair in found]
 
 
-def _families(findings: Findings) -> dict[str, dict[str, list[str]]]:
+def _families(findings: DetectionResult) -> dict[str, dict[str, list[str]]]:
     """Product ids by family and colour."""
     found: dict[str, dict[str, list[str]]] = {}
     for row in findings.families.itertuples():

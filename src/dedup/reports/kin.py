@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from dedup.artifacts import RELATIONS, Findings
+from dedup.artifacts import RELATIONS
 from dedup.reports import wording
 from dedup.reports.album import Picture
+from dedup.results import DetectionResult
 
 _, SAME_PRODUCT, VARIANT = RELATIONS
 
@@ -42,7 +43,7 @@ class Kin:
     n_tiles: int
 
 
-def families(findings: Findings) -> list[Kin]:
+def families(findings: DetectionResult) -> list[Kin]:
     """The families of products that differ in colour alone, the most colours first."""
     table, groups = findings.families, findings.groups
     if not len(table):
@@ -58,7 +59,7 @@ def families(findings: Findings) -> list[Kin]:
     return sorted(found, key=lambda it: (-it.n_tiles, -it.n_products, it.name))
 
 
-def photos(findings: Findings) -> list[Kin]:
+def photos(findings: DetectionResult) -> list[Kin]:
     """Pairs of products that show one product in two photos, as it seems."""
     pairs = findings.related[findings.related["relation"] == SAME_PRODUCT]
     return [

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from dedup.artifacts import Findings, Tier
+from dedup.artifacts import Tier
+from dedup.results import DetectionResult
 
 TIERS: dict[Tier, tuple[str, str]] = {
     "same_url": ("same address", "Both products name the same picture address."),
@@ -27,7 +28,9 @@ SILENT = {
 Trouble = tuple[str, int, list[tuple[str, int]]]
 
 
-def facts(findings: Findings, images: pd.DataFrame, n_left_out: int, n_whole: int = 0) -> list[str]:
+def facts(
+    findings: DetectionResult, images: pd.DataFrame, n_left_out: int, n_whole: int = 0
+) -> list[str]:
     """The page's facts in a few words each.
 
     Args:
@@ -60,7 +63,7 @@ def facts(findings: Findings, images: pd.DataFrame, n_left_out: int, n_whole: in
     return said
 
 
-def advice(findings: Findings, images: pd.DataFrame) -> list[str]:
+def advice(findings: DetectionResult, images: pd.DataFrame) -> list[str]:
     """What to try where no group was found."""
     said = []
     if n_compared(images) < 2:
@@ -93,7 +96,7 @@ def searched(search: Mapping[str, Any]) -> str:
     """How the near pairs were searched for, and what the search may have missed.
 
     Args:
-        search: as in ``Findings``; may be empty, and then nothing is said.
+        search: as in ``DetectionResult``; may be empty, and then nothing is said.
     """
     threshold = search.get("threshold")
     if threshold == 0:
@@ -118,7 +121,7 @@ def how_sure(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the threshold was chosen and what to expect of it: what each sentence is on, and it.
 
     Args:
-        calibration: as in ``Findings``, not empty.
+        calibration: as in ``DetectionResult``, not empty.
     """
     measured = _measured(calibration["measured"]) if calibration.get("measured") else []
     if "precision" not in calibration:  # the threshold was given, the truth too

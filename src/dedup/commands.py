@@ -1,0 +1,305 @@
+"""From the config of a command to the arguments of ``pipeline``; the entry points call it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from dedup import origins, pipeline
+from dedup.artifacts import Index, Search, checkpoint_file
+from dedup.claims import MANIFEST, RESULT, read_manifest
+from dedup.config import build, default_settings, plain
+from dedup.decoding import Decoders
+from dedup.entrypoint import typed
+from dedup.errors import ArtifactError, ConfigError
+from dedup.files import sha256_file
+from dedup.framing import Framed, Pictures
+from dedup.matching import Detection
+from dedup.results import DetectionResult, index_of
+from dedup.store import ImageStore
+from dedup.visible import visible_json
+
+log = logging.getLogger("dedup")
+
+STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
+"""The name of a run's folder: when it started."""
+
+
+def training_images(cfg: DictConfig, run_dir: Path) -> tuple[Pictures, Any]:
+    """The store, and the images to train on in the schema ``IMAGES``."""
+    images = _images(cfg)
+    return images, pipeline.read_training_images(build(cfg.source), images, run_dir)
+
+
+def show_foreground(cfg: DictConfig, run_dir: Path) -> None:
+    """Write a page of what a foreground finds in some images of a catalogue, and stop.
+
+    Raises:
+        ConfigError: there is no foreground to show.
+    """
+    if cfg.foreground is None:
+        raise ConfigError(
+            "preview= shows what a foreground finds: choose one, such as foreground=grabcut"
+        )
+    catalogue = build(cfg.source).read()
+    framed = _images(cfg)
+    assert isinstance(framed, Framed)
+
+    from dedup.preview import preview  # imports torch
+
+    name = origins.name_of(plain(cfg.foreground))
+    page = preview(catalogue, framed, name, cfg.preview, run_dir)
+    log.info("look at %s, and at %s in TensorBoard", page, run_dir)
+
+
+def make_index(cfg: DictConfig, run_dir: Path) -> Index:
+    """Embed and cluster a catalogue with ``cfg.checkpoint``, and save the index in ``run_dir``.
+
+    The catalogue is ``cfg.source``, or else what the checkpoint was trained on.
+    """
+    checkpoint = checkpoint_file(cfg.checkpoint or Path(cfg.runs) / "train" / "latest")
+    if _is_given(cfg):
+        source, settings = build(cfg.source), plain(cfg.source)
+    else:
+        source, settings = origins.trained_on(checkpoint, Path(cfg.runs))
+        log.info("the catalogue is the one trained on: %s", settings)
+    recipe = origins.described_recipe(plain(cfg.matcher), plain(cfg.verifier))
+    return pipeline.make_index(
+        source,
+        _images(cfg),
+        _embedding(cfg, checkpoint),
+        build(cfg.clusterer),
+        run_dir,
+        {"source": settings, "recipe": recipe},
+    )
+
+
+def change_index(cfg: DictConfig, run_dir: Path) -> Index:
+    """Add to ``cfg.index``, update it or remove from it, and save the result in ``run_dir``.
+
+    Raises:
+        ConfigError: what is to be added, or removed, is not said.
+        SourceError: the index has no such product.
+    """
+    if cfg.change != "remove" and not _is_given(cfg):
+        raise ConfigError(f"change={cfg.change}: of what? Say source=csv source.path=PATH")
+    if (cfg.change == "remove") != (cfg.ids is not None):
+        raise ConfigError("ids= goes with change=remove: a list of product ids, or a file of them")
+    folder = _index_to_change(cfg)
+    before = origins.load_index(folder)
+    origins.check_foreground(before, _foreground(cfg))
+    if cfg.change == "remove":
+        from dedup.changing import listed_ids  # imports torch
+
+        index = pipeline.remove_products(before, listed_ids(plain(cfg.ids)))
+    else:
+        images = pipeline.open_images_of(before, _store_of(cfg, before), folder)
+        embedding = _embedding(cfg, before.manifest["checkpoint"])
+        index = pipeline.add_products(
+            before, cfg.change, build(cfg.source), images, embedding, run_dir
+        )
+    return pipeline.save_changed(index, before, cfg.change, folder, run_dir)
+
+
+def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:
+    """The index that ``detect.py`` works on, its store attached, and its folder.
+
+    ``index=`` names one. Without, it is the latest that ``cluster.py`` or ``detect.py`` made; but
+    another checkpoint or another source than that one's, where given, make a new one.
+
+    Raises:
+        ConfigError: both an index and a source are given.
+        ArtifactError: there is no index, or it was made with another checkpoint or foreground.
+    """
+    folder = latest_index(Path(cfg.runs))
+    if cfg.index is not None:
+        if _is_given(cfg):
+            raise ConfigError("index= holds its own catalogue: leave source out, or index")
+        folder = Path(cfg.index)
+        index = origins.load_index(folder)
+        if cfg.checkpoint is not None:
+            index.check_encoder(cfg.checkpoint)
+    elif _serves(folder, cfg):
+        index = origins.load_index(folder)
+    else:
+        folder, index = run_dir, make_index(cfg, run_dir)
+    origins.check_foreground(index, _foreground(cfg))
+    return pipeline.with_images(index, folder), folder
+
+
+def latest_index(runs: Path) -> Path:
+    """The folder of the latest index in a folder of runs, whichever command made it.
+
+    ``detect.py`` makes one where a source or a checkpoint is given.
+    """
+    made, used = runs / "cluster" / "latest", runs / "detect" / "latest"
+    if not (used / MANIFEST).is_file():
+        used = _named_index(used) or made
+    if not (made / MANIFEST).is_file():
+        return used if (used / MANIFEST).is_file() else made
+    started = [folder.resolve().name for folder in (made, used)]
+    is_later = all(map(STARTED.fullmatch, started)) and started[1] > started[0]
+    return used if is_later and (used / MANIFEST).is_file() else made
+
+
+def _named_index(folder: Path) -> Path | None:
+    """The index that the result in a folder was found in."""
+    if not (folder / RESULT).is_file():
+        return None
+    try:
+        return index_of(folder)
+    except ArtifactError:  # a damaged result is no reason to refuse an index that is whole
+        return None
+
+
+def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, Search]:
+    """What ``detect.py`` finds in an index, or between it and the one that ``against=`` names.
+
+    Returns:
+        The index that was searched, what was found, and the search for a later one to go on from.
+
+    Raises:
+        ConfigError: both ``since=`` and ``against=`` are given, or a setting does not fit.
+        ArtifactError: what they name does not fit.
+    """
+    detection = _detection(cfg, index)
+    sampling = pipeline.Sampling(cfg.checkpoint, cfg.seed)
+    truth = None if cfg.truth is None else Path(cfg.truth)
+    if cfg.against is None:
+        since = None if cfg.since is None else Search.load(Path(cfg.since))
+        return index, *pipeline.detect(index, detection, sampling, since, truth)
+    if cfg.since is not None:
+        raise ConfigError("since= goes on with one catalogue: leave it out, or against=")
+    against = Path(cfg.against)
+    other = pipeline.with_images(origins.load_index(against), against)
+    return pipeline.detect_between(index, other, cfg.prefix, detection, sampling, truth)
+
+
+def answer(cfg: DictConfig, index: Index) -> str:
+    """Which products show the images of ``query=``, as JSON."""
+    fetcher, store, query = build(cfg.fetch), cfg.store, plain(cfg.query)
+    addresses = [str(one) for one in (query if isinstance(query, list) else [query])]
+    decoders = Decoders(
+        index.manifest["reader"], store.workers, store.decode_timeout, store.decode_memory,
+        fetcher.max_bytes,
+    )  # fmt: skip
+    answers = pipeline.answer(
+        index, addresses, _detection(cfg, index), fetcher, decoders, cfg.checkpoint
+    )
+    return visible_json(json.dumps(_plain_rows(answers), indent=1, ensure_ascii=False))
+
+
+def _plain_rows(table: Any) -> list[dict[str, Any]]:
+    """The rows of a table; a number that is not there is null."""
+    rows: list[dict[str, Any]] = table.to_dict("records")
+    return [{name: None if cell != cell else cell for name, cell in row.items()} for row in rows]
+
+
+def _detection(cfg: DictConfig, index: Index) -> Detection:
+    """How duplicates are found: as the index was made for, where the config says nothing else."""
+    matcher, verifier = _recipe(cfg, index)
+    detection: Detection = build(
+        cfg.detection,
+        matcher=build(matcher),
+        grouping=build(cfg.grouping),
+        verifier=build(verifier),
+    )
+    return detection
+
+
+def _recipe(cfg: DictConfig, index: Index) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The settings of matcher and verifier: the index's, where the config says nothing else."""
+    matcher, verifier = plain(cfg.matcher), plain(cfg.verifier)
+    made_for = origins.recipe(index)
+    if made_for is None or _is_chosen_whole(cfg):
+        return matcher, verifier
+    words = [word.partition("=")[0].lstrip("+~") for word in typed()]
+    defaults = default_settings("matcher", "radius")
+    taken = {
+        key: value
+        for key, value in made_for.matcher.items()
+        if not {"matcher", f"matcher.{key}"} & {*words} and matcher.get(key) == defaults.get(key)
+    }
+    changed = {key: value for key, value in taken.items() if matcher.get(key) != value}
+    names = [f"matcher.{key}={value}" for key, value in changed.items()]
+    if verifier is None and "verifier" not in words and made_for.verifier is not None:
+        verifier = made_for.verifier
+        names.append("its verifier")
+    if names:
+        log.info("as the index was made for: %s", ", ".join(names))
+    return matcher | taken, verifier
+
+
+def _is_chosen_whole(cfg: DictConfig) -> bool:
+    """Whether ``experiment=`` or an encoder with its settings was chosen: they say how to match."""
+    chosen = any(word.partition("=")[0].lstrip("+") == "experiment" for word in typed())
+    return chosen or "weights" in cfg.encoder
+
+
+def _embedding(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:
+    from dedup.devices import embedding_devices  # imports torch
+
+    trainer = plain(cfg.trainer)
+    devices = embedding_devices(trainer["gpus"], trainer["accelerator"], trainer["num_processes"])
+    return pipeline.Embedding(checkpoint, cfg.data.batch_size, devices)
+
+
+def _foreground(cfg: DictConfig) -> dict[str, Any] | None:
+    """What an index's manifest says of the foreground that was chosen; ``None`` for none."""
+    if cfg.foreground is None:
+        return None
+    return {"part": plain(cfg.foreground), "framing": plain(cfg.framing)}
+
+
+def _images(cfg: DictConfig) -> Pictures:
+    """The store, seen through the foreground if one was chosen."""
+    return pipeline.open_images(build(cfg.store, fetcher=build(cfg.fetch)), _foreground(cfg))
+
+
+def _store_of(cfg: DictConfig, index: Index) -> ImageStore:
+    """The store of an index, with the settings of the command."""
+    path, reader = index.manifest["store"], index.manifest["reader"]
+    store: ImageStore = build(cfg.store, fetcher=build(cfg.fetch), path=path, reader=reader)
+    return store
+
+
+def _index_to_change(cfg: DictConfig) -> Path:
+    """``index=``; where nothing lies at its default, the index that ``detect.py`` made."""
+    folder, usual = Path(cfg.index), Path(cfg.runs) / "cluster" / "latest"
+    if folder == usual and not (folder / MANIFEST).is_file():
+        return latest_index(Path(cfg.runs))
+    return folder
+
+
+def _is_given(cfg: DictConfig) -> bool:
+    """Whether a source was chosen: ``source: trained`` is a CSV without a path."""
+    return not ("path" in cfg.source and cfg.source.path is None)
+
+
+def _serves(latest: Path, cfg: DictConfig) -> bool:
+    """Whether the latest index is what is asked for, so that none is to be made.
+
+    A source that is given with a checkpoint is read anew.
+    """
+    if not _is_given(cfg):
+        return cfg.checkpoint is None or _is_of(latest, cfg)
+    if cfg.checkpoint is not None or not (latest / MANIFEST).is_file():
+        return False
+    manifest, _ = read_manifest(latest)
+    is_source = manifest.get("source") == plain(cfg.source)
+    return is_source and origins.shows(manifest, _foreground(cfg))
+
+
+def _is_of(latest: Path, cfg: DictConfig) -> bool:
+    """Whether the latest index was made with the checkpoint, and the foreground if one is asked."""
+    if not (latest / MANIFEST).is_file():
+        return False
+    manifest, _ = read_manifest(latest)
+    digest = sha256_file(checkpoint_file(cfg.checkpoint))
+    is_same = manifest["checkpoint_sha256"] == digest
+    return is_same and origins.shows(manifest, _foreground(cfg))
