@@ -22,7 +22,7 @@ LAYERS = {
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting",
         "preview", "origins"],
     4: ["pipeline", "entrypoint"],
-    5: ["commands", "verify", "__main__"],
+    5: ["api", "commands", "verify", "__main__"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone

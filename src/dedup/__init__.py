@@ -1,3 +1,68 @@
-"""Find duplicate products in a catalogue by their pictures."""
+"""Find duplicate products in a catalogue by their images.
+
+The names below are imported when they are first used, so that ``import dedup`` takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dedup.api import (
+        DetectionResult,
+        Index,
+        build_index,
+        find_duplicates,
+        match,
+        query,
+        update_index,
+    )
+    from dedup.checkpoint import load_encoder
+    from dedup.errors import (
+        ArtifactError,
+        ConfigError,
+        CorruptError,
+        DedupError,
+        ImageError,
+        LockedError,
+        LostProcessError,
+        SourceError,
+        StalledError,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "ConfigError",
+    "CorruptError",
+    "DedupError",
+    "DetectionResult",
+    "ImageError",
+    "Index",
+    "LockedError",
+    "LostProcessError",
+    "SourceError",
+    "StalledError",
+    "__version__",
+    "build_index",
+    "find_duplicates",
+    "load_encoder",
+    "match",
+    "query",
+    "update_index",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'dedup' has no attribute {name!r}")
+    home = "errors" if name.endswith("Error") else "checkpoint" if name == "load_encoder" else "api"
+    value = getattr(importlib.import_module(f"dedup.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
 from rich.progress import track
 from torch import nn
 
@@ -26,6 +25,7 @@ from dedup.checkpoint import load_encoder
 from dedup.errors import LostProcessError
 from dedup.framing import Framed, Pictures, Product
 from dedup.parallel import in_order, n_threads
+from dedup.progress import console
 from dedup.ranks import deaf_children, end_with_parent
 from dedup.store import ImageStore
 
@@ -209,4 +209,4 @@ def _whole(n_pictures: int) -> int:
 
 
 def _shown(starts: range) -> Iterable[int]:
-    return track(starts, "embedding pictures", console=Console(stderr=True))
+    return track(starts, "embedding pictures", console=console())

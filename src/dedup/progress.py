@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +14,24 @@ from dedup.ingest import Tally
 
 REFRESH = 0.25
 """Seconds between two changes of the figures."""
+
+
+_IS_HIDDEN = ContextVar("is_hidden", default=False)
+
+
+@contextmanager
+def hidden(is_hidden: bool = True) -> Iterator[None]:
+    """Show no bars in this context."""
+    token = _IS_HIDDEN.set(is_hidden)
+    try:
+        yield
+    finally:
+        _IS_HIDDEN.reset(token)
+
+
+def console() -> Console:
+    """Where bars are shown: stderr, or the notebook; nowhere in ``hidden``."""
+    return Console(stderr=True, quiet=_IS_HIDDEN.get())
 
 
 @contextmanager
@@ -57,5 +76,5 @@ def _bar() -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[facts]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(),
     )

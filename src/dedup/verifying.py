@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.progress import track
 
 from dedup.alignment import Seen
 from dedup.artifacts import Sight
 from dedup.parallel import in_order
+from dedup.progress import console
 from dedup.relations import SEPARATE, VARIANT, counted
 from dedup.rounding import rounded_up
 from dedup.verifiers.local import LocalVerifier, Placement, Verdict, placements
@@ -143,7 +143,7 @@ def look(
     blocks = list(_blocks(candidates))
     kept: dict[int, Seen] = {}
     looks: list[list[Placement]] = []
-    for block in track(blocks, "comparing candidates", console=Console(stderr=True)):
+    for block in track(blocks, "comparing candidates", console=console()):
         left, right = candidates.left[block], candidates.right[block]
         needed = np.unique(np.concatenate([left, right])).tolist()
         kept = {row: kept[row] for row in needed if row in kept}

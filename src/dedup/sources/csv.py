@@ -6,7 +6,7 @@ import codecs
 import csv
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -94,18 +94,28 @@ class CsvSource:
             SourceError: the file as a whole cannot be read, or holds no product.
             ConfigError: a setting has a value that cannot work.
         """
-        start, stop = _row_range(self.rows)
-        wanted = _category_paths(self.categories)
+        path = Path(self.path)
+        self._check()
+        with _opened(path, self.encoding) as file:
+            return self._read(_records(file, path))
+
+    def read_records(self, records: Iterable[list[str]]) -> Catalogue:
+        """Read records that are at hand, the header first, as ``read`` does those of a file."""
+        self._check()
+        return self._read((cells, "") for cells in records)
+
+    def _check(self) -> None:
         if self.choice not in CHOICES:
             raise ConfigError(f"source.choice={self.choice!r}: use one of {', '.join(CHOICES)}")
         if self.images_dir and not Path(self.images_dir).is_dir():
             raise ConfigError(f"source.images_dir={self.images_dir!r} is not a folder")
-        path = Path(self.path)
-        with _opened(path, self.encoding) as file:
-            records = _records(file, path)
-            columns = self._header(records)
-            judge = self._judge(columns, wanted)
-            products, requests = _collect(islice(records, start, stop), columns, judge, path)
+
+    def _read(self, records: Iterator[_Record]) -> Catalogue:
+        start, stop = _row_range(self.rows)
+        wanted = _category_paths(self.categories)
+        path, columns = Path(self.path), self._header(records)
+        judge = self._judge(columns, wanted)
+        products, requests = _collect(islice(records, start, stop), columns, judge, path)
         if self.title_column not in (None, *columns):
             _LOG.warning("%s has no column %r to show as title", path, self.title_column)
         if requests["reason"].eq("blank_row").all():
