@@ -237,9 +237,15 @@ def test_a_part_that_is_no_name_says_the_names(override: str, names: str) -> Non
         check_choices("detect", ["seed=1", override])
 
 
+@pytest.mark.parametrize("override", ["runs=null", "runs="])
+def test_runs_names_a_folder(override: str) -> None:
+    with pytest.raises(hydra.errors.HydraException, match="runs=PATH"):
+        check_choices("detect", [override])
+
+
 def test_parts_that_are_named_are_chosen() -> None:
     named = ["report=[json,csv]", "matcher='radius'", "encoder=conv,bundled", "~verifier"]
-    check_choices("detect", [*named, "matcher.threshold=null", "-m", "runs=null"])
+    check_choices("detect", [*named, "matcher.threshold=null", "-m", "runs=2026"])
 
 
 @pytest.mark.parametrize("place", sorted({*PLACES} - {"hydra.callbacks.*"}))

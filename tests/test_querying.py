@@ -31,7 +31,8 @@ from tests.reads import tell
 from tests.slow import many_scans
 from tests.test_indexing import index_of, save_encoder
 
-ANSWER = ["product_id", "distance", "tier", "image", "query_image", "cluster"]
+ANSWER = ["product_id", "distance", "tier", "image", "query_image", "cluster", "score", "evidence",
+          "title"]  # fmt: skip
 FAR = 1e6
 """A threshold that every pair is within."""
 
@@ -151,7 +152,7 @@ def test_the_order_of_rows_and_pictures_does_not_matter(
     addresses = [str(tmp_path / "images" / f"{number}.png") for number in (3, 0, 1)]
     answer = Query(index_of(crowded, checkpoint), RadiusMatcher(FAR))(addresses)
     shuffled = crowded.requests.sample(frac=1, random_state=0, ignore_index=True)
-    other = index_of(Catalogue(crowded.products, shuffled, "productId"), checkpoint)
+    other = index_of(Catalogue(crowded.products, shuffled, "productId", "title"), checkpoint)
     again = Query(other, RadiusMatcher(FAR))([*addresses[::-1], addresses[0]])
     pd.testing.assert_frame_equal(again, answer)
 

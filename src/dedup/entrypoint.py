@@ -158,7 +158,9 @@ def say(text: str) -> None:
 
 
 def check_choices(name: str, arguments: Sequence[str]) -> None:
-    """Make sure that parts are chosen by names: Hydra's own error for ``matcher=null`` says less.
+    """Make sure that parts are chosen by names, and that ``runs=`` names a folder.
+
+    Hydra's own error for ``matcher=null`` says less, and for ``runs=null`` it makes a folder None.
 
     Args:
         name: the command.
@@ -168,6 +170,10 @@ def check_choices(name: str, arguments: Sequence[str]) -> None:
         ConfigCompositionException: one is not.
         HydraException: what chooses one cannot be parsed.
     """
+    if {"runs=", "runs=null", "runs=~"} & {*arguments}:
+        raise ConfigCompositionException(
+            "runs= names no folder: leave it out for the folder runs, or name one, runs=PATH"
+        )
     for choice in _choices(arguments):
         override = OverridesParser.create().parse_override(choice)
         chosen = override.value()

@@ -26,6 +26,7 @@ from dedup.embedding import Embed
 from dedup.errors import ImageError, SourceError
 from dedup.fetch import Fetcher
 from dedup.indexing import DIGEST
+from dedup.matchers.exact import EVIDENCE
 from dedup.matchers.radius import AUTO, RadiusMatcher
 from dedup.parallel import one_thread
 from dedup.places import is_http
@@ -79,12 +80,16 @@ class Found(NamedTuple):
         rank: of the tier, into ``TIERS``.
         distance: L2 of the embeddings, 0 for equal pixels.
         query: which picture was asked about.
+        score: how sure, 0 to 1; 1 for equal pixels; NaN: the distance alone.
+        evidence: in words; "": the distance alone.
     """
 
     row: Ints
     rank: Ints
     distance: Floats
     query: Ints
+    score: Floats
+    evidence: npt.NDArray[np.object_]
 
 
 class Query:
@@ -156,6 +161,7 @@ class Query:
         )
         self.vectors = index.vectors
         self.product_of = index.sight.product
+        self.titles = index.titles
         self.look = None
         if verifier is not None:
             auto = verifier.min_score == AUTO
@@ -172,8 +178,10 @@ class Query:
 
         Returns:
             Columns ``product_id``, ``distance``, ``tier``, ``image`` (the product's picture),
-            ``query_image`` (the address that was asked) and ``cluster``. Each product once, by
-            its surest tier, then its smallest distance; no row where nothing matches.
+            ``query_image`` (the address that was asked), ``cluster``, ``score`` (how sure, 0 to
+            1, before any calibration; missing where the distance alone decides), ``evidence``
+            (in words) and ``title``. Each product once, by its surest tier, then its smallest
+            distance; no row where nothing matches.
 
         Raises:
             SourceError: a picture cannot be read, or none is named.
@@ -207,13 +215,18 @@ class Query:
 
     def _table(self, found: Found, best: Ints, asked: Sequence[Asked]) -> pd.DataFrame:
         rows = found.row[best]
+        ids = taken(self.product_id, rows)
+        titles = self.titles(ids)
         columns = {
-            "product_id": taken(self.product_id, rows),
+            "product_id": ids,
             "distance": found.distance[best],
             "tier": [TIERS[rank] for rank in found.rank[best]],
             "image": taken(self.by_url.texts, rows),
             "query_image": [asked[query].address for query in found.query[best]],
             "cluster": self.cluster[rows],
+            "score": found.score[best],
+            "evidence": found.evidence[best],
+            "title": [titles.get(key, "") for key in ids],
         }
         return pd.DataFrame(columns)
 
@@ -263,7 +276,8 @@ class Query:
         same_url = np.array(taken(self.by_url.texts, rows), object) == one.place
         same_bytes = np.array(taken(self.sha256_bytes, rows), object) == one.sha256_bytes
         rank = np.where(same_url, URL, np.where(same_bytes, BYTES, PIXELS))
-        return Found(rows, rank, np.zeros(len(rows)), np.full(len(rows), number))
+        zeros, evidence = np.zeros(len(rows)), np.array(EVIDENCE, object)[rank]
+        return Found(rows, rank, zeros, np.full(len(rows), number), zeros + 1, evidence)
 
     def _smallest(self, rows: Ints, address: str) -> Ints:
         """Those rows, ascending, that belong to the ``max_products`` smallest ids."""
@@ -280,22 +294,25 @@ class Query:
         self, vectors: npt.NDArray[np.float32], numbers: Ints, asked: Sequence[Asked]
     ) -> Found:
         """Pictures near to those asked about, of embeddings (q, d) and numbers (q,)."""
-        nothing = Candidates(np.empty(0, np.int64), np.empty(0, np.int64))
+        none, empty = np.empty(0, np.int64), np.empty(0)
         if not len(vectors) or (self.prepared is None and self.look is None):
-            return Found(nothing.left, nothing.left, np.empty(0), nothing.left)
-        found, distance = nothing, np.empty(0)
+            return Found(none, none, empty, none, empty, np.empty(0, object))
+        found, distance = Candidates(none, none), empty
         if self.prepared is not None:
             matches = self.prepared.search(vectors)
             found, distance = Candidates(matches.left, matches.right), matches.distance
+        score, evidence = np.full(len(distance), np.nan), np.full(len(distance), "", object)
         if self.look is not None:
-            found = self.look([Seen.of(one.detail, one.mask) for one in asked], found)
+            copies = self.look([Seen.of(one.detail, one.mask) for one in asked], found)
+            found, score, evidence = Candidates(*copies[:2]), copies.score, copies.evidence
             apart = vectors[found.left].astype(np.float64) - self.vectors[found.right]
             distance = np.linalg.norm(apart, axis=1)
         unit = np.maximum(units(vectors)[found.left], units(self.vectors[found.right]))
         distance = rounded(distance, unit)
         rows, match = self._rows_of(found.right)
         rank = np.full(len(rows), NEAR)
-        return Found(rows, rank, distance[match], numbers[found.left[match]])
+        queries = numbers[found.left[match]]
+        return Found(rows, rank, distance[match], queries, score[match], evidence[match])
 
     def _rows_of(self, vectors: Ints) -> tuple[Ints, Ints]:
         """The rows that show each of these vectors, and which of them each row shows."""

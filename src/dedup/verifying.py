@@ -184,6 +184,22 @@ def _sample(n: int, seed: int) -> Ints:
     return chosen
 
 
+class Copies(NamedTuple):
+    """Copies of images that were asked about; arrays of one length, sorted by the first two.
+
+    Attributes:
+        left: the numbers of those asked about.
+        right: the vectors of their copies.
+        score: how sure, 0 to 1.
+        evidence: what was seen, in words.
+    """
+
+    left: Ints
+    right: Ints
+    score: Floats
+    evidence: npt.NDArray[np.object_]
+
+
 class Look:
     """A second look at pictures that are asked about; made once for an index.
 
@@ -214,15 +230,12 @@ class Look:
         self.words = sight.words(list(urls))
         self.least = least_words(self.words, verifier.word_candidates)
 
-    def __call__(self, seen: Sequence[Seen], near: Candidates) -> Candidates:
+    def __call__(self, seen: Sequence[Seen], near: Candidates) -> Copies:
         """Which of the index's pictures are copies of which that were asked about.
 
         Args:
             seen: those asked about.
             near: their numbers, and the vectors near them.
-
-        Returns:
-            Numbers and vectors, sorted by both.
         """
         vocabulary = Vocabulary.load()
         words = np.stack([vocabulary.words(one.keypoints.descriptors) for one in seen])
@@ -230,10 +243,12 @@ class Look:
         left = np.concatenate([near.left, alike.left])
         right = np.concatenate([near.right, self.vectors[alike.right]])
         pairs = np.unique(np.column_stack([left, right]), axis=0).astype(np.int64)
-        found = _looked_at(self.sight, [self.urls[row] for row in pairs[:, 1].tolist()])
-        numbers = pairs[:, 0].tolist()
-        verdicts = self.verifier(zip((seen[it] for it in numbers), found, strict=True))
+        images = list(_looked_at(self.sight, [self.urls[row] for row in pairs[:, 1].tolist()]))
+        both = zip((seen[number] for number in pairs[:, 0].tolist()), images, strict=True)
+        verdicts = self.verifier.verdicts(list(in_order(lambda pair: placements(*pair), both)))
         copies = np.array([it.score >= self.min_score for it in verdicts], bool)
         differs = np.array([it.relation == VARIANT for it in verdicts], bool)
-        kept = pairs[counted(copies, differs, self.variants)]
-        return Candidates(kept[:, 0], kept[:, 1])
+        kept = np.flatnonzero(counted(copies, differs, self.variants))
+        score = np.array([verdicts[at].score for at in kept], np.float64)
+        evidence = np.array([verdicts[at].evidence for at in kept], object)
+        return Copies(pairs[kept, 0], pairs[kept, 1], score, evidence)
