@@ -22,7 +22,8 @@ LAYERS = {
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting",
         "preview", "origins"],
     4: ["pipeline", "entrypoint"],
-    5: ["api", "commands", "verify", "__main__"],
+    5: ["arguments", "commands", "verify", "__main__"],
+    6: ["api"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
@@ -76,7 +77,7 @@ HOME = {
     "torch": TORCH | {"indexing", "changing", "querying", "relisting", "preview"},
     "pytorch_lightning": TORCH,
     "hydra": {"entrypoint"},
-    "omegaconf": {"config", "entrypoint", "commands", "verify"},
+    "omegaconf": {"arguments", "config", "entrypoint", "commands", "verify"},
     "aiohttp": {"fetch", "guard"},
     "urllib": {"fetch", "guard", "sources"},
     "http": set(),

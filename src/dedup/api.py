@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,31 +12,31 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from omegaconf import DictConfig
 
 from dedup import artifacts, origins, pipeline, results
-from dedup.allowed import check_config
+from dedup.arguments import (
+    BUNDLED,
+    Table,
+    as_errors,
+    configured,
+    detection_of,
+    embedding_of,
+    images_of,
+    new_folder,
+    shown,
+    source_of,
+)
 from dedup.artifacts import Search, checkpoint_file
 from dedup.claims import MANIFEST, SEARCH
 from dedup.clustering import Clusterer
 from dedup.config import build, default_config, plain
-from dedup.errors import ArtifactError, ConfigError, DedupError, SourceError
-from dedup.framing import Pictures
-from dedup.limits import check_limits
+from dedup.errors import ArtifactError, ConfigError
 from dedup.matchers.radius import RadiusMatcher, ordered
-from dedup.matching import Detection
 from dedup.parallel import one_thread
-from dedup.progress import hidden
 from dedup.reports.notebook import html_fragment
-from dedup.shortages import told
-from dedup.sources.frame import FrameSource
-from dedup.store import ImageStore
 
-BUNDLED = "bundled"
 MAX_GROUPS_SHOWN = 10
 """Groups that a notebook shows of a result."""
-
-Table = str | Path | pd.DataFrame
 
 
 class Index(artifacts.Index):
@@ -75,7 +73,7 @@ class Index(artifacts.Index):
             ArtifactError: the index's encoder or its store is not there any more.
         """
         several = [images] if isinstance(images, str | Path) else images
-        with _as_errors("the query"):
+        with as_errors("the query"):
             answer: pd.DataFrame = self._query([str(image) for image in several])
             return answer
 
@@ -83,7 +81,7 @@ class Index(artifacts.Index):
     def _query(self) -> Any:
         from dedup.querying import Query  # imports torch
 
-        detection = _detection(_config(self.manifest["checkpoint"], {}), self)
+        detection = detection_of(configured(self.manifest["checkpoint"], {}), self)
         return Query(
             self,
             detection.matcher,
@@ -118,7 +116,7 @@ class DetectionResult(results.DetectionResult):
             index: the folder of the index, if it was moved.
         """
         folder = Path(folder)
-        with _as_errors(folder):
+        with as_errors(folder):
             super().save(folder, index or self.folder)
             if self.state is not None:
                 self.state.save(folder)
@@ -134,7 +132,7 @@ class DetectionResult(results.DetectionResult):
             CorruptError: its files are not what was written, or cannot be.
         """
         folder = Path(folder)
-        with _as_errors(folder):
+        with as_errors(folder):
             result, named = super().load(folder), results.index_of(folder)
             state = Search.load(folder) if (folder / SEARCH).is_file() else None
             index = None
@@ -149,7 +147,7 @@ class DetectionResult(results.DetectionResult):
             ArtifactError: the index that the result was found in is not there any more.
         """
         path = Path(path)
-        with _as_errors(path):
+        with as_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             report = build(default_config("detect").report.html)
             with TemporaryDirectory(dir=path.parent, prefix=".report-") as folder:
@@ -215,14 +213,14 @@ def find_duplicates(
     if isinstance(catalogue, Index):
         index, folder = catalogue, None
     else:
-        folder = _new_folder()
+        folder = new_folder()
         index = _index(
             folder, catalogue, encoder, id, images, title, choice, images_dir, store, settings,
             progress,
         )  # fmt: skip
-    with _shown(progress), _as_errors("the search"):
-        cfg = _config(index.manifest["checkpoint"], settings)
-        detection = _detection(cfg, index, settings)
+    with shown(progress), as_errors("the search"):
+        cfg = configured(index.manifest["checkpoint"], settings)
+        detection = detection_of(cfg, index, settings)
         before = since.state if isinstance(since, DetectionResult) else since
         if isinstance(before, str | Path):
             before = Search.load(Path(before))
@@ -261,7 +259,7 @@ def build_index(
     Raises:
         DedupError: a setting, the catalogue or the encoder cannot be used.
     """
-    where = _new_folder() if folder is None else Path(folder)
+    where = new_folder() if folder is None else Path(folder)
     return _index(
         where, catalogue, encoder, id, images, title, choice, images_dir, store, {}, progress
     )
@@ -291,18 +289,20 @@ def update_index(
         DedupError: a product, the catalogue or the index cannot be used.
     """
     before = index if isinstance(index, Index) else Index.load(index)
-    where = _new_folder() if folder is None else Path(folder)
-    with _shown(progress), _as_errors(where):
+    where = new_folder() if folder is None else Path(folder)
+    with shown(progress), as_errors(where):
         where.mkdir(parents=True, exist_ok=True)
         now: artifacts.Index = before
         if remove:
-            now = pipeline.remove_products(now, remove)
+            from dedup.changing import remove as without  # imports torch
+
+            now = without(now, remove)
         if catalogue is not None:
             names = {"id": before.manifest["id_column"], "title": before.manifest["title_column"]}
-            cfg = _config(before.manifest["checkpoint"], {})
-            source, _ = _source(cfg, catalogue, **(names | columns))
-            embedding = _embedding(cfg, before.manifest["checkpoint"])
-            images = _images_of(cfg, before, where)
+            cfg = configured(before.manifest["checkpoint"], {})
+            source, _ = source_of(cfg, catalogue, **(names | columns))
+            embedding = embedding_of(cfg, before.manifest["checkpoint"])
+            images = images_of(cfg, before, where)
             now = pipeline.add_products(now, "update", source, images, embedding, where)
         return Index._of(pipeline.save_changed(now, before, "update", where, where), where)
 
@@ -369,15 +369,15 @@ def _index(
     progress: bool,
 ) -> Index:
     """Make an index of a catalogue, and save it in a folder."""
-    with _shown(progress), _as_errors(folder):
+    with shown(progress), as_errors(folder):
         checkpoint = checkpoint_file(encoder)
-        cfg = _config(checkpoint, {**settings, "store.path": store and str(store)})
-        source, described = _source(cfg, catalogue, id, images, title, choice, images_dir)
+        cfg = configured(checkpoint, {**settings, "store.path": store and str(store)})
+        source, described = source_of(cfg, catalogue, id, images, title, choice, images_dir)
         folder.mkdir(parents=True, exist_ok=True)
         index = pipeline.make_index(
             source,
             build(cfg.store, fetcher=build(cfg.fetch)),
-            _embedding(cfg, checkpoint),
+            embedding_of(cfg, checkpoint),
             build(cfg.clusterer),
             folder,
             {
@@ -386,111 +386,3 @@ def _index(
             },
         )
         return Index._of(index, folder)
-
-
-def _config(checkpoint: str | Path, settings: Mapping[str, Any]) -> DictConfig:
-    """The defaults of ``detect.py``, with some settings changed; ``None`` changes nothing.
-
-    An encoder of one's own is searched as the bundled one: automatic threshold, second look.
-    """
-    cfg = default_config("detect", encoder=BUNDLED)
-    cfg.checkpoint = str(checkpoint)
-    changes = {key: value for key, value in settings.items() if value is not None}
-    for key, value in changes.items():
-        group, name = key.split(".")
-        cfg[group][name] = list(value) if isinstance(value, tuple) else value
-    if "matcher.threshold" in changes:
-        cfg.verifier = None
-    values = plain(cfg)
-    check_config(values)
-    check_limits(values)
-    return cfg
-
-
-def _detection(
-    cfg: DictConfig, index: artifacts.Index, settings: Mapping[str, Any] | None = None
-) -> Detection:
-    """How duplicates are found: as the index was made for, where no setting says otherwise."""
-    matcher, verifier = plain(cfg.matcher), plain(cfg.verifier)
-    recipe = origins.recipe(index)
-    given = {key for key, value in (settings or {}).items() if value is not None}
-    if recipe is not None and "matcher.threshold" not in given:
-        others = {k: v for k, v in recipe.matcher.items() if f"matcher.{k}" not in given}
-        matcher, verifier = matcher | others, recipe.verifier
-    parts = {"matcher": build(matcher), "verifier": build(verifier)}
-    detection: Detection = build(cfg.detection, grouping=build(cfg.grouping), **parts)
-    return detection
-
-
-def _source(
-    cfg: DictConfig,
-    catalogue: Table,
-    id: str | None = None,
-    images: str | None = None,
-    title: str | None = None,
-    choice: str | None = None,
-    images_dir: str | Path | None = None,
-) -> tuple[origins.Source, dict[str, Any]]:
-    """What reads a catalogue, and its settings for the index's manifest."""
-    given = {
-        "id_column": id, "url_column": images, "title_column": title, "choice": choice,
-        "images_dir": images_dir and str(images_dir),
-    }  # fmt: skip
-    given = {key: value for key, value in given.items() if value is not None}
-    if isinstance(catalogue, pd.DataFrame):
-        columns = {k: v for k, v in plain(cfg.source).items() if k in given or k in _COLUMNS}
-        check_limits({"source": columns | given})
-        return FrameSource(catalogue, **(columns | given)), {"table": "pandas.DataFrame"}
-    if not isinstance(catalogue, str | Path):
-        raise SourceError(
-            f"the catalogue is a {type(catalogue).__name__}: name a CSV file or a folder of "
-            "images, or give a pandas DataFrame"
-        )
-    group = "folder" if Path(catalogue).is_dir() else "csv"
-    settings = plain(default_config("cluster", source=group).source)
-    settings |= {"path": str(catalogue)} | (given if group == "csv" else {})
-    check_limits({"source": settings})
-    return build(settings), settings
-
-
-_COLUMNS = ("id_column", "url_column", "title_column", "choice")
-
-
-def _embedding(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:
-    from dedup.devices import embedding_devices  # imports torch
-
-    trainer = plain(cfg.trainer)
-    devices = embedding_devices(trainer["gpus"], trainer["accelerator"], trainer["num_processes"])
-    return pipeline.Embedding(checkpoint, cfg.data.batch_size, devices)
-
-
-def _images_of(cfg: DictConfig, index: Index, folder: Path) -> Pictures:
-    path, reader = index.manifest["store"], index.manifest["reader"]
-    store: ImageStore = build(cfg.store, fetcher=build(cfg.fetch), path=path, reader=reader)
-    return pipeline.open_images_of(index, store, folder)
-
-
-def _new_folder() -> Path:
-    """A new folder beside the commands' runs."""
-    started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    return Path(str(default_config("detect").runs)) / "python" / started
-
-
-@contextmanager
-def _as_errors(where: Path | str) -> Iterator[None]:
-    """Make a lack of memory or disk a ``DedupError``, as the commands do."""
-    try:
-        yield
-    except DedupError:
-        raise
-    except Exception as error:
-        found = told(error, where)
-        if found is None:
-            raise
-        raise found from error
-
-
-@contextmanager
-def _shown(progress: bool) -> Iterator[None]:
-    with hidden(not progress):
-        yield

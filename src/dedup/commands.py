@@ -94,9 +94,9 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
     before = origins.load_index(folder)
     origins.check_foreground(before, _foreground(cfg))
     if cfg.change == "remove":
-        from dedup.changing import listed_ids  # imports torch
+        from dedup.changing import listed_ids, remove  # imports torch
 
-        index = pipeline.remove_products(before, listed_ids(plain(cfg.ids)))
+        index = remove(before, listed_ids(plain(cfg.ids)))
     else:
         images = pipeline.open_images_of(before, _store_of(cfg, before), folder)
         embedding = _embedding(cfg, before.manifest["checkpoint"])

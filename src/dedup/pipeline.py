@@ -145,29 +145,13 @@ def make_index(
     from dedup.indexing import build_index  # imports torch
 
     index = build_index(
-        catalogue,
-        table,
-        images,
-        embedding.checkpoint,
-        clusterer,
-        embedding.batch_size,
+        catalogue, table, images, embedding.checkpoint, clusterer, embedding.batch_size,
         embedding.devices,
-    )
+    )  # fmt: skip
     index.manifest.update(manifest)
     _count_failed(index, run_dir)
     index.save(run_dir)
     return index
-
-
-def remove_products(index: Index, product_ids: Sequence[str]) -> Index:
-    """Remove products from an index.
-
-    Raises:
-        SourceError: the index has no such product.
-    """
-    from dedup.changing import remove  # imports torch
-
-    return remove(index, product_ids)
 
 
 def add_products(
@@ -381,15 +365,9 @@ def answer(
         from dedup.querying import Query  # imports torch
 
         query = Query(
-            index,
-            detection.matcher,
-            checkpoint,
-            detection.max_products,
-            detection.min_contrast,
-            detection.verifier,
-            fetcher,
-            decoders,
-        )
+            index, detection.matcher, checkpoint, detection.max_products, detection.min_contrast,
+            detection.verifier, fetcher, decoders,
+        )  # fmt: skip
         return query(addresses)
 
 
