@@ -15,7 +15,7 @@ LAYERS = {
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
         "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth", "dealing",
         "devices", "foregrounds", "framing", "auditing",
-        "colours", "relations"],
+        "colours", "relations", "derived", "blocks"],
     2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying",
         "restarting", "checkpointing", "resuming", "launching"],
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting",

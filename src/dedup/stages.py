@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from dedup import origins
 from dedup.allowed import FOREGROUNDS
 from dedup.artifacts import IMAGES, Catalogue, Findings, Index, Search, Sight, checkpoint_file
-from dedup.calibration import expected
 from dedup.claims import MANIFEST, read_manifest
 from dedup.decoding import Decoders
 from dedup.entrypoint import build, log, plain
@@ -218,21 +217,15 @@ def _calibrated(
     truth: pd.DataFrame | None,
 ) -> Findings:
     """Add to the calibration what edited copies and, where there is one, the truth say."""
-    calibration = dict(findings.calibration)
-    if calibration:
-        from dedup.relisting import listed_again  # imports torch
+    calibration: dict[str, Any] = {}
+    if findings.calibration:
+        from dedup.relisting import with_recall  # imports torch
 
-        copies = listed_again(
-            sampled, findings.search, verifier, calibration.pop("shift"), cfg.checkpoint, cfg.seed,
-            cfg.detection.max_products, cfg.detection.min_contrast,
+        detection = cfg.detection
+        calibration = with_recall(
+            findings, sampled, verifier, cfg.checkpoint, cfg.seed, detection.max_products,
+            detection.min_contrast, detection.estimate_recall,
         )  # fmt: skip
-        calibration |= expected(calibration, findings.candidates, copies.surety, copies.chains)
-        said = ", ".join(
-            f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
-            for name in ("precision", "recall")
-            for value, low, high in [calibration[f"expected_{name}"]]
-        )
-        log.info("%s=%.4g: expected %s", calibration["setting"], calibration["threshold"], said)
     if truth is not None:
         measured = against_truth(findings, index.images["product_id"], truth)
         calibration["measured"] = {**measured, "truth": str(cfg.truth)}
@@ -278,7 +271,7 @@ def _devices(cfg: DictConfig) -> list[str]:
 
 def _with_pictures(index: Index, folder: Path) -> Index:
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
-    sight = Sight(store.details, store.words)
+    sight = Sight(store.details, store.words, derived=store.path)
     if index.shows:
         # A foreground is built where it is used alone.
         framed = cache(lambda: _framed_as(index, store, _record(folder)))
