@@ -91,7 +91,7 @@ class Blocks:
 
 def block_cells(products: pd.DataFrame, id_column: str, column: str) -> pd.Series[str]:
     """A column's cell for each product, by id: the smallest where its rows differ, "" if blank."""
-    rows = products[[id_column, column]].set_axis(["id", "cell"], axis=1)
+    rows = products[[id_column, column]].set_axis(["id", "cell"], axis=1).astype(str)
     blank = rows["cell"].str.strip() == ""
     cells = rows[~blank].groupby("id")["cell"].min()
     return cells.reindex(rows["id"].unique(), fill_value="")

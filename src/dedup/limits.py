@@ -135,7 +135,6 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "change": _choice("build", "add", "update", "remove"),
     "detection.max_products": _whole(1),
     "detection.min_contrast": _number(0),
-    "detection.estimate_recall": (lambda value: isinstance(value, bool), "true or false"),
     "grouping.linkage": _choice("kept", "single"),
     "report.html.max_groups": _whole(0),
 }
