@@ -74,13 +74,12 @@ class Blocks:
             Vectors and the vectors to compare them with; ``None`` for every two of the latter.
         """
         columns = self.members.tocsc()
+        takes_part, is_asked = np.zeros((2, len(self.is_blank)), bool)
+        takes_part[rows] = True
+        is_asked[rows[:0] if asked is None else asked] = True
         for start, stop in zip(columns.indptr[:-1], columns.indptr[1:], strict=True):
             block = np.sort(columns.indices[start:stop]).astype(np.int64)
-            pool = np.intersect1d(block, rows)
-            if asked is None:
-                yield None, pool
-            else:
-                yield np.intersect1d(block, asked), pool
+            yield None if asked is None else block[is_asked[block]], block[takes_part[block]]
         blank = rows[self.is_blank[rows]]
         if asked is None:
             yield blank, rows

@@ -229,7 +229,8 @@ class Comparison:
         for asked, members in self._tasks(scope.asked, rows):
             pool, limit = place[members[scope.clusters[members] >= 0]], self.matcher.max_pairs
             if asked is None:
-                found = by_words(words[pool], None, None, least, limit)
+                within = words if self.blocks is None else words[pool]
+                found = by_words(within, None, None, least, limit)
                 found = Candidates(pool[found.left], pool[found.right])
             else:
                 found = by_words(words, place[asked], pool, least, limit)

@@ -160,7 +160,8 @@ def listed_again(
     with Derived(folder, COPIES, _are_copies) as kept:
         known = kept.find(keys)
         new = np.flatnonzero(~pd.Index(keys).isin(known.index))
-        log.info("estimating recall on %d edited images, %d of them new", len(keys), len(new))
+        if len(known):
+            log.info("%d of %d edited images were compared before", len(keys) - len(new), len(keys))
         rows = _compared(index, chosen, new.tolist(), verifier, checkpoint, seed)
         rows.insert(0, "key", [keys[place] for place in new])
         for row in rows.itertuples(index=False):
