@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from dedup import verifying
 from dedup.alignment import Seen
 from dedup.artifacts import INDEX_IMAGES, Index, Search, Sight
 from dedup.comparing import clusters_of_vectors, decided
@@ -167,6 +169,81 @@ def test_a_verdict_does_not_depend_on_where_pictures_stand() -> None:
         near = detection()(shop(order))[1].near
         scores.append(near.set_index(["pixels_a", "pixels_b"])["score"])
     pd.testing.assert_series_equal(scores[0], scores[1])
+
+
+def counted(index: Index, folder: Path) -> tuple[Index, list[str]]:
+    """The index with a place for verdicts, and the pictures that it was asked for."""
+    asked: list[str] = []
+
+    def details(urls: Sequence[str]) -> list[Picture]:
+        asked.extend(urls)
+        return index.sight.details(urls)
+
+    return replace(index, sight=index.sight._replace(details=details, derived=folder)), asked
+
+
+@pytest.mark.parametrize("before", [[], ["A", "A copy", "B", "D"], list(PICTURES)])
+def test_verdicts_that_were_kept_change_nothing(before: list[str], tmp_path: Path) -> None:
+    """Byte for byte, from no verdict, from some and from all."""
+    find, index = detection(AUTO, AUTO), shop(list(PICTURES))
+    cold, search = find(index)
+    if before:
+        find(counted(shop(before), tmp_path)[0])
+    warm, asked = counted(index, tmp_path)
+    findings, searched = find(warm)
+    assert (not asked) == (before == list(PICTURES))
+    for folder, one in (("cold", search), ("warm", searched)):
+        (tmp_path / folder).mkdir()
+        one.save(tmp_path / folder)
+    for name in ("near.parquet", "compared.parquet", "search.json"):
+        files = [(tmp_path / folder / name).read_bytes() for folder in ("cold", "warm")]
+        assert files[0] == files[1]
+    pd.testing.assert_frame_equal(findings.pairs, cold.pairs)
+    assert findings.calibration == cold.calibration
+    warm, asked = counted(index, tmp_path)
+    replace(find, matcher=RadiusMatcher(AUTO, precision=0.7))(warm)
+    assert not asked  # nor for another precision
+
+
+def test_a_search_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "STEP", 3)
+    find, index = detection(9.0, 0.5), shop(list(PICTURES))
+    warm, asked = counted(index, tmp_path)
+
+    def stopped(urls: Sequence[str]) -> list[Picture]:
+        if len(asked) > 5:
+            raise KeyboardInterrupt
+        return warm.sight.details(urls)
+
+    with pytest.raises(KeyboardInterrupt):
+        find(replace(warm, sight=warm.sight._replace(details=stopped)))
+    (file,) = (tmp_path / "verdicts").glob("*.parquet")
+    n_kept = len(pd.read_parquet(file))
+    assert n_kept > 0
+    assert n_kept % 3 == 0
+    _, search = find(warm)
+    pd.testing.assert_frame_equal(search.near, find(index)[1].near)
+    assert len(search.near) == 45
+
+
+def test_only_what_is_in_one_block_is_looked_at() -> None:
+    index = shop(list(PICTURES))
+    blocks = {"A": "1", "A copy": "1", "B": "2", "B blue": "", "C": "2"}
+    products = index.products.assign(
+        brand=[blocks.get(name, name) for name in index.products["id"]]
+    )
+    index = replace(index, products=products)
+    find = replace(detection(9.0, 0.5), block_by="brand")
+    findings, search = find(index)
+    blank = {tuple(sorted(("B blue", name))) for name in PICTURES if name != "B blue"}
+    assert ends(findings.candidates) == {("A", "A copy"), ("B", "C")} | blank
+    assert len(search.near) == 2 + len(blank)
+    assert ends(findings.pairs) == {("A", "A copy")}
+    again, searched = find(index, search)
+    pd.testing.assert_frame_equal(again.pairs, findings.pairs)
+    pd.testing.assert_frame_equal(searched.near, search.near)
+    with pytest.raises(ArtifactError, match="block_by=brand"):
+        detection(9.0, 0.5)(index, search)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Detection on whole indexes, beside slow loops over products."""
 
+from dataclasses import replace
 from itertools import combinations
 from math import log10
 
@@ -178,8 +179,35 @@ def test_only_products_of_one_block_are_paired() -> None:
     expected = {ends for ends in slow_pairs(index, 9.0) if brand[ends[0]] == brand[ends[1]]}
     assert set(as_dict(findings.pairs)) == expected
     assert len(expected) == 9
+    apart = make_index({f"P{number}": [number] for number in range(9)})
+    _, search = detection(9.0, block_by="brand")(apart)
+    assert search.facts["comparisons"] == 9  # three brands of three products, not 36 pairs
+    assert search.facts["share"] == 1
     with pytest.raises(ConfigError, match=r"block_by=colour.*It has id, brand"):
         detection(block_by="colour")(index)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(catalogues, st.lists(st.sampled_from(["x", "y", " "]), min_size=12, max_size=12), st.data())
+def test_blocks_beside_a_slow_loop(
+    pictures: dict[str, list[int]], brands: list[str], data: st.DataObject
+) -> None:
+    index = make_index(pictures)
+    brands = brands[: len(index.products)]
+    index = replace(index, products=index.products.assign(brand=brands))
+    brand = {key: cell.strip() for key, cell in zip(pictures, brands, strict=True)}
+    others = data.draw(st.none() | st.sets(st.sampled_from(sorted(pictures) or ["P"])))
+    findings, search = detection(2.0, block_by="brand")(index, others=others)
+    expected = {
+        (a, b)
+        for a, b in slow_pairs(index, 2.0)
+        if (brand[a] == brand[b] or "" in (brand[a], brand[b]))
+        and (others is None or (a in others) != (b in others))
+    }
+    assert set(as_dict(findings.pairs)) == expected
+    n_all = len(index.vectors) * (len(index.vectors) - 1) // 2
+    if others is None and " " not in brands:
+        assert search.facts["comparisons"] <= 2 * n_all  # a picture may be in both blocks
 
 
 @pytest.mark.parametrize(

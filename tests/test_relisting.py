@@ -1,16 +1,18 @@
 """Products listed again: what is found of them, on a small drawn shop."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from dedup.artifacts import Index, Sight
+from dedup.artifacts import GROUPS, PAIRS, SHARED, Findings, Index, Sight
 from dedup.calibration import recall_of_copies
-from dedup.edits import EDITS
+from dedup.edits import EDITS, Picture
 from dedup.errors import ArtifactError
-from dedup.relisting import N_EDITS, listed_again
+from dedup.relisting import N_EDITS, listed_again, with_recall
 from dedup.store import ImageStore
 from dedup.verifiers.local import LocalVerifier
 from tests.test_indexing import save_encoder
@@ -72,6 +74,42 @@ def test_nothing_to_list_again(index: Index, verifier: LocalVerifier | None) -> 
     copies = listed_again(replace(index, images=images), EVERYTHING, verifier, 0.0)
     assert copies.surety.shape == (0,)
     assert list(copies.chains) == []
+
+
+def test_copies_that_were_kept_are_not_made_again(index: Index, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def details(urls: Sequence[str]) -> list[Picture]:
+        asked.extend(urls)
+        return index.sight.details(urls)
+
+    warm = replace(index, sight=index.sight._replace(details=details, derived=tmp_path))
+    cold = listed_again(index, EVERYTHING, LocalVerifier(), 0.0)
+    first = index.images.loc[index.images["vector"] == 0, "sha256_pixels"].iloc[0]
+    known = index.images[index.images["sha256_pixels"] != first]
+    listed_again(replace(warm, images=known), EVERYTHING, LocalVerifier(), 0.0)
+    for n_new in (2, 0):  # one picture more, and the one that it may be pasted beside
+        asked.clear()
+        copies = listed_again(warm, EVERYTHING, LocalVerifier(), 0.0)
+        assert len(asked) == 2 * n_new
+        assert np.array_equal(copies.surety, cold.surety)
+        assert copies.chains == cold.chains
+    listed_again(warm, NOTHING, LocalVerifier(), -1.0)
+    assert not asked
+    listed_again(warm, EVERYTHING, None, 0.0)
+    assert asked
+
+
+def test_the_estimate_can_be_left_out(index: Index) -> None:
+    chosen = {
+        "setting": "verifier.min_score", "threshold": 0.5, "higher_is_surer": True, "shift": 0.0,
+        "expected_precision": [1, 0.9, 1],
+    }  # fmt: skip
+    tables = [pd.DataFrame(columns=schema.names) for schema in (PAIRS, GROUPS, SHARED)]
+    findings = Findings(*tables, search=EVERYTHING, calibration=chosen)
+    without = with_recall(findings, index, LocalVerifier(), estimate_recall=False)
+    assert without == {name: value for name, value in chosen.items() if name != "shift"}
+    assert with_recall(replace(findings, calibration={}), index, LocalVerifier()) == {}
 
 
 def test_another_encoder_is_refused(index: Index, tmp_path: Path) -> None:

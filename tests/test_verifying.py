@@ -146,7 +146,7 @@ def test_a_look_is_the_verdict_on_each_pair() -> None:
     sight = Sight(details, lambda some: random_words(len(some)))
     pairs = Candidates(np.array([0, 0, 1, 3]), np.array([1, 4, 3, 4]))
     verifier = LocalVerifier()
-    verdicts = look(pairs, urls, sight, verifier)
+    verdicts = list(look(pairs, urls, sight, verifier))
     seen = [Seen.of(picture) for picture in pictures]
     ends = [(seen[a], seen[b]) for a, b in zip(*pairs, strict=True)]
     expected = verifier(ends)
@@ -154,7 +154,7 @@ def test_a_look_is_the_verdict_on_each_pair() -> None:
     assert np.argmax([it.log_odds for it in verdicts]) == 2
     assert sorted(asked) == ["0", "1", "3", "4"]  # each once
     empty = np.empty(0, np.int64)
-    assert look(Candidates(empty, empty), urls, sight, verifier) == []
+    assert list(look(Candidates(empty, empty), urls, sight, verifier)) == []
 
 
 def test_blocks_hold_few_pictures_and_every_candidate() -> None:

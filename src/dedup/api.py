@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup import artifacts, origins, pipeline, results
-from dedup.arguments import (
+from dedup.api_arguments import (
     BUNDLED,
     Table,
     as_errors,

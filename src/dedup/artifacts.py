@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 Thumbnails = Callable[[Sequence[str]], dict[str, "Image.Image"]]
 
-
 Image8 = npt.NDArray[np.uint8]
 
 
@@ -56,12 +55,14 @@ class Sight(NamedTuple):
             uint8; ``None`` where that is the whole picture.
         masks: addresses to where their products are, as ``product`` says it; ``None`` where nobody
             knows.
+        derived: the folder where results are kept, see ``dedup.derived``; ``None``: nowhere.
     """
 
     details: Callable[[Sequence[str]], list[Image8]]
     words: Callable[[Sequence[str]], npt.NDArray[np.int32]]
     product: Callable[[Image8], tuple[Image8, Image8] | None] = _whole
     masks: Callable[[Sequence[str]], list[Image8 | None]] = _unmasked
+    derived: Path | None = None
 
 
 def _no_sight(urls: Sequence[str]) -> Any:

@@ -129,8 +129,6 @@ _FACTS: dict[str, Kind] = {
     "checkpoint_sha256": is_digest,
 }
 """What every search says, besides its files."""
-_WORDS: dict[str, Kind] = {"words": is_number}
-"""What it says where it looked for words."""
 _RESULT: dict[str, Kind] = {
     "index": lambda value: value is None or _is_name(value),
     "search": _is_object,
@@ -148,6 +146,8 @@ _CALIBRATION: dict[str, Kind] = {
     "measured": lambda value: value is None or _is_object(value),
 }
 """What it says of a threshold that was chosen."""
+_OPTIONAL: dict[str, Kind] = {"words": is_number, "block_by": _is_name}
+"""What it says where it looked for words, and where it compared inside blocks alone."""
 
 
 def read_manifest(folder: Path) -> tuple[Said, Said]:
@@ -203,11 +203,11 @@ def read_facts(folder: Path) -> tuple[Said, Said]:
     n = compared["rows"]
     _check_rows("compared.parquet", n, ROWS_A_BYTE * compared["size"], origin)
     _check_rows("near.parquet", near["rows"], n * (n - 1) // 2, origin)
-    if said.keys() - _WORDS.keys() != _FACTS.keys():
+    if said.keys() - _OPTIONAL.keys() != _FACTS.keys():
         others = ", ".join(sorted(said.keys() ^ _FACTS.keys()))[:200]
         origin.refuse(f"it says more or less than a search does, {others}")
     _check(said, _FACTS, "", origin)
-    _check({"words": 0, **said}, _WORDS, "", origin)
+    _check(said, {name: _OPTIONAL[name] for name in said.keys() & _OPTIONAL.keys()}, "", origin)
     if said["asked"] not in ("auto", said["threshold"]):
         origin.refuse("its threshold is not what was asked for")
     for name, table in (("near_pairs", "near.parquet"), ("pictures", "compared.parquet")):

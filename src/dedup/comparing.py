@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,21 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.artifacts import NEAR, Index, Search
+from dedup.blocks import Blocks
 from dedup.calibration import calibrated, caution, expected_precision
 from dedup.matchers.radius import AUTO, Matches, RadiusMatcher, l2_distance, ordered
 from dedup.rounding import rounded, rounded_up, score, share, units
 from dedup.verifiers.local import LocalVerifier
-from dedup.verifying import Candidates, by_words, least_words, look, radius, united
+from dedup.verifying import (
+    Candidates,
+    by_words,
+    known_or_looked_at,
+    least_words,
+    radius,
+    settings_digest,
+    united,
+    verdict_keys,
+)
 
 log = logging.getLogger("dedup")
 
@@ -56,12 +66,16 @@ class Comparison:
         images: the rows of ``index.images`` that take part.
         matcher: finds near embeddings.
         verifier: if given, looks again at what is near, and at what has visual words in common.
+        blocks: if given, vectors of different ones are not compared.
+        block_by: the column that they were made of.
     """
 
     index: Index
     images: pd.DataFrame
     matcher: RadiusMatcher
     verifier: LocalVerifier | None
+    blocks: Blocks | None = None
+    block_by: str | None = None
 
     def search(self, since: Search | None, others: Collection[str] | None) -> Search:
         """The pictures that are near each other, with the judge's score where it was asked.
@@ -77,14 +91,8 @@ class Comparison:
         scope = self._scope(rows, digests, since, others)
         limits = self._limits(rows, urls, since)
         matcher = self.matcher.at(limits["threshold"])
-        prepared = matcher.prepare(self.index.vectors, scope.clusters, self.index.centroids)
-        if scope.asked is None:
-            found = prepared.pairs()
-            missed = 0.0 if matcher.lossless else prepared.missed(found)
-        else:
-            found, missed = prepared.search(self.index.vectors[scope.asked]), 0.0
-            found = ordered(found._replace(left=scope.asked[found.left]))
-        near = self._looked_at(found, scope, limits, rows, urls, names)
+        found, missed = self._near(matcher, scope, rows)
+        near = self._looked_at(found, scope, limits, first, urls, names)
         near = pd.concat([scope.before, near]) if len(scope.before) else near
         facts = {
             **limits,
@@ -97,6 +105,7 @@ class Comparison:
             "missed_share": share(missed / max(missed + len(near), 1)),
             "checkpoint_sha256": self.index.manifest["checkpoint_sha256"],
         }
+        facts |= {} if self.block_by is None else {"block_by": self.block_by}
         compared = pd.DataFrame({"sha256_pixels": np.sort(digests)})
         return Search(near.sort_values(NEAR.names[:2], ignore_index=True), compared, facts)
 
@@ -117,9 +126,10 @@ class Comparison:
             asked = np.sort(self.images.loc[theirs, "vector"].unique())
             ours = self.images.loc[~theirs, "vector"].unique()
             clusters[np.setdiff1d(rows, ours)] = -1
-            return Scope(clusters, asked, len(asked) * len(ours), none)
-        n_all = len(rows) * (len(rows) - 1) // 2
-        if since is None:
+            return Scope(clusters, asked, self._n_pairs(clusters, asked, rows), none)
+        n_all = self._n_pairs(clusters, None, rows)
+        # A product's cell may have changed since: all is searched again, and verdicts are kept.
+        if since is None or self.blocks is not None:
             return Scope(clusters, None, n_all, none)
         known = np.isin(digests, since.compared["sha256_pixels"])
         log.info("%d of %d pictures were compared before", known.sum(), len(rows))
@@ -141,24 +151,57 @@ class Comparison:
             kept = ("threshold", "words") if asked == AUTO else ("words",)
             return limits | {name: since.facts[name] for name in kept if name in since.facts}
         if asked == AUTO and verifier is not None:
-            limits["threshold"] = radius(self.index.vectors[rows], verifier.near_candidates)
+            blocks = None if self.blocks is None else self.blocks.at(rows)
+            vectors = self.index.vectors[rows]
+            limits["threshold"] = radius(vectors, verifier.near_candidates, blocks=blocks)
             log.info("candidates lie within %.4g of each other", limits["threshold"])
         if self.verifier is not None:
             words = self.index.sight.words(list(urls[rows]))
-            limits["words"] = least_words(words, self.verifier.word_candidates)
+            blocks = None if self.blocks is None else self.blocks.at(rows)
+            limits["words"] = least_words(words, self.verifier.word_candidates, blocks=blocks)
         return limits
+
+    def _n_pairs(self, clusters: Ints, asked: Ints | None, rows: Ints) -> int:
+        """How many pairs of pictures may be compared, at most."""
+        sizes = (
+            (None if some is None else len(some), int((clusters[pool] >= 0).sum()))
+            for some, pool in self._tasks(asked, rows)
+        )
+        return sum(n * (n - 1) // 2 if some is None else some * n for some, n in sizes)
+
+    def _tasks(self, asked: Ints | None, rows: Ints) -> Iterator[tuple[Ints | None, Ints]]:
+        """What is compared with what, see ``Blocks.tasks``."""
+        return iter([(asked, rows)]) if self.blocks is None else self.blocks.tasks(rows, asked)
+
+    def _near(self, matcher: RadiusMatcher, scope: Scope, rows: Ints) -> tuple[Matches, float]:
+        """Vectors within the threshold, and how many pairs of them were missed, about."""
+        if self.blocks is None:
+            return _search(matcher, self.index, scope.clusters, scope.asked)
+        parts, missed = [Matches(*(np.empty(0, np.int64),) * 2, np.empty(0), 0)], 0.0
+        for asked, pool in self._tasks(scope.asked, rows):
+            members = pool[scope.clusters[pool] >= 0]
+            if len(members) < (2 if asked is None else 1) or (asked is not None and not len(asked)):
+                continue
+            part, lost = _search(matcher, self.index, scope.clusters, asked, members)
+            parts.append(part)
+            missed += lost
+        left, right, distance = (
+            np.concatenate([part[column] for part in parts]) for column in range(3)
+        )
+        comparisons = sum(part.comparisons for part in parts)
+        return ordered(Matches(left, right, distance, comparisons)), missed
 
     def _looked_at(
         self,
         found: Matches,
         scope: Scope,
         limits: dict[str, Any],
-        rows: Ints,
+        first: pd.DataFrame,
         urls: Names,
         names: Names,
     ) -> pd.DataFrame:
         """Near pairs as a table; with a verifier every candidate and its score."""
-        verifier = self._judged
+        verifier, rows = self._judged, first["vector"].to_numpy()
         if verifier is None:
             return _named(found.left, found.right, found.distance, names)
         candidates = Candidates(found.left, found.right)
@@ -169,28 +212,70 @@ class Comparison:
         left = np.where(swap, candidates.right, candidates.left)
         right = np.where(swap, candidates.left, candidates.right)
         log.info("%d candidates for %d pictures", len(left), len(rows))
-        verdicts = look(Candidates(left, right), urls, self.index.sight, verifier)
+        files = np.full(len(self.index.vectors), "", object)
+        files[rows] = (first["sha256_bytes"] + first["sha256_pixels"]).to_numpy(object)
+        settings = settings_digest(verifier, self.index.manifest["reader"], self.index.shows)
+        pairs, sight = Candidates(left, right), self.index.sight
+        keys = verdict_keys(pairs, files, settings)
+        verdicts = known_or_looked_at(pairs, keys, urls, sight, verifier)
         near = _named(left, right, self._distances(left, right), names)
-        near["score"] = score([verdict.log_odds for verdict in verdicts])
-        near["evidence"] = [verdict.evidence for verdict in verdicts]
-        near["relation"] = [verdict.relation for verdict in verdicts]
-        near["alike"] = score([verdict.alike for verdict in verdicts])
-        return near
+        return near.assign(**{name: verdicts[name].to_numpy() for name in verdicts.columns})
 
     def _by_words(self, scope: Scope, least: float, rows: Ints, urls: Names) -> Candidates:
         words = self.index.sight.words(list(urls[rows]))
         place = np.full(len(self.index.vectors), -1, np.int64)
         place[rows] = np.arange(len(rows))
-        pool = place[np.intersect1d(rows, np.flatnonzero(scope.clusters >= 0))]
-        asked = None if scope.asked is None else place[scope.asked]
-        found = by_words(words, asked, pool, least, self.matcher.max_pairs)
-        return Candidates(rows[found.left], rows[found.right])
+        parts = []
+        for asked, members in self._tasks(scope.asked, rows):
+            pool, limit = place[members[scope.clusters[members] >= 0]], self.matcher.max_pairs
+            if asked is None:
+                within = words if self.blocks is None else words[pool]
+                found = by_words(within, None, None, least, limit)
+                found = Candidates(pool[found.left], pool[found.right])
+            else:
+                found = by_words(words, place[asked], pool, least, limit)
+            parts.append(Candidates(rows[found.left], rows[found.right]))
+        return parts[0] if self.blocks is None else united(*parts)
 
     def _distances(self, left: Ints, right: Ints) -> Floats:
         vectors, parts = self.index.vectors, [np.empty(0)]
         for at in range(0, len(left), 4096):
             parts.append(l2_distance(vectors[left[at : at + 4096]], vectors[right[at : at + 4096]]))
         return np.concatenate(parts)
+
+
+def _search(
+    matcher: RadiusMatcher,
+    index: Index,
+    clusters: Ints,
+    asked: Ints | None,
+    members: Ints | None = None,
+) -> tuple[Matches, float]:
+    """Vectors near each other, or near those that are asked about, and how many were missed.
+
+    Args:
+        matcher: at a threshold that is a number.
+        index: with the vectors.
+        clusters: (n_vectors,) of each vector that may be found, -1 for the others.
+        asked: vectors; ``None`` for every two.
+        members: the vectors that may be found; ``None`` for all of a cluster.
+    """
+    vectors, centroids = index.vectors, index.centroids
+    if members is not None:
+        used, clusters = np.unique(clusters[members], return_inverse=True)
+        vectors, centroids = vectors[members], centroids[used]
+    prepared = matcher.prepare(vectors, clusters, centroids)
+    if asked is None:
+        found = prepared.pairs()
+        missed = 0.0 if matcher.lossless else prepared.missed(found)
+    else:
+        found, missed = prepared.search(index.vectors[asked]), 0.0
+        found = found._replace(left=asked[found.left])
+    if members is not None:
+        right = members[found.right]
+        found = found._replace(left=members[found.left] if asked is None else found.left)
+        found = found._replace(right=right)
+    return (found if asked is None else ordered(found)), missed
 
 
 def decided(

@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.progress import track
 from torch import nn
 
 from dedup.checkpoint import load_encoder
 from dedup.errors import LostProcessError
 from dedup.framing import Framed, Pictures, Product
 from dedup.parallel import in_order, n_threads
-from dedup.progress import console
+from dedup.progress import counting
 from dedup.ranks import deaf_children, end_with_parent
 from dedup.store import ImageStore
 
@@ -208,5 +207,8 @@ def _whole(n_pictures: int) -> int:
     return max(1, -(-n_pictures // MICRO_BATCH)) * MICRO_BATCH
 
 
-def _shown(starts: range) -> Iterable[int]:
-    return track(starts, "embedding pictures", console=console())
+def _shown(starts: range) -> Iterator[int]:
+    with counting("embedding pictures", len(starts)) as count:
+        for start in starts:
+            yield start
+            count()

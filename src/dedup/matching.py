@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.artifacts import NEAR, PAIRS, Index, Search, Sight
+from dedup.blocks import Blocks, are_together, block_cells
 from dedup.clustering import nearest_centroids
 from dedup.comparing import Comparison, decided, meant
 from dedup.errors import ArtifactError, ConfigError
@@ -22,6 +24,8 @@ from dedup.relations import NOTHING, VARIANT, families, settled
 from dedup.results import DetectionResult
 from dedup.sharing import shared_pictures, telling
 from dedup.verifiers.local import LocalVerifier
+
+log = logging.getLogger("dedup")
 
 Ints = npt.NDArray[np.int64]
 ENDS = ["product_id_a", "product_id_b"]
@@ -39,7 +43,10 @@ class Detection:
         verifier: looks again at near pictures, and at pictures with visual words in common.
         max_products: a picture that more products than this show proves nothing.
         min_contrast: nor does one with less contrast, 0 to 127.5.
-        block_by: a column of the user's: only products with equal cells in it are compared.
+        block_by: a column of the user's: only products with equal cells in it are compared. One
+            with a blank cell is compared with all.
+        estimate_recall: whether edited copies are made to estimate how many would be found; for
+            who calls this, see ``dedup.relisting``.
     """
 
     matcher: RadiusMatcher
@@ -48,6 +55,7 @@ class Detection:
     max_products: int = 100
     min_contrast: float = 3.0
     block_by: str | None = None
+    estimate_recall: bool = True
 
     @one_thread()
     def __call__(
@@ -68,7 +76,9 @@ class Detection:
         self._check(index, since)
         images = telling(index.images, self.max_products, self.min_contrast)
         exact = exact_pairs(images)
-        search = Comparison(index, images, self.matcher, self.verifier).search(since, others)
+        blocks = self._blocks(index, images)
+        comparison = Comparison(index, images, self.matcher, self.verifier, blocks, self.block_by)
+        search = comparison.search(since, others)
         near, calibration = decided(search, self.matcher, self.verifier)
         near = near.assign(distance=meant(near, index))
         near = settled(near, self.matcher.variants, self.verifier is not None)
@@ -101,9 +111,21 @@ class Detection:
         if others is not None:
             pairs = pairs[pairs[ENDS[0]].isin(list(others)) != pairs[ENDS[1]].isin(list(others))]
         if self.block_by is not None:
-            block = _cells(index, self.block_by)
-            pairs = pairs[pairs[ENDS[0]].map(block) == pairs[ENDS[1]].map(block)]
+            cells = block_cells(index.products, index.manifest["id_column"], self.block_by)
+            pairs = pairs[are_together(*(pairs[end].map(cells) for end in ENDS))]
         return pairs
+
+    def _blocks(self, index: Index, images: pd.DataFrame) -> Blocks | None:
+        """What may be compared with what; ``None`` for all with all."""
+        if self.block_by is None:
+            return None
+        cells = block_cells(index.products, index.manifest["id_column"], self.block_by)
+        if n_blank := int((cells == "").sum()):
+            log.info(
+                "%d of %d products have no %s: each is compared with all",
+                n_blank, len(cells), self.block_by,
+            )  # fmt: skip
+        return Blocks.of(images, cells, len(index.vectors))
 
     def _check(self, index: Index, since: Search | None) -> None:
         columns = list(index.products.columns)
@@ -118,6 +140,11 @@ class Detection:
         facts, threshold = since.facts, self.matcher.threshold
         if facts["checkpoint_sha256"] != index.manifest["checkpoint_sha256"]:
             raise ArtifactError("since= names a search with another checkpoint: leave it out")
+        if facts.get("block_by") not in (None, self.block_by):
+            raise ArtifactError(
+                f"since= names a search with detection.block_by={facts['block_by']}, and this one "
+                f"has {self.block_by}: pairs are missing there. Leave since out"
+            )
         looks = self.verifier is not None or threshold == AUTO
         if facts["looked"] != looks or (threshold == AUTO) != (facts["asked"] == AUTO):
             raise ArtifactError(
@@ -233,6 +260,8 @@ def _both(index: Index, other: Index) -> Sight:
         ).reshape(len(urls), -1),
         index.sight.product,
         lambda urls: looked_up(urls, index.sight.masks, other.sight.masks),
+        # Kept results are told apart by one reader's name.
+        index.sight.derived if index.manifest["reader"] == other.manifest["reader"] else None,
     )
 
 
@@ -266,9 +295,3 @@ def _shown_by(near: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
         ends = [f"{name}_a", f"{name}_b"]
         pairs[ends] = np.where(swap, pairs[ends[::-1]], pairs[ends])
     return pairs
-
-
-def _cells(index: Index, column: str) -> pd.Series[str]:
-    """A column's cell for each product: the smallest, where its rows differ."""
-    rows = index.products[[index.manifest["id_column"], column]].set_axis(["id", "cell"], axis=1)
-    return rows.groupby("id")["cell"].min()

@@ -13,7 +13,6 @@ import pandas as pd
 
 from dedup import origins
 from dedup.artifacts import IMAGES, Catalogue, Index, Search, Sight
-from dedup.calibration import expected
 from dedup.clustering import Clusterer
 from dedup.decoding import Decoders
 from dedup.fetch import Fetcher
@@ -229,7 +228,7 @@ def with_images(index: Index, folder: Path) -> Index:
         folder: where it was read.
     """
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
-    sight = Sight(store.details, store.words)
+    sight = Sight(store.details, store.words, derived=store.path)
     if index.shows:
         # A foreground is built where it is used alone.
         record = origins.manifest_of(folder)
@@ -306,22 +305,14 @@ def _calibrated(
     result: DetectionResult, sampled: Index, detection: Detection, sampling: Sampling
 ) -> DetectionResult:
     """Add to the calibration what edited copies of an index's images say."""
-    calibration = dict(result.calibration)
-    if not calibration:
+    if not result.calibration:
         return result
-    from dedup.relisting import listed_again  # imports torch
+    from dedup.relisting import with_recall  # imports torch
 
-    copies = listed_again(
-        sampled, result.search, detection.verifier, calibration.pop("shift"),
-        sampling.checkpoint, sampling.seed, detection.max_products, detection.min_contrast,
+    calibration = with_recall(
+        result, sampled, detection.verifier, sampling.checkpoint, sampling.seed,
+        detection.max_products, detection.min_contrast, detection.estimate_recall,
     )  # fmt: skip
-    calibration |= expected(calibration, result.candidates, copies.surety, copies.chains)
-    figures = ", ".join(
-        f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
-        for name in ("precision", "recall")
-        for value, low, high in [calibration[f"expected_{name}"]]
-    )
-    log.info("%s=%.4g: expected %s", calibration["setting"], calibration["threshold"], figures)
     return dataclasses.replace(result, calibration=calibration)
 
 

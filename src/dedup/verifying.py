@@ -7,20 +7,25 @@ pictures. How far either goes follows from a budget of candidates for each pictu
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
+import pandas as pd
+import pyarrow as pa
 
 from dedup.alignment import Seen
-from dedup.artifacts import Sight
+from dedup.artifacts import RELATIONS, Sight
+from dedup.blocks import Blocks
+from dedup.derived import Derived, digest_of
 from dedup.parallel import in_order
-from dedup.progress import console
-from dedup.relations import SEPARATE, VARIANT, counted
-from dedup.rounding import rounded_up
+from dedup.progress import counting
+from dedup.relations import NOTHING, SEPARATE, VARIANT, counted
+from dedup.rounding import SUREST, rounded_up, score
 from dedup.verifiers.local import LocalVerifier, Placement, Verdict, placements
 from dedup.words import Vocabulary, Words, propose
 
@@ -35,6 +40,26 @@ SAMPLE = 1000
 
 IN_MEMORY = 2000
 """Pictures that are kept in memory with their keypoints, some 0.3 MB each."""
+
+STEP = 256
+"""Candidates of which the verdicts come together: one or two seconds of work on 2 cores."""
+
+VERSION = 1
+"""Of verdicts: raised when the same two pictures would get another one."""
+
+MAX_EVIDENCE = 200
+"""Letters of what was seen in words; what is said is far shorter."""
+
+VERDICTS = pa.schema(
+    [
+        ("key", pa.string()),  # see ``verdict_keys``
+        ("score", pa.float64()),  # these as in ``artifacts.NEAR``
+        ("evidence", pa.string()),
+        ("relation", pa.string()),
+        ("alike", pa.float64()),
+    ]
+)
+"""Verdicts that are kept for later runs, see ``dedup.derived``."""
 
 FIGURES = 4
 """Of a radius that is chosen, from its first one that is not 0."""
@@ -55,23 +80,31 @@ class Candidates(NamedTuple):
     right: Ints
 
 
-def least_words(words: Words, per_picture: float, seed: int = 0) -> float:
+def least_words(
+    words: Words, per_picture: float, seed: int = 0, blocks: Blocks | None = None
+) -> float:
     """The similarity of words that gives so many candidates for each picture, on average.
 
-    Measured on a sample of the pictures against all of them.
+    Measured on a sample of the pictures against all of them; of those in its blocks, where given.
     """
     sample = _sample(len(words), seed)
     found = propose(words[sample], words, Vocabulary.load(), LEAST_WORDS)
-    similar = np.sort(found.similarity[sample[found.left] != found.right])[::-1]
+    left, right = sample[found.left], found.right
+    counts = left != right
+    if blocks is not None:
+        counts &= blocks.together(left, right)
+    similar = np.sort(found.similarity[counts])[::-1]
     wanted = int(per_picture * len(sample) * 2)  # a pair is a candidate of both its pictures
     return float(similar[wanted]) if wanted < len(similar) else LEAST_WORDS
 
 
-def radius(vectors: Vectors, per_picture: float, seed: int = 0) -> float:
+def radius(
+    vectors: Vectors, per_picture: float, seed: int = 0, blocks: Blocks | None = None
+) -> float:
     """The distance that gives so many candidates for each picture, on average.
 
-    Measured on a sample of the vectors, (n, d), against all of them; rounded up to ``FIGURES``
-    figures, so that it is no pair's very distance.
+    Measured on a sample of the vectors, (n, d), against all of them, or those in its blocks;
+    rounded up to ``FIGURES`` figures, so that it is no pair's very distance.
     """
     sample = _sample(len(vectors), seed)
     asked = np.asarray(vectors[sample], np.float64)
@@ -86,11 +119,18 @@ def radius(vectors: Vectors, per_picture: float, seed: int = 0) -> float:
             - 2 * block @ np.asarray(vectors, np.float32).T
             + np.einsum("ij,ij->i", vectors, vectors)
         )
-        squares[np.arange(len(block)), sample[start : start + 64]] = np.inf
+        rows = sample[start : start + 64]
+        squares[np.arange(len(block)), rows] = np.inf
+        if blocks is not None:
+            squares[~blocks.with_all(rows)] = np.inf
         return np.asarray(np.partition(squares, n_kept - 1, axis=1)[:, :n_kept], np.float64)
 
     nearest = list(in_order(near, range(0, len(asked), 64)))  # a product's bits need one thread
     distances = np.sqrt(np.maximum(np.sort(np.concatenate(nearest).ravel()), 0))
+    if blocks is not None:
+        distances = distances[np.isfinite(distances)]
+        if not len(distances):
+            return 0.0
     wanted = min(int(per_picture * len(sample) * 2), len(distances) - 1)
     return rounded_up(float(distances[wanted]), FIGURES)
 
@@ -129,8 +169,8 @@ def look(
     urls: npt.NDArray[np.object_],
     sight: Sight,
     verifier: LocalVerifier,
-) -> list[Verdict]:
-    """The verdict on each candidate.
+) -> Iterator[Verdict]:
+    """Look at each candidate, and give the verdicts in their order, as they come.
 
     Which of two pictures is laid over the other follows from the rows: the left over the right.
 
@@ -140,22 +180,100 @@ def look(
         sight: gives the pictures.
         verifier: looks.
     """
-    blocks = list(_blocks(candidates))
     kept: dict[int, Seen] = {}
-    looks: list[list[Placement]] = []
-    for block in track(blocks, "comparing candidates", console=console()):
-        left, right = candidates.left[block], candidates.right[block]
-        needed = np.unique(np.concatenate([left, right])).tolist()
-        kept = {row: kept[row] for row in needed if row in kept}
-        new = [row for row in needed if row not in kept]
-        kept |= zip(new, _seen(new, urls, sight), strict=True)
-        seen = kept
+    with counting("comparing candidates", len(candidates.left), "pairs") as count:
+        for block in _blocks(candidates):
+            pairs = list(zip(candidates.left[block], candidates.right[block], strict=True))
+            needed = {row for pair in pairs for row in pair}
+            kept = {row: seen for row, seen in kept.items() if row in needed}
+            for start in range(0, len(pairs), STEP):
+                step, looks = pairs[start : start + STEP], []
+                new = sorted({row for pair in step for row in pair} - kept.keys())
+                kept |= zip(new, _seen(new, urls, sight), strict=True)
+                for placed in in_order(_placer(kept), step):
+                    looks.append(placed)
+                    count()
+                yield from verifier.verdicts(looks)
 
-        def placed(pair: tuple[int, int], seen: dict[int, Seen] = seen) -> list[Placement]:
-            return placements(seen[pair[0]], seen[pair[1]])
 
-        looks += in_order(placed, zip(left.tolist(), right.tolist(), strict=True))
-    return verifier.verdicts(looks)
+def known_or_looked_at(
+    candidates: Candidates,
+    keys: Sequence[str],
+    urls: npt.NDArray[np.object_],
+    sight: Sight,
+    verifier: LocalVerifier,
+) -> pd.DataFrame:
+    """The verdicts on candidates, those of earlier runs taken from where they are kept.
+
+    Args:
+        candidates: rows of ``urls``, sorted.
+        keys: of each candidate, see ``verdict_keys``.
+        urls: an address of each picture.
+        sight: gives the pictures, and says where verdicts are kept.
+        verifier: looks.
+
+    Returns:
+        The columns of ``VERDICTS`` but the key, a row for each candidate.
+    """
+    folder = None if sight.derived is None else sight.derived / "verdicts"
+    with Derived(folder, VERDICTS, _are_verdicts) as kept:
+        known = kept.find(keys)
+        is_new = ~pd.Index(keys).isin(known.index)
+        if len(known):
+            log.info("%d of %d candidates were compared before", (~is_new).sum(), len(keys))
+        new = np.flatnonzero(is_new)
+        chosen, rows = Candidates(candidates.left[new], candidates.right[new]), []
+        for place, verdict in zip(new.tolist(), look(chosen, urls, sight, verifier), strict=True):
+            alike = float(score(verdict.alike))
+            row = (keys[place], verdict.score, verdict.evidence, verdict.relation, alike)
+            rows.append(row)
+            kept.add(row)
+    found = pd.DataFrame(rows, columns=VERDICTS.names).set_index("key")
+    parts = [part for part in (known, found) if len(part)] or [found]
+    return pd.concat(parts).loc[list(keys)].reset_index(drop=True)
+
+
+def verdict_keys(
+    candidates: Candidates, digests: npt.NDArray[np.object_], settings: str
+) -> list[str]:
+    """The digest of all that each verdict depends on.
+
+    Args:
+        candidates: rows of ``digests``.
+        digests: of each picture, as it was read and as it is stored.
+        settings: the digest of how it is read and looked at, see ``settings_digest``.
+    """
+    pairs = zip(digests[candidates.left], digests[candidates.right], strict=True)
+    return [hashlib.sha256(f"{settings} {a} {b}".encode()).hexdigest() for a, b in pairs]
+
+
+def settings_digest(verifier: LocalVerifier, *more: str) -> str:
+    """The digest of what verdicts depend on besides the pictures, as 64 hex digits.
+
+    Args:
+        verifier: looks.
+        more: how pictures are read, and how their products are found.
+    """
+    judge, digest = verifier.judge, hashlib.sha256()
+    for array in (judge.feature, judge.threshold, judge.left, judge.right, judge.value):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    kind = f"{type(verifier).__module__}.{type(verifier).__qualname__}"
+    return digest_of(VERSION, cv2.__version__, kind, digest.hexdigest(), judge.base, *more)
+
+
+def _are_verdicts(rows: pd.DataFrame) -> bool:
+    """Whether rows, ``VERDICTS``, can have been computed."""
+    right, alike = rows["score"].to_numpy(), rows["alike"].to_numpy()
+    return bool(
+        ((right >= 0) & (right <= SUREST)).all()
+        and (np.isnan(alike) | ((alike >= 0) & (alike <= SUREST))).all()
+        and rows["relation"].isin([NOTHING, *RELATIONS]).all()
+        and (rows["evidence"].str.len() <= MAX_EVIDENCE).all()
+    )
+
+
+def _placer(seen: dict[int, Seen]) -> Callable[[tuple[int, int]], list[Placement]]:
+    return lambda pair: placements(seen[pair[0]], seen[pair[1]])
 
 
 def _seen(rows: Sequence[int], urls: npt.NDArray[np.object_], sight: Sight) -> Iterator[Seen]:
