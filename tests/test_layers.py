@@ -9,7 +9,8 @@ SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
     0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
         "allocation", "sealing", "interrupts", "ranks", "rounding", "allowed", "recorded",
-        "visible", "seals", "claims", "checks", "confirming", "runs", "shortages", "runlog"],
+        "visible", "seals", "claims", "checks", "confirming", "runs", "shortages", "runlog",
+        "nouns"],
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
@@ -52,7 +53,7 @@ NEIGHBOURS = {  # within a layer, in this direction alone
     ("colours", "agreement"), ("colours", "alignment"), ("colours", "keypoints"),
     ("relations", "agreement"), ("relations", "alignment"), ("verifiers", "matchers"),
     ("calibration", "metrics"),
-    ("truth", "metrics"),
+    ("truth", "metrics"), ("reports", "calibration"), ("reports", "sources"),
     ("encoders", "checkpoint"), ("datamodule", "views"), ("tasks", "views"), ("callbacks", "views"),
     ("callbacks", "datamodule"), ("callbacks", "tasks"), ("changing", "indexing"),
     ("cells", "sketch"), ("matchers", "cells"), ("matchers", "sketch"),

@@ -236,7 +236,8 @@ class Findings:
         calibration: how the threshold was chosen, plain JSON values; empty where it was given as
             a number. ``precision`` asked for; ``setting`` that was chosen, ``verifier.min_score``
             or ``matcher.threshold``; ``threshold``, its value; ``higher_is_surer``;
-            ``expected_precision``, as all expected figures value, low and high; ``interval``,
+            ``expected_precision``, as all expected figures value, low and high, ``None`` where
+            no pair is reported; ``interval``,
             the confidence of these; ``n_pairs`` looked at; ``measured`` against the user's own
             pairs, or ``None``: ``precision``, ``recall``, ``f1``, ``n_true``, ``n_found``,
             ``n_wrong``, ``bcubed_f1`` and ``truth``, the file. Where edited copies were made:
@@ -269,12 +270,14 @@ class Catalogue:
         requests: the pictures asked for, in the schema ``REQUESTS``.
         id_column: the column of ``products`` that holds the product's id.
         title_column: the column that holds a title to show, or ``None``.
+        url_column: the column that holds the images' addresses, or ``None``.
     """
 
     products: pd.DataFrame
     requests: pd.DataFrame
     id_column: str = "product_id"
     title_column: str | None = None
+    url_column: str | None = None
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,8 @@ _MANIFEST: dict[str, Kind] = {
     "title_column": lambda value: value is None or isinstance(value, str),
 }
 """What every index's manifest says, besides its format and its files."""
+_ADDED: dict[str, Kind] = {"url_column": lambda value: value is None or isinstance(value, str)}
+"""What it says since a later version: an index that lacks it is read all the same."""
 _FOREGROUND: dict[str, Kind] = {"part": _is_object, "framing": _is_object, "digest": _is_name}
 """What it says where the encoder was shown products alone."""
 _FACTS: dict[str, Kind] = {
@@ -116,8 +118,8 @@ _FACTS: dict[str, Kind] = {
     "checkpoint_sha256": is_digest,
 }
 """What every search says, besides its files."""
-_WORDS: dict[str, Kind] = {"words": is_number}
-"""What it says where it looked for words."""
+_WORDS: dict[str, Kind] = {"words": is_number, "pairs": is_count}
+"""What it says where it looked for words, and the pairs in all since a later version."""
 
 
 def read_manifest(folder: Path) -> tuple[Said, Said]:
@@ -146,6 +148,7 @@ def read_manifest(folder: Path) -> tuple[Said, Said]:
             "pictures, those of some are missing"
         )
     _check(said, _MANIFEST, "", origin)
+    _check({"url_column": None, **said}, _ADDED, "", origin)
     if "foreground" in said:
         foreground = said["foreground"]
         _check(said, {"foreground": _is_object}, "", origin)
@@ -177,7 +180,7 @@ def read_facts(folder: Path) -> tuple[Said, Said]:
         others = ", ".join(sorted(said.keys() ^ _FACTS.keys()))[:200]
         origin.refuse(f"it says more or less than a search does, {others}")
     _check(said, _FACTS, "", origin)
-    _check({"words": 0, **said}, _WORDS, "", origin)
+    _check({"words": 0, "pairs": 0, **said}, _WORDS, "", origin)
     if said["asked"] not in ("auto", said["threshold"]):
         origin.refuse("its threshold is not what was asked for")
     for name, table in (("near_pairs", "near.parquet"), ("pictures", "compared.parquet")):

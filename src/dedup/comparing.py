@@ -91,6 +91,7 @@ class Comparison:
             "lossless": matcher.lossless,
             "pictures": len(rows),
             "comparisons": scope.n_before + found.comparisons,
+            "pairs": scope.n_all,
             "share": share((scope.n_before + found.comparisons) / max(scope.n_all, 1)),
             "near_pairs": len(near),
             "missed": missed,
@@ -226,7 +227,7 @@ def decided(
         }  # fmt: skip
     calibration = {
         **setting, "precision": matcher.precision,
-        "expected_precision": [share(end) for end in precision],
+        "expected_precision": [share(end) for end in precision] if reported.any() else None,
         "interval": 0.95, "n_pairs": len(near), "shift": shift, "measured": None,
     }  # fmt: skip
     return near.assign(score=scores, reported=reported), calibration if auto else {}

@@ -27,7 +27,7 @@ from dedup.ranks import is_first
 from dedup.recorded import Record
 from dedup.runs import read_run
 from dedup.store import ImageStore
-from dedup.truth import against_truth, read_truth
+from dedup.truth import against_truth, in_words, read_truth
 from dedup.visible import visible_json
 
 
@@ -230,13 +230,14 @@ def _calibrated(
         said = ", ".join(
             f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
             for name in ("precision", "recall")
+            if calibration[f"expected_{name}"]  # of nothing there is no precision
             for value, low, high in [calibration[f"expected_{name}"]]
         )
         log.info("%s=%.4g: expected %s", calibration["setting"], calibration["threshold"], said)
     if truth is not None:
         measured = against_truth(findings, index.images["product_id"], truth)
         calibration["measured"] = {**measured, "truth": str(cfg.truth)}
-        log.info("measured against %s: %s", cfg.truth, measured)
+        log.info("measured against %s: %s", cfg.truth, in_words(measured))
     return dataclasses.replace(findings, calibration=calibration)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from scipy import sparse
 from dedup.artifacts import Findings
 from dedup.errors import ConfigError
 from dedup.metrics import bcubed, pair_scores
+from dedup.nouns import counted
 from dedup.shortages import pass_on
 
 log = logging.getLogger("dedup")
@@ -79,6 +80,20 @@ def against_truth(findings: Findings, ids: Iterable[str], truth: pd.DataFrame) -
     found = {name: getattr(scores, name) for name in scores.__dataclass_fields__}
     found["bcubed_f1"] = bcubed(findings.groups[["product_id", "group_id"]], groups, known).f1
     return {name: None if value != value else value for name, value in found.items()}
+
+
+def in_words(measured: Mapping[str, Any]) -> str:
+    """Write what ``against_truth`` measured as one line."""
+    precision, recall, f1, bcubed_f1 = (
+        "none" if measured[name] is None else f"{measured[name]:.3f}"
+        for name in ("precision", "recall", "f1", "bcubed_f1")
+    )
+    return (
+        f"precision {precision} ({counted(measured['n_found'], 'pair')} found, "
+        f"{measured['n_wrong']:,} of them not in the list), recall {recall} (of "
+        f"{counted(measured['n_true'], 'true pair')}), F1 {f1}, B-cubed F1 of the groups "
+        f"{bcubed_f1}"
+    )
 
 
 def connected(pairs: pd.DataFrame) -> pd.DataFrame:

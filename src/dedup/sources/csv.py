@@ -115,6 +115,7 @@ class CsvSource:
             requests=_skip_repeats(requests),
             id_column=self.id_column,
             title_column=self.title_column if self.title_column in columns else None,
+            url_column=self.url_column,
         )
 
     def _header(self, records: Iterator[_Record]) -> list[str]:
