@@ -14,6 +14,7 @@ import pandas as pd
 from dedup.artifacts import NEAR, Index, Search
 from dedup.calibration import calibrated, caution, expected_precision
 from dedup.matchers.radius import AUTO, Matches, RadiusMatcher, l2_distance, ordered
+from dedup.nouns import counted
 from dedup.rounding import rounded, rounded_up, score, share, units
 from dedup.verifiers.local import LocalVerifier
 from dedup.verifying import Candidates, by_words, least_words, look, radius, united
@@ -123,7 +124,8 @@ class Comparison:
         if since is None:
             return Scope(clusters, None, n_all, none)
         known = np.isin(digests, since.compared["sha256_pixels"])
-        log.info("%d of %d pictures were compared before", known.sum(), len(rows))
+        n = counted(len(rows), "picture")
+        log.info("compared before: %d of %s", known.sum(), n)
         before = since.near
         if self._judged is None:
             before = before[before["distance"] <= self.matcher.threshold]
@@ -169,7 +171,7 @@ class Comparison:
         swap = names[candidates.left] > names[candidates.right]
         left = np.where(swap, candidates.right, candidates.left)
         right = np.where(swap, candidates.left, candidates.right)
-        log.info("%d candidates for %d pictures", len(left), len(rows))
+        log.info("%s for %s", counted(len(left), "candidate"), counted(len(rows), "picture"))
         verdicts = look(Candidates(left, right), urls, self.index.sight, verifier)
         near = _named(left, right, self._distances(left, right), names)
         near["score"] = score([verdict.log_odds for verdict in verdicts])

@@ -69,8 +69,8 @@ def against_truth(findings: Findings, ids: Iterable[str], truth: pd.DataFrame) -
     strangers = sorted(set(truth[ENDS].to_numpy(object).ravel()) - set(known))
     if strangers:
         log.warning(
-            "truth= names %d ids that are not in the catalogue, such as %s: their pairs are left "
-            "out", len(strangers), ", ".join(map(repr, strangers[:3])),
+            "truth= names %s that the catalogue lacks, such as %s: pairs with them are left out",
+            counted(len(strangers), "id"), ", ".join(map(repr, strangers[:3])),
         )  # fmt: skip
     truth = truth[truth[ENDS[0]].isin(known) & truth[ENDS[1]].isin(known)]
     groups = connected(truth)

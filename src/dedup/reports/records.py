@@ -54,9 +54,9 @@ def typed_addresses(ids: Iterable[str], urls: Iterable[str], index: Index) -> li
     pairs = pd.DataFrame({"product_id": list(ids), "url": urls})
     shown = index.images[index.images["url"].isin(pairs["url"])].drop_duplicates(KEY)
     records = pairs.merge(shown[[*KEY, "record"]], how="left", on=KEY)["record"]
-    table = index.products[column]
+    table = index.products[column].tolist()
     rows = zip(records, urls, strict=True)
-    return [url if pd.isna(row) else typed_address(table.iat[int(row)], url) for row, url in rows]
+    return [url if pd.isna(row) else typed_address(table[int(row)], url) for row, url in rows]
 
 
 def n_left_out(index: Index) -> int:
