@@ -13,7 +13,7 @@ from dedup.entrypoint import build, entrypoint, say
 @entrypoint("detect")
 def main(cfg: DictConfig, run_dir: Path) -> None:
     """Write duplicates.json, duplicates.csv and report.html, or answer a query."""
-    from dedup.artifacts import FAMILIES, GROUPS, PAIRS, SHARED  # pandas: not for --help
+    from dedup.artifacts import FINDINGS  # pandas: not for --help
     from dedup.files import write_json, write_table
     from dedup.reports.csv import check_reports
     from dedup.reports.text import report_findings
@@ -27,12 +27,8 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     reports = [part for part in build(cfg.report).values() if part is not None]
     check_reports(reports, index)
     index, findings, search = find(cfg, index)
-    write_table(findings.pairs, PAIRS, run_dir / "pairs.parquet")
-    write_table(findings.groups, GROUPS, run_dir / "groups.parquet")
-    write_table(findings.shared, SHARED, run_dir / "shared.parquet")
-    write_table(findings.candidates, PAIRS, run_dir / "candidates.parquet")
-    write_table(findings.related, PAIRS, run_dir / "related.parquet")
-    write_table(findings.families, FAMILIES, run_dir / "families.parquet")
+    for name, schema in FINDINGS.items():
+        write_table(getattr(findings, name), schema, run_dir / f"{name}.parquet")
     write_json(findings.calibration, run_dir / "calibration.json")
     search.save(run_dir)
     for report in reports:  # report.csv=null leaves one out

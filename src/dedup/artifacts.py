@@ -224,6 +224,17 @@ class Search:
         return cls(as_frame(near), as_frame(compared), said)
 
 
+FINDINGS = {
+    "pairs": PAIRS,
+    "groups": GROUPS,
+    "shared": SHARED,
+    "candidates": PAIRS,
+    "related": PAIRS,
+    "families": FAMILIES,
+}
+"""The tables of ``Findings``, and what they are saved as but for ``.parquet``."""
+
+
 @dataclass(frozen=True)
 class Findings:
     """What ``detect.py`` found, for the reports.

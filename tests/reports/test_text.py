@@ -26,13 +26,23 @@ from tests.reports.reading import (
 from tests.reports.test_certainty import CALIBRATION
 
 
+@pytest.fixture
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder ``run`` with two reports."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    for name in ("report.html", "groups.csv"):
+        (tmp_path / "run" / name).touch()
+
+
 def said(findings: Findings, index: Index, caplog: pytest.LogCaptureFixture) -> list[str]:
     """Every line, the folder being ``run``."""
     with caplog.at_level(logging.INFO, "dedup"):
-        report_findings(findings, index, Path("run"), 270.4)
+        report_findings(findings, index, Path.cwd() / "run", 270.4)
     return [record.getMessage() for record in caplog.records]
 
 
+@pytest.mark.usefixtures("run_folder")
 def test_the_last_lines_say_what_was_found(caplog: pytest.LogCaptureFixture) -> None:
     findings, index = small_shop(threshold=1.2, looked=True)
     findings = dataclasses.replace(findings, calibration=CALIBRATION)
@@ -47,6 +57,7 @@ def test_the_last_lines_say_what_was_found(caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
+@pytest.mark.usefixtures("run_folder")
 def test_nothing_found_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
     nothing = found(groups_of(), pairs_of(), threshold=0)
     none_expected: dict[str, Any] = {**CALIBRATION, "expected_precision": None}

@@ -47,11 +47,21 @@ def report_findings(findings: Findings, index: Index, folder: Path, seconds: flo
         log.warning(text)
     folder = _short(folder)
     log.info("it took %s; the reports are in %s", lasted(seconds), folder)
-    if len(findings.groups):
-        page, table = folder / "report.html", folder / "groups.csv"
-        log.info("next: look at %s; %s says which product each one duplicates", page, table)
+    if steps := _next_steps(findings, index, folder):
+        log.info("next: %s", "; ".join(steps))
+
+
+def _next_steps(findings: Findings, index: Index, folder: Path) -> list[str]:
+    """Write what each of the reports that were written is for."""
+    meanings = {"report.html": "look at %s"}
+    if not len(findings.groups):
+        meanings = {"report.html": "%s says what to try"}
+    elif prefix_of(index.manifest) is None:
+        meanings["groups.csv"] = "%s says which product each one duplicates"
     else:
-        log.info("next: %s says what to try", folder / "report.html")
+        meanings["matches.json"] = "%s says which of their products is which of yours"
+    made = {name: folder / name for name in meanings if (folder / name).is_file()}
+    return [meanings[name] % path for name, path in made.items()]
 
 
 def report_index(index: Index, folder: Path, seconds: float) -> None:
