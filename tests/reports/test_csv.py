@@ -105,6 +105,7 @@ def test_the_users_own_table_stands_beside_it(tmp_path: Path) -> None:
     assert head == [*GROUPS_HEADER.split(","), "photos", "brand"]
     assert [record[7] for record in records] == ["Acme", ""]
     assert n_left_out(shop()) == 1
+    assert len(read(written([], {}, tmp_path, index=shop()))) == 1
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:

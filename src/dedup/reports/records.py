@@ -51,12 +51,12 @@ def typed_addresses(ids: Iterable[str], urls: Iterable[str], index: Index) -> li
     column, urls = index.manifest.get("url_column"), list(urls)
     if not column:
         return urls
-    pairs = pd.DataFrame({"product_id": list(ids), "url": urls})
-    shown = index.images[index.images["url"].isin(pairs["url"])].drop_duplicates(KEY)
-    records = pairs.merge(shown[[*KEY, "record"]], how="left", on=KEY)["record"]
+    shown = index.images[index.images["url"].isin(urls)].drop_duplicates(KEY)
+    keys = zip(shown["product_id"], shown["url"], strict=True)
+    record_of = dict(zip(keys, shown["record"], strict=True))
     table = index.products[column].tolist()
-    rows = zip(records, urls, strict=True)
-    return [url if pd.isna(row) else typed_address(table[int(row)], url) for row, url in rows]
+    records = ((url, record_of.get((key, url))) for key, url in zip(ids, urls, strict=True))
+    return [url if row is None else typed_address(table[row], url) for url, row in records]
 
 
 def n_left_out(index: Index) -> int:
