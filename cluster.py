@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dedup.entrypoint import entrypoint, log
+from dedup.entrypoint import entrypoint
 
 
 @entrypoint("cluster")
@@ -15,10 +16,12 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     from dedup.commands import change_index, make_index  # pandas: not for --help
     from dedup.files import write_csv
     from dedup.matching import clustered_table
+    from dedup.reports.text import report_index
 
+    started = time.monotonic()
     index = make_index(cfg, run_dir) if cfg.change == "build" else change_index(cfg, run_dir)
     write_csv(clustered_table(index), run_dir / "catalogue.csv", cfg.csv.formulas)
-    log.info("%d clusters; index and catalogue.csv in %s", len(index.centroids), run_dir)
+    report_index(index, run_dir, time.monotonic() - started)
 
 
 if __name__ == "__main__":

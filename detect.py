@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -14,17 +15,22 @@ from dedup.entrypoint import entrypoint, say
 def main(cfg: DictConfig, run_dir: Path) -> None:
     """Write duplicates.json, duplicates.csv and report.html, or answer a query."""
     from dedup.commands import answer, find, open_index  # pandas: not for --help
+    from dedup.reports.csv import check_reports
+    from dedup.reports.text import report_findings
 
+    started = time.monotonic()
     index, folder = open_index(cfg, run_dir)
     if cfg.query is not None:
         say(answer(cfg, index))
         return
+    reports = [part for part in build(cfg.report).values() if part is not None]
+    check_reports(reports, index)
     index, result, search = find(cfg, index)
     search.save(run_dir)
     result.save(run_dir, folder)
-    for report in build(cfg.report).values():
-        if report is not None:  # report.csv=null leaves one out
-            say(str(report.write(result, index, run_dir)))
+    for report in reports:  # report.csv=null leaves one out
+        say(str(report.write(result, index, run_dir)))
+    report_findings(result, index, run_dir, time.monotonic() - started)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tests.conftest import ROOT, SMALL, draw, encoded, run, shuffled, write_shop
 
 PLANTED = {"P00": ["P20"], "P20": ["P00"], "P01": ["P21"], "P21": ["P01"], "P02": ["P22"],
            "P22": ["P02"]}  # fmt: skip
-REPORTS = ["duplicates.json", "duplicates.csv", "report.html"]
+REPORTS = ["duplicates.json", "duplicates.csv", "groups.csv", "report.html"]
 
 
 def test_train_leaves_checkpoints_and_what_tensorboard_shows(trained: Path) -> None:
@@ -83,7 +83,7 @@ def test_detect_finds_what_was_planted_and_nothing_else(trained: Path) -> None:
     latest = trained / "runs" / "detect" / "latest"
     assert json.loads((latest / "duplicates.json").read_text()) == PLANTED
     pairs = pd.read_csv(latest / "duplicates.csv", dtype=str)
-    assert pairs.columns.tolist() == [
+    assert pairs.columns.tolist()[:10] == [
         "product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b",
         "score", "evidence", "relation",
     ]  # fmt: skip
@@ -91,6 +91,12 @@ def test_detect_finds_what_was_planted_and_nothing_else(trained: Path) -> None:
     assert pairs["distance"].astype(float).tolist() == [0, 0, 0]
     assert pairs["score"].astype(float).tolist() == [1, 1, 1]
     assert pairs["evidence"].tolist() == ["same bytes", "same pixels", "same address"]
+    assert pairs["address_b"].tolist() == ["images/copy.jpg", "images/copy.png", "images/2.jpg"]
+    groups = pd.read_csv(latest / "groups.csv", dtype=str)
+    assert groups["duplicate_of"].dropna().tolist() == ["P00", "P01", "P02"]
+    log = (latest / "detect.log").read_text()
+    assert "3 groups, 6 products, 3 could go (3 equal, 0 near)\n" in log
+    assert "1 product without a readable image" in log
     assert "data:image/" in (latest / "report.html").read_text()
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.artifacts import GROUPS, PAIRS, SHARED, Findings, Index, Sight
+from dedup.artifacts import GROUPS, PAIRS, SHARED, Index, Sight
 from dedup.calibration import recall_of_copies
 from dedup.edits import EDITS, Picture
 from dedup.errors import ArtifactError
 from dedup.relisting import N_EDITS, listed_again, with_recall
+from dedup.results import DetectionResult
 from dedup.store import ImageStore
 from dedup.verifiers.local import LocalVerifier
 from tests.test_indexing import save_encoder
@@ -106,7 +107,7 @@ def test_the_estimate_can_be_left_out(index: Index) -> None:
         "expected_precision": [1, 0.9, 1],
     }  # fmt: skip
     tables = [pd.DataFrame(columns=schema.names) for schema in (PAIRS, GROUPS, SHARED)]
-    findings = Findings(*tables, search=EVERYTHING, calibration=chosen)
+    findings = DetectionResult(*tables, search=EVERYTHING, calibration=chosen)
     without = with_recall(findings, index, LocalVerifier(), estimate_recall=False)
     assert without == {name: value for name, value in chosen.items() if name != "shift"}
     assert with_recall(replace(findings, calibration={}), index, LocalVerifier()) == {}

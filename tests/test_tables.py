@@ -141,7 +141,7 @@ def test_the_catalogue_comes_back_with_its_clusters(table: Rows) -> None:
 def found_with(texts: Sequence[str]) -> DetectionResult:
     """A result in which each text stands in every column of texts."""
     pairs = pd.DataFrame(
-        [(f"{text}a", f"{text}b", 0.1, text, text, text, 0.7, text, text) for text in texts],
+        [(f"{text}a", f"{text}b", 0.1, "near", text, text, 0.7, text, text) for text in texts],
         columns=PAIRS.names,
     )
     ids = dict.fromkeys(pairs["product_id_a"].tolist() + pairs["product_id_b"].tolist())
@@ -151,15 +151,31 @@ def found_with(texts: Sequence[str]) -> DetectionResult:
     return DetectionResult(pairs, groups, shared, related=pairs, families=families)
 
 
+def index_with(texts: Sequence[str]) -> Index:
+    """An index whose products have these titles."""
+    rows = [(f"{text}{end}", text) for text in texts for end in "ab"]
+    products = pd.DataFrame(rows, columns=["id", "title"], dtype=object)
+    manifest = {"id_column": "id", "title_column": "title"}
+    empty = np.zeros((0, 2), np.float32)
+    return Index(pd.DataFrame(columns=INDEX_IMAGES.names), empty, empty, products, manifest)
+
+
 @MANY
 @given(st.lists(TEXT, min_size=1, max_size=5, unique=True))
 def test_every_report_comes_back(texts: list[str]) -> None:
     with folder() as place:
-        path = CsvReport().write(found_with(texts), Index.__new__(Index), place)
-        group = texts[0]
+        path = CsvReport().write(found_with(texts), index_with(texts), place)
+        group, size = texts[0], str(2 * len(texts))
+        titles = [text if text.strip() else "" for text in texts]
         assert records(path) == [
             [*COLUMNS],
-            *([f"{t}a", f"{t}b", "0.1", t, group, t, t, "0.7", t, t] for t in texts),
+            *(
+                [
+                    *(f"{t}a", f"{t}b", "0.1", "near", group, t, t, "0.7"),
+                    *(t or "near: distance 0.1", t, "", size, title, title, t, t),
+                ]
+                for t, title in zip(texts, titles, strict=True)
+            ),
         ]
         assert records(place / "related.csv") == [
             [*RELATED_COLUMNS],
@@ -295,7 +311,7 @@ def test_no_cell_of_an_escaped_table_is_run(table: Rows) -> None:
 
 
 def test_formulas_are_escaped_in_every_table_that_is_asked_for(tmp_path: Path) -> None:
-    CsvReport("escape").write(found_with(["=1"]), Index.__new__(Index), tmp_path)
+    CsvReport("escape").write(found_with(["=1"]), index_with(["=1"]), tmp_path)
     path = tmp_path / "products.csv"
     write_csv(frame([["productId", "imageUrlStr"], ["=1+1", "a.jpg"]]), path)
     catalogue = CsvSource(str(path)).read()

@@ -93,7 +93,7 @@ def test_unknown_products_do_not_count(caplog: pytest.LogCaptureFixture) -> None
     truth = pairs_of("AB", "AZ", "ZB", "YZ")
     measured = against_truth(found("AB", "AB"), [*"ABC", ""], truth)
     assert (measured["n_true"], measured["precision"], measured["recall"]) == (1, 1, 1)
-    assert "2 ids that are not in the catalogue, such as 'Y', 'Z'" in caplog.text
+    assert "2 ids that the catalogue lacks, such as 'Y', 'Z'" in caplog.text
     caplog.clear()
     against_truth(found("AB", "AB"), "AB", pairs_of("AB"))
     assert not caplog.text

@@ -234,12 +234,14 @@ class Catalogue:
         requests: the pictures asked for, in the schema ``REQUESTS``.
         id_column: the column of ``products`` that holds the product's id.
         title_column: the column that holds a title to show, or ``None``.
+        url_column: the column that holds the images' addresses, or ``None``.
     """
 
     products: pd.DataFrame
     requests: pd.DataFrame
     id_column: str = "product_id"
     title_column: str | None = None
+    url_column: str | None = None
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ def check_columns(products: pa.Table, manifest: Mapping[str, Any], origin: Origi
     Raises:
         CorruptError: it has not.
     """
-    for name in ("id_column", "title_column"):
-        column = manifest[name]
+    for name in ("id_column", "title_column", "url_column"):
+        column = manifest.get(name)
         if column is not None and column not in products.column_names:
             origin.refuse(f"its {name} is {column[:100]!r}, which products.parquet lacks")
 

@@ -113,6 +113,8 @@ _MANIFEST: dict[str, Kind] = {
     "title_column": lambda value: value is None or isinstance(value, str),
 }
 """What every index's manifest says, besides its format and its files."""
+_ADDED: dict[str, Kind] = {"url_column": lambda value: value is None or isinstance(value, str)}
+"""What it says since a later version: an index that lacks it is read all the same."""
 _FOREGROUND: dict[str, Kind] = {"part": _is_object, "framing": _is_object, "digest": _is_name}
 """What it says where the encoder was shown products alone."""
 _FACTS: dict[str, Kind] = {
@@ -146,8 +148,9 @@ _CALIBRATION: dict[str, Kind] = {
     "measured": lambda value: value is None or _is_object(value),
 }
 """What it says of a threshold that was chosen."""
-_OPTIONAL: dict[str, Kind] = {"words": is_number, "block_by": _is_name}
-"""What it says where it looked for words, and where it compared inside blocks alone."""
+_OPTIONAL: dict[str, Kind] = {"words": is_number, "block_by": _is_name, "pairs": is_count}
+"""What it says where it looked for words, where it compared inside blocks alone, and of how many
+pairs there are in all."""
 
 
 def read_manifest(folder: Path) -> tuple[Said, Said]:
@@ -176,6 +179,7 @@ def read_manifest(folder: Path) -> tuple[Said, Said]:
             "pictures, those of some are missing"
         )
     _check(said, _MANIFEST, "", origin)
+    _check({"url_column": None, **said}, _ADDED, "", origin)
     if "foreground" in said:
         foreground = said["foreground"]
         _check(said, {"foreground": _is_object}, "", origin)

@@ -15,6 +15,7 @@ from dedup.artifacts import NEAR, Index, Search
 from dedup.blocks import Blocks
 from dedup.calibration import calibrated, caution, expected_precision
 from dedup.matchers.radius import AUTO, Matches, RadiusMatcher, l2_distance, ordered
+from dedup.nouns import counted
 from dedup.rounding import rounded, rounded_up, score, share, units
 from dedup.verifiers.local import LocalVerifier
 from dedup.verifying import (
@@ -99,6 +100,7 @@ class Comparison:
             "lossless": matcher.lossless,
             "pictures": len(rows),
             "comparisons": scope.n_before + found.comparisons,
+            "pairs": scope.n_all,
             "share": share((scope.n_before + found.comparisons) / max(scope.n_all, 1)),
             "near_pairs": len(near),
             "missed": missed,
@@ -132,7 +134,8 @@ class Comparison:
         if since is None or self.blocks is not None:
             return Scope(clusters, None, n_all, none)
         known = np.isin(digests, since.compared["sha256_pixels"])
-        log.info("%d of %d pictures were compared before", known.sum(), len(rows))
+        n = counted(len(rows), "picture")
+        log.info("compared before: %d of %s", known.sum(), n)
         before = since.near
         if self._judged is None:
             before = before[before["distance"] <= self.matcher.threshold]
@@ -211,7 +214,7 @@ class Comparison:
         swap = names[candidates.left] > names[candidates.right]
         left = np.where(swap, candidates.right, candidates.left)
         right = np.where(swap, candidates.left, candidates.right)
-        log.info("%d candidates for %d pictures", len(left), len(rows))
+        log.info("%s for %s", counted(len(left), "candidate"), counted(len(rows), "picture"))
         files = np.full(len(self.index.vectors), "", object)
         files[rows] = (first["sha256_bytes"] + first["sha256_pixels"]).to_numpy(object)
         settings = settings_digest(verifier, self.index.manifest["reader"], self.index.shows)
@@ -311,7 +314,7 @@ def decided(
         }  # fmt: skip
     calibration = {
         **setting, "precision": matcher.precision,
-        "expected_precision": [share(end) for end in precision],
+        "expected_precision": [share(end) for end in precision] if reported.any() else None,
         "interval": 0.95, "n_pairs": len(near), "shift": shift, "measured": None,
     }  # fmt: skip
     return near.assign(score=scores, reported=reported), calibration if auto else {}

@@ -10,6 +10,7 @@ import pandas as pd
 from dedup.artifacts import Catalogue
 from dedup.errors import SourceError
 from dedup.files import write_csv
+from dedup.nouns import counted
 
 log = logging.getLogger("dedup")
 
@@ -39,16 +40,18 @@ def account(catalogue: Catalogue, images: pd.DataFrame, path: Path, formulas: st
     bad = images[images["status"] != "ok"]
     n_ok = len(images) - len(bad)
     n_products = images.loc[images["product_id"] != "", "product_id"].nunique()
-    log.info("%d pictures ok, of %d products", n_ok, n_products)
+    log.info("%s ok, of %s", counted(n_ok, "picture"), counted(n_products, "product"))
     if bad.empty:
         return
     write_csv(_listed(catalogue, bad), path, formulas)
     counts = (bad["status"] + ":" + bad["reason"]).value_counts()
     if not n_ok:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-        raise SourceError(f"not one of {len(images)} pictures could be read: {reasons}. See {path}")
+        raise SourceError(
+            f"not one of {counted(len(images), 'picture')} could be read: {reasons}. See {path}"
+        )
     lines = [f"{count:8}  {reason}" for reason, count in counts.items()]
-    log.warning("%d pictures not ok. See %s", len(bad), path)
+    log.warning("%s not ok. See %s", counted(len(bad), "picture"), path)
     log.warning("\n".join(["why:", *lines]))
 
 

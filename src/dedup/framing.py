@@ -26,6 +26,7 @@ from dedup.artifacts import IMAGE_SHAPE
 from dedup.decode import Pixels, resizer
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds import Foreground, Mask, digest
+from dedup.nouns import counted
 from dedup.parallel import in_order
 from dedup.progress import counting
 from dedup.shards import Shards, lacking
@@ -239,7 +240,8 @@ class Framed:
         distinct = list(dict.fromkeys(urls))
         failed = self.failed(distinct)
         say = log.warning if failed > len(distinct) / 2 else log.info
-        say("no product found in %d of %d pictures: they stay whole", failed, len(distinct))
+        n = counted(len(distinct), "picture")
+        say("no product found in %d of %s: it is taken whole there", failed, n)
         return {
             "pictures": len(distinct),
             "failed": failed,

@@ -73,6 +73,9 @@ class Grouping:
         kept and that none joined, for all its partners found closer ones, is in no group; so two
         products of a pair may be in two groups, or one of them in none.
 
+        Between two catalogues, as ``matching.merged`` makes them one, a product of one's own comes
+        before every product of the other.
+
         Args:
             pairs: schema ``PAIRS``.
             index: gives the pictures and the user's table that the rules look at.
@@ -189,6 +192,9 @@ def _table(member: Ints, kept: Ints, ids: npt.NDArray[np.object_]) -> pd.DataFra
 def _places(rules: Sequence[tuple[str, str]], ids: pd.Index[str], index: Index) -> Ints:
     """The place of each of the sorted ids by the rules, (n,): 0 is kept before all others."""
     keys = [_cost(name, column, index).reindex(ids) for name, column in rules]
+    if "against" in index.manifest:
+        prefix = index.manifest["against"]["prefix"]
+        keys.insert(0, pd.Series(ids.str.startswith(prefix), ids, dtype=float))
     # lexsort takes the strongest key last, and is stable: draws stay in the order of the ids
     worst_last = [key.fillna(np.inf).to_numpy() for key in reversed(keys)]
     order = np.lexsort([np.arange(len(ids)), *worst_last])

@@ -59,6 +59,7 @@ def build_index(
             "checkpoint": str(checkpoint_file(checkpoint).resolve()),
             "checkpoint_sha256": sha256_file(checkpoint_file(checkpoint)),
             "n_clusters": len(centroids),
+            "url_column": catalogue.url_column,
             **made_from(catalogue, store),
         },
     )

@@ -226,6 +226,9 @@ def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
     names = {key: index.manifest["id_column"]}
     if index.manifest["title_column"] and other.manifest["title_column"]:
         names[other.manifest["title_column"]] = index.manifest["title_column"]
+    url, other_url = (it.manifest.get("url_column") for it in (index, other))
+    if url and other_url and url not in products.columns:
+        names[other_url] = url
     products = products.rename(columns=names)
     thumbnails = [index.thumbnails, other.thumbnails]
     both = replace(
@@ -233,6 +236,7 @@ def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
         images=pd.concat([index.images, images], ignore_index=True),
         vectors=vectors,
         products=pd.concat([index.products, products], ignore_index=True).fillna(""),
+        manifest={**index.manifest, "against": {"prefix": prefix}},
         thumbnails=lambda urls: thumbnails[1](urls) | thumbnails[0](urls),
         sight=_both(index, other),
     )

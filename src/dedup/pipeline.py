@@ -24,7 +24,7 @@ from dedup.recorded import Record
 from dedup.results import DetectionResult
 from dedup.runs import read_run
 from dedup.store import ImageStore
-from dedup.truth import against_truth, read_truth
+from dedup.truth import against_truth, in_words, read_truth
 
 log = logging.getLogger("dedup")
 
@@ -323,7 +323,7 @@ def _measured(
     if pairs is None:
         return result
     measured = against_truth(result, index.images["product_id"], pairs)
-    log.info("measured against %s: %s", truth, measured)
+    log.info("measured against %s: %s", truth, in_words(measured))
     calibration = {**result.calibration, "measured": {**measured, "truth": str(truth)}}
     return dataclasses.replace(result, calibration=calibration)
 

@@ -16,6 +16,7 @@ from dedup.decode import Pixels
 from dedup.files import write_json
 from dedup.foregrounds import Mask
 from dedup.framing import Framed
+from dedup.nouns import counted
 from dedup.reports.preview import Tried, overlaid, write
 
 log = logging.getLogger("dedup")
@@ -56,8 +57,8 @@ def preview(catalogue: Catalogue, framed: Framed, name: str, n: int, run_dir: Pa
     facts = {"pictures": len(tried), "failed": failed, "ms_per_picture": round(milliseconds, 2)}
     write_json({**framed.facts, **facts}, run_dir / "foreground.json")
     log.info(
-        "no product found in %d of %d pictures; %.1f ms a picture on one core",
-        failed, len(tried), milliseconds,
+        "no product found in %d of %s; %.1f ms a picture on one core",
+        failed, counted(len(tried), "picture"), milliseconds,
     )  # fmt: skip
     _to_tensorboard(tried, run_dir)
     return write(tried, name, run_dir)

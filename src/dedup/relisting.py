@@ -115,7 +115,7 @@ def with_recall(
     figures = ", ".join(
         f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
         for name in ("precision", "recall")
-        if f"expected_{name}" in calibration
+        if calibration.get(f"expected_{name}")  # of nothing there is no precision
         for value, low, high in [calibration[f"expected_{name}"]]
     )
     log.info("%s=%.4g: expected %s", calibration["setting"], calibration["threshold"], figures)

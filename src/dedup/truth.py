@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from scipy import sparse
 
 from dedup.errors import ConfigError
 from dedup.metrics import bcubed, pair_scores
+from dedup.nouns import counted
 from dedup.results import DetectionResult
 from dedup.shortages import pass_on
 
@@ -70,8 +71,8 @@ def against_truth(
     strangers = sorted(set(truth[ENDS].to_numpy(object).ravel()) - set(known))
     if strangers:
         log.warning(
-            "truth= names %d ids that are not in the catalogue, such as %s: their pairs are left "
-            "out", len(strangers), ", ".join(map(repr, strangers[:3])),
+            "truth= names %s that the catalogue lacks, such as %s: pairs with them are left out",
+            counted(len(strangers), "id"), ", ".join(map(repr, strangers[:3])),
         )  # fmt: skip
     truth = truth[truth[ENDS[0]].isin(known) & truth[ENDS[1]].isin(known)]
     groups = connected(truth)
@@ -81,6 +82,20 @@ def against_truth(
     found = {name: getattr(scores, name) for name in scores.__dataclass_fields__}
     found["bcubed_f1"] = bcubed(findings.groups[["product_id", "group_id"]], groups, known).f1
     return {name: None if value != value else value for name, value in found.items()}
+
+
+def in_words(measured: Mapping[str, Any]) -> str:
+    """Write what ``against_truth`` measured as one line."""
+    precision, recall, f1, bcubed_f1 = (
+        "none" if measured[name] is None else f"{measured[name]:.3f}"
+        for name in ("precision", "recall", "f1", "bcubed_f1")
+    )
+    return (
+        f"precision {precision} ({counted(measured['n_found'], 'pair')} found, "
+        f"{measured['n_wrong']:,} of them not in the list), recall {recall} (of "
+        f"{counted(measured['n_true'], 'true pair')}), F1 {f1}, B-cubed F1 of the groups "
+        f"{bcubed_f1}"
+    )
 
 
 def connected(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from dedup.config import build
 from dedup.entrypoint import entrypoint, log, say
 from dedup.errors import ConfigError, CorruptError
+from dedup.nouns import counted
 from dedup.visible import visible
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _line(damage: Damage) -> str:
 
 def _said(mended: Mended) -> str:
     """What a repair did, a line for each kind."""
-    lines = [f"{len(mended.restored)} pictures read again, as they were"]
+    lines = [f"{counted(len(mended.restored), 'picture')} read again, unchanged"]
     lines += [f"reads otherwise now, or fails: {visible(url)}" for url in mended.changed]
     lines += [
         f"shard {shard} was lost: the next run reads its addresses again"

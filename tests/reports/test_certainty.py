@@ -139,12 +139,12 @@ def test_the_page_says_what_to_expect(tmp_path: Path) -> None:
     page = page_on(tmp_path)
     assert said_on(page) == {
         "Asked for": "A precision of 99 %.",
-        "Chosen": "Two pictures that are not equal count as one with a score of at least 0.62 "
+        "Chosen": "Two images that are not equal count as one with a score of at least 0.62 "
         "(verifier.min_score).",
         "Expected precision": "99.3 % (98.5 % to 99.8 % with 95 % confidence) of the near pairs "
         "found are right; 2,310 pairs looked at.",
         "Expected recall": "90 % (87 % to 92.5 % with 95 % confidence) of 600 copies of this "
-        "catalogue's own pictures, edited as sellers do, are found.",
+        "catalogue's own images, edited as sellers do, are found.",
     }
     (link,) = page.all("ul", "facts")[0].all("a")
     assert link.text == "expected precision 99.3 %"
@@ -182,11 +182,13 @@ def test_without_copies_there_is_no_recall_to_expect(tmp_path: Path) -> None:
 
 def test_edits_are_listed_worst_first(tmp_path: Path) -> None:
     (table,) = page_on(tmp_path).all("section", "certainty")[0].all("table")
-    assert table.all("caption")[0].text == "Recall by edit, worst first"
+    assert table.all("caption")[0].text == (
+        "Edited copies that would be found, by edit, worst first; each with the number tried"
+    )
     rows = [[it.text for it in row.children] for row in table.all("tr")]
     assert rows == [
-        ["Edit", "Recall", "Copies"], ["zoom out", "50 %", "1,200"], ["blur", "95 %", "7"],
-        ["crop", "95 %", "30"],
+        ["zoomed out", "50 %", "of 1,200"], ["blurred", "95 %", "of 7"],
+        ["cropped", "95 %", "of 30"],
     ]  # fmt: skip
     assert not page_on(tmp_path, recall_by_edit={}).all("table")
 
@@ -210,6 +212,12 @@ def test_where_nothing_was_found_a_lower_precision_is_advised(tmp_path: Path) ->
     assert said_on(page)["Asked for"] == "A precision of 99 %."
 
 
+def test_of_nothing_no_precision_is_expected(tmp_path: Path) -> None:
+    page = page_on(tmp_path, nothing=True, expected_precision=None)
+    assert said_on(page)["Found"] == "No near pair is sure enough; 2,310 pairs looked at."
+    assert "expected precision" not in page.text
+
+
 @pytest.mark.parametrize(
     "evil", ["<img src=x onerror=alert(1)>", '"><b>', "</dd></section></main>", "{{ 7 * 7 }}"]
 )
@@ -231,4 +239,4 @@ def test_hostile_words_stay_text(tmp_path: Path, evil: str) -> None:
     assert page.all("p", "evidence")[0].text == f"50 % sure: {evil}"
     assert evil in said_on(page)["Chosen"]
     assert evil in said_on(page)["Measured recall"]
-    assert page.all("table")[0].all("th")[3].text == evil
+    assert page.all("table")[0].all("th")[0].text == evil

@@ -9,11 +9,17 @@ import pandas as pd
 import pytest
 
 from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Index
+from dedup.errors import ConfigError
 from dedup.reports.csv import CsvReport
+from dedup.reports.records import n_left_out
 from dedup.results import DetectionResult
 
-HEADER = "product_id_a,product_id_b,distance,tier,group_id,image_a,image_b,score,evidence,relation"
-SAME = "same picture"
+HEADER = (
+    "product_id_a,product_id_b,distance,tier,group_id,image_a,image_b,score,evidence,relation,"
+    "kept,group_size,title_a,title_b,address_a,address_b"
+)
+GROUPS_HEADER = "product_id,group_id,kept,duplicate_of,score,evidence"
+SAME, NEAR = "same picture", "near: distance 1.5"
 EMPTY = np.zeros((0, 2), np.float32)
 INDEX = Index(pd.DataFrame(columns=INDEX_IMAGES.names), EMPTY, EMPTY, pd.DataFrame())
 
@@ -23,12 +29,13 @@ def written(
     group_of: dict[str, str],
     folder: Path,
     shared: list[tuple[object, ...]] | None = None,
+    index: Index = INDEX,
 ) -> Path:
     """The report on these rows of ``PAIRS`` and ``SHARED``."""
-    groups = pd.DataFrame([(key, n, False) for key, n in group_of.items()], columns=GROUPS.names)
+    groups = pd.DataFrame([(key, n, key == n) for key, n in group_of.items()], columns=GROUPS.names)
     pairs = pd.DataFrame(rows, columns=PAIRS.names)
     findings = DetectionResult(pairs, groups, pd.DataFrame(shared or [], columns=SHARED.names))
-    path = CsvReport().write(findings, INDEX, folder)
+    path = CsvReport(columns=list(index.products.columns[2:])).write(findings, index, folder)
     assert path == folder / "duplicates.csv"
     return path
 
@@ -58,10 +65,53 @@ def test_one_line_for_each_pair(tmp_path: Path) -> None:
     path = written(rows, {"A": "A", "B": "A", "C": "C", "D": "C"}, tmp_path)
     assert path.read_bytes().decode() == (
         f"{HEADER}\n"
-        "A,B,0.0,same_url,A,http://x/1.jpg,http://x/1.jpg,1.0,same address,same picture\n"
-        'C,D,0.25,near,C,http://x/2.jpg,http://x/3.jpg,0.875,"mirrored, cropped",same picture\n'
-        "C,E,0.5,near,,http://x/2.jpg,http://x/4.jpg,,,same picture\n"
+        "A,B,0.0,same_url,A,http://x/1.jpg,http://x/1.jpg,1.0,same address,same picture,"
+        "A,2,,,http://x/1.jpg,http://x/1.jpg\n"
+        'C,D,0.25,near,C,http://x/2.jpg,http://x/3.jpg,0.875,"mirrored, cropped",copy,'
+        "C,2,,,http://x/2.jpg,http://x/3.jpg\n"
+        "C,E,0.5,near,,http://x/2.jpg,http://x/4.jpg,,near: distance 0.5,copy,"
+        ",,,,http://x/2.jpg,http://x/4.jpg\n"
     )
+    assert path.with_name("groups.csv").read_text() == (
+        f"{GROUPS_HEADER}\n"
+        "A,A,True,,,\n"
+        "B,A,False,A,1.0,same address\n"
+        "C,C,True,,,\n"
+        'D,C,False,C,0.875,"mirrored, cropped"\n'
+    )
+
+
+def shop() -> Index:
+    """Three products whose table has relative addresses, of which one was read for each."""
+    rows = [("A", "Hat", "x/1.jpg;x/9.jpg", "Acme"), ("B", "", "x/%32.jpg", ""), ("C", "", "", "")]
+    images = [
+        (0, "A", "/shop/x/1.jpg", "ok"),
+        (1, "B", "/shop/x/2.jpg", "ok"),
+        (2, "C", "", "failed"),
+    ]
+    products = pd.DataFrame(rows, columns=["sku", "name", "photos", "brand"])
+    manifest = {"id_column": "sku", "title_column": "name", "url_column": "photos"}
+    table = pd.DataFrame(images, columns=["record", "product_id", "url", "status"])
+    return Index(table.reindex(columns=INDEX_IMAGES.names), EMPTY, EMPTY, products, manifest)
+
+
+def test_the_users_own_table_stands_beside_it(tmp_path: Path) -> None:
+    row = ("A", "B", 0.25, "near", "/shop/x/1.jpg", "/shop/x/2.jpg", 0.875, "mirrored", SAME)
+    path = written([row], {"A": "A", "B": "A"}, tmp_path, index=shop())
+    head, record = read(path)
+    assert head[12:] == [*HEADER.split(",")[12:], "photos_a", "photos_b", "brand_a", "brand_b"]
+    assert record[12:16] == ["Hat", "", "x/1.jpg", "x/%32.jpg"]
+    assert record[18:] == ["Acme", ""]
+    head, *records = read(path.with_name("groups.csv"))
+    assert head == [*GROUPS_HEADER.split(","), "photos", "brand"]
+    assert [record[7] for record in records] == ["Acme", ""]
+    assert n_left_out(shop()) == 1
+    assert len(read(written([], {}, tmp_path, index=shop()))) == 1
+
+
+def test_a_column_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no column brnd, did you mean brand"):
+        CsvReport(columns=["brnd"]).check(shop())
 
 
 def test_a_pair_across_groups_has_no_group(tmp_path: Path) -> None:
@@ -89,7 +139,7 @@ def test_pictures_that_prove_nothing_have_a_table_of_their_own(tmp_path: Path) -
 
 def test_without_such_pictures_there_is_no_such_table(tmp_path: Path) -> None:
     path = written([], {}, tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, "groups.csv"]
 
 
 def test_no_pairs_are_a_header_alone(tmp_path: Path) -> None:
@@ -127,7 +177,24 @@ def test_ids_and_addresses_stay_as_they_are(tmp_path: Path, odd: str) -> None:
     path = written([row], {odd: odd, "z": odd}, tmp_path)
     assert read(path) == [
         HEADER.split(","),
-        [odd, "z", "1.5", "near", odd, f"http://x/{odd}.jpg", odd, "0.5", odd, SAME],
+        [
+            odd,
+            "z",
+            "1.5",
+            "near",
+            odd,
+            f"http://x/{odd}.jpg",
+            odd,
+            "0.5",
+            odd or NEAR,
+            "copy",
+            odd,
+            "2",
+            "",
+            "",
+            f"http://x/{odd}.jpg",
+            odd,
+        ],
     ]
 
 

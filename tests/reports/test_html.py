@@ -41,9 +41,10 @@ def test_every_product_of_every_group_has_its_card(tmp_path: Path) -> None:
     assert page.all("h1")[0].text == "2 groups, 5 products, 3 could go"
     assert [it.text for it in page.all("ul", "facts")[0].children] == [
         "7 products compared",
-        "threshold 0.5",
-        "3 pictures failed: 2 http_404, 1 truncated",
-        "1 picture skipped: 1 duplicate_row",
+        "images at a distance of up to 0.5 count as one",
+        "3 images failed: 2 http_404, 1 truncated",
+        "1 image skipped: 1 duplicate_row",
+        "3 products without a readable image",
     ]
     cards = page.all("article", "group")
     ids = [[it.text for it in card.all("button", "id")] for card in cards]
@@ -89,14 +90,14 @@ def test_largest_groups_come_first_and_the_rest_is_counted(tmp_path: Path) -> No
     shown = [it.attributes["data-group"] for it in page.all("article")]
     assert shown == [f"{n:02}a" for n in (*range(1, 20, 2), 0, 2)]
     assert page.all("h1")[0].text == "20 groups, 50 products, 30 could go"
-    assert "8 more groups in duplicates.csv" in page.all("ul", "facts")[0].text
-    assert "shows the largest groups; duplicates.csv has all 20." in page.all("p", "rest")[0].text
+    assert "8 more groups in groups.csv" in page.all("ul", "facts")[0].text
+    assert "shows the largest groups; groups.csv has all 20." in page.all("p", "rest")[0].text
 
 
 def test_a_page_may_show_no_group_at_all(tmp_path: Path) -> None:
     page = parse(HtmlReport(max_groups=0).write(*small_shop(), tmp_path))
     assert page.all("h1")[0].text == "2 groups, 5 products, 3 could go"
-    assert (page.all("article"), "duplicates.csv has all 2" in page.text) == ([], True)
+    assert (page.all("article"), "groups.csv has all 2" in page.text) == ([], True)
 
 
 def test_a_negative_number_of_groups_is_refused(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_thousand_groups_fit(tmp_path: Path) -> None:
     page = parse(HtmlReport().write(found(groups_of(*names), pairs), index, tmp_path))
     assert page.all("h1")[0].text == "1,001 groups, 2,002 products, 1,001 could go"
     assert len(page.all("article")) == 1000
-    assert "1 more group in duplicates.csv" in page.text
+    assert "1 more group in groups.csv" in page.text
 
 
 def test_a_huge_group_shows_its_first_products(tmp_path: Path) -> None:
@@ -120,16 +121,16 @@ def test_a_huge_group_shows_its_first_products(tmp_path: Path) -> None:
     page = parse(HtmlReport().write(found(groups_of(ids), pairs), fine(ids), tmp_path))
     assert [it.text for it in page.all("button", "id")] == ids[:MAX_PRODUCTS]
     assert page.all("article")[0].attributes["data-size"] == str(len(ids))
-    assert "1,001 more products of this group: see duplicates.csv." in page.text
+    assert "1,001 more products of this group: see groups.csv." in page.text
 
 
 @pytest.mark.parametrize(
     ("ids", "threshold", "headline", "advice"),
     [
-        ("AB", 0, "2 products at threshold 0", "only equal pictures count"),
-        ("AB", 0.25, "2 products at threshold 0.25", "farther apart than 0.25"),
-        ("AB", None, "2 products", "put both into one"),
-        ("A", 0, "1 product at threshold 0", "It takes two products"),
+        ("AB", 0, "2 products", "only equal images count"),
+        ("AB", 0.25, "2 products", "farther apart than 0.25"),
+        ("AB", None, "2 products", "against=FOLDER"),
+        ("A", 0, "1 product", "It takes two products"),
         ("", None, "0 products", "It takes two products"),
     ],
 )
@@ -199,7 +200,7 @@ def test_hostile_text_stays_text(tmp_path: Path, evil: str) -> None:
     assert {it.text for it in page.all("p", "title")} == {" ".join(evil.split())}
     assert page.all("button", "id")[-2].text == evil
     assert page.all("a")[0].attributes["href"] == f"https://shop.example/{evil}"
-    assert f"threshold {evil}" in page.text
+    assert f"up to {evil} count" in page.text
     assert page.all("article")[0].attributes["data-group"] == evil
 
 
@@ -260,7 +261,7 @@ def test_pictures_are_encoded_anew_and_held_once(tmp_path: Path) -> None:
     assert b"secret" not in data
     with Image.open(io.BytesIO(data)) as image:
         assert (image.format, image.size) == ("JPEG", (110, 220))
-    assert [it.text for it in page.all("div", "blank")] == ["No picture", "No picture"]
+    assert [it.text for it in page.all("div", "blank")] == ["No image", "No image"]
 
 
 def test_every_picture_is_asked_for_once(tmp_path: Path) -> None:
@@ -291,7 +292,7 @@ def test_a_product_shows_the_picture_that_proves_it(tmp_path: Path) -> None:
     shown = [[seen[name] for name in names] for names in shown_by(page)]
     assert shown == [["red"], ["red"], ["green", "blue"], ["white"]]
     notes = [it.text for it in page.all("p", "note")]
-    assert notes == ["100 % sure", "matches the small picture, another one of A"]
+    assert notes == ["100 % sure", "matches the small image, another one of A"]
 
 
 def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:

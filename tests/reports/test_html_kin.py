@@ -37,7 +37,8 @@ def test_each_colour_of_a_family_has_a_tile(tmp_path: Path) -> None:
     rows = [("B", "F", 0.875, "colour variant"), ("F", "G", 0.75, "colour variant")]
     families = [(key, "A", "A") for key in "ABC"] + [("F", "A", "F"), ("G", "A", "G")]
     page, _ = page_on(tmp_path, rows, families)
-    (section,) = page.all("section", "kin")
+    (section,) = page.all("details", "kin")
+    assert "open" not in section.attributes
     (card,) = section.all("article")
     assert "Family A" in card.text
     assert "5 products" in card.text
@@ -53,8 +54,8 @@ def test_each_colour_of_a_family_has_a_tile(tmp_path: Path) -> None:
 
 def test_other_photos_stand_side_by_side(tmp_path: Path) -> None:
     page, _ = page_on(tmp_path, [("F", "G", math.nan, "same product")], [])
-    (section,) = page.all("section", "kin")
-    assert "Perhaps the same product" in section.text
+    (section,) = page.all("details", "kin")
+    assert "Parts in common: 1 pair" in section.text
     tiles = section.all("li", "product")
     assert [tile.all("p", "ids")[0].text.strip() for tile in tiles] == ["F", "G"]
     assert "F and G" in tiles[1].text
@@ -63,14 +64,14 @@ def test_other_photos_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_without_relations_nothing_is_said(tmp_path: Path) -> None:
     page, _ = page_on(tmp_path, [], [])
-    assert not page.all("section", "kin")
+    assert not page.all("details", "kin")
 
 
 def test_more_than_a_page_holds_is_counted(tmp_path: Path) -> None:
     rows = [(f"P{n:03}", f"Q{n:03}", 0.5, "colour variant") for n in range(MAX_CARDS + 3)]
     families = [(key, a, key) for a, b, *_ in rows for key in (a, b)]
     page, _ = page_on(tmp_path, rows, families)
-    (section,) = page.all("section", "kin")
+    (section,) = page.all("details", "kin")
     assert len(section.all("article")) == MAX_CARDS
     assert "3 more families in related.csv" in section.text
 
@@ -79,7 +80,7 @@ def test_more_than_a_page_holds_is_counted(tmp_path: Path) -> None:
 def test_ids_and_evidence_stay_text(tmp_path: Path, odd: str) -> None:
     rows = [(odd, "z", 0.5, "colour variant"), (odd, "zz", math.nan, "same product")]
     page, _ = page_on(tmp_path, rows, [(odd, odd, odd), ("z", odd, "z")])
-    first, second = page.all("section", "kin")
+    first, second = page.all("details", "kin")
     for section in (first, second):
         assert odd in section.text
         assert not section.all("img")
@@ -99,4 +100,4 @@ def test_pictures_without_a_product_are_counted(tmp_path: Path) -> None:
     for failed, said in ((2, True), (0, False)):
         index = replace(index, manifest={**index.manifest, "foreground": {"failed": failed}})
         page = parse(HtmlReport().write(findings, index, tmp_path))
-        assert ("no product found in 2 pictures" in page.all("header")[0].text) == said
+        assert ("no product found in 2 images" in page.all("header")[0].text) == said

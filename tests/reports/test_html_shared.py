@@ -58,7 +58,7 @@ def test_nothing_is_said_where_every_picture_tells_something(tmp_path: Path) -> 
 def test_each_picture_has_a_card_with_its_products(tmp_path: Path) -> None:
     page = page_on([*showing("n", 5000, "shared"), *showing("w", 3, "flat")], tmp_path)
     (section,) = page.all("section", "silent")
-    assert section.all("h2")[0].text == "Pictures that prove nothing"
+    assert section.all("h2")[0].text == "Images that prove nothing"
     assert [it.text for it in section.all("h3")] == ["used by 5,000 products", "used by 3 products"]
     first, second = section.all("li")
     assert [it.text for it in first.all("bdi")] == [f"n{k:05}" for k in range(MAX_SHOWERS)]
@@ -67,7 +67,7 @@ def test_each_picture_has_a_card_with_its_products(tmp_path: Path) -> None:
     assert [it.text for it in second.all("bdi")] == ["w00000", "w00001", "w00002"]
     assert "next to nothing to be seen" in second.text
     assert "shared.csv" not in second.text
-    assert "2 pictures that prove nothing" in page.all("header")[0].text
+    assert "2 images shown by 5,003 products prove nothing" in page.all("header")[0].text
 
 
 def test_the_most_used_pictures_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_the_most_used_pictures_are_shown_and_the_rest_counted(tmp_path: Path) -
     (section,) = page.all("section", "silent")
     counts = [f"used by {n + 1} products" for n in range(MAX_SHARED + 5, 5, -1)]
     assert [it.text for it in section.all("h3")] == counts
-    assert section.all("p", "rest")[0].text == "5 more pictures in shared.csv."
+    assert section.all("p", "rest")[0].text == "5 more images in shared.csv."
 
 
 def test_the_picture_itself_is_shown_where_the_store_has_it(tmp_path: Path) -> None:
@@ -90,13 +90,13 @@ def test_the_picture_itself_is_shown_where_the_store_has_it(tmp_path: Path) -> N
     uses = [[it.attributes["href"] for it in card.all("use")] for card in cards]
     shown = [[nearest(held[name], table) for name in names] for names in uses]
     assert shown == [["n.jpg"], ["w.jpg"], []]
-    assert [it.text for it in cards[2].all("div", "blank")] == ["No picture"]
+    assert [it.text for it in cards[2].all("div", "blank")] == ["No image"]
 
 
 def test_pictures_that_prove_nothing_stand_alone_where_no_group_was_found(tmp_path: Path) -> None:
     nothing = found(groups_of(), pairs_of())
     page = page_on(showing("n", 200, "shared"), tmp_path, nothing)
-    assert "pictures below that prove nothing" in page.all("section", "next")[0].text
+    assert "images below that prove nothing" in page.all("section", "next")[0].text
     assert page.all("section", "silent")[0].all("h3")[0].text == "used by 200 products"
 
 
@@ -110,21 +110,25 @@ def test_hostile_ids_stay_text(tmp_path: Path, evil: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({}, "2,510 pictures: 4.8 % of 3,148,795 pairs compared; none of the others can "
+        ({}, "2,510 images: 4.8 % of 3,148,795 pairs compared; none of the others can "
              "lie within 4.07."),
         ({"lossless": False, "missed": 37.4, "missed_share": 0.05},
-         "2,510 pictures: 4.8 % of 3,148,795 pairs compared; about 37 pairs within 4.07 "
+         "2,510 images: 4.8 % of 3,148,795 pairs compared; about 37 pairs within 4.07 "
          "(5 %) lie across cluster borders and were not looked at."),
-        ({"pictures": 3, "comparisons": 3, "share": 1.0}, "3 pictures: all 3 pairs compared."),
+        ({"pictures": 3, "comparisons": 3, "share": 1.0}, "3 images: all 3 pairs compared."),
+        ({"pictures": 5, "pairs": 6, "comparisons": 6}, "5 images: all 6 pairs compared."),
+        ({"looked": True},
+         "2,510 images: 4.8 % of 3,148,795 pairs compared; none of the others can lie near "
+         "enough to be looked at."),
         ({"threshold": 0.0},
-         "Nothing was compared by distance: at threshold 0 only equal pictures count."),
+         "Nothing was compared by distance: at threshold 0 only equal images count."),
     ],
 )  # fmt: skip
 def test_the_page_says_how_the_search_went(
     tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
     search = {**SEARCH, **change}
-    findings = found(groups_of("AB"), pairs_of(pair("A", "B")), **search)
+    findings = dataclasses.replace(found(groups_of("AB"), pairs_of(pair("A", "B"))), search=search)
     page = parse(HtmlReport().write(findings, fine("AB"), tmp_path))
     assert page.all("p", "searched")[0].text == said
     assert searched({}) == ""

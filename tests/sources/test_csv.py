@@ -172,7 +172,7 @@ def test_repeated_ids(tmp_path, caplog):
         catalogue = read(tmp_path, "".join(f"{line},A\n" for line in cells))
     ends = ["", "skipped:duplicate_row", "", "", "failed:no_url", ""]
     assert [end for *_, end in outcomes(catalogue)] == ends
-    assert [record.getMessage()[:13] for record in caplog.records] == ["1 product ids"]
+    assert [record.getMessage()[:13] for record in caplog.records] == ["1 product id "]
 
 
 def test_repeats_against_a_loop(tmp_path):

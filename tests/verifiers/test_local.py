@@ -54,7 +54,7 @@ def test_an_edited_copy_is_found_and_another_picture_is_not(seed: int) -> None:
     assert found.evidence.startswith("mirrored, cropped to ")
     other = look(picture, patches(seed + 50, (160, 200)), verifier)
     assert other.log_odds < 0
-    assert look(picture, picture, verifier).evidence == "same picture"
+    assert look(picture, picture, verifier).evidence == "no edit seen"
 
 
 def before(product: Picture, ground: Picture, at: tuple[int, int]) -> Seen:
@@ -122,10 +122,10 @@ def turned(degrees: float, across: float = 1.0) -> Alignment:
 @pytest.mark.parametrize(
     ("placed", "seen", "words"),
     [
-        (STRAIGHT, {}, "same picture"),
+        (STRAIGHT, {}, "no edit seen"),
         (STRAIGHT._replace(mirrored=True), {}, "mirrored"),
-        (STRAIGHT, {"cover_one": 0.8}, "cropped to 80 %"),
-        (STRAIGHT, {"cover_other": 0.25}, "cropped to 25 %"),
+        (STRAIGHT, {"cover_one": 0.8}, "cropped to 80 % of the area"),
+        (STRAIGHT, {"cover_other": 0.25}, "cropped to 25 % of the area"),
         (STRAIGHT, {"cover_one": 0.8, "cover_other": 0.5}, "80 % of one in 50 % of the other"),
         (turned(-12), {}, "turned by 12°"),
         (turned(0, 0.7), {}, "squeezed"),

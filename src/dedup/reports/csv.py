@@ -1,21 +1,28 @@
-"""The pairs as a table for spreadsheets and scripts, and the pictures that prove nothing."""
+"""Pairs and groups as tables for spreadsheets and scripts, and images that prove nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from dedup.artifacts import RELATIONS, Index
 from dedup.files import write_csv
+from dedup.reports import wording
+from dedup.reports.proofs import surest_pairs
+from dedup.reports.records import cells, check_columns, typed_addresses
 from dedup.results import DetectionResult
 
 COLUMNS = (
     *("product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b"),
-    *("score", "evidence", "relation"),
+    *("score", "evidence", "relation", "kept", "group_size"),
+    *("title_a", "title_b", "address_a", "address_b"),
 )
-"""The columns of ``duplicates.csv``, in this order."""
+"""The columns of ``duplicates.csv``, in this order; the user's own follow."""
+
+GROUP_COLUMNS = ("product_id", "group_id", "kept", "duplicate_of", "score", "evidence")
+"""The columns of ``groups.csv``, in this order; the user's own follow."""
 
 RELATED_COLUMNS = (
     *("product_id_a", "product_id_b", "relation", "family_id", "distance", "image_a", "image_b"),
@@ -26,56 +33,163 @@ RELATED_COLUMNS = (
 SHARED_COLUMNS = ("product_id", "image", "n_products", "reason", "picture")
 """The columns of ``shared.csv``, in this order."""
 
+ENDS = ("a", "b")
+
 
 class CsvReport:
-    """Writes ``duplicates.csv``: one line for each pair, with its group and its proof.
+    """Writes ``duplicates.csv``, a line for each pair, and ``groups.csv``, one for each product.
 
-    Where pictures were left out because they prove nothing, ``shared.csv`` lists the products that
+    Where images were left out because they prove nothing, ``shared.csv`` lists the products that
     show them. Where products are one but for their colour or photo, ``related.csv`` lists the
     pairs.
 
     Args:
         formulas: what is done with cells that a spreadsheet takes for formulas, see
             ``files.write_rows``.
+        columns: of the user's table, to stand in both tables as well.
     """
 
-    def __init__(self, formulas: str = "keep") -> None:
+    def __init__(self, formulas: str = "keep", columns: Sequence[str] = ()) -> None:
         self.formulas = formulas
+        self.columns = columns
+
+    def check(self, index: Index) -> None:
+        """Make sure that the settings fit the user's table, before any work.
+
+        Raises:
+            ConfigError: a column is not in the table.
+        """
+        check_columns(self._own, index)
+
+    @property
+    def _own(self) -> list[str]:
+        """The user's columns; one name may be given without brackets."""
+        named = [self.columns] if isinstance(self.columns, str) else self.columns or []
+        return [str(name) for name in named]
 
     def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:
         """Write the tables.
 
         Ids and addresses are written as they are; ``float(text)`` gives back the distance and
-        the score; the score is empty where the distance alone speaks. A pair's group is empty
-        where its products are in two groups, or one of them is in none. In ``related.csv`` the
-        family stands with colour variants alone. In ``shared.csv`` a picture is called by the
-        first 12 hex digits of its digest.
+        the score; the score is empty where the distance alone speaks. A pair's group, the product
+        that is kept of it and its size are empty where the two products are in two groups, or one
+        of them is in none. ``image_a`` is where an image was read, ``address_a`` what the user's
+        table says. In ``related.csv`` the family stands with colour variants alone. In
+        ``shared.csv`` an image is called by the first 12 hex digits of its digest.
 
         Args:
             findings: what was found; the tables' orders are kept.
-            index: not used.
+            index: gives titles, addresses and the user's columns.
             folder: an existing folder.
 
         Returns:
             The path of ``duplicates.csv``.
+
+        Raises:
+            ConfigError: as for ``check``.
         """
-        groups, pairs, shared = findings.groups, findings.pairs, findings.shared
-        group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
-        ends = zip(pairs["product_id_a"], pairs["product_id_b"], strict=True)
-        both = ((group_of.get(a, ""), group_of.get(b, "")) for a, b in ends)
-        path = folder / "duplicates.csv"
-        table = pairs.assign(group_id=[a if a == b else "" for a, b in both])
-        self._write(table, COLUMNS, path)
+        self.check(index)
+        path, own = folder / "duplicates.csv", self._own
+        pairs = _pairs(findings, index)
+        self._write(_with_columns(pairs[list(COLUMNS)], own, index, ENDS), path)
+        groups = _groups(findings)
+        self._write(_with_columns(groups, own, index), folder / "groups.csv")
         if len(related := findings.related):
             families = findings.families.set_index("product_id")["family_id"]
             family = related["product_id_a"].map(families)
             family = family.where(related["relation"] == RELATIONS[-1]).fillna("")
             table = related.assign(family_id=family)
-            self._write(table, RELATED_COLUMNS, folder / "related.csv")
-        if len(shared):
-            pictures = shared.assign(picture=shared["sha256_pixels"].str[:12])
-            self._write(pictures, SHARED_COLUMNS, folder / "shared.csv")
+            self._write(table[list(RELATED_COLUMNS)], folder / "related.csv")
+        if len(shared := findings.shared):
+            images = shared.assign(picture=shared["sha256_pixels"].str[:12])
+            self._write(images[list(SHARED_COLUMNS)], folder / "shared.csv")
         return path
 
-    def _write(self, table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
-        write_csv(table[list(columns)], path, self.formulas)
+    def _write(self, table: pd.DataFrame, path: Path) -> None:
+        write_csv(table, path, self.formulas)
+
+
+def check_reports(reports: Iterable[object], index: Index) -> None:
+    """Make sure that the settings of reports fit the user's table, before any work.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    for report in reports:
+        if isinstance(report, CsvReport):
+            report.check(index)
+
+
+def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:
+    """The pairs with what is said of their groups, titles and addresses."""
+    groups, pairs = findings.groups, findings.pairs
+    group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
+    kept = groups[groups["kept"].astype(bool)]
+    kept_of = dict(zip(kept["group_id"], kept["product_id"], strict=True))
+    size_of = groups["group_id"].value_counts().to_dict()
+    ends = zip(pairs["product_id_a"], pairs["product_id_b"], strict=True)
+    both = ((group_of.get(a, ""), group_of.get(b, "")) for a, b in ends)
+    homes = [a if a == b else "" for a, b in both]
+    titles = index.titles(list(group_of)) if "title_column" in index.manifest else {}
+    told = {
+        f"{name}_{end}": value
+        for end in ENDS
+        for name, value in (
+            ("title", [titles.get(key, "") for key in pairs[f"product_id_{end}"]]),
+            ("address", typed_addresses(pairs[f"product_id_{end}"], pairs[f"image_{end}"], index)),
+        )
+    }
+    return pairs.assign(
+        group_id=homes,
+        evidence=_evidence(pairs),
+        relation=[
+            wording.relation(*row) for row in zip(pairs["relation"], pairs["tier"], strict=True)
+        ],
+        kept=[kept_of.get(home, "") for home in homes],
+        group_size=[size_of.get(home, "") for home in homes],
+        **told,
+    )
+
+
+def _groups(findings: DetectionResult) -> pd.DataFrame:
+    """One row for each product of a group: which one it duplicates, and why."""
+    groups = findings.groups
+    kept = groups[groups["kept"].astype(bool)]
+    kept_of = dict(zip(kept["group_id"], kept["product_id"], strict=True))
+    proofs = surest_pairs(groups, findings.pairs).set_index("product_id")
+    ends = zip(proofs.index, proofs["other"], proofs["direct"], _evidence(proofs), strict=True)
+    said = {
+        key: text if direct else f"through {other}: {text}" for key, other, direct, text in ends
+    }
+    is_kept = groups["kept"].astype(bool)
+    rows = list(zip(groups["product_id"], groups["group_id"], is_kept, strict=True))
+    return pd.DataFrame(
+        {
+            "product_id": groups["product_id"],
+            "group_id": groups["group_id"],
+            "kept": is_kept,
+            "duplicate_of": ["" if keep else kept_of.get(home, "") for _, home, keep in rows],
+            "score": groups["product_id"].map(proofs["score"]).astype(float).mask(is_kept),
+            "evidence": ["" if keep else said.get(key, "") for key, _, keep in rows],
+        },
+        columns=list(GROUP_COLUMNS),
+    )
+
+
+def _evidence(pairs: pd.DataFrame) -> list[str]:
+    columns = (pairs[name] for name in ("evidence", "tier", "distance"))
+    return [wording.evidence(*row) for row in zip(*columns, strict=True)]
+
+
+def _with_columns(
+    table: pd.DataFrame, own: Sequence[str], index: Index, ends: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A table and the user's columns, of each end where it is of pairs."""
+    more = {}
+    for name in own:
+        cell = cells(name, index).to_dict()
+        for suffix in [f"_{end}" for end in ends] or [""]:
+            taken = f"{name}{suffix}" in table.columns  # a name that the table has already
+            ids = table[f"product_id{suffix}"]
+            more[f"{name}{suffix}{'_' * taken}"] = [cell.get(key, "") for key in ids]
+    return table.assign(**more)

@@ -24,8 +24,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dedup.artifacts import RELATIONS, TIERS, Index, Tier
 from dedup.errors import ConfigError
 from dedup.files import write_text
-from dedup.reports import kin, plot, wording
+from dedup.nouns import counted
+from dedup.reports import kin, plot, text, wording
 from dedup.reports.album import Picture, collect
+from dedup.reports.proofs import prefix_of, surest_pairs
 from dedup.results import DetectionResult
 from dedup.visible import visible, visible_page
 
@@ -73,6 +75,12 @@ class Product:
     link: str | None
     proof: Proof | None
     against: Picture | None
+    whose: str = ""  # "yours" or "theirs", where two catalogues were compared
+
+    @property
+    def badge(self) -> str:
+        """What is to become of the product, or whose it is."""
+        return self.whose or ("keep" if self.kept else "")
 
     @property
     def spelled(self) -> str | None:
@@ -154,7 +162,7 @@ class HtmlReport:
         """
         if self.max_groups < 0:
             raise ConfigError(f"max_groups is {self.max_groups}: set it to 0 or more")
-        groups, images = findings.groups, index.images
+        groups = findings.groups
         families, photos = kin.families(findings), kin.photos(findings)
         shown = [families[: kin.MAX_CARDS], photos[: kin.MAX_CARDS]]
         cards, silent, album = self._cards(findings, index, kin.tiles_of(*shown))
@@ -175,14 +183,12 @@ class HtmlReport:
                 n_silent=findings.shared["sha256_pixels"].nunique(),
                 pictures=list({picture.name: picture for picture in album.values()}.values()),
                 n_groups=n_groups,
-                n_products=len(groups),
-                n_spare=int((~groups["kept"].astype(bool)).sum()),
-                n_compared=wording.n_compared(images),
-                threshold=findings.search.get("threshold"),
+                headline=text.headline(findings, index),
+                warnings=text.warnings(findings, index),
                 facts=wording.facts(
-                    findings, images, n_groups - len(cards), _n_whole(index.manifest)
+                    findings, index, n_groups - len(cards), _n_whole(index.manifest)
                 ),
-                advice=[] if n_groups else wording.advice(findings, images),
+                advice=[] if n_groups else wording.advice(findings, index),
                 searched=wording.searched(findings.search),
                 certainty=_certainty(findings.calibration),
             )
@@ -205,7 +211,8 @@ class HtmlReport:
         wanted += [tile.address for tile in tiles if tile.address]
         album = collect(list(dict.fromkeys(wanted)), index.thumbnails)
         kept = set(shown.loc[shown["kept"], "product_id"])
-        maker = _Maker(index.titles(visible), kept, faces, proofs, album)
+        prefix = prefix_of(index.manifest)
+        maker = _Maker(index.titles(visible), kept, faces, proofs, album, prefix)
         cards = [maker.group(group_id, ids) for group_id, ids in members.items()]
         return cards, [replace(it, picture=album.get(url)) for url, it in silent], album
 
@@ -219,26 +226,9 @@ def _largest(groups: pd.DataFrame, n: int) -> pd.DataFrame:
 
 def _proofs(groups: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Proof]:
     """For each product its pair with the kept one, or else its surest pair, by product id."""
-    group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
-    kept = set(groups.loc[groups["kept"], "product_id"])
-    home_a, home_b = (pairs[end].map(group_of) for end in ("product_id_a", "product_id_b"))
-    inside = pairs[home_a == home_b]
-    sides = ["product_id_a", "product_id_b"], ["image_a", "image_b"]
-    facts = ["tier", "distance", "score", "evidence", "relation"]
-    both = pd.concat(
-        inside[[*ids, *images, *facts]].set_axis(
-            ["product_id", "other", "image", "other_image", *facts], axis=1
-        )
-        for ids, images in (sides, [side[::-1] for side in sides])
-    )
-    both["score"] = both["score"].astype(float)
-    both["direct"] = both["other"].isin(kept)
-    both["rank"] = [TIERS.index(tier) for tier in both["tier"]]
-    both = both.sort_values(
-        ["direct", "rank", "score", "distance", "other"], ascending=[False, True, False, True, True]
-    ).drop_duplicates("product_id")
-    rows = both[list(Proof._fields)].itertuples(index=False, name=None)
-    return {key: Proof(*row) for key, row in zip(both["product_id"], rows, strict=True)}
+    surest = surest_pairs(groups, pairs)
+    rows = surest[list(Proof._fields)].itertuples(index=False, name=None)
+    return {key: Proof(*row) for key, row in zip(surest["product_id"], rows, strict=True)}
 
 
 def _members(groups: pd.DataFrame, proofs: dict[str, Proof]) -> dict[str, list[str]]:
@@ -298,6 +288,7 @@ class _Maker:
     faces: dict[str, str]
     proofs: dict[str, Proof]
     album: dict[str, Picture]
+    prefix: str | None = None  # of the other catalogue's ids
 
     def group(self, group_id: str, ids: Sequence[str]) -> Group:
         """A group of the products ``ids``, of which the first ``MAX_PRODUCTS`` are shown."""
@@ -326,7 +317,13 @@ class _Maker:
             link=face if LINK.fullmatch(face) and visible(face) == face else None,
             proof=proof,
             against=against,
+            whose=self._whose(key),
         )
+
+    def _whose(self, key: str) -> str:
+        if self.prefix is None:
+            return ""
+        return "theirs" if key.startswith(self.prefix) else "yours"
 
 
 def _n_whole(manifest: Mapping[str, Any]) -> int:
@@ -340,7 +337,7 @@ def _certainty(calibration: dict[str, Any]) -> dict[str, Any] | None:
         return None
     curve = calibration.get("curve")
     return {
-        "expected": calibration.get("expected_precision", [None])[0],
+        "expected": (calibration.get("expected_precision") or [None])[0],
         "sentences": wording.how_sure(calibration),
         "plot": plot.draw(curve, calibration["threshold"], wording.chosen_on(calibration))
         if curve
@@ -359,7 +356,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        {it.__name__: it for it in (wording.counted, wording.number, wording.percent)},
+        {it.__name__: it for it in (counted, wording.number, wording.percent)},
         sha256=_sha256,
     )
     environment.globals.update(TIERS=wording.TIERS, SILENT=wording.SILENT)

@@ -1,4 +1,4 @@
-"""The original experiment's report: ``{productId: [productIds]}``."""
+"""The original experiment's report, ``{productId: [productIds]}``, and what else pairs are."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import pandas as pd
 
 from dedup.artifacts import RELATIONS, Index
 from dedup.files import write_json
+from dedup.reports import wording
+from dedup.reports.proofs import prefix_of
 from dedup.results import DetectionResult
 
 
 class JsonReport:
-    """Writes ``duplicates.json``: for each product the products that show its picture.
+    """Writes ``duplicates.json``: for each product the products that show its image.
+
+    Where two catalogues were compared, ``matches.json`` says which product of the other one is
+    which of one's own.
 
     Where a pair is anything but the same picture, ``relations.json`` says what every pair is.
     """
@@ -27,7 +32,7 @@ class JsonReport:
 
         Args:
             findings: what was found; its pairs alone are used.
-            index: not used.
+            index: says whether it is two catalogues.
             folder: an existing folder.
 
         Returns:
@@ -40,6 +45,8 @@ class JsonReport:
             partners[b].add(a)
         path = folder / "duplicates.json"
         write_json({key: sorted(partners[key]) for key in sorted(partners)}, path)
+        if (prefix := prefix_of(index.manifest)) is not None:
+            write_json({"matches": _matches(pairs, prefix)}, folder / "matches.json")
         every = [*_pairs(pairs), *_pairs(findings.related)]
         if any(pair["relation"] != RELATIONS[0] for pair in every):
             every.sort(key=lambda pair: (pair["product_id_a"], pair["product_id_b"]))
@@ -54,6 +61,22 @@ def _pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = table[names].itertuples(index=False, name=None)
     found = [dict(zip(names, row, strict=True)) for row in rows]
     return [{**pair, "score": None if pd.isna(pair["score"]) else pair["score"]} for pair in found]
+
+
+def _matches(pairs: pd.DataFrame, prefix: str) -> list[dict[str, Any]]:
+    """Pairs by whose products they are, the other catalogue's ids first."""
+    matches = []
+    for pair, tier, distance in zip(_pairs(pairs), pairs["tier"], pairs["distance"], strict=True):
+        ids = [pair["product_id_a"], pair["product_id_b"]]
+        ids.sort(key=lambda key: not key.startswith(prefix))
+        said = wording.evidence(pair["evidence"], tier, distance)
+        matches.append(
+            {
+                "theirs": ids[0], "yours": ids[1], "tier": tier, "distance": distance,
+                "score": pair["score"], "evidence": said,
+            }
+        )  # fmt: skip
+    return sorted(matches, key=lambda match: (match["theirs"], match["yours"]))
 
 
 def _families(findings: DetectionResult) -> dict[str, dict[str, list[str]]]:

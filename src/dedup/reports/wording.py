@@ -1,4 +1,4 @@
-"""What the page says in sentences: what was compared, how sure it is, what to try next."""
+"""What the page and the console say in sentences: what was found, how surely, what to try next."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from dedup.artifacts import Tier
+from dedup.artifacts import RELATIONS, Index, Tier
+from dedup.nouns import counted
+from dedup.reports.proofs import NEAR, prefix_of
+from dedup.reports.records import n_left_out
 from dedup.results import DetectionResult
 
 TIERS: dict[Tier, tuple[str, str]] = {
-    "same_url": ("same address", "Both products name the same picture address."),
+    "same_url": ("same address", "Both products name the same image address."),
     "same_bytes": ("same bytes", "Two addresses, one file: byte for byte the same."),
-    "same_pixels": ("same pixels", "Two files that show exactly the same picture."),
-    "near": ("near", "Pictures that look alike but are not equal. Look before you let one go."),
+    "same_pixels": ("same pixels", "Two files that show exactly the same image."),
+    "near": ("near", "Images that look alike but are not equal. Look before you let one go."),
 }
 """The name of each tier and what it means, surest first."""
 
@@ -23,73 +26,127 @@ SILENT = {
     "flat": "There is next to nothing to be seen in it.",
     "shared": "Too many products show it for it to tell them apart.",
 }
-"""Why a picture proves nothing, by the reason in the schema ``SHARED``."""
+"""Why an image proves nothing, by the reason in the schema ``SHARED``."""
+
+EDITS = {
+    "ground": "another background", "zoom_out": "zoomed out", "crop": "cropped",
+    "mirror": "mirrored", "rotate": "turned", "shear": "slanted", "perspective": "seen at an angle",
+    "squeeze": "stretched", "erase": "parts covered", "tint_band": "coloured band over it",
+    "curve": "other tone curve", "gamma": "lighter or darker midtones", "haze": "washed out",
+    "fade": "faded", "gray": "black and white", "posterize": "few brightness levels",
+    "palette": "few colours", "sharpen": "sharpened", "blur": "blurred",
+    "motion_blur": "motion blur", "noise": "camera noise", "speckle": "noise in bright parts",
+    "specks": "black and white dots", "rescale": "resized", "recompress": "saved again",
+    "vignette": "darker edges", "collage": "part of a collage", "screenshot": "in a screenshot",
+    "border": "framed", "banner": "text banner",
+}  # fmt: skip
+"""The names of edits, for people; those that are not here are words already."""
+
+_ENDS = ("failed", "ok")
 
 Trouble = tuple[str, int, list[tuple[str, int]]]
 
 
 def facts(
-    findings: DetectionResult, images: pd.DataFrame, n_left_out: int, n_whole: int = 0
+    findings: DetectionResult, index: Index, n_more_groups: int, n_whole: int = 0
 ) -> list[str]:
-    """The page's facts in a few words each.
+    """Write the page's facts in a few words each.
 
     Args:
         findings: what was found.
-        images: the index's, schema ``INDEX_IMAGES``.
-        n_left_out: groups that the page has no room for.
-        n_whole: pictures in which the index's foreground found no product.
+        index: the index that was searched.
+        n_more_groups: groups that the page has no room for.
+        n_whole: images in which the index's foreground found no product.
     """
-    said = []
+    images, said = index.images, []
     if len(findings.groups):
         said.append(f"{counted(n_compared(images), 'product')} compared")
-        if (threshold := findings.search.get("threshold")) is not None:
-            said.append(f"threshold {number(threshold)}")
-    if n_left_out:
-        said.append(f"{counted(n_left_out, 'more group')} in duplicates.csv")
-    for status, n, reasons in _troubles(images):
-        listed = (f"{count:,}\N{NO-BREAK SPACE}{reason or 'unknown'}" for reason, count in reasons)
-        said.append(f"{counted(n, 'picture')} {status}: {', '.join(listed)}")
+        if given := given_threshold(findings):
+            said.append(f"images at a distance of up to {given} count as one")
+    if n_more_groups:
+        said.append(f"{counted(n_more_groups, 'more group')} in groups.csv")
+    said += left_out(findings, index)
     if n_whole:
-        said.append(f"no product found in {counted(n_whole, 'picture')}, taken whole")
+        said.append(f"no product found in {counted(n_whole, 'image')}, taken whole")
     if n_colours := len(findings.families):
         n_families = findings.families["family_id"].nunique()
         said.append(
             f"{counted(n_colours, 'product')} in {counted(n_families, 'family', 'families')} of "
             "colour variants"
         )
-    if n_silent := findings.shared["sha256_pixels"].nunique():
-        verb = "proves" if n_silent == 1 else "prove"
-        said.append(f"{counted(n_silent, 'picture')} that {verb} nothing")
     return said
 
 
-def advice(findings: DetectionResult, images: pd.DataFrame) -> list[str]:
-    """What to try where no group was found."""
-    said = []
+def left_out(findings: DetectionResult | None, index: Index) -> list[str]:
+    """Write what was not compared, and why; a phrase for each kind.
+
+    Args:
+        findings: what was found; ``None`` where nothing has been searched yet.
+        index: gives the images.
+    """
+    images, said = index.images, []
+    for status, n, reasons in _troubles(images):
+        listed = (f"{count:,}\N{NO-BREAK SPACE}{reason or 'unknown'}" for reason, count in reasons)
+        said.append(f"{counted(n, 'image')} {status}: {', '.join(listed)}")
+    failed, fine = (set(images.loc[images["status"] == it, "product_id"]) for it in _ENDS)
+    if n_without := len(failed - fine - {""}):
+        said.append(f"{counted(n_without, 'product')} without a readable image")
+    if n := n_left_out(index):
+        said.append(
+            f"{counted(n, 'further address', 'further addresses')} in "
+            f"`{index.manifest['url_column']}` {'was' if n == 1 else 'were'} left out: "
+            "source.choice=all reads them"
+        )
+    shared = None if findings is None else findings.shared
+    if shared is not None and (n := shared["sha256_pixels"].nunique()):
+        shown = counted(int(shared["product_id"].nunique()), "product")
+        said.append(
+            f"{counted(n, 'image')} shown by {shown} {'proves' if n == 1 else 'prove'} nothing"
+        )
+    return said
+
+
+def advice(findings: DetectionResult, index: Index) -> list[str]:
+    """Write what to try where no group was found."""
+    images, said = index.images, []
     if n_compared(images) < 2:
-        said.append("It takes two products with a readable picture to find a duplicate.")
+        said.append("It takes two products with a readable image to find a duplicate.")
     threshold = findings.search.get("threshold")
     if "precision" in findings.calibration:
         asked = percent(findings.calibration["precision"])
         said.append(f"Ask for less than a precision of {asked}: matcher.precision sets it.")
     elif threshold == 0:
         said.append(
-            "Raise the threshold. At 0 only equal pictures count; resized or recompressed copies "
+            "Raise matcher.threshold. At 0 only equal images count; resized or recompressed copies "
             "lie a little above."
         )
     elif threshold is not None:
         far = number(threshold)
-        said.append(f"Raise the threshold. Pictures farther apart than {far} do not count.")
+        said.append(f"Raise matcher.threshold. Images farther apart than {far} do not count.")
     if images["status"].isin(("failed", "skipped")).any():
         said.append(
-            "Look into the pictures listed above: what could not be read could not be compared."
+            "Look into the images listed above: what could not be read could not be compared."
         )
+    if n_left_out(index):
+        said.append("Set source.choice=all: only one image of each product was read.")
     if len(findings.shared):
-        said.append("Look at the pictures below that prove nothing: the shop may have better ones.")
-    said.append(
-        "Only products of this index were compared. To compare two catalogues, put both into one."
-    )
+        said.append("Look at the images below that prove nothing: the shop may have better ones.")
+    if prefix_of(index.manifest) is None:
+        said.append(
+            "Only products of this index were compared. To compare it with another catalogue, name "
+            "that one's index: against=FOLDER."
+        )
     return said
+
+
+def evidence(said: str, tier: str, distance: float) -> str:
+    """Write what proves a pair; a near one of which nobody saw more has its distance."""
+    return said or (f"near: distance {number(distance)}" if tier == NEAR else "")
+
+
+def relation(name: str, tier: str) -> str:
+    """Write what a reported pair is: the same image is said of equal ones alone."""
+    return "copy" if name == RELATIONS[0] and tier == NEAR else name
 
 
 def searched(search: Mapping[str, Any]) -> str:
@@ -100,19 +157,20 @@ def searched(search: Mapping[str, Any]) -> str:
     """
     threshold = search.get("threshold")
     if threshold == 0:
-        return "Nothing was compared by distance: at threshold 0 only equal pictures count."
+        return "Nothing was compared by distance: at threshold 0 only equal images count."
     if threshold is None or "comparisons" not in search:
         return ""
-    n, done, within = search["pictures"], search["comparisons"], number(threshold)
-    n_pairs = n * (n - 1) // 2
-    said = f"{counted(n, 'picture')}: "
+    n_pairs = search.get("pairs", search["pictures"] * (search["pictures"] - 1) // 2)
+    done, given = search["comparisons"], not search.get("looked", False)
+    said = f"{counted(search['pictures'], 'image')}: "
     if done >= n_pairs:
-        return f"{said}all {counted(n_pairs, 'pair')} compared."
-    said += f"{percent(search['share'])} of {n_pairs:,} pairs compared; "
+        return f"{said}{'all ' * (n_pairs != 1)}{counted(n_pairs, 'pair')} compared."
+    said += f"{percent(done / n_pairs)} of {n_pairs:,} pairs compared; "
+    within = f"within {number(threshold)}" if given else "near enough to be looked at"
     if search["lossless"]:
-        return f"{said}none of the others can lie within {within}."
+        return f"{said}none of the others can lie {within}."
     return (
-        f"{said}about {counted(round(search['missed']), 'pair')} within {within} "
+        f"{said}about {counted(round(search['missed']), 'pair')} {within} "
         f"({percent(search['missed_share'])}) lie across cluster borders and were not looked at."
     )
 
@@ -129,23 +187,23 @@ def how_sure(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     side = "a score of at least" if calibration["higher_is_surer"] else "a distance of at most"
     chosen = f"{side} {number(calibration['threshold'])} ({calibration['setting']})"
     confidence = percent(calibration["interval"])
-    right = _range(calibration["expected_precision"], confidence)
     said = [
         ("Asked for", f"A precision of {percent(calibration['precision'])}."),
-        ("Chosen", f"Two pictures that are not equal count as one with {chosen}."),
-        (
-            "Expected precision",
-            f"{right} of the near pairs found are right; "
-            f"{counted(calibration['n_pairs'], 'pair')} looked at.",
-        ),
+        ("Chosen", f"Two images that are not equal count as one with {chosen}."),
     ]
+    looked = f"{counted(calibration['n_pairs'], 'pair')} looked at"
+    if calibration["expected_precision"]:
+        right = _range(calibration["expected_precision"], confidence)
+        said.append(("Expected precision", f"{right} of the near pairs found are right; {looked}."))
+    else:
+        said.append(("Found", f"No near pair is sure enough; {looked}."))
     if calibration.get("n_copies"):
         copies = counted(calibration["n_copies"], "copy", "copies")
         share = _range(calibration["expected_recall"], confidence)
         said.append(
             (
                 "Expected recall",
-                f"{share} of {copies} of this catalogue's own pictures, edited as sellers do, "
+                f"{share} of {copies} of this catalogue's own images, edited as sellers do, "
                 "are found.",
             )
         )
@@ -163,17 +221,15 @@ def by_edit(calibration: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     """The name, the recall and the number of copies of each edit, worst first."""
     edits = calibration.get("recall_by_edit", {})
     tried = [(recall, name, n) for name, (recall, n) in edits.items() if n]
-    return [(name.replace("_", " "), percent(recall), n) for recall, name, n in sorted(tried)]
+    return [
+        (EDITS.get(name, name.replace("_", " ")), percent(recall), n)
+        for recall, name, n in sorted(tried)
+    ]
 
 
 def n_compared(images: pd.DataFrame) -> int:
-    """How many products have a picture that could be read."""
+    """Count the products that have an image that could be read."""
     return int(images.loc[images["status"] == "ok", "product_id"].nunique())
-
-
-def counted(n: int, noun: str, nouns: str = "") -> str:
-    """A number and its noun: 1 pair, 2,000 pairs."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {nouns or noun + 's'}"
 
 
 def sure(score: float) -> str:
@@ -214,7 +270,7 @@ def _measured(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "Measured precision",
             f"{percent(measured['precision'])} of the {counted(found, 'pair')} found stand in "
-            f"{truth}; {measured['n_wrong']:,} do not.",
+            f"{truth}; {_wrong(measured['n_wrong'])}.",
         ),
         (
             "Measured recall",
@@ -228,8 +284,19 @@ def _measured(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _wrong(n: int) -> str:
+    verb = "does" if n == 1 else "do"
+    return f"{n:,} {verb} not" if n else "none is missing there"
+
+
+def given_threshold(findings: DetectionResult) -> str:
+    """The distance that somebody gave to decide alone; "" where a score or the data decides."""
+    threshold, looked = findings.search.get("threshold"), findings.search.get("looked", False)
+    return "" if threshold is None or looked or findings.calibration else number(threshold)
+
+
 def _troubles(images: pd.DataFrame) -> list[Trouble]:
-    """Status, number of pictures and numbers by reason, for what could not be compared."""
+    """Status, number of images and numbers by reason, for what could not be compared."""
     troubles = []
     for status in ("failed", "skipped"):
         reasons = images.loc[images["status"] == status, "reason"].value_counts().items()

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from dedup.artifacts import REQUESTS, Catalogue
 from dedup.errors import ConfigError, SourceError
+from dedup.nouns import counted
 from dedup.shortages import pass_on
 from dedup.sources.paths import PictureFolder, bad_byte, fingerprint, split_addresses
 
@@ -125,6 +126,7 @@ class CsvSource:
             requests=_skip_repeats(requests),
             id_column=self.id_column,
             title_column=self.title_column if self.title_column in columns else None,
+            url_column=self.url_column,
         )
 
     def _header(self, records: Iterator[_Record]) -> list[str]:
@@ -341,7 +343,8 @@ def _skip_repeats(requests: pd.DataFrame) -> pd.DataFrame:
     rows = asked[~repeats].drop_duplicates(["record", "product_id"])["product_id"]
     n_ids = rows[rows.duplicated()].nunique()
     if n_ids:
-        _LOG.warning("%d product ids stand on more rows with other pictures: all are read", n_ids)
+        ids = counted(n_ids, "product id")
+        _LOG.warning("%s on more than one row with different pictures: all rows are read", ids)
     return requests
 
 

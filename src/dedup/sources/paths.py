@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import posixpath
 import re
 import stat
 from functools import cached_property, lru_cache
@@ -43,6 +44,26 @@ def split_addresses(cell: str) -> tuple[list[str], str]:
         return [], "bad_url"
     addresses = [address for address in addresses if address]
     return addresses, "" if addresses else "no_url"
+
+
+def typed_address(cell: str, url: str) -> str:
+    """Find the part of a cell that an image was read from.
+
+    Args:
+        cell: as ``split_addresses`` takes it.
+        url: an http(s) address, or an absolute path without symbolic links.
+
+    Returns:
+        The part as it was typed; ``url`` where several parts may be meant.
+    """
+    parts, _ = split_addresses(cell)
+    if url in parts or not parts:
+        return url
+    ends = ((part, posixpath.normpath(part)) for part in parts)
+    meant = [part for part, end in ends if url.endswith((f"/{end}", f"/{unquote(end)}"))]
+    if meant or len(parts) == 1:
+        return (meant or parts)[0]
+    return url
 
 
 def fingerprint(path: Path) -> tuple[int, int, int]:

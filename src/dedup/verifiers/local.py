@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 SURE_INLIERS = 15
 """Matches in agreement from which on the placement by keypoints is the only one looked at."""
 
-SAME = "same picture"
+SAME = "no edit seen"
 """What was done to one of two pictures where nothing was."""
 
 LEAST_STRUCTURE = 0.5
@@ -154,13 +154,15 @@ def _with_colours(one: Seen, other: Seen, looks: list[Placement]) -> list[Placem
 
 
 def in_words(placement: Placement) -> str:
-    """What was done to one of two pictures, such as "mirrored, cropped to 80 %"."""
+    """What was done to one of two pictures, such as "mirrored, cropped to 80 % of the area"."""
     placed, seen = placement
     said = ["mirrored"] if placed.mirrored else []
     if min(seen.cover_one, seen.cover_other) < 0.9:
         if max(seen.cover_one, seen.cover_other) > 0.9:
             said.append(
-                f"cropped to {min(seen.cover_one, seen.cover_other):.0%}".replace("%", " %")
+                f"cropped to {min(seen.cover_one, seen.cover_other):.0%}".replace(
+                    "%", " % of the area"
+                )
             )
         else:
             said.append(

@@ -1,0 +1,85 @@
+"""Why each product is in its group, and how much was found in all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dedup.artifacts import TIERS
+from dedup.results import DetectionResult
+
+SIDES = (["product_id_a", "product_id_b"], ["image_a", "image_b"])
+FACTS = ["tier", "distance", "score", "evidence", "relation"]
+NEAR = TIERS[-1]
+
+
+class Outcome(NamedTuple):
+    """How much was found.
+
+    Attributes:
+        n_groups: groups of duplicates.
+        n_products: products in them.
+        n_spare: those of them that are not kept.
+        n_equal: those of ``n_spare`` that show an image equal to another's in the group.
+        n_near: the others.
+    """
+
+    n_groups: int
+    n_products: int
+    n_spare: int
+    n_equal: int
+    n_near: int
+
+
+def surest_pairs(groups: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """For each product its pair with the kept one of its group, or else its surest pair.
+
+    Args:
+        groups: schema ``GROUPS``.
+        pairs: schema ``PAIRS``.
+
+    Returns:
+        One row for each product that has a pair inside its group: ``product_id``; ``other``, the
+        other product; ``image`` and ``other_image``, addresses; ``direct``, whether the other is
+        kept; ``rank`` of the tier, 0 is surest; and the pair's own ``FACTS``.
+    """
+    group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
+    kept = set(groups.loc[groups["kept"].astype(bool), "product_id"])
+    home_a, home_b = (pairs[end].map(group_of) for end in SIDES[0])
+    inside = pairs[home_a == home_b]
+    both = pd.concat(
+        inside[[*ids, *images, *FACTS]].set_axis(
+            ["product_id", "other", "image", "other_image", *FACTS], axis=1
+        )
+        for ids, images in (SIDES, [side[::-1] for side in SIDES])
+    )
+    both["score"] = both["score"].astype(float)
+    both["direct"] = both["other"].isin(kept)
+    both["rank"] = [TIERS.index(tier) for tier in both["tier"]]
+    by = ["direct", "rank", "score", "distance", "other"]
+    ordered = both.sort_values(by, ascending=[False, True, False, True, True])
+    return ordered.drop_duplicates("product_id")
+
+
+def outcome(findings: DetectionResult) -> Outcome:
+    """Count what was found."""
+    groups = findings.groups
+    spare = groups[~groups["kept"].astype(bool)]
+    proofs = surest_pairs(groups, findings.pairs)
+    near = proofs.loc[proofs["tier"] == NEAR, "product_id"]
+    n_near = int(spare["product_id"].isin(near).sum())
+    n_groups = int(groups["group_id"].nunique())
+    return Outcome(n_groups, len(groups), len(spare), len(spare) - n_near, n_near)
+
+
+def prefix_of(manifest: Mapping[str, Any]) -> str | None:
+    """What ids of the other catalogue start with; ``None`` where one catalogue was searched."""
+    against = manifest.get("against")
+    return None if against is None else str(against["prefix"])
+
+
+def n_matched(findings: DetectionResult, prefix: str) -> int:
+    """Count the other catalogue's products that are in one's own."""
+    return int(findings.groups["product_id"].str.startswith(prefix).sum())
