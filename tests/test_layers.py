@@ -9,7 +9,7 @@ SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
     0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
         "allocation", "sealing", "interrupts", "ranks", "rounding", "allowed", "recorded",
-        "visible", "seals", "claims", "checks", "confirming", "runs", "shortages", "runlog"],
+        "visible", "invocation", "seals", "claims", "checks", "confirming", "runs", "shortages", "runlog"],
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
@@ -20,7 +20,8 @@ LAYERS = {
         "restarting", "checkpointing", "resuming", "launching"],
     3: ["indexing", "changing", "querying", "comparing", "matching", "relisting",
         "preview", "origins"],
-    4: ["stages", "entrypoint", "verify", "__main__"],
+    4: ["stages", "entrypoint", "arguments", "manual", "preflight", "sweep", "outcome", "verify",
+        "__main__"],
 }  # fmt: skip
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
@@ -61,7 +62,10 @@ NEIGHBOURS = {  # within a layer, in this direction alone
     ("store", "keypoints"), ("shards", "words"), ("shards", "keypoints"),
     ("framing", "foregrounds"),
     ("framing", "decode"), ("framing", "progress"), ("framing", "shards"), ("framing", "store"),
-    ("stages", "entrypoint"), ("__main__", "entrypoint"), ("sources", "fetch"),
+    ("stages", "entrypoint"), ("__main__", "manual"), ("entrypoint", "arguments"),
+    ("entrypoint", "manual"), ("entrypoint", "preflight"), ("entrypoint", "sweep"),
+    ("entrypoint", "outcome"), ("manual", "arguments"), ("preflight", "manual"),
+    ("sweep", "outcome"), ("sources", "fetch"),
 }  # fmt: skip
 TORCH = {
     "dealing", "encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding",
@@ -70,8 +74,8 @@ TORCH = {
 HOME = {
     "torch": TORCH | {"indexing", "changing", "querying", "relisting", "preview"},
     "pytorch_lightning": TORCH,
-    "hydra": {"entrypoint"},
-    "omegaconf": {"entrypoint", "stages", "verify"},
+    "hydra": {"entrypoint", "arguments", "sweep"},
+    "omegaconf": {"entrypoint", "arguments", "manual", "sweep", "stages", "verify"},
     "aiohttp": {"fetch", "guard"},
     "urllib": {"fetch", "guard", "sources"},
     "http": set(),

@@ -8,8 +8,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from dedup.entrypoint import ROOT, SweepSummary
+from dedup.entrypoint import ROOT
 from dedup.files import write_json
+from dedup.sweep import SweepSummary
 
 LOSS = {"monitor": "val/loss", "mode": "min"}
 UAP = {"monitor": "val/uap", "mode": "max"}
