@@ -196,7 +196,9 @@ def test_another_format_is_refused(saved: Path, number: object, sealed: bool) ->
     else:  # as versions wrote it that knew no seals
         del content["files"]
         write_json(content, saved / "manifest.json")
-    match = re.escape(f"of format {number}, this version reads format 5: run cluster.py again")
+    match = re.escape(
+        f"of format {number}, this version reads format 5: run python cluster.py again"
+    )
     with pytest.raises(ArtifactError, match=match) as caught:
         Index.load(saved)
     assert caught.type is ArtifactError

@@ -9,7 +9,8 @@ SRC = Path(__file__).parents[1] / "src" / "dedup"
 LAYERS = {
     0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
         "allocation", "sealing", "interrupts", "ranks", "rounding", "allowed", "recorded",
-        "visible", "invocation", "seals", "claims", "checks", "confirming", "runs", "shortages", "runlog"],
+        "visible", "invocation", "seals", "claims", "checks", "confirming", "runs", "shortages",
+        "runlog"],
     1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
         "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
         "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
@@ -26,6 +27,7 @@ LAYERS = {
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 NEIGHBOURS = {  # within a layer, in this direction alone
     ("rounding", "parallel"), ("files", "visible"),
+    ("artifacts", "invocation"), ("claims", "invocation"),
     ("artifacts", "errors"), ("artifacts", "files"), ("files", "errors"), ("limits", "errors"),
     ("allowed", "errors"), ("recorded", "allowed"), ("recorded", "errors"),
     ("recorded", "limits"), ("recorded", "shortages"),

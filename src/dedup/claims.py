@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from dedup.errors import ArtifactError, CorruptError
+from dedup.invocation import command
 from dedup.seals import FILES, read_sealed
 
 Kind = Callable[[object], bool]
@@ -24,7 +25,7 @@ INDEX_FORMAT = 5
 MANIFEST, SEARCH = "manifest.json", "search.json"
 INDEX_FILES = ("images.parquet", "products.parquet", "vectors.npy", "centroids.npy")
 SEARCH_FILES = ("near.parquet", "compared.parquet")
-AGAIN = "run cluster.py again"
+AGAIN = f"run {command('cluster')} again"
 """What to do about a broken index."""
 WITHOUT = "name the folder of another detect run, or leave since out"
 """What to do about a broken search."""
@@ -128,9 +129,11 @@ def read_manifest(folder: Path) -> tuple[Said, Said]:
         CorruptError: the manifest is not what was written, or cannot be.
     """
     origin = Origin(folder / MANIFEST, AGAIN)
-    said = read_sealed(
-        origin.file, "an index", "make one with cluster.py, or name one with index=PATH"
+    advice = (
+        "find duplicates without one by encoder=bundled source.path=products.csv, name one with "
+        f"index=PATH, or make one with {command('cluster')}"
     )
+    said = read_sealed(origin.file, "an index", advice)
     number = said.get("format")
     if type(number) is not int or number != INDEX_FORMAT:
         raise ArtifactError(

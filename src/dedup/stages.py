@@ -22,6 +22,7 @@ from dedup.entrypoint import build, log, plain
 from dedup.errors import ArtifactError, ConfigError
 from dedup.files import write_json
 from dedup.framing import Framed, Pictures
+from dedup.invocation import command
 from dedup.matching import merged
 from dedup.ranks import is_first
 from dedup.recorded import Record
@@ -334,7 +335,7 @@ def _check_foreground(cfg: DictConfig, index: Index) -> None:
         raise ArtifactError(
             f"the index was made with foreground={_name(made and made['part'])}, and "
             f"foreground={_name(asked['part'])} was asked for with its settings: leave it out, or "
-            "make an index with it by cluster.py"
+            f"make an index with it by {command('cluster')}"
         )
 
 
