@@ -51,7 +51,10 @@ from dedup.words import Vocabulary, Words
 ENTRIES = pa.schema(
     [
         ("url", pa.string()),
-        ("version", pa.string()),  # size and time of a file; a changed file is read again
+        (
+            "version",
+            pa.string(),
+        ),  # of a file, and the settings that it failed by: read again if other
         ("sha256_bytes", pa.string()),
         ("sha256_pixels", pa.string()),
         ("sha256_detail", pa.string()),  # of the detail's JPEG; "" where it failed
