@@ -172,7 +172,7 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
         Index.load(saved)
     assert caught.type is ArtifactError
     with pytest.raises(
-        ArtifactError, match=r"is not an index .* make one with cluster\.py.*index="
+        ArtifactError, match=r"is not an index .*index=PATH, or make one with python cluster\.py"
     ):
         Index.load(saved / "elsewhere")
 

@@ -75,7 +75,7 @@ _LINE = re.compile(r"(\s*)([\w.]+):(?:\s|$)(.*)")
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)")
 _FOOTER = (
     ("--config-dir DIR", "take parts and experiments of your own from DIR, too"),
-    ("--multirun, -m", "a run for each of several values: task.lr=1e-3,3e-4"),
+    ("--multirun, -m", "a run for each of several values, as in seed=1,2"),
     ("--cfg job", "print the config of this run; --info and --hydra-help say more"),
     ("--version", "print the version"),
 )
@@ -268,6 +268,7 @@ def _typed(value: Any) -> str:
 def _row(left: str, right: str) -> str:
     """One setting and its meaning in two columns."""
     text = textwrap.wrap(right, WIDTH - COLUMN - 2) or [""]
-    first = f"  {left:<{COLUMN - 1}} {text[0]}".rstrip() if len(left) < COLUMN else f"  {left}"
-    rest = text[1:] if len(left) < COLUMN else text
-    return "\n".join([first, *(" " * (COLUMN + 2) + line for line in rest if line)])
+    if len(left) > COLUMN - 2:
+        text = ["", *text]
+    rest = (" " * (COLUMN + 2) + line for line in text[1:])
+    return "\n".join([f"  {left:<{COLUMN}}{text[0]}".rstrip(), *rest])
