@@ -268,7 +268,7 @@ class TestForeign:
     ) -> None:
         whole = content(encoder)
         del whole[change]
-        with pytest.raises(ArtifactError, match=r"not written by train\.py") as caught:
+        with pytest.raises(ArtifactError, match=r"not written by python train\.py") as caught:
             load_encoder(write(tmp_path, whole))
         assert not isinstance(caught.value, CorruptError)
 
@@ -279,7 +279,7 @@ class TestForeign:
         ids=["list", "tensor", "encoder is a word", "weights are a list"],
     )  # fmt: skip
     def test_what_is_no_checkpoint_at_all(self, tmp_path: Path, value: Any) -> None:
-        with pytest.raises(ArtifactError, match=r"not written by train\.py"):
+        with pytest.raises(ArtifactError, match=r"not written by python train\.py"):
             load_encoder(write(tmp_path, value))
 
     @pytest.mark.parametrize(

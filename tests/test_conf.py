@@ -12,8 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from dedup.allowed import FILES, NESTED, OPTIONAL, PARTIALS, PLACES, check_config
+from dedup.arguments import check_choices, explain, keys
 from dedup.config import ROOT, build, plain
-from dedup.entrypoint import _keys, check_choices, explain
 from dedup.errors import ConfigError
 from dedup.limits import LIMITS
 from dedup.recorded import load
@@ -140,7 +140,7 @@ def test_every_limit_is_of_a_setting_that_exists() -> None:
     chosen = [f"{group}={part}" for group, part in PARTS if group in USED]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         for override, entry in product(chosen, ENTRIES):
-            known |= set(_keys(hydra.compose(entry, overrides=[override])))
+            known |= set(keys(hydra.compose(entry, overrides=[override])))
     assert set(LIMITS) <= known
 
 
@@ -148,7 +148,7 @@ ELSEWHERE = [
     "os.system", "pathlib.Path.write_text", "joblib.load", "dedup.failures.log.error",
     "dedup.entrypoint.os.system", "dedup.files.write_text", "dedup.files.os.system",
     "dedup.mending.settle", "dedup.store.ImageStore.ingest", "dedup.judge.Judge.load",
-    "dedup.entrypoint.SweepSummary.on_multirun_end", "sklearn.cluster.k_means",
+    "dedup.sweep.SweepSummary.on_multirun_end", "sklearn.cluster.k_means",
     "sklearn.cluster.KMeans.__init__.__globals__", "pytorch_lightning.callbacks.LambdaCallback",
     "pytorch_lightning.callbacks.os.system", "dedup.matchers.radius", "", "dedup", 3, None, ["x"],
 ]  # fmt: skip
@@ -234,18 +234,18 @@ def test_a_typo_names_the_nearest_setting(override: str, near: str) -> None:
 )
 def test_a_part_that_is_no_name_says_the_names(override: str, names: str) -> None:
     with pytest.raises(hydra.errors.HydraException, match=f"by its name, {names}$"):
-        check_choices("detect", ["seed=1", override])
+        check_choices(["seed=1", override])
 
 
 @pytest.mark.parametrize("override", ["runs=null", "runs="])
 def test_runs_names_a_folder(override: str) -> None:
     with pytest.raises(hydra.errors.HydraException, match="runs=PATH"):
-        check_choices("detect", [override])
+        check_choices([override])
 
 
 def test_parts_that_are_named_are_chosen() -> None:
     named = ["report=[json,csv]", "matcher='radius'", "encoder=conv,bundled", "~verifier"]
-    check_choices("detect", [*named, "matcher.threshold=null", "-m", "runs=2026"])
+    check_choices([*named, "matcher.threshold=null", "-m", "runs=2026"])
 
 
 @pytest.mark.parametrize("place", sorted({*PLACES} - {"hydra.callbacks.*"}))

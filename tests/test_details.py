@@ -214,7 +214,7 @@ def test_a_detail_that_is_not_there_is_refused(catalogue: Catalogue, tmp_path: P
     missing = store.ingest(catalogue, tmp_path)["url"].iloc[-1]
     assert store.details([]) == []
     for address in (missing, "elsewhere"):
-        with pytest.raises(ArtifactError, match=r"lacks a picture.*run cluster\.py again"):
+        with pytest.raises(ArtifactError, match=r"lacks a picture.*run python cluster\.py again"):
             store.details([address])
     nowhere = ImageStore(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match=r"there is no store of pictures at .*nowhere: put it"):

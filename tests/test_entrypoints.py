@@ -174,14 +174,15 @@ def test_training_goes_on_from_a_checkpoint(trained: Path) -> None:
 
 def test_a_sweep_names_its_best_run_and_makes_it_the_latest(trained: Path) -> None:
     done = run("train", "-m", "source=csv", "source.path=products.csv", *SMALL, "epochs=1",
-               "encoder.embedding_dim=4,8", "task.lr=1e-3,3e-4", "runs=sweep",
-               cwd=trained)  # fmt: skip
+               "encoder.embedding_dim=4,8", "task.lr=1e-3,1e30", "runs=sweep",
+               cwd=trained, code=7)  # fmt: skip
     folders = sorted((trained / "sweep" / "train").glob("2*/*/run.json"))
-    assert len(folders) == 4
+    assert len(folders) == 2
+    assert len(re.findall(r"^failed .*task.lr=1e\+30.*: .*nan", done.stdout, re.MULTILINE)) == 2
     metrics = {file.parent.resolve(): json.loads(file.read_text())["metric"] for file in folders}
     best = min(metrics, key=lambda folder: metrics[folder])
     assert (trained / "sweep" / "train" / "latest").resolve() == best
-    assert f"best of 4: {metrics[best]:.6g}"[:14] in done.stdout
+    assert f"best of 2: {metrics[best]:.6g}"[:14] in done.stdout
 
 
 @pytest.mark.parametrize(("experiment", "n_runs"), [("sweep_optuna", 3), ("sweep_joblib", 4)])
@@ -345,4 +346,4 @@ def test_the_command_of_the_wheel_runs_the_entry_points(trained: Path) -> None:
     assert done.returncode == 2
     assert "gone" in done.stderr
     usage = subprocess.run([sys.executable, "-m", "dedup"], capture_output=True, text=True)
-    assert usage.stderr.startswith("usage: dedup {train,cluster,detect,verify}")
+    assert usage.stderr.startswith("usage: dedup {train,cluster,detect,check}")

@@ -307,7 +307,7 @@ def test_what_cannot_be_is_refused(
     reseal(world / folder, say)
     with pytest.raises(CorruptError, match=name.replace(".", r"\.")) as caught:
         load(world / folder)
-    advice = "run cluster.py again" if folder == "index" else "leave since out"
+    advice = "run python cluster.py again" if folder == "index" else "leave since out"
     assert advice in str(caught.value)
     assert "\n" not in str(caught.value)
     inspect = inspect_index if folder == "index" else inspect_search

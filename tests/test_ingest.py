@@ -319,3 +319,22 @@ def test_dozens_of_addresses_in_one_cell_take_few_turns(tmp_path: Path, pictures
     assert images["status"].tolist() == ["ok", "ok", "failed"]
     assert images["url"].tolist() == [*good, f"/{missing[-1]}"]
     assert len(list((tmp_path / "store").glob("shard-*.json"))) < 15  # each turn writes one
+
+
+def test_what_a_setting_refused_is_read_again_once_it_changes(
+    tmp_path: Path, pictures: Path, serve: Serve
+) -> None:
+    base = serve(pictures)
+    rows = [("A", f"{base}/0.jpg"), ("B", f"{base}/none.jpg"), ("C", f"{pictures}/1.jpg")]
+    source = CsvSource(str(write_shop(tmp_path, rows)), images_dir=str(pictures))
+
+    def reasons(fetcher: Fetcher) -> list[str]:
+        store = ImageStore(tmp_path / "store", fetcher=fetcher)
+        shown: list[str] = store.ingest(source.read(), tmp_path)["reason"].tolist()
+        return [*shown, str(len(store.entries)), str(len(list(store.path.glob("shard-*.json"))))]
+
+    blocked = ["blocked_address", "blocked_address", "", "3", "1"]
+    assert reasons(Fetcher()) == blocked
+    assert reasons(Fetcher()) == blocked
+    assert reasons(LOCAL)[:3] == ["", "http_404", ""]
+    assert reasons(Fetcher())[:3] == ["", "http_404", ""]

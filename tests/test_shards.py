@@ -104,7 +104,7 @@ def test_places_that_cannot_be_are_refused(
     file = tmp_path / "shard-00000.parquet"
     write_table(change(read_table(file, ENTRIES)), ENTRIES, file)
     shards.seal(0)
-    with pytest.raises(CorruptError, match=r"shard-00000.*verify repair=true store\.path=\S"):
+    with pytest.raises(CorruptError, match=r"shard-00000.*check repair=true store\.path=\S"):
         Shards(tmp_path).detail(0, 1)
 
 
@@ -212,7 +212,7 @@ def test_a_hole_in_the_numbers_is_no_smaller_store(store: Path) -> None:
 def test_a_shard_without_one_of_its_files_is_refused(store: Path, ending: str) -> None:
     file = store / f"shard-00002.{ending}"
     file.unlink()
-    with pytest.raises(CorruptError, match=rf"{file} is missing: run python -m dedup verify"):
+    with pytest.raises(CorruptError, match=rf"{file} is missing: run python -m dedup check"):
         Shards(store).entries()
 
 
@@ -222,7 +222,7 @@ def test_a_shard_with_a_damaged_file_is_refused(
     store: Path, ending: str, damage: Callable[[Path], None]
 ) -> None:
     damage(store / f"shard-00001.{ending}")
-    with pytest.raises(CorruptError, match=rf"shard-00001\.{ending}.*verify repair=true"):
+    with pytest.raises(CorruptError, match=rf"shard-00001\.{ending}.*check repair=true"):
         Shards(store).entries()
 
 

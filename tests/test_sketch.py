@@ -116,7 +116,7 @@ def test_a_frame_starts_at_the_mean_and_wastes_little() -> None:
 def test_vectors_that_are_not_finite_are_refused(bad: float) -> None:
     vectors = np.zeros((5, 3), np.float32)
     vectors[4, 1] = bad
-    with pytest.raises(CorruptError, match=r"not finite.*run cluster\.py again"):
+    with pytest.raises(CorruptError, match=r"not finite.*run python cluster\.py again"):
         Frame.of(vectors, np.zeros((1, 3)))
 
 

@@ -1,5 +1,6 @@
 """What a sweep names as its best run, and what it asks Optuna for."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from dedup.config import ROOT
-from dedup.entrypoint import SweepSummary
+from dedup.errors import NonFiniteLossError, StoppedError
 from dedup.files import write_json
+from dedup.sweep import SweepSummary, keep_failure
 
 LOSS = {"monitor": "val/loss", "mode": "min"}
 UAP = {"monitor": "val/uap", "mode": "max"}
@@ -67,6 +69,29 @@ def test_runs_without_a_score_are_passed_over(
 ) -> None:
     swept(tmp_path, (None, LOSS))
     assert not capsys.readouterr().out
+
+
+def test_a_run_that_failed_is_named_and_the_others_are_ranked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "train" / "today" / "2"
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(["task.lr=1e38"]), folder / ".hydra" / "overrides.yaml")
+    with keep_failure(folder):
+        raise NonFiniteLossError("the loss became nan: lower task.lr")
+    with pytest.raises(SystemExit) as ended:
+        swept(tmp_path, (0.5, LOSS), (0.25, LOSS))
+    assert ended.value.code == NonFiniteLossError.exit_code
+    told = capsys.readouterr()
+    assert re.search(r"failed +\S+/2  task.lr=1e38: the loss became nan: lower task.lr\n", told.out)
+    assert "best of 2: 0.25" in told.out
+    assert (tmp_path / "train" / "latest").resolve() == folder.with_name("1").resolve()
+
+
+def test_what_the_user_stops_ends_the_sweep(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError), keep_failure(tmp_path):
+        raise StoppedError("stopped", 2)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``python -m dedup verify`` as a user types it, on a small store."""
+"""``python -m dedup check`` as a user types it, on a small store."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_it_says_what_is_broken_and_puts_it_right(store: Path, tmp_path: Path) -
     code, lines, messages = command(tmp_path, f"store.path={store}")
     assert code == 4
     assert lines == ["missing shard-00000.copy.parquet", f"changed shard-00001.npy: {broken}"]
-    assert f"run python -m dedup verify repair=true store.path={store}" in messages
+    assert f"run python -m dedup check repair=true store.path={store}" in messages
     code, lines, messages = command(tmp_path, f"store.path={store}", "repair=true")
     assert (code, lines[-1]) == (0, f"{store} is whole")
     assert "GB/s" in messages

@@ -40,6 +40,7 @@ def test_the_wheel_runs_by_itself(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "gone is not an index" in done.stderr
+    assert "make one with dedup cluster" in done.stderr
     where = subprocess.run(
         [sys.executable, "-c", "from dedup.config import ROOT; print(ROOT)"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,

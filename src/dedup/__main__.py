@@ -1,26 +1,51 @@
-"""The commands by name: ``dedup train``, ``cluster``, ``detect`` and ``verify``."""
+"""The commands by name: ``dedup train``, ``cluster``, ``detect`` and ``check``."""
 
 from __future__ import annotations
 
+import difflib
 import runpy
 import sys
 
-from dedup.config import ROOT
+from dedup import __version__
+from dedup.invocation import ROOT, SCRIPTS
 
-SCRIPTS = ("train", "cluster", "detect")
-"""Those that are files of their own."""
-COMMANDS = (*SCRIPTS, "verify")
+COMMANDS = (*SCRIPTS, "check")
+RENAMED = {"verify": "check"}
+"""Names that go on working, with those of today."""
 
 
 def main() -> None:
-    """Run the entry point named first on the command line with the arguments that follow."""
-    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        sys.exit(f"usage: dedup {{{','.join(COMMANDS)}}} [--help] [setting=value ...]")
-    name = sys.argv.pop(1)
+    """Run the command named first on the command line with the arguments that follow."""
+    typed = sys.argv[1] if len(sys.argv) > 1 else ""
+    if typed in ("--help", "-h", "help"):
+        from dedup.manual import overview  # Hydra, which the version need not load
+
+        sys.stdout.write(f"{overview()}\n")
+    elif typed == "--version":
+        sys.stdout.write(f"dedup {__version__}\n")
+    elif typed in COMMANDS or typed in RENAMED:
+        _run(sys.argv.pop(1))
+    else:
+        sys.stderr.write(f"{_usage(typed)}\n")
+        sys.exit(2)
+
+
+def _run(name: str) -> None:
+    if name in RENAMED:
+        sys.stderr.write(f"dedup {name} is called dedup {RENAMED[name]} now: both names work\n")
     if name in SCRIPTS:
         runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
     else:
-        runpy.run_module(f"dedup.{name}", run_name="__main__")
+        runpy.run_module("dedup.verify", run_name="__main__")
+
+
+def _usage(typed: str) -> str:
+    usage = f"usage: dedup {{{','.join(COMMANDS)}}} [--help] [setting=value ...]"
+    if not typed:
+        return usage
+    near = difflib.get_close_matches(typed, COMMANDS, n=1)
+    hint = f"did you mean dedup {near[0]}?" if near else "see dedup --help"
+    return f"{usage}\nthere is no command {typed}: {hint}"
 
 
 if __name__ == "__main__":

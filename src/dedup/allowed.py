@@ -99,7 +99,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
         "pytorch_lightning.callbacks.TQDMProgressBar",
         "pytorch_lightning.callbacks.WeightAveraging",
     ),
-    "hydra.callbacks.*": ("dedup.entrypoint.SweepSummary",),
+    "hydra.callbacks.*": ("dedup.sweep.SweepSummary",),
 }
 """What a config may name, by the place where it does; ``*`` is any name."""
 

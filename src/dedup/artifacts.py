@@ -26,6 +26,7 @@ from dedup.claims import (
 from dedup.confirming import Confirmed, Mapped, check_vectors, confirmed_tables, mapped_vectors
 from dedup.errors import ArtifactError
 from dedup.files import as_frame, sha256_file, write_array, write_table
+from dedup.invocation import command
 from dedup.seals import facts, write_sealed
 
 if TYPE_CHECKING:
@@ -297,7 +298,8 @@ class Index:
             raise ArtifactError(
                 f"the index was made with {self.manifest['checkpoint']} (sha256 {made_with[:12]}), "
                 f"and {file} is another (sha256 {found[:12]}): distances between the two mean "
-                "nothing. Name the index's own checkpoint, or run cluster.py with this one"
+                "nothing. Name the index's own checkpoint, "
+                f"or run {command('cluster')} with this one"
             )
 
     def with_pictures(self, thumbnails: Thumbnails, sight: Sight) -> Index:
@@ -352,14 +354,15 @@ def checkpoint_file(path: str | Path) -> Path:
         if not BUNDLED.is_file():
             raise ArtifactError(
                 f"this copy of dedup comes without the bundled weights ({BUNDLED}): install it "
-                "anew, or train an encoder with train.py and name it with checkpoint=PATH"
+                f"anew, or train an encoder with {command('train')}, and name it by checkpoint=PATH"
             )
         return BUNDLED
     file = Path(path)
     file = file / "best.ckpt" if file.is_dir() else file
     if not file.is_file():
         raise ArtifactError(
-            f"no checkpoint at {file}: train one with train.py, name one with checkpoint=PATH, or "
-            "take the encoder that comes with the package, encoder=bundled"
+            f"no checkpoint at {file}: take the encoder that comes with the package, "
+            "encoder=bundled source.path=products.csv, name another with checkpoint=PATH, or train "
+            f"one with {command('train')}"
         )
     return file

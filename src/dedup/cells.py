@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
 from dedup.errors import CorruptError
+from dedup.invocation import command
 from dedup.parallel import in_order
 from dedup.sketch import (
     TINY,
@@ -237,7 +238,7 @@ def _drawn_in(centroids: Floats) -> Floats:
     The rule holds for any points; the squares of these would overflow in float32.
     """
     if not np.isfinite(centroids).all():
-        raise CorruptError("a centroid is not finite: run cluster.py again")
+        raise CorruptError(f"a centroid is not finite: run {command('cluster')} again")
     norms = np.sqrt((centroids**2).sum(axis=1, keepdims=True))
     inside: Floats = centroids / np.maximum(norms / 2, 1)
     return inside

@@ -23,6 +23,7 @@ from dedup.clustering import nearest_centroids
 from dedup.errors import ArtifactError, ConfigError, SourceError
 from dedup.framing import Framed, Pictures
 from dedup.indexing import DIGEST, distinct_pictures, embed_pictures, made_from, placed
+from dedup.invocation import command
 
 N_NAMED = 5
 """Unknown ids that a message names."""
@@ -185,12 +186,12 @@ def _check_fits(index: Index, catalogue: Catalogue, store: Pictures) -> None:
             raise error(
                 f"the index was made with {name}={other[name]}, and this is {now[name]}: set "
                 f"{setting}={'null' if other[name] is None else other[name]}, or make an index of "
-                "the whole catalogue with cluster.py"
+                f"the whole catalogue with {command('cluster')}"
             )
     if index.shows != (store.product.digest if isinstance(store, Framed) else ""):
         raise ArtifactError(
             "the index was made with another foreground, or another version of it: make an index "
-            "of the whole catalogue with cluster.py"
+            f"of the whole catalogue with {command('cluster')}"
         )
     index.check_encoder(index.manifest["checkpoint"])
 

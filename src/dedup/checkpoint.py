@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from dedup.artifacts import checkpoint_file
 from dedup.errors import ArtifactError, CorruptError
 from dedup.files import atomically, in_sorted_order
+from dedup.invocation import command
 from dedup.recorded import Record
 from dedup.sealing import is_sealed
 from dedup.shortages import pass_on
@@ -131,7 +132,9 @@ def read(path: str | Path, *, mapped: bool = True) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(
         isinstance(content.get(part), dict) for part in ("encoder", "state_dict")
     ):
-        raise ArtifactError(f"{file} was not written by train.py: it describes no encoder")
+        raise ArtifactError(
+            f"{file} was not written by {command('train')}: it describes no encoder"
+        )
     return content
 
 

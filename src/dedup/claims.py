@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from dedup.errors import ArtifactError, CorruptError
+from dedup.invocation import command
 from dedup.seals import FILES, read_sealed
 
 Kind = Callable[[object], bool]
@@ -31,7 +32,7 @@ SEARCH_FILES = ("near.parquet", "compared.parquet")
 RESULT_FILES = tuple(
     f"{name}.parquet" for name in ("pairs", "groups", "shared", "candidates", "related", "families")
 )
-AGAIN = "run cluster.py again"
+AGAIN = f"run {command('cluster')} again"
 """What to do about a broken index."""
 WITHOUT = "name the folder of another detect run, or leave since out"
 """What to do about a broken search."""
@@ -142,7 +143,7 @@ _CALIBRATION: dict[str, Kind] = {
     "threshold": is_number,
     "higher_is_surer": _is_flag,
     "precision": _is_share,
-    "expected_precision": lambda value: _are_shares(value, 3),
+    "expected_precision": lambda value: value is None or _are_shares(value, 3),
     "interval": _is_share,
     "n_pairs": is_count,
     "measured": lambda value: value is None or _is_object(value),
@@ -161,9 +162,11 @@ def read_manifest(folder: Path) -> tuple[Said, Said]:
         CorruptError: the manifest is not what was written, or cannot be.
     """
     origin = Origin(folder / MANIFEST, AGAIN)
-    said = read_sealed(
-        origin.file, "an index", "make one with cluster.py, or name one with index=PATH"
+    advice = (
+        "find duplicates without one by encoder=bundled source.path=products.csv, name one with "
+        f"index=PATH, or make one with {command('cluster')}"
     )
+    said = read_sealed(origin.file, "an index", advice)
     number = said.get("format")
     if type(number) is not int or number != INDEX_FORMAT:
         raise ArtifactError(

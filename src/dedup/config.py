@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from dedup.allowed import PARTIAL, TARGET, check_node
 from dedup.errors import ConfigError, DedupError
+from dedup.invocation import ROOT
 from dedup.recorded import load
 from dedup.shortages import is_shortage
-
-_HERE = Path(__file__).resolve().parent
-ROOT = _HERE if (_HERE / "conf").is_dir() else _HERE.parents[1]
-"""Where ``conf/`` and the entry points lie: beside this module in a wheel, else the checkout."""
 
 
 def build(node: Any, **arguments: Any) -> Any:

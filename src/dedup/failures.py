@@ -20,6 +20,17 @@ FACTS = ["status", "reason", "detail", "url", "record"]
 MISREAD = ("bad_field_count", "bad_quotes", "field_too_long")
 """Of these records it is not known which cell belongs to which column."""
 
+HINTS = {
+    "blocked_address": "fetch.allow_networks=[10.0.0.0/8] lets private networks be reached",
+    "decoder_oom": "store.decode_memory=BYTES lets an image take more",
+    "decoder_timeout": "store.decode_timeout=SECONDS waits longer",
+    "outside_folder": "source.images_dir=FOLDER says below which folder images may lie",
+    "robots": "fetch.robots says what is left out",
+    "timeout": "fetch.timeout=SECONDS waits longer",
+    "too_large": "fetch.max_bytes=BYTES takes larger files",
+}
+"""Which setting an image fails by, and what another value does."""
+
 
 def account(catalogue: Catalogue, images: pd.DataFrame, path: Path, formulas: str = "keep") -> None:
     """Say how the reading went, and list what is not ok.
@@ -46,13 +57,21 @@ def account(catalogue: Catalogue, images: pd.DataFrame, path: Path, formulas: st
     write_csv(_listed(catalogue, bad), path, formulas)
     counts = (bad["status"] + ":" + bad["reason"]).value_counts()
     if not n_ok:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+        reasons = ", ".join(
+            _counted(count, str(reason)) for reason, count in sorted(counts.items())
+        )
         raise SourceError(
             f"not one of {counted(len(images), 'picture')} could be read: {reasons}. See {path}"
         )
-    lines = [f"{count:8}  {reason}" for reason, count in counts.items()]
+    lines = [_counted(f"{count:8} ", str(reason)) for reason, count in counts.items()]
     log.warning("%s not ok. See %s", counted(len(bad), "picture"), path)
     log.warning("\n".join(["why:", *lines]))
+
+
+def _counted(count: int | str, reason: str) -> str:
+    """How often something failed, why, and by which setting."""
+    hint = HINTS.get(reason.partition(":")[2])
+    return f"{count} {reason} ({hint})" if hint else f"{count} {reason}"
 
 
 def _listed(catalogue: Catalogue, bad: pd.DataFrame) -> pd.DataFrame:

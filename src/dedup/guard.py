@@ -223,7 +223,10 @@ class Guard:
         """
         what = self._what(ip_address(address.partition("%")[0]))
         if what:
-            raise FetchError("blocked_address", f"{address} is not a public address: {what}")
+            raise FetchError(
+                "blocked_address",
+                f"{address} is not a public address: {what} (see fetch.allow_networks)",
+            )
 
     def check_link(self, link: Link) -> None:
         """Judge a link by its host, when that is an IP address or a metadata service's name.

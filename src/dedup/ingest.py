@@ -78,6 +78,21 @@ class Ingest:
     decode_memory: int = 2**30
     shard_rows: int = 512
 
+    def tried_with(self, reason: str) -> str:
+        """The settings that a failure depends on, as its row's ``version`` ends; "" without any.
+
+        Where they are others by now the row is read again.
+        """
+        settings: dict[str, dict[str, Any]] = {
+            "blocked_address": {"fetch.allow_networks": list(self.fetcher.allow_networks)},
+            "decoder_oom": {"store.decode_memory": self.decode_memory},
+            "decoder_timeout": {"store.decode_timeout": self.decode_timeout},
+            "robots": {"fetch.robots": list(self.fetcher.robots)},
+            "timeout": {"fetch.timeout": self.fetcher.timeout},
+            "too_large": {"fetch.max_bytes": self.fetcher.max_bytes},
+        }
+        return "".join(f" {name}={value}" for name, value in settings.get(reason, {}).items())
+
     def __call__(self, urls: Sequence[str], keep: Keep, show: Show = lambda _: None) -> None:
         """Read pictures, and hand them over in the order of their addresses.
 
@@ -111,7 +126,7 @@ class Ingest:
         )  # fmt: skip
         with decoders, _on_sigterm(terminated):
             async with self.fetcher.session() as session:
-                line = _Line(session, decoders)
+                line = _Line(session, decoders, self.tried_with)
                 try:
                     await self._feed(urls, line, rows, show)
                 except StalledError:
@@ -175,7 +190,10 @@ def _host(url: str) -> str:
 class _Line:
     """Rows on their way, each a task."""
 
-    def __init__(self, session: Session, decoders: Decoders) -> None:
+    def __init__(
+        self, session: Session, decoders: Decoders, tried_with: Callable[[str], str]
+    ) -> None:
+        self.tried_with = tried_with
         self.session = session
         self.decoders = decoders
         self.tasks: set[asyncio.Task[tuple[int, Loaded]]] = set()
@@ -210,6 +228,7 @@ class _Line:
             status = "skipped" if error.reason in SKIPPED else "failed"
             entry |= {"status": status, "reason": error.reason, "detail": error.detail}
             entry["sha256_bytes"] = error.sha256_bytes
+            entry["version"] += self.tried_with(error.reason)
             return number, Loaded(entry, None)
         entry |= {"sha256_bytes": reading.sha256_bytes, "sha256_pixels": reading.sha256_pixels}
         entry |= {"width": reading.picture.width, "height": reading.picture.height}

@@ -7,20 +7,24 @@ is the operator's already.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from dedup.allowed import FOREGROUNDS
-from dedup.artifacts import Catalogue, Index
+from dedup.artifacts import BUNDLED, Catalogue, Index
 from dedup.claims import MANIFEST
 from dedup.errors import ArtifactError, ConfigError
 from dedup.framing import Framed, Product
 from dedup.inspection import check_is_store
+from dedup.invocation import command
 from dedup.limits import wrong_in
 from dedup.recorded import Record, shown
 from dedup.runs import read_run
 from dedup.store import ImageStore
+
+log = logging.getLogger("dedup")
 
 NAMED = ("checkpoint", "checkpoint_sha256", "store", "reader")
 """What a manifest says as a text that is a path or a name."""
@@ -72,6 +76,8 @@ def load_index(folder: Path) -> Index:
     if wrong := wrong_in("store", {"reader": said["reader"]}):
         raise record.refused("reader", f"is out of range ({wrong[0]})")
     with record.reading("store"):
+        for name in ("store", "checkpoint"):
+            said[name] = _moved(said[name], folder)
         store = Path(said["store"])
         is_gone = not store.exists() or (store.is_dir() and not any(store.iterdir()))
     if not is_gone:  # else its pictures cannot be shown, and all the rest can
@@ -84,7 +90,7 @@ def load_index(folder: Path) -> Index:
 
 def manifest_of(folder: str | Path) -> Record:
     """What to say of an index's manifest."""
-    return Record(Path(folder) / MANIFEST, "make the index again with cluster.py")
+    return Record(Path(folder) / MANIFEST, f"make the index again with {command('cluster')}")
 
 
 def recipe(index: Index, record: Record | None = None) -> Recipe | None:
@@ -108,6 +114,20 @@ def recipe(index: Index, record: Record | None = None) -> Recipe | None:
     if verifier is not None:
         record.part(verifier, "verifier", "recipe.verifier")
     return Recipe(dict(matcher), verifier and dict(verifier))
+
+
+def _moved(named: str, folder: Path) -> str:
+    """The path of what an index names: beside the index, where the whole folder of runs moved."""
+    path = Path(named)
+    parents = folder.resolve().parents
+    if path.exists() or ".." in path.parts or len(parents) < 2:
+        return named
+    for n_parts in (2, 3):  # store/pillow; train/TIME/best.ckpt
+        there = parents[1].joinpath(*path.parts[-n_parts:])
+        if len(path.parts) > n_parts and there.exists():
+            log.info("%s is gone: %s is taken", path, there)
+            return str(there)
+    return named
 
 
 def check_store(index: Index, record: Record) -> None:
@@ -173,7 +193,7 @@ def check_foreground(index: Index, foreground: Mapping[str, Any] | None) -> None
         raise ArtifactError(
             f"the index was made with foreground={name_of(made and made['part'])}, and "
             f"foreground={name_of(foreground['part'])} was asked for with its settings: leave it "
-            "out, or make an index with it by cluster.py"
+            f"out, or make an index with it by {command('cluster')}"
         )
 
 
@@ -218,6 +238,11 @@ def trained_on(checkpoint: Path, runs: Path) -> Trained:
         CorruptError: it is not what was written.
     """
     file = checkpoint.parent / "run.json"
+    if checkpoint == BUNDLED:
+        raise ConfigError(
+            "encoder=bundled needs a catalogue: add source.path=products.csv, or source=folder "
+            "source.path=FOLDER"
+        )
     if not file.is_file():
         raise ConfigError(
             f"{file} is missing, so the catalogue that {checkpoint.name} was trained on is not "

@@ -43,6 +43,7 @@ from dedup.files import (
     write_table,
     write_text,
 )
+from dedup.invocation import command
 from dedup.keypoints import N_KEYPOINTS
 from dedup.seals import SEALED, kept_digest, read_seal, sealed_text
 from dedup.words import Vocabulary, Words
@@ -50,7 +51,10 @@ from dedup.words import Vocabulary, Words
 ENTRIES = pa.schema(
     [
         ("url", pa.string()),
-        ("version", pa.string()),  # size and time of a file; a changed file is read again
+        (
+            "version",
+            pa.string(),
+        ),  # of a file, and the settings that it failed by: read again if other
         ("sha256_bytes", pa.string()),
         ("sha256_pixels", pa.string()),
         ("sha256_detail", pa.string()),  # of the detail's JPEG; "" where it failed
@@ -82,15 +86,16 @@ OPEN_ARRAYS = 64
 def advice(path: Path) -> str:
     """What to do about a broken store."""
     if not path.is_dir():
-        return "the whole store is gone: put it back, or make it again with cluster.py"
-    return f"run python -m dedup verify repair=true store.path={path}"
+        return f"the whole store is gone: put it back, or make it again with {command('cluster')}"
+    return f"run {command('check')} repair=true store.path={path}"
 
 
 def lacking(path: Path) -> ArtifactError:
     """What to say of a picture that a store should hold; or of a store that is not there."""
-    again = "run cluster.py again, which reads what is not there"
+    again = f"run {command('cluster')} again, which reads what is not there"
     if not path.is_dir():
-        return ArtifactError(f"there is no store of pictures at {path}: put it back, or {again}")
+        where = f"at {path}: put it back there, or beside the index"
+        return ArtifactError(f"there is no store of pictures {where}, or {again}")
     return ArtifactError(f"the store {path} lacks a picture that it was asked for: {again}")
 
 

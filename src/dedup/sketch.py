@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup.errors import CorruptError
+from dedup.invocation import command
 from dedup.parallel import in_order
 
 Vectors = npt.NDArray[np.float32]
@@ -61,7 +62,7 @@ class Frame:
         blocks = (vectors[start : start + BLOCK] for start in range(0, len(vectors), BLOCK))
         extent = float(np.max([0.0, *in_order(_extent, blocks)]))  # Python's max can lose a NaN
         if not math.isfinite(extent):
-            raise CorruptError("an embedding is not finite: run cluster.py again")
+            raise CorruptError(f"an embedding is not finite: run {command('cluster')} again")
         origin = sample.mean(axis=0) if len(sample) else np.zeros(vectors.shape[1])
         bound = (extent + float(np.abs(origin).max(initial=0.0))) * math.sqrt(vectors.shape[1])
         return cls(origin, 2.0 ** -math.ceil(math.log2(bound)) if bound > 0 else 1.0)

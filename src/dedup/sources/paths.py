@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import json
 import os
 import posixpath
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
-from dedup.errors import SourceError
+from dedup.errors import ConfigError, SourceError
 from dedup.shortages import pass_on
 
 MAX_ADDRESS = 8192
 """The longest address that is followed, in characters."""
 
+_SIGNATURES = {
+    codecs.BOM_UTF16_LE: "is UTF-16: set source.encoding=utf-16",
+    codecs.BOM_UTF16_BE: "is UTF-16: set source.encoding=utf-16",
+    b"\x1f\x8b": "is compressed with gzip: unpack it first",
+    b"PK\x03\x04": "is a ZIP archive or an Excel file: unpack it, or save it as CSV",
+}
 _JSON_LIST = re.compile(r'\s*\[\s*["\]]')
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PLAIN = re.compile(r"https?://[A-Za-z0-9-][A-Za-z0-9.-]*/[!-~]*")
@@ -64,6 +74,50 @@ def typed_address(cell: str, url: str) -> str:
     if meant or len(parts) == 1:
         return (meant or parts)[0]
     return url
+
+
+@contextmanager
+def opened(path: Path, encoding: str, max_record: int) -> Iterator[TextIO]:
+    """Open a CSV file, and make what goes wrong with it as a whole a ``SourceError``.
+
+    Args:
+        path: the file.
+        encoding: as Python names it.
+        max_record: characters of a cell that ``csv`` takes meanwhile.
+    """
+    before = fingerprint(path)
+    limit = csv.field_size_limit(max_record)
+    try:
+        codec = _codec(path, encoding)
+        with path.open(encoding=codec, newline="") as file:
+            yield file
+    except UnicodeError as error:
+        raise SourceError(
+            f"{path}: byte {bad_byte(path, codec)} is not {encoding}: set source.encoding=, "
+            "such as cp1252 or latin-1, or correct the file"
+        ) from error
+    except OSError as error:
+        pass_on(error, path)
+        raise SourceError(f"{path} cannot be read ({error.strerror})") from error
+    finally:
+        csv.field_size_limit(limit)
+    if fingerprint(path) != before:
+        raise SourceError(f"{path} changed while it was read: run again when it is complete")
+
+
+def _codec(path: Path, encoding: str) -> str:
+    """The codec to open the file with; a byte order mark is no part of UTF-8 text."""
+    try:
+        name = codecs.lookup(encoding).name
+        "".encode(name)
+    except (LookupError, ValueError) as error:
+        raise ConfigError(f"source.encoding={encoding!r} is unknown, try utf-8") from error
+    with path.open("rb") as file:
+        head = file.read(4)
+    for signature, advice in _SIGNATURES.items():
+        if head.startswith(signature) and not name.startswith(("utf-16", "utf-32")):
+            raise SourceError(f"{path} {advice}")
+    return "utf-8-sig" if name == "utf-8" else name
 
 
 def fingerprint(path: Path) -> tuple[int, int, int]:
