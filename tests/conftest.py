@@ -19,6 +19,7 @@ from PIL import Image
 from dedup.artifacts import Catalogue
 from dedup.fetch import Fetcher
 from dedup.sources.csv import CsvSource
+from tests.zygote import ZYGOTE
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["encoder.embedding_dim=8", "encoder.hidden_dim=16", "data.batch_size=8", "epochs=2"]
@@ -38,6 +39,11 @@ LONGEST = ("test_docs", "test_entrypoints", "test_framing", "test_distributed", 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, all others in their order."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+def pytest_sessionfinish() -> None:
+    """End the process that programs were forked from."""
+    ZYGOTE.close()
 
 
 def draw(seed: int, size: tuple[int, int] = (150, 200)) -> Image.Image:
@@ -125,14 +131,32 @@ def catalogue(shop: Path) -> Catalogue:
     return CsvSource(str(shop)).read()
 
 
+def python(
+    *arguments: str, cwd: Path, process: bool = False, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python <arguments>``, forked from a process that has imported everything already.
+
+    Args:
+        arguments: a file, ``-m`` and a module, or ``-c`` and code, then the program's own.
+        cwd: the folder to run it in.
+        process: start a process anew: what it does when it starts is the subject.
+        timeout: seconds until it is killed, and the test fails.
+        environment: variables besides those of this process.
+    """
+    env = {**os.environ, **environment}
+    if not process and ZYGOTE.serves(env):
+        return ZYGOTE.run(arguments, cwd, env, timeout)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout,
+        env=env, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 def run(
     command: str, *overrides: str, cwd: Path, code: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python <command>.py`` and check its exit code and that it shows no traceback."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / f"{command}.py"), *overrides],
-        cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **environment},
-    )  # fmt: skip
+    done = python(str(ROOT / f"{command}.py"), *overrides, cwd=cwd, **environment)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import draw, encoded, write_shop
+from tests.conftest import draw, encoded, python, write_shop
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,9 +43,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(command: str, folder: Path) -> None:
     """Run one command as it stands, and show what it printed if it fails."""
-    done = subprocess.run(
-        shlex.split(command), cwd=folder, env=environment(), capture_output=True, text=True
-    )
+    program, *arguments = shlex.split(command)
+    if program == "dedup":
+        program, arguments = "python", ["-m", "dedup", *arguments]
+    if program == "python":
+        done = python(*arguments, cwd=folder, **environment())
+    else:
+        done = subprocess.run(
+            [program, *arguments], cwd=folder, env=environment(), capture_output=True, text=True
+        )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
