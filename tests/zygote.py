@@ -178,7 +178,7 @@ def _ended(fds: Sequence[int], arguments: list[str], cwd: str, environment: dict
             return end.code or 0
         print(end.code, file=sys.stderr)
         return 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - as Python does
         sys.excepthook(*sys.exc_info())
         return 1
     return 0
