@@ -42,6 +42,7 @@ class Zygote:
     """A process to fork from, started when it is first needed."""
 
     def __init__(self) -> None:
+        self._environment = dict(os.environ)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket
 
@@ -76,8 +77,9 @@ class Zygote:
         """Whether a program with this environment may be forked from here."""
         read = {
             name
-            for name in {*environment, *os.environ}
-            if environment.get(name) != os.environ.get(name) and name.startswith(AT_START)
+            for name in {*environment, *self._environment}
+            if environment.get(name) != self._environment.get(name)
+            if name.startswith(AT_START)
         }
         return hasattr(socket, "send_fds") and not read
 
@@ -96,7 +98,7 @@ class Zygote:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.zygote", str(other.fileno())],
                 cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[other.fileno()],
-                env={**os.environ, **ONE_THREAD},
+                env={**self._environment, **ONE_THREAD},
             )  # fmt: skip
         atexit.register(self.close)
 
