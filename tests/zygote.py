@@ -9,6 +9,7 @@ anew: modules are imported already, and every program has the same seed of hashe
 import atexit
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -34,8 +35,6 @@ LIBRARIES = [
 ]
 ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """A process is forked with the thread that forks alone; Arrow's allocator would have another."""
-ALONE = {"__main__", "verify"}
-"""Modules of the package that are programs: ``python -m`` wants them not imported."""
 
 
 class Zygote:
@@ -81,7 +80,7 @@ class Zygote:
             if environment.get(name) != self._environment.get(name)
             if name.startswith(AT_START)
         }
-        return hasattr(socket, "send_fds") and not read
+        return sys.platform == "linux" and not read
 
     def close(self) -> None:
         """End it."""
@@ -163,7 +162,10 @@ def _import_all() -> None:
     import dedup
 
     for module in pkgutil.walk_packages(dedup.__path__, "dedup."):
-        if module.name.rpartition(".")[2] not in ALONE:
+        spec = importlib.util.find_spec(module.name)
+        assert spec is not None
+        assert spec.origin is not None
+        if "__main__" not in Path(spec.origin).read_text("utf-8"):  # python -m wants those anew
             importlib.import_module(module.name)
     n_threads = len(list(Path("/proc/self/task").iterdir()))
     assert n_threads == 1, "a process of several threads cannot be forked from"
