@@ -202,6 +202,7 @@ def _become(
 ) -> None:
     """Be the program."""
     import numpy as np
+    import torch
 
     for number, fd in enumerate(fds, start=1):
         os.dup2(fd, number)
@@ -209,7 +210,8 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    np.random.seed()
+    np.random.seed()  # otherwise all would draw the same; the module random sees to itself
+    torch.seed()
     sys.orig_argv = [sys.executable, *arguments]
     kind, *rest = arguments
     if kind == "-m":
