@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 ROOT = Path(__file__).parents[1]
-AT_START = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_", "LD_", "ARROW_", "MALLOC_")
+AT_START = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_", "LD_PRELOAD", "ARROW_", "MALLOC_")
 """Variables that a process or a library reads when it starts: another value takes a new one."""
 LIBRARIES = [
     *("torch", "torch.distributed", "pytorch_lightning", "torch.utils.tensorboard", "tensorboard"),
