@@ -1,9 +1,11 @@
 # make demo: set up, then train, cluster and detect on the drawn catalogue.
-# make test: set up, then lint, type-check and test.
+# make test: set up, then lint, type-check and test; the ten slowest tests are printed.
+# make stress: set up, then the long forms of tests whose short form is in make test.
 PYTHON ?= python3
 V := .venv
+PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(V)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test
+.PHONY: demo test stress
 demo: $(V)/.ok
 	$(V)/bin/python train.py data.batch_size=16 epochs=5
 	$(V)/bin/python cluster.py
@@ -13,9 +15,12 @@ test: $(V)/.ok
 	$(V)/bin/ruff check .
 	$(V)/bin/ruff format --check .
 	$(V)/bin/mypy --strict src
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(V)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --durations=10
 
-# One environment for both. CPU-only torch on Linux: make TORCH_INDEX=<index of torch's CPU builds>
+stress: $(V)/.ok
+	$(PYTEST) -m stress
+
+# One environment for all. CPU-only torch on Linux: make TORCH_INDEX=<index of torch's CPU builds>
 $(V)/.ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(V)
 	$(if $(TORCH_INDEX),$(V)/bin/python -m pip install -q --index-url $(TORCH_INDEX) torch==2.13.0)

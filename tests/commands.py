@@ -1,19 +1,10 @@
-"""Runs commands one after another in one process, as a user types them: torch is loaded once.
+"""Runs commands one after another, as a user types them."""
 
-From standard input comes a JSON list of commands, each a list of a command's name and its
-arguments. After each, a line on standard output and one on standard error tell its exit code.
-"""
-
-import json
-import runpy
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
-END = "== the command ended with exit code"
+from tests.conftest import ROOT, python
 
 
 class Ended(NamedTuple):
@@ -25,42 +16,15 @@ class Ended(NamedTuple):
 
 
 def run_all(commands: Sequence[Sequence[str]], cwd: Path) -> list[Ended]:
-    """Run commands in a folder; none may show a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.commands", str(cwd)],
-        cwd=ROOT, input=json.dumps(commands).encode(), capture_output=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()
-    outs, errs = (stream.decode().split(END) for stream in (done.stdout, done.stderr))
-    assert "Traceback" not in done.stderr.decode(), done.stderr.decode()
-    codes = [int(rest.split()[0]) for rest in outs[1:]]
-    said = [[text.partition("\n")[2] if n else text for n, text in enumerate(it)] for it in
-            (outs, errs)]  # fmt: skip
-    return [Ended(*one) for one in zip(codes, said[0], said[1], strict=False)]
+    """Run commands in a folder, each a list of its name and its arguments.
+
+    None may show a traceback.
+    """
+    return [_ended(*command, cwd=cwd) for command in commands]
 
 
-def main() -> None:
-    """Be that process."""
-    import os
-
-    from hydra.core.global_hydra import GlobalHydra
-
-    commands = json.load(sys.stdin)
-    os.chdir(sys.argv[1])
-    for name, *arguments in commands:
-        sys.argv = [name, *arguments]
-        code: object = 0
-        try:
-            if name == "verify":
-                runpy.run_module("dedup.verify", run_name="__main__")
-            else:
-                runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
-        except SystemExit as end:
-            code = end.code or 0
-        GlobalHydra.instance().clear()
-        for stream in (sys.stdout, sys.stderr):
-            print(END, code, file=stream, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def _ended(name: str, *arguments: str, cwd: Path) -> Ended:
+    program = ["-m", "dedup.verify"] if name == "verify" else [str(ROOT / f"{name}.py")]
+    done = python(*program, *arguments, cwd=cwd)
+    assert "Traceback" not in done.stderr, done.stderr
+    return Ended(done.returncode, done.stdout, done.stderr)

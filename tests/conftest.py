@@ -19,6 +19,7 @@ from PIL import Image
 from dedup.artifacts import Catalogue
 from dedup.fetch import Fetcher
 from dedup.sources.csv import CsvSource
+from tests.zygote import ZYGOTE
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["encoder.embedding_dim=8", "encoder.hidden_dim=16", "data.batch_size=8", "epochs=2"]
@@ -31,13 +32,19 @@ ODD_IDS = [
     *("a\nb", 'say "x"', "a,b", "裤", "e\u0301", "\u202ex", "=1+1", "-rf", "../../etc/x"),
 ]
 
-LONGEST = ("test_docs", "test_entrypoints", "test_framing", "test_distributed", "test_day_two")
-"""Files of minutes each: one that began last would be waited for alone."""
+LONGEST = ["test_docs", "test_distributed", "test_entrypoints", "test_day_two", "test_framing"]
+"""The longest files, longest first: one that began last would be waited for alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, all others in their order."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    places = {stem: place for place, stem in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def pytest_sessionfinish() -> None:
+    """End the process that programs were forked from."""
+    ZYGOTE.close()
 
 
 def draw(seed: int, size: tuple[int, int] = (150, 200)) -> Image.Image:
@@ -125,14 +132,32 @@ def catalogue(shop: Path) -> Catalogue:
     return CsvSource(str(shop)).read()
 
 
+def python(
+    *arguments: str, cwd: Path, process: bool = False, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python <arguments>``, forked from a process that has imported everything already.
+
+    Args:
+        arguments: a file, ``-m`` and a module, or ``-c`` and code, then the program's own.
+        cwd: the folder to run it in.
+        process: start a process anew: what it does when it starts is the subject.
+        timeout: seconds until it is killed, and the test fails.
+        environment: variables besides those of this process.
+    """
+    env = {**os.environ, **environment}
+    if not process and ZYGOTE.serves(env):
+        return ZYGOTE.run(arguments, cwd, env, timeout)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout,
+        env=env, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 def run(
     command: str, *overrides: str, cwd: Path, code: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python <command>.py`` and check its exit code and that it shows no traceback."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / f"{command}.py"), *overrides],
-        cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **environment},
-    )  # fmt: skip
+    done = python(str(ROOT / f"{command}.py"), *overrides, cwd=cwd, **environment)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done

@@ -2,11 +2,7 @@
 
 import functools
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +13,7 @@ from sklearn.cluster import MiniBatchKMeans as MiniBatch
 
 from dedup.clustering import BLOCK, Clusterer, nearest_centroids
 from dedup.errors import ConfigError, CorruptError
+from tests.conftest import ROOT, python
 
 Floats = npt.NDArray[np.float32]
 ESTIMATORS = [KMeans, MiniBatch, BisectingKMeans]
@@ -224,10 +221,7 @@ print(hashlib.sha256(labels.tobytes() + centroids.tobytes()).hexdigest())
 
 def test_the_number_of_threads_changes_nothing() -> None:
     digests = {
-        subprocess.run(
-            [sys.executable, "-c", THREADS], cwd=Path(__file__).parents[1], check=True, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": threads}, capture_output=True,
-        ).stdout
-        for threads in ("1", "2")
-    }  # fmt: skip
+        python("-c", THREADS, cwd=ROOT, OMP_NUM_THREADS=threads).stdout for threads in ("1", "2")
+    }
     assert len(digests) == 1
+    assert len(digests.pop().strip()) == 64

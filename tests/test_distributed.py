@@ -37,6 +37,7 @@ from dedup.tasks.contrastive import ContrastiveTask
 from dedup.trainer import build_trainer
 from dedup.views import ViewBatch
 from tests.conftest import ROOT, SMALL, draw, encoded, run, write_shop
+from tests.training import forkserver
 
 N = 103
 SETTINGS = [
@@ -340,7 +341,7 @@ def together(jobs: Sequence["mp.process.BaseProcess"]) -> None:
 
 
 def test_gradients_and_measures_are_those_of_one_process(tmp_path: Path, free_port: int) -> None:
-    context = mp.get_context("spawn")
+    context = forkserver()
     together(
         [context.Process(target=one_of_two, args=(tmp_path, rank, free_port)) for rank in (0, 1)]
     )

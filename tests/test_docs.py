@@ -1,15 +1,19 @@
-"""Every command in the documents runs as it stands there, top to bottom, in a shop's folder."""
+"""Every command in the documents runs as it stands there, top to bottom, in a shop's folder.
+
+Those that train on the drawn catalogue draw fewer products; ``make stress`` draws all of them.
+"""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import draw, encoded, write_shop
+from tests.conftest import draw, encoded, python, write_shop
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,9 +31,43 @@ def commands(path: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a reader would stand: the entry points, a small shop, and a training run."""
+@dataclass(frozen=True)
+class Reader:
+    """Who types the commands.
+
+    Attributes:
+        folder: where.
+        drawn: settings of the drawn catalogue, for the commands that train on it.
+    """
+
+    folder: Path
+    drawn: list[str]
+
+    def run(self, command: str) -> None:
+        """Run one command as it stands, and show what it printed if it fails."""
+        program, *arguments = shlex.split(command)
+        if program == "dedup":
+            program, arguments = "python", ["-m", "dedup", *arguments]
+        if program == "python":
+            more = self.drawn if arguments[0] == "train.py" and "source" not in command else []
+            done = python(*arguments, *more, cwd=self.folder, **environment())
+        else:
+            done = subprocess.run(
+                [program, *arguments], cwd=self.folder, env=environment(), capture_output=True,
+                text=True,
+            )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(["source.n_products=60"], id="few"),
+        pytest.param([], id="all", marks=pytest.mark.stress),
+    ],
+)
+def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """Somebody beside the entry points, a small shop, and a training run."""
     folder = tmp_path_factory.mktemp("docs")
     for entry in ("train.py", "cluster.py", "detect.py"):
         (folder / entry).symlink_to(ROOT / entry)
@@ -37,16 +75,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(1, 13):
         (folder / "images" / f"a{number}.jpg").write_bytes(encoded(draw(number)))
     write_shop(folder, [(f"A{number}", f"images/a{number}.jpg") for number in range(1, 13)])
-    run("python train.py epochs=1 encoder.hidden_dim=16", folder)
-    return folder
-
-
-def run(command: str, folder: Path) -> None:
-    """Run one command as it stands, and show what it printed if it fails."""
-    done = subprocess.run(
-        shlex.split(command), cwd=folder, env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    reader = Reader(folder, request.param)
+    reader.run("python train.py epochs=1 encoder.hidden_dim=16")
+    return reader
 
 
 def environment() -> dict[str, str]:
@@ -55,14 +86,14 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", [d for d in DOCS if commands(d)], ids=lambda d: d.name)
-def test_the_commands_run(path: Path, folder: Path) -> None:
+def test_the_commands_run(path: Path, reader: Reader) -> None:
     for command in commands(path):
         if command in MAKE or command == ACTIVATE:
             continue
         if command == SERVER:
-            check_tensorboard(folder)
+            check_tensorboard(reader.folder)
         else:
-            run(command, folder)
+            reader.run(command)
 
 
 def check_tensorboard(folder: Path) -> None:

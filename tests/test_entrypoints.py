@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dedup.artifacts import Index
 from dedup.auditing import inspect_run
 from dedup.runs import read_run
-from tests.conftest import ROOT, SMALL, draw, encoded, run, shuffled, write_shop
+from tests.conftest import ROOT, SMALL, draw, encoded, python, run, shuffled, write_shop
 
 PLANTED = {"P00": ["P20"], "P20": ["P00"], "P01": ["P21"], "P21": ["P01"], "P02": ["P22"],
            "P22": ["P02"]}  # fmt: skip
@@ -331,19 +329,15 @@ def test_help_answers_without_importing_torch(tmp_path: Path) -> None:
         "finally:\n"
         "    print('slow imports:', sorted({'torch', 'pandas', 'sklearn'} & sys.modules.keys()))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = python("-c", code, cwd=tmp_path, process=True)
+    assert done.returncode == 0
     assert "slow imports: []" in done.stdout
     assert "trainer" in done.stdout
 
 
 def test_the_command_of_the_wheel_runs_the_entry_points(trained: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "dedup", "detect", "index=gone"],
-        cwd=trained, capture_output=True, text=True,
-    )  # fmt: skip
+    done = python("-m", "dedup", "detect", "index=gone", cwd=trained)
     assert done.returncode == 2
     assert "gone" in done.stderr
-    usage = subprocess.run([sys.executable, "-m", "dedup"], capture_output=True, text=True)
+    usage = python("-m", "dedup", cwd=trained)
     assert usage.stderr.startswith("usage: dedup {train,cluster,detect,check}")

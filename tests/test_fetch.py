@@ -6,7 +6,6 @@ import resource
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic
@@ -19,6 +18,7 @@ from dedup import __version__
 from dedup.errors import ConfigError, FetchError
 from dedup.fetch import Fetcher, Session
 from dedup.hosts import Patience
+from tests.conftest import python
 from tests.hostile import PICTURE, Site, hostile, make_certificates
 
 ROOT = Path(__file__).parents[1]
@@ -351,9 +351,7 @@ def run_out_of_files() -> None:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files by /proc")
 def test_too_many_open_files_stop_the_run_with_advice() -> None:
     script = "from tests.test_fetch import run_out_of_files; run_out_of_files()"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = python("-c", script, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
 
 

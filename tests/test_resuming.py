@@ -2,7 +2,6 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import time
@@ -33,6 +32,7 @@ from tests.training import (
     Noisy,
     differences,
     encoder,
+    forkserver,
     in_a_process,
     pictures,
     scalars,
@@ -150,18 +150,11 @@ def test_a_run_that_ended_by_number_of_steps_goes_on_in_the_epoch(
     check_same(whole, tmp_path / "1", tmp_path / "2")
 
 
-@pytest.fixture(scope="module")
-def processes() -> Any:
-    """What starts processes fast: they fork from one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training"])
-    return context
-
-
 class TestKilled:
     @pytest.fixture
-    def start(self, processes: Any, shop: Path) -> Iterator[Any]:
+    def start(self, shop: Path) -> Iterator[Any]:
         started: list[ForkServerProcess] = []
+        processes = forkserver()
 
         def start(folder: Path, **arguments: Any) -> ForkServerProcess:
             process = processes.Process(target=in_a_process, args=(folder, shop), kwargs=arguments)

@@ -14,7 +14,7 @@ import pytest
 from dedup.checkpoint import read
 from dedup.checkpointing import BEST, LAST, RESUMED
 from dedup.resuming import checkpoint_to_resume, newest_unfinished
-from tests.conftest import ROOT, SMALL, make_shop
+from tests.conftest import ROOT, SMALL, make_shop, python
 from tests.training import encoder, scalars
 
 
@@ -72,9 +72,7 @@ def test_the_command_is_stopped_and_goes_on(tmp_path: Path) -> None:
     assert "starting anew" in said
     assert "Traceback" not in said
     epoch = read(folder / LAST)["loops"]["fit_loop"]["epoch_progress"]["current"]["started"]
-    done = subprocess.run(
-        [*command, f"epochs={epoch + 1}"], cwd=tmp_path, capture_output=True, text=True, timeout=100
-    )
+    done = python(*command[1:], f"epochs={epoch + 1}", cwd=tmp_path, timeout=100)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(f"resume=auto: going on from .*{folder.name}", done.stderr)) == 1
     assert not (folder / "run.json").exists()

