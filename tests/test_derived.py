@@ -22,8 +22,7 @@ def kept(folder: Path | None, max_bytes: int = 2**20) -> Derived:
 def keep(folder: Path, numbers: range) -> None:
     """Keep a row for each number, in one block."""
     with kept(folder) as rows:
-        for number in numbers:
-            rows.add((KEYS[number], number / 100))
+        rows.add((KEYS[number], number / 100) for number in numbers)
 
 
 def scores(folder: Path | None) -> dict[str, float]:
@@ -52,7 +51,7 @@ def test_small_blocks_are_joined_and_old_ones_go(tmp_path: Path) -> None:
     abandoned.write_bytes(b"")
     os.utime(abandoned, (1, 1))
     with kept(tmp_path, first.stat().st_size) as rows:
-        rows.add((KEYS[-1], 0.5))
+        rows.add([(KEYS[-1], 0.5)])
     assert scores(tmp_path) == {KEYS[-1]: 0.5}
     assert not abandoned.exists()
 

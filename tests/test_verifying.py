@@ -146,7 +146,7 @@ def test_a_look_is_the_verdict_on_each_pair() -> None:
     sight = Sight(details, lambda some: random_words(len(some)))
     pairs = Candidates(np.array([0, 0, 1, 3]), np.array([1, 4, 3, 4]))
     verifier = LocalVerifier()
-    verdicts = list(look(pairs, urls, sight, verifier))
+    (verdicts,) = look(pairs, urls, sight, verifier)
     seen = [Seen.of(picture) for picture in pictures]
     ends = [(seen[a], seen[b]) for a, b in zip(*pairs, strict=True)]
     expected = verifier(ends)

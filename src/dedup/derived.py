@@ -15,7 +15,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ MAX_BLOCK = 2**27
 SMALL, MAX_SMALL = 2**23, 16
 """Blocks of fewer bytes are joined when there are more than so many: opening a file takes 1 ms."""
 
-WRITE_EVERY = 10.0
+WRITE_EVERY = 5.0
 """Seconds of work that a run loses at most when it is killed."""
 
 ABANDONED = 3600.0
@@ -93,9 +93,9 @@ class Derived:
                 parts.append(block.filter(pc.is_in(block["key"], wanted)))
         return as_frame(pa.concat_tables(parts)).drop_duplicates("key").set_index("key")
 
-    def add(self, row: Sequence[Any]) -> None:
-        """Keep a row, (key, ...); it is on the disk within some ``WRITE_EVERY`` seconds."""
-        self._new.append(row)
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Keep rows, each (key, ...); they are on the disk within some ``WRITE_EVERY`` seconds."""
+        self._new.extend(rows)
         if time.monotonic() - self._written > WRITE_EVERY:
             self._write()
 

@@ -165,8 +165,7 @@ def listed_again(
             log.info("%d of %d edited images were compared before", len(keys) - len(new), len(keys))
         rows = _compared(index, chosen, new.tolist(), verifier, checkpoint, seed)
         rows.insert(0, "key", [keys[place] for place in new])
-        for row in rows.itertuples(index=False):
-            kept.add(tuple(row))
+        kept.add(rows.itertuples(index=False, name=None))
     parts = [part for part in (known, rows.set_index("key")) if len(part)]
     found = pd.concat(parts).loc[keys]
     return Copies(_surety(found, facts, verifier is not None, shift), _chains(found))
