@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from dedup.checkpoint import read
 from dedup.config import build
-from dedup.entrypoint import SweepSummary, one_message, point_latest
+from dedup.entrypoint import one_message, point_latest
 from dedup.errors import ArtifactError, ConfigError, CorruptError, StalledError
 from dedup.files import (
     atomically,
@@ -36,6 +36,7 @@ from dedup.inspection import verify
 from dedup.runlog import RunLog, incomplete
 from dedup.shortages import LACKS, NO_ROOM, is_shortage, told
 from dedup.store import ImageStore
+from dedup.sweep import SweepSummary
 from tests.conftest import ROOT
 from tests.test_artifacts import random_index, small_search
 from tests.test_mending import make_store
@@ -345,7 +346,7 @@ def ended(
 ) -> tuple[int, list[str]]:
     """Run a command as a user does; its exit code and its messages."""
     script, *settings = command
-    how = ["-m", "dedup", script] if script == "verify" else [str(ROOT / f"{script}.py")]
+    how = ["-m", "dedup", script] if script == "check" else [str(ROOT / f"{script}.py")]
     done = subprocess.run(
         [sys.executable, *how, *settings], cwd=folder, text=True, timeout=120, preexec_fn=first,
         stdout=stdout or subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -387,7 +388,7 @@ class TestAsTheUserSeesIt:
             for number in range(200):
                 (store / "runs/store/pillow" / f".shard-00000.parquet.{number:090x}.part").touch()
         first = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))  # noqa: E731
-        code, said = ended(store, "verify", first=first)
+        code, said = ended(store, "check", first=first)
         assert (code, len(said)) == (6, 1), said
         assert "cannot be written, a file may not be so large here: raise the limit" in said[0]
         assert str(Path("runs/verify")) in said[0]
@@ -399,7 +400,7 @@ class TestAsTheUserSeesIt:
         if not Path("/dev/full").exists():
             pytest.skip("has no /dev/full")
         with Path("/dev/full").open("w") as full:
-            code, said = ended(store, "verify", stdout=full)
+            code, said = ended(store, "check", stdout=full)
         assert (code, len(said)) == (6, 1), said
         assert "stdout cannot be written, the disk is full" in said[0]
 
@@ -408,7 +409,7 @@ class TestAsTheUserSeesIt:
         code, said = ended(store, "detect", first=narrow)
         assert (code, len(said)) == (6, 1), said
         assert "is not begun, there is not enough memory" in said[0]
-        assert code == ended(store, "verify", first=narrow)[0]
+        assert code == ended(store, "check", first=narrow)[0]
 
 
 def without_root() -> None:
