@@ -162,24 +162,23 @@ def test_an_index_is_searched_as_it_was_made_for(
     assert search.facts["asked"] == 0.001  # what is said otherwise counts
 
 
-def test_the_latest_index_is_the_newest_of_either_command(
+def test_the_latest_index_is_the_cluster_runs_but_a_query_asks_the_newest(
     example: dict[str, Any], tmp_path: Path
 ) -> None:
-    made = index_of(example["folder"] / "out")
-    runs = [("cluster", "2026-01-01_00-00-00-0"), ("detect", "2026-01-02_00-00-00-0")]
+    runs = [("detect", "2026-01-02_00-00-00-0"), ("cluster", "2026-01-01_00-00-00-0")]
     for command, name in runs:
-        run = tmp_path / command / name
-        (run.parent).mkdir()
-        example["index"].save(run)
-        (run.parent / "latest").symlink_to(name)
-        assert latest_index(tmp_path).resolve() == run.resolve()
+        (tmp_path / command).mkdir()
+        example["index"].save(tmp_path / command / name)
+        (tmp_path / command / "latest").symlink_to(name)
+        assert latest_index(tmp_path).resolve().name == name
+    run = tmp_path / "detect" / runs[0][1]
+    assert latest_index(tmp_path, newest=True).resolve() == run
     used = tmp_path / "detect" / "2026-01-03_00-00-00-0"
     super(dedup.DetectionResult, example["result"]).save(used, run)
     (used.parent / "latest").unlink()
     (used.parent / "latest").symlink_to(used.name)
-    assert latest_index(tmp_path).resolve() == run.resolve()
+    assert latest_index(tmp_path, newest=True).resolve() == run
     assert json.loads((used / RESULT).read_text())["index"] == f"../{run.name}"
-    assert made is not None
 
 
 def test_match_finds_what_a_loop_finds() -> None:

@@ -166,6 +166,17 @@ MANIFESTS: dict[str, Change] = {
     "a checkpoint to build": says(checkpoint=write),
     "a checkpoint of a secret": says(checkpoint=SECRET),
     "a digest to build": says(checkpoint_sha256=write),
+    "a recipe to build": says(recipe=write),
+    "a recipe of text": says(recipe="radius"),
+    "no verifier in the recipe": lambda said, _: said["recipe"].pop("verifier"),
+    "a matcher that writes a file": lambda said, person: said["recipe"].update(
+        matcher=write(person)
+    ),
+    "a verifier that runs a command": lambda said, _: said["recipe"].update(
+        verifier={"_target_": "os.system", "command": "true"}
+    ),
+    "a threshold of a secret": lambda said, _: said["recipe"]["matcher"].update(threshold=SECRET),
+    "a threshold below 0": lambda said, _: said["recipe"]["matcher"].update(threshold=-1.0),
 }
 
 

@@ -109,42 +109,51 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
 def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:
     """The index that ``detect.py`` works on, its store attached, and its folder.
 
-    ``index=`` names one. Without, it is the latest that ``cluster.py`` or ``detect.py`` made; but
-    another checkpoint or another source than that one's, where given, make a new one.
+    ``index=`` names one. Without, it is the latest one, see ``latest_index``; but another
+    checkpoint or another source than that one's, where given, make a new one.
 
     Raises:
         ConfigError: both an index and a source are given.
         ArtifactError: there is no index, or it was made with another checkpoint or foreground.
     """
-    folder = latest_index(Path(cfg.runs))
+    if cfg.index is not None and _is_given(cfg):
+        raise ConfigError("index= holds its own catalogue: leave source out, or index")
     if cfg.index is not None:
-        if _is_given(cfg):
-            raise ConfigError("index= holds its own catalogue: leave source out, or index")
         folder = Path(cfg.index)
         index = origins.load_index(folder)
         if cfg.checkpoint is not None:
             index.check_encoder(cfg.checkpoint)
-    elif _serves(folder, cfg):
-        index = origins.load_index(folder)
     else:
-        folder, index = run_dir, make_index(cfg, run_dir)
+        checkpoint = None if _is_given(cfg) else cfg.checkpoint
+        folder = _usual_index(Path(cfg.runs), checkpoint, newest=cfg.query is not None)
+        folder = folder if _serves(folder, cfg) else run_dir
+        index = make_index(cfg, run_dir) if folder == run_dir else origins.load_index(folder)
     origins.check_foreground(index, _foreground(cfg))
     return pipeline.with_images(index, folder), folder
 
 
-def latest_index(runs: Path) -> Path:
-    """The folder of the latest index in a folder of runs, whichever command made it.
+def latest_index(runs: Path, *, newest: bool = False) -> Path:
+    """The folder of the index that a command works on where none is named.
 
-    ``detect.py`` makes one where a source or a checkpoint is given.
+    That is the latest cluster run's, or where there is none, the index that ``detect.py`` made or
+    used last. It makes one where a source or a checkpoint is given.
+
+    Args:
+        runs: the folder of runs.
+        newest: take the newer one of the two. A query comes right after what it asks about.
     """
-    made, used = runs / "cluster" / "latest", runs / "detect" / "latest"
+    made, used = _known_indexes(runs)
     if not (used / MANIFEST).is_file():
-        used = _named_index(used) or made
-    if not (made / MANIFEST).is_file():
-        return used if (used / MANIFEST).is_file() else made
+        return made
     started = [folder.resolve().name for folder in (made, used)]
     is_later = all(map(STARTED.fullmatch, started)) and started[1] > started[0]
-    return used if is_later and (used / MANIFEST).is_file() else made
+    return used if not (made / MANIFEST).is_file() or (newest and is_later) else made
+
+
+def _known_indexes(runs: Path) -> tuple[Path, Path]:
+    """The folder of the latest index of ``cluster.py``, and of that of ``detect.py``."""
+    made, used = runs / "cluster" / "latest", runs / "detect" / "latest"
+    return made, used if (used / MANIFEST).is_file() else _named_index(used) or made
 
 
 def _named_index(folder: Path) -> Path | None:
@@ -268,12 +277,21 @@ def _store_of(cfg: DictConfig, index: Index) -> ImageStore:
     return store
 
 
-def _index_to_change(cfg: DictConfig) -> Path:
-    """``index=``; where nothing lies at its default, the index that ``detect.py`` made."""
-    folder, usual = Path(cfg.index), Path(cfg.runs) / "cluster" / "latest"
-    if folder == usual and not (folder / MANIFEST).is_file():
-        return latest_index(Path(cfg.runs))
+def _usual_index(runs: Path, checkpoint: str | None, *, newest: bool = False) -> Path:
+    """The latest index; of those that there are, one made with the checkpoint if one is given."""
+    folder = latest_index(runs, newest=newest)
+    if checkpoint is not None and not _is_of(folder, checkpoint):
+        others = _known_indexes(runs)
+        folder = next((other for other in others if _is_of(other, checkpoint)), folder)
     return folder
+
+
+def _index_to_change(cfg: DictConfig) -> Path:
+    """``index=``; at its default the latest one, made with the encoder if one is chosen."""
+    folder, usual = Path(cfg.index), Path(cfg.runs) / "cluster" / "latest"
+    if folder != usual:
+        return folder
+    return _usual_index(Path(cfg.runs), cfg.encoder.get("weights"))
 
 
 def _is_given(cfg: DictConfig) -> bool:
@@ -287,7 +305,9 @@ def _serves(latest: Path, cfg: DictConfig) -> bool:
     A source that is given with a checkpoint is read anew.
     """
     if not _is_given(cfg):
-        return cfg.checkpoint is None or _is_of(latest, cfg)
+        return cfg.checkpoint is None or (
+            _is_of(latest, cfg.checkpoint) and _shows(latest, _foreground(cfg))
+        )
     if cfg.checkpoint is not None or not (latest / MANIFEST).is_file():
         return False
     manifest, _ = read_manifest(latest)
@@ -295,11 +315,13 @@ def _serves(latest: Path, cfg: DictConfig) -> bool:
     return is_source and origins.shows(manifest, _foreground(cfg))
 
 
-def _is_of(latest: Path, cfg: DictConfig) -> bool:
-    """Whether the latest index was made with the checkpoint, and the foreground if one is asked."""
-    if not (latest / MANIFEST).is_file():
+def _is_of(folder: Path, checkpoint: str) -> bool:
+    """Whether an index lies in a folder that was made with a checkpoint."""
+    if not (folder / MANIFEST).is_file():
         return False
-    manifest, _ = read_manifest(latest)
-    digest = sha256_file(checkpoint_file(cfg.checkpoint))
-    is_same = manifest["checkpoint_sha256"] == digest
-    return is_same and origins.shows(manifest, _foreground(cfg))
+    made_with: str = read_manifest(folder)[0]["checkpoint_sha256"]
+    return made_with == sha256_file(checkpoint_file(checkpoint))
+
+
+def _shows(folder: Path, foreground: dict[str, Any] | None) -> bool:
+    return origins.shows(read_manifest(folder)[0], foreground)
