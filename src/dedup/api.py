@@ -26,6 +26,7 @@ from dedup.api_arguments import (
     shown,
     source_of,
 )
+from dedup.artifacts import Index as SavedIndex
 from dedup.artifacts import Search, checkpoint_file
 from dedup.claims import MANIFEST, SEARCH
 from dedup.clustering import Clusterer
@@ -39,7 +40,7 @@ MAX_GROUPS_SHOWN = 10
 """Groups that a notebook shows of a result."""
 
 
-class Index(artifacts.Index):
+class Index(SavedIndex):
     """A catalogue that can be searched, its store attached; see ``dedup.artifacts.Index``."""
 
     @classmethod
@@ -53,7 +54,7 @@ class Index(artifacts.Index):
         return cls._of(origins.load_index(Path(folder)), Path(folder))
 
     @classmethod
-    def _of(cls, index: artifacts.Index, folder: Path) -> Self:
+    def _of(cls, index: SavedIndex, folder: Path) -> Self:
         """The same index with its store attached."""
         index = pipeline.with_images(index, folder)
         # Not by attribute: the vectors' first use waits until their file has been checked.
@@ -292,7 +293,7 @@ def update_index(
     where = new_folder() if folder is None else Path(folder)
     with shown(progress), as_errors(where):
         where.mkdir(parents=True, exist_ok=True)
-        now: artifacts.Index = before
+        now: SavedIndex = before
         if remove:
             from dedup.changing import remove as without  # imports torch
 
