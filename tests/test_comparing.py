@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from dedup import verifying
 from dedup.alignment import Seen
 from dedup.artifacts import INDEX_IMAGES, Index, Search, Sight
 from dedup.comparing import clusters_of_vectors, decided
@@ -206,7 +205,7 @@ def test_verdicts_that_were_kept_change_nothing(before: list[str], tmp_path: Pat
 
 
 def test_a_search_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifying, "STEP", 3)
+    monkeypatch.setattr("dedup.verifying.STEP", 3)
     find, index = detection(9.0, 0.5), shop(list(PICTURES))
     warm, asked = counted(index, tmp_path)
 

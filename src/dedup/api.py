@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dedup import artifacts, origins, pipeline, results
+from dedup import origins, pipeline, results
 from dedup.api_arguments import (
     BUNDLED,
     Table,
