@@ -43,8 +43,8 @@ class Embedding:
     """
 
     checkpoint: str | Path
-    batch_size: int = 128
-    devices: Sequence[str] = ("auto",)
+    batch_size: int
+    devices: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Sampling:
         seed: draws images and edits.
     """
 
-    checkpoint: str | Path | None = None
-    seed: int = 0
+    checkpoint: str | Path | None
+    seed: int
 
 
 def open_images(store: ImageStore, foreground: Settings | None) -> Pictures:
