@@ -42,8 +42,8 @@ class Embedding:
     """
 
     checkpoint: str | Path
-    batch_size: int = 128
-    devices: Sequence[str] = ("auto",)
+    batch_size: int
+    devices: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Sampling:
         seed: draws images and edits.
     """
 
-    checkpoint: str | Path | None = None
-    seed: int = 0
+    checkpoint: str | Path | None
+    seed: int
 
 
 def open_images(store: ImageStore, foreground: Settings | None) -> Pictures:
