@@ -49,7 +49,8 @@ class Reader:
         if program == "dedup":
             program, arguments = "python", ["-m", "dedup", *arguments]
         if program == "python":
-            more = self.drawn if arguments[0] == "train.py" and "source" not in command else []
+            trains = arguments[0] == "train.py" and "--" not in command  # and does not only print
+            more = self.drawn if trains and "source" not in command else []
             done = python(*arguments, *more, cwd=self.folder, **environment())
         else:
             done = subprocess.run(
