@@ -130,8 +130,9 @@ def _check_sweep(trainer: Mapping[str, Any], resume: Any) -> None:
 def _check_launched(name: str) -> None:
     if name != "train" and ranks.n_launched() > 1:
         raise ConfigError(
-            f"{ranks.launcher()} started {ranks.n_launched()} processes, and {called(name)} starts "
-            "its own: run it alone, with trainer.gpus=4, or trainer.num_processes=2 on a CPU"
+            f"{ranks.launcher()} started {ranks.n_launched()} processes, and "
+            f"{called(name)} starts its own: run it alone, with trainer.gpus=4, or "
+            "trainer.num_processes=2 on a CPU"
         )
 
 
