@@ -7,16 +7,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dedup.entrypoint import entrypoint
+from dedup.cli.entrypoint import entrypoint
 
 
 @entrypoint("cluster")
 def main(cfg: DictConfig, run_dir: Path) -> None:
     """Write the index, and the user's table with a cluster column."""
-    from dedup.commands import change_index, make_index  # pandas: not for --help
-    from dedup.files import write_csv
-    from dedup.matching import clustered_table
+    from dedup.cli.commands import change_index, make_index  # pandas: not for --help
+    from dedup.detection.detector import clustered_table
     from dedup.reports.text import report_index
+    from dedup.runtime.files import write_csv
 
     started = time.monotonic()
     index = make_index(cfg, run_dir) if cfg.change == "build" else change_index(cfg, run_dir)

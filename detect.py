@@ -7,14 +7,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dedup.config import build
-from dedup.entrypoint import entrypoint, say
+from dedup.cli.entrypoint import entrypoint, say
+from dedup.config.instances import build
 
 
 @entrypoint("detect")
 def main(cfg: DictConfig, run_dir: Path) -> None:
     """Write duplicates.json, duplicates.csv and report.html, or answer a query."""
-    from dedup.commands import answer, find, open_index  # pandas: not for --help
+    from dedup.cli.commands import answer, find, open_index  # pandas: not for --help
     from dedup.reports.csv import check_reports
     from dedup.reports.text import report_findings
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dedup.config import build
-from dedup.entrypoint import entrypoint, log
+from dedup.cli.entrypoint import entrypoint, log
+from dedup.config.instances import build
 
 
 @entrypoint("train")
 def main(cfg: DictConfig, run_dir: Path) -> float | None:
     """Read the catalogue, train, and return the best of what the task monitors."""
-    from dedup.commands import show_foreground, training_images  # pandas: not for --help
+    from dedup.cli.commands import show_foreground, training_images  # pandas: not for --help
 
     if cfg.preview is not None:
         show_foreground(cfg, run_dir)
@@ -21,9 +21,9 @@ def main(cfg: DictConfig, run_dir: Path) -> float | None:
     store, images = training_images(cfg, run_dir)
     import pytorch_lightning as pl  # seconds: what is wrong with the catalogue is said before
 
-    from dedup.datamodule import CatalogueDataModule
-    from dedup.resuming import checkpoint_to_resume, fit
-    from dedup.trainer import best_score
+    from dedup.training.datamodule import CatalogueDataModule
+    from dedup.training.resume import checkpoint_to_resume, fit
+    from dedup.training.trainer import best_score
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = CatalogueDataModule(store, images, build(cfg.views), seed=cfg.seed, **cfg.data)

@@ -27,10 +27,10 @@ def peak() -> float:
 
 def ingest(table: str, folder: str, settings: str) -> dict[str, Any]:
     """Read a table's pictures into a store, and say what it took."""
+    from dedup.download.client import Fetcher
     from dedup.errors import DedupError
-    from dedup.fetch import Fetcher
     from dedup.sources.csv import CsvSource
-    from dedup.store import ImageStore
+    from dedup.store.image_store import ImageStore
 
     threads, start, said = [0], time.perf_counter(), ""
 
@@ -65,8 +65,8 @@ def serve(commands: str) -> list[Any]:
         How many questions were asked, the address of each connection that came, how many were
         begun in all, and what each command said.
     """
-    from tests.hostile import hostile
-    from tests.nameserver import ATTACKS, CUT, REBOUND, many, naming, split
+    from tests.support.hostile import hostile
+    from tests.support.nameserver import ATTACKS, CUT, REBOUND, many, naming, split
 
     zone = {name: answer for name, (answer, _) in ATTACKS.items()} | REBOUND
     zone |= {f"hanging-{number}.test": split(A=CUT, AAAA=CUT) for number in range(300)}

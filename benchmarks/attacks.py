@@ -123,7 +123,7 @@ def row(*cells: object) -> None:
 
 def names(work: Path) -> bool:
     """Names that lead inside, asked for by two runs, through the system's own resolver."""
-    from tests.nameserver import ATTACKS, REBOUND, setup
+    from tests.support.nameserver import ATTACKS, REBOUND, setup
 
     network = setup(work)
     if not network:
@@ -153,7 +153,7 @@ def names(work: Path) -> bool:
 
 def _names_told(said: list[Any], found: list[dict[str, str]]) -> bool:
     """Print what became of names; whether it is as it must be."""
-    from tests.nameserver import ATTACKS, REBOUND
+    from tests.support.nameserver import ATTACKS, REBOUND
 
     asked, came, begun, runs = said
     wanted = {name: (must, must) for name, (_, must) in ATTACKS.items()}

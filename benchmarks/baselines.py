@@ -20,10 +20,10 @@ from scipy.spatial.distance import pdist
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from dedup.clustering import Clusterer
-from dedup.decode import decode, to_rgb
-from dedup.indexing import build_index
-from dedup.parallel import in_order
+from dedup.runtime.parallel import in_order
+from dedup.search.build import build_index
+from dedup.search.clustering import Clusterer
+from dedup.store.decode import decode, to_rgb
 
 Result = TypeVar("Result")
 SIDE = 32
@@ -176,7 +176,7 @@ def random_weights(folder: Path) -> Encoder:
     """The original's encoder as it is before training."""
     import torch
 
-    from dedup.checkpoint import save_safetensors
+    from dedup.encoders.checkpoint import save_safetensors
     from dedup.encoders.conv import ConvAutoencoder
 
     torch.manual_seed(0)

@@ -25,10 +25,10 @@ import numpy.typing as npt
 from scipy.spatial.distance import pdist
 from sklearn.cluster import KMeans
 
-from dedup.clustering import Clusterer
-from dedup.decode import decode
-from dedup.embedding import Embed
-from dedup.matchers.radius import RadiusMatcher
+from dedup.search.clustering import Clusterer
+from dedup.search.embedding import Embed
+from dedup.search.radius import RadiusMatcher
+from dedup.store.decode import decode
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -28,8 +28,8 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.transform import resize as skimage_resize
 
-from dedup.decode import HEIGHT, WIDTH, resizer, upright
-from dedup.decoding import read
+from dedup.store.decode import HEIGHT, WIDTH, resizer, upright
+from dedup.store.decode_pool import read
 
 Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

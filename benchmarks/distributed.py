@@ -22,8 +22,8 @@ from PIL import Image
 from pipeline import run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dedup.artifacts import Index
-from dedup.files import write_rows
+from dedup.runtime.files import write_rows
+from dedup.search.index import Index
 
 N_PRODUCTS = 103
 SMALL = ["encoder=conv", "encoder.embedding_dim=32", "encoder.hidden_dim=64"]

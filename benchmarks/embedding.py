@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dedup.artifacts import BUNDLED, IMAGE_SHAPE
-from dedup.checkpoint import save_safetensors
-from dedup.embedding import Embed
+from dedup.encoders.checkpoint import save_safetensors
 from dedup.encoders.conv import ConvAutoencoder
+from dedup.encoders.paths import BUNDLED
+from dedup.schemas import IMAGE_SHAPE
+from dedup.search.embedding import Embed
 
 
 def together(embed: Embed, pixels: np.ndarray, threads: int) -> np.ndarray:

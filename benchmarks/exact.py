@@ -28,7 +28,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from dedup.files import write_rows
+from dedup.runtime.files import write_rows
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ("duplicates.json", "duplicates.csv", "report.html")
@@ -102,8 +102,8 @@ def found_pairs(report: Path) -> set[Pair]:
 
 def float_pairs(path: Path, checkpoint: Path, batch_size: int) -> set[Pair]:
     """The original's rule: products encoded in batches, equal where the distance is 0."""
-    from dedup.decode import decode
-    from dedup.embedding import Embed
+    from dedup.search.embedding import Embed
+    from dedup.store.decode import decode
 
     rows = pictures(path)
     pixels = np.stack([decode(picture.read_bytes()).pixels for _, picture in rows])

@@ -26,15 +26,15 @@ import pandas as pd
 from PIL import Image
 from serving import counts, serving
 
-from dedup.files import write_rows
+from dedup.runtime.files import write_rows
 
 INGEST = """
 import json, resource, sys, time
 from pathlib import Path
 from dedup.errors import DedupError
-from dedup.fetch import Fetcher
+from dedup.download.client import Fetcher
 from dedup.sources.csv import CsvSource
-from dedup.store import ImageStore
+from dedup.store.image_store import ImageStore
 
 table, folder, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 fetcher = Fetcher(**{"allow_networks": ["127.0.0.0/8"], **settings.get("fetch", {})})

@@ -20,16 +20,18 @@ from pathlib import Path
 import numpy as np
 from loading import made
 
-from dedup.artifacts import GROUPS, PAIRS, Index, Search
-from dedup.auditing import inspect_run
+from dedup.detection.detector import Detection
+from dedup.detection.grouping import Grouping
+from dedup.detection.integrity import inspect_run
 from dedup.errors import CorruptError
-from dedup.files import write_json, write_table
-from dedup.grouping import Grouping
-from dedup.matchers.radius import RadiusMatcher
-from dedup.matching import Detection
 from dedup.reports.csv import CsvReport
 from dedup.reports.json import JsonReport
-from dedup.runs import seal_run
+from dedup.runtime.files import write_json, write_table
+from dedup.runtime.run_record import seal_run
+from dedup.schemas import GROUPS, PAIRS
+from dedup.search.index import Index
+from dedup.search.radius import RadiusMatcher
+from dedup.search.state import Search
 
 THRESHOLD = 1.0
 

@@ -23,12 +23,12 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from dedup.decode import decode, restored
 from dedup.foregrounds import Mask
 from dedup.foregrounds.grabcut import GrabCut
 from dedup.foregrounds.lab_otsu import LabOtsu
 from dedup.foregrounds.onnx import Onnx
 from dedup.foregrounds.skin_aware import SkinAware
+from dedup.store.decode import decode, restored
 
 Bools = npt.NDArray[np.bool_]
 Picture = npt.NDArray[np.uint8]

@@ -14,8 +14,8 @@ from labelled import Ints, Labelled, expanded
 from PIL import Image, ImageDraw
 from pipeline import Found
 
-from dedup.decode import to_rgb
-from dedup.files import write_rows
+from dedup.runtime.files import write_rows
+from dedup.store.decode import to_rgb
 
 SIDE = 200
 LINE = 14

@@ -10,8 +10,9 @@ photos with the true masks, moved, and pasted on other street photos, whose own 
 over. ``called``: what ``detect.py encoder=bundled`` calls pairs of these. ``edited``: what
 ``make_benchmark.py`` writes: edits that leave the background. ``again``: the rank of one picture of
 a product among all when the other is asked about. Every pair of pictures counts; uAP is the area
-under precision and recall over all. ``--framing`` takes settings of ``dedup.framing.Framing``,
-``--foreground`` names of the table; for ``called`` those of the command line.
+under precision and recall over all. ``--framing`` takes settings of
+``dedup.foregrounds.masked_store.Framing``, ``--foreground`` names of the table; for ``called``
+those of the command line.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from PIL import Image
 from quality import named
 from scipy.spatial.distance import cdist, pdist
 
-from dedup.embedding import Embed, embed_stored
-from dedup.framing import Framed, Framing, Pictures, Product
+from dedup.foregrounds.masked_store import Framed, Framing, Pictures, Product
 from dedup.metrics import average_precision
+from dedup.search.embedding import Embed, embed_stored
 from dedup.sources.folder import FolderSource
-from dedup.store import ImageStore
+from dedup.store.image_store import ImageStore
 
 Picture = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float64]

@@ -29,14 +29,14 @@ from typing import NamedTuple
 
 from serving import serving
 
-from dedup.files import write_rows
+from dedup.runtime.files import write_rows
 
 INGEST = """
 import logging, sys
 from pathlib import Path
-from dedup.fetch import Fetcher
+from dedup.download.client import Fetcher
 from dedup.sources.csv import CsvSource
-from dedup.store import ImageStore
+from dedup.store.image_store import ImageStore
 
 table, folder = map(Path, sys.argv[1:])
 store = ImageStore(folder, fetcher=Fetcher(allow_networks=["127.0.0.0/8"]))

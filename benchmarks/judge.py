@@ -2,9 +2,9 @@
 
     python benchmarks/judge.py IMAGES [--true-dups CSV] [--out JUDGE.safetensors] [--seed 0]
 
-Positives are edited copies (``dedup.edits``) of photos and of their packshots. Negatives are other
-products: those with the most visual words in common, colour variants, goods on the same ground,
-screenshots with the same frame, collages with the same filler, stickers of one kind.
+Positives are edited copies (``dedup.augmentations``) of photos and of their packshots. Negatives
+are other products: those with the most visual words in common, colour variants, goods on the same
+ground, screenshots with the same frame, collages with the same filler, stickers of one kind.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from safetensors.numpy import save_file
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, log_loss
 
-from dedup.alignment import Seen
-from dedup.calibration import DOUBTFUL
-from dedup.decode import decode, restored
-from dedup.edits import EDITS, Picture, edit, foreground, packshot, relist
-from dedup.judge import FALLING, FEATURES, RISING, Judge, features
-from dedup.parallel import in_order
-from dedup.verifiers.local import placements
-from dedup.views import recoloured
-from dedup.words import Vocabulary, propose
+from dedup.augmentations import EDITS, Picture, edit, foreground, packshot, relist
+from dedup.detection.calibration import DOUBTFUL
+from dedup.runtime.parallel import in_order
+from dedup.store.decode import decode, restored
+from dedup.training.views import recoloured
+from dedup.verification.alignment import Seen
+from dedup.verification.classifier import FALLING, FEATURES, RISING, Judge, features
+from dedup.verification.geometric import placements
+from dedup.verification.visual_words import Vocabulary, propose
 
 Row = tuple[str, int, int, list[list[float]]]  # kind, photo, is it a copy, features by placement
 
@@ -163,7 +163,7 @@ def fitted(rows: np.ndarray, truth: np.ndarray, seed: int) -> HistGradientBoosti
 
 
 def exported(trees: HistGradientBoostingClassifier) -> dict[str, np.ndarray]:
-    """The trees as plain arrays, as ``dedup.judge.Judge`` keeps them."""
+    """The trees as plain arrays, as ``dedup.verification.classifier.Judge`` keeps them."""
     nodes = [stage[0].nodes for stage in trees._predictors]  # scikit-learn shows them nowhere else
     width = max(map(len, nodes))
 
@@ -193,7 +193,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("images", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("src/dedup/bundled/judge.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("src/dedup/assets/judge.safetensors"))
     parser.add_argument("--true-dups", type=Path, help="a CSV with file_a, file_b: no negatives")
     parser.add_argument("--n", type=int, default=1500, help="photos")
     parser.add_argument("--seed", type=int, default=0)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dedup.artifacts import Catalogue, Index
+from dedup.search.index import Index
+from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
-from dedup.store import ImageStore
+from dedup.store.image_store import ImageStore
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dedup.datamodule import CatalogueDataModule
-from dedup.decode import Decoded
-from dedup.files import write_json, write_rows
-from dedup.shards import ENTRIES, Loaded, Shards, described
+from dedup.runtime.files import write_json, write_rows
 from dedup.sources.csv import CsvSource
-from dedup.store import ImageStore
+from dedup.store.decode import Decoded
+from dedup.store.image_store import ImageStore
+from dedup.store.shards import ENTRIES, Loaded, Shards, described
+from dedup.training.datamodule import CatalogueDataModule
 
 ROOT = Path(__file__).parents[1]
 GROUPS = Path("/sys/fs/cgroup")

@@ -26,9 +26,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dedup.artifacts import INDEX_IMAGES, Index
-from dedup.matchers.exact import exact_pairs
-from dedup.sharing import telling
+from dedup.detection.exact import exact_pairs
+from dedup.schemas import INDEX_IMAGES
+from dedup.search.index import Index
+from dedup.store.placeholders import telling
 
 TABLES = ("images", "products")
 ARRAYS = ("vectors", "centroids")

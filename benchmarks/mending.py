@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dedup.inspection import verify
-from dedup.mending import repair
 from dedup.sources.folder import FolderSource
-from dedup.store import ImageStore
+from dedup.store.image_store import ImageStore
+from dedup.store.integrity import verify
+from dedup.store.repair import repair
 
 AT_ONCE = 50
 """Damages in a round of many."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from dedup.config import ROOT
+from dedup.config.instances import ROOT
 from dedup.sources.sample import draw_catalogue
 
 SMALL = ["encoder.embedding_dim=8", "encoder.hidden_dim=16", "data.batch_size=16", "epochs=2",

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from dedup.decode import READERS, decode
+from dedup.store.decode import READERS, decode
 
 
 def main() -> None:

@@ -2,11 +2,12 @@
 
     python benchmarks/relisted.py IMAGES OUT --n 500 --seed 5 [--packshots]
 
-Each of n originals gets copies with one edit of ``dedup.edits``, mild or strong, or with a chain of
-two or three; and every other one, where it is colourful enough, a variant in another colour, which
-is not a duplicate. ``--packshots`` cuts the products out and puts them on white ground first.
-What stands beside a picture in a collage comes from pictures that the catalogue does not have.
-``--generator PATH`` takes the edits of ``make_benchmark.py`` instead, for pictures that are few.
+Each of n originals gets copies with one edit of ``dedup.augmentations``, mild or strong, or with a
+chain of two or three; and every other one, where it is colourful enough, a variant in another
+colour, which is not a duplicate. ``--packshots`` cuts the products out and puts them on white
+ground first. What stands beside a picture in a collage comes from pictures that the catalogue does
+not have. ``--generator PATH`` takes the edits of ``make_benchmark.py`` instead, for pictures that
+are few.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from labelled import COLOURLESS
 from numpy.random import Generator
 from PIL import Image
 
-from dedup.decode import to_rgb
-from dedup.edits import EDITS, Picture, edit, packshot, relist
-from dedup.files import write_rows
-from dedup.views import recoloured
+from dedup.augmentations import EDITS, Picture, edit, packshot, relist
+from dedup.runtime.files import write_rows
+from dedup.store.decode import to_rgb
+from dedup.training.views import recoloured
 
 QUALITY = 92
 STRENGTHS = (0.5, 1.0)
@@ -126,7 +127,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Broad:
-    """Copies with the edits of ``dedup.edits``.
+    """Copies with the edits of ``dedup.augmentations``.
 
     Args:
         fillers: pictures for collages; without any, edits that need one are left out.

@@ -26,12 +26,12 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dedup.checkpoint import describe, read
-from dedup.checkpointing import BEST, LAST, PREVIOUS, CheckpointFiles
-from dedup.config import ROOT
+from dedup.config.instances import ROOT
+from dedup.encoders.checkpoint import describe, read
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.errors import CorruptError
-from dedup.resuming import checkpoint_to_resume
+from dedup.training.checkpoints import BEST, LAST, PREVIOUS, CheckpointFiles
+from dedup.training.resume import checkpoint_to_resume
 
 SMALL = ["source=sample", "source.n_products=60", "encoder.embedding_dim=8", "epochs=3",
          "encoder.hidden_dim=64", "data.batch_size=8", "trainer.accelerator=cpu",

@@ -10,15 +10,9 @@ import numpy as np
 import pandas as pd
 from labelled import ENDS, Bools, Floats, Labelled
 
-from dedup.artifacts import PAIRS
-from dedup.grouping import Grouping
-from dedup.metrics import (
-    average_precision,
-    bcubed,
-    pair_scores,
-    recall_at_precision,
-    wilson,
-)
+from dedup.detection.grouping import Grouping
+from dedup.metrics import average_precision, bcubed, pair_scores, recall_at_precision, wilson
+from dedup.schemas import PAIRS
 
 HEAD = (
     "| method | uAP | recall at P .90 | at P .99 | precision | recall | F1 | hard negatives taken "

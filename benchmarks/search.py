@@ -107,8 +107,8 @@ def prepared(vectors: Array, threshold: float, clock: Measure) -> Any:
     """Vectors that our search can be asked about."""
     from sklearn.cluster import KMeans
 
-    from dedup.clustering import Clusterer
-    from dedup.matchers.radius import RadiusMatcher
+    from dedup.search.clustering import Clusterer
+    from dedup.search.radius import RadiusMatcher
 
     estimator = partial(KMeans, init="random", n_init=1, max_iter=10, random_state=0)
     labels, centroids = Clusterer(estimator).fit_predict(vectors)

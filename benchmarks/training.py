@@ -26,13 +26,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dedup.allocation import keep_freed_memory
-from dedup.datamodule import CatalogueDataModule
-from dedup.embedding import Embed, embed_stored
 from dedup.encoders.conv import ConvAutoencoder
-from dedup.indexing import distinct_pictures
+from dedup.runtime.allocation import keep_freed_memory
+from dedup.search.build import distinct_pictures
+from dedup.search.embedding import Embed, embed_stored
 from dedup.sources.csv import CsvSource
-from dedup.store import ImageStore
+from dedup.store.image_store import ImageStore
+from dedup.training.datamodule import CatalogueDataModule
 
 ROOT = Path(__file__).parents[1]
 GFLOP_OF_A_STEP, GFLOP_OF_AN_EMBEDDING = 0.83, 0.14

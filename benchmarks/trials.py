@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dedup.config import ROOT
+from dedup.config.instances import ROOT
 from dedup.sources.sample import draw_catalogue
 
 REPORTS = ["duplicates.json", "duplicates.csv", "report.html"]

@@ -6,7 +6,7 @@
 
 The benchmark is what ``make_benchmark.py`` writes: originals, edited copies, recoloured variants.
 The entry points run on it with ``matcher.variants`` at each of its values. Edits of light and
-colour (``dedup.edits``, and a white balance far stronger than those) are looked at besides,
+colour (``dedup.augmentations``, and a white balance far stronger than those) are looked at besides,
 ``--edited`` photos each, and so are the listed real pairs.
 """
 
@@ -28,13 +28,13 @@ import pipeline
 from labelled import Labelled
 from skimage.color import deltaE_ciede2000
 
-from dedup.alignment import Seen
-from dedup.artifacts import RELATIONS
-from dedup.decode import decode, restored
-from dedup.edits import Picture, edit
-from dedup.parallel import in_order
-from dedup.relations import NOTHING, VARIANT
-from dedup.verifiers.local import LocalVerifier, Verdict
+from dedup.augmentations import Picture, edit
+from dedup.runtime.parallel import in_order
+from dedup.schemas import RELATIONS
+from dedup.store.decode import decode, restored
+from dedup.verification.alignment import Seen
+from dedup.verification.geometric import LocalVerifier, Verdict
+from dedup.verification.relations import NOTHING, VARIANT
 
 CALLED = (*RELATIONS, NOTHING)
 LIGHT = ("white_balance", "brightness", "contrast", "gamma", "curve", "saturation", "vignette",

@@ -6,8 +6,8 @@ The codebook is k-means on halves of RootSIFT descriptors; how rare a word is, i
 pictures and in their mirror images. The most common words count for nothing (the stop list of Sivic
 and Zisserman, 2003): on white ground they are most of what pictures have in common. Half of the
 pictures count again as packshots, so that white ground is known. 300 pictures are held out: a copy
-of each, edited by ``dedup.edits.relist``, is looked for among all the pictures. The table shows how
-often it is proposed, and at what cost.
+of each, edited by ``dedup.augmentations.relist``, is looked for among all the pictures. The table
+shows how often it is proposed, and at what cost.
 """
 
 from __future__ import annotations
@@ -27,11 +27,17 @@ from PIL import Image
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from dedup.decode import decode, reduced, restored
-from dedup.edits import packshot, relist
-from dedup.keypoints import Descriptors, Picture, find_keypoints, mirrored_descriptors, root
-from dedup.parallel import in_order
-from dedup.words import GRID, HALF, Vocabulary, Words, propose, similarities
+from dedup.augmentations import packshot, relist
+from dedup.runtime.parallel import in_order
+from dedup.store.decode import decode, reduced, restored
+from dedup.verification.keypoints import (
+    Descriptors,
+    Picture,
+    find_keypoints,
+    mirrored_descriptors,
+    root,
+)
+from dedup.verification.visual_words import GRID, HALF, Vocabulary, Words, propose, similarities
 
 N_CENTROIDS = 512
 N_HALVES = 150_000

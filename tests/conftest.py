@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dedup.artifacts import Catalogue
-from dedup.fetch import Fetcher
+from dedup.download.client import Fetcher
+from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
-from tests.zygote import ZYGOTE
+from tests.support.zygote import ZYGOTE
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["encoder.embedding_dim=8", "encoder.hidden_dim=16", "data.batch_size=8", "epochs=2"]
@@ -32,7 +32,7 @@ ODD_IDS = [
     *("a\nb", 'say "x"', "a,b", "裤", "e\u0301", "\u202ex", "=1+1", "-rf", "../../etc/x"),
 ]
 
-LONGEST = ["test_docs", "test_distributed", "test_entrypoints", "test_day_two", "test_framing"]
+LONGEST = ["test_docs", "test_distributed", "test_entrypoints", "test_day_two", "test_masked_store"]
 """The longest files, longest first: one that began last would be waited for alone."""
 
 

@@ -14,14 +14,14 @@ import pytest
 from PIL import ImageOps
 
 import dedup
-from dedup.claims import RESULT
-from dedup.commands import find, latest_index, open_index
-from dedup.config import build, default_config
-from dedup.files import sha256_file, write_table
-from dedup.results import SCHEMAS, index_of
-from dedup.seals import sealed_text
+from dedup.cli.commands import find, latest_index, open_index
+from dedup.config.instances import build, default_config
+from dedup.detection.results import SCHEMAS, index_of
+from dedup.runtime.checksums import sealed_text
+from dedup.runtime.files import sha256_file, write_table
+from dedup.search.manifest import RESULT
 from tests.conftest import DAMAGES, ROOT, draw, encoded, write_shop
-from tests.passed_on import composed
+from tests.support.passed_on import composed
 
 PAGE = ROOT / "docs" / "reference" / "api.md"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

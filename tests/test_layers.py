@@ -1,4 +1,4 @@
-"""Imports point down only; torch, Hydra and the network stay where the design puts them."""
+"""A room imports lower rooms only; torch, Hydra and the network stay where the design puts them."""
 
 import ast
 from pathlib import Path
@@ -6,116 +6,93 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "dedup"
-LAYERS = {
-    0: ["artifacts", "errors", "files", "limits", "parallel", "edits", "places",
-        "allocation", "sealing", "interrupts", "ranks", "rounding", "allowed", "recorded",
-        "visible", "seals", "claims", "checks", "confirming", "runs", "shortages", "runlog",
-        "nouns"],
-    1: ["sources", "guard", "hosts", "fetch", "decode", "decoding", "shards", "ingest", "failures",
-        "progress", "store", "inspection", "mending", "encoders", "checkpoint", "clustering",
-        "sketch", "cells", "matchers", "grouping", "sharing", "reports", "metrics", "keypoints",
-        "words", "alignment", "agreement", "judge", "verifiers", "calibration", "truth", "dealing",
-        "devices", "foregrounds", "framing", "auditing",
-        "colours", "relations"],
-    2: ["tasks", "callbacks", "trainer", "datamodule", "embedding", "views", "verifying",
-        "restarting", "checkpointing", "resuming", "launching"],
-    3: ["indexing", "changing", "querying", "comparing", "matching", "relisting",
-        "preview", "origins"],
-    4: ["stages", "entrypoint", "verify", "__main__"],
-}  # fmt: skip
-LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
-NEIGHBOURS = {  # within a layer, in this direction alone
-    ("rounding", "parallel"), ("files", "visible"),
-    ("artifacts", "errors"), ("artifacts", "files"), ("files", "errors"), ("limits", "errors"),
-    ("allowed", "errors"), ("recorded", "allowed"), ("recorded", "errors"),
-    ("recorded", "limits"), ("recorded", "shortages"),
-    ("seals", "errors"), ("seals", "files"), ("claims", "errors"),
-    ("claims", "seals"), ("checks", "claims"), ("checks", "parallel"), ("confirming", "errors"),
-    ("confirming", "files"), ("confirming", "parallel"), ("confirming", "seals"),
-    ("artifacts", "checks"), ("artifacts", "claims"), ("artifacts", "confirming"),
-    ("artifacts", "seals"), ("runs", "files"), ("runs", "seals"), ("auditing", "inspection"),
-    ("shortages", "errors"), ("shortages", "parallel"), ("files", "shortages"),
-    ("runlog", "shortages"),
-    ("sealing", "errors"), ("sealing", "files"), ("trainer", "checkpointing"),
-    ("resuming", "launching"),
-    ("datamodule", "restarting"), ("checkpointing", "restarting"), ("resuming", "checkpointing"),
-    ("edits", "errors"), ("places", "errors"), ("fetch", "guard"), ("fetch", "hosts"),
-    ("decoding", "decode"), ("ingest", "decoding"), ("ingest", "fetch"), ("ingest", "shards"),
-    ("progress", "ingest"), ("inspection", "shards"), ("mending", "inspection"),
-    ("inspection", "decode"),
-    ("mending", "shards"), ("mending", "decode"), ("store", "decode"), ("store", "fetch"),
-    ("store", "shards"), ("store", "ingest"), ("store", "failures"), ("store", "progress"),
-    ("store", "mending"), ("verify", "entrypoint"),
-    ("store", "words"), ("shards", "decode"), ("words", "keypoints"), ("alignment", "keypoints"),
-    ("agreement", "alignment"), ("agreement", "keypoints"), ("judge", "agreement"),
-    ("judge", "alignment"), ("verifiers", "agreement"), ("verifiers", "alignment"),
-    ("verifiers", "judge"), ("verifiers", "colours"), ("verifiers", "relations"),
-    ("colours", "agreement"), ("colours", "alignment"), ("colours", "keypoints"),
-    ("relations", "agreement"), ("relations", "alignment"), ("verifiers", "matchers"),
-    ("calibration", "metrics"),
-    ("truth", "metrics"), ("reports", "calibration"), ("reports", "sources"),
-    ("encoders", "checkpoint"), ("datamodule", "views"), ("tasks", "views"), ("callbacks", "views"),
-    ("callbacks", "datamodule"), ("callbacks", "tasks"), ("changing", "indexing"),
-    ("cells", "sketch"), ("matchers", "cells"), ("matchers", "sketch"),
-    ("querying", "indexing"), ("querying", "matching"),
-    ("querying", "comparing"), ("matching", "comparing"), ("relisting", "comparing"),
-    ("store", "keypoints"), ("shards", "words"), ("shards", "keypoints"),
-    ("framing", "foregrounds"),
-    ("framing", "decode"), ("framing", "progress"), ("framing", "shards"), ("framing", "store"),
-    ("stages", "entrypoint"), ("__main__", "entrypoint"), ("sources", "fetch"),
-}  # fmt: skip
-TORCH = {
-    "dealing", "encoders", "checkpoint", "tasks", "callbacks", "trainer", "datamodule", "embedding",
-    "views", "restarting", "checkpointing", "resuming", "devices", "launching",
-}  # fmt: skip
-HOME = {
-    "torch": TORCH | {"indexing", "changing", "querying", "relisting", "preview"},
-    "pytorch_lightning": TORCH,
-    "hydra": {"entrypoint"},
-    "omegaconf": {"entrypoint", "stages", "verify"},
-    "aiohttp": {"fetch", "guard"},
-    "urllib": {"fetch", "guard", "sources"},
+FLOORS = [  # docs/architecture.md draws them
+    {"errors"},
+    {"schemas", "metrics", "assets"},
+    {"runtime"},
+    {"config"},
+    {"sources", "download", "augmentations"},
+    {"verification"},
+    {"store", "encoders"},
+    {"foregrounds"},
+    {"search"},
+    {"training"},
+    {"detection"},
+    {"reports"},
+    {"pipeline"},
+    {"api", "cli"},
+    {"check", "__main__"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+HOMES = {  # of libraries: rooms, or modules where the room as a whole does without
+    "torch": {"encoders", "training", "search.embedding", "search.build", "search.update",
+              "detection.query", "detection.recall", "reports.foreground_preview"},
+    "pytorch_lightning": {"training"},
+    "hydra": {"cli"},
+    "omegaconf": {"config", "api", "cli", "check"},
+    "aiohttp": {"download"},
+    "urllib": {"download", "sources"},
     "http": set(),
-    "socket": {"fetch", "guard"},
+    "socket": {"download"},
     "sklearn": set(),
-}
-FILES = sorted(path for path in SRC.rglob("*.py") if path.name != "__init__.py")
+}  # fmt: skip
+FILES = sorted(SRC.rglob("*.py"))
 
 
-def part(path: Path) -> str:
-    """The first name below ``dedup``."""
-    return path.relative_to(SRC).with_suffix("").parts[0]
+def module(path: Path) -> str:
+    """The dotted name below ``dedup``; "" for the package itself."""
+    name = ".".join(path.relative_to(SRC).with_suffix("").parts)
+    return name.removesuffix("__init__").removesuffix(".")
 
 
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, wherever in it."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(str(node.module))
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
-def test_imports_point_down(path: Path) -> None:
-    here = part(path)
-    for module in imports(path):
-        if module.startswith("dedup."):
-            there = module.split(".")[1]
-            down = LAYER[there] < LAYER[here] or there == here or (here, there) in NEIGHBOURS
-            assert down, f"{here} (layer {LAYER[here]}) imports {there} (layer {LAYER[there]})"
+def imported(path: Path) -> set[str]:
+    """The modules of this package that a file imports, below ``dedup``."""
+    known = {module(file) for file in FILES}
+    found = set()
+    for name in imports(path):
+        below = name.removeprefix("dedup.")
+        if below != name:
+            found.add(below if below in known else below.rpartition(".")[0])
+    return found - {""}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
-def test_libraries_stay_home(path: Path) -> None:
-    here = part(path)
-    for module in imports(path):
-        homes = HOME.get(module.split(".")[0])
-        assert homes is None or here in homes, f"{here} imports {module}"
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_rooms_import_lower_rooms(path: Path) -> None:
+    here = module(path).split(".")[0]
+    for name in imported(path):
+        there = name.split(".")[0]
+        floor = FLOOR[here] if here else len(FLOORS)
+        is_lower = FLOOR[there] < floor or there == here
+        assert is_lower, f"{here} (floor {floor}) imports {name} (floor {FLOOR[there]})"
 
 
-def test_every_module_has_a_layer() -> None:
-    assert {part(path) for path in FILES} == set(LAYER)
+def test_no_module_is_imported_in_a_circle() -> None:
+    below = {module(path): imported(path) - {module(path)} for path in FILES}
+    while leaves := {name for name, names in below.items() if not names & set(below)}:
+        below = {name: names for name, names in below.items() if name not in leaves}
+    assert not below
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_libraries_stay_at_home(path: Path) -> None:
+    here = module(path)
+    for name in imports(path):
+        homes = HOMES.get(name.split(".")[0])
+        assert homes is None or {here, here.split(".")[0]} & homes, f"{here} imports {name}"
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {module(path).split(".")[0] for path in FILES} - {""} == set(FLOOR)
+    assert len({path.relative_to(SRC).parts[0] for path in FILES}) <= 23  # and py.typed

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         query,
         update_index,
     )
-    from dedup.checkpoint import load_encoder
+    from dedup.encoders.checkpoint import load_encoder
     from dedup.errors import (
         ArtifactError,
         ConfigError,
@@ -58,7 +58,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'dedup' has no attribute {name!r}")
-    home = "errors" if name.endswith("Error") else "checkpoint" if name == "load_encoder" else "api"
+    home = (
+        "errors"
+        if name.endswith("Error")
+        else "encoders.checkpoint"
+        if name == "load_encoder"
+        else "api"
+    )
     value = getattr(importlib.import_module(f"dedup.{home}"), name)
     globals()[name] = value
     return value

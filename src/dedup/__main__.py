@@ -7,7 +7,7 @@ import runpy
 import sys
 
 from dedup import __version__
-from dedup.invocation import ROOT, SCRIPTS
+from dedup.runtime.invocation import ROOT, SCRIPTS
 
 COMMANDS = (*SCRIPTS, "check")
 RENAMED = {"verify": "check"}
@@ -18,7 +18,7 @@ def main() -> None:
     """Run the command named first on the command line with the arguments that follow."""
     typed = sys.argv[1] if len(sys.argv) > 1 else ""
     if typed in ("--help", "-h", "help"):
-        from dedup.manual import overview  # Hydra, which the version need not load
+        from dedup.cli.manual import overview  # Hydra, which the version need not load
 
         sys.stdout.write(f"{overview()}\n")
     elif typed == "--version":
@@ -36,7 +36,7 @@ def _run(name: str) -> None:
     if name in SCRIPTS:
         runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
     else:
-        runpy.run_module("dedup.verify", run_name="__main__")
+        runpy.run_module("dedup.check", run_name="__main__")
 
 
 def _usage(typed: str) -> str:

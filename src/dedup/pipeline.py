@@ -11,20 +11,24 @@ from typing import Any
 
 import pandas as pd
 
-from dedup import origins
-from dedup.artifacts import IMAGES, Catalogue, Index, Search, Sight
-from dedup.clustering import Clusterer
-from dedup.decoding import Decoders
-from dedup.fetch import Fetcher
-from dedup.files import write_json
-from dedup.framing import Framed, Pictures
-from dedup.matching import Detection, merged
-from dedup.ranks import is_first
-from dedup.recorded import Record
-from dedup.results import DetectionResult
-from dedup.runs import read_run
-from dedup.store import ImageStore
-from dedup.truth import against_truth, in_words, read_truth
+from dedup.config.parts import Record
+from dedup.detection.detector import Detection, merged
+from dedup.detection.ground_truth import against_truth, in_words, read_truth
+from dedup.detection.results import DetectionResult
+from dedup.download.client import Fetcher
+from dedup.foregrounds.masked_store import Framed, Pictures
+from dedup.runtime.files import write_json
+from dedup.runtime.processes import is_first
+from dedup.runtime.run_record import read_run
+from dedup.schemas import IMAGES
+from dedup.search import origins
+from dedup.search.clustering import Clusterer
+from dedup.search.image_access import Sight
+from dedup.search.index import Index
+from dedup.search.state import Search
+from dedup.sources.catalogue import Catalogue
+from dedup.store.decode_pool import Decoders
+from dedup.store.image_store import ImageStore
 
 log = logging.getLogger("dedup")
 
@@ -141,7 +145,7 @@ def make_index(
     _compare_foregrounds(images, Path(embedding.checkpoint))
     catalogue, table = read_images(source, images, run_dir)
 
-    from dedup.indexing import build_index  # imports torch
+    from dedup.search.build import build_index  # imports torch
 
     index = build_index(
         catalogue, table, images, embedding.checkpoint, clusterer, embedding.batch_size,
@@ -176,7 +180,7 @@ def add_products(
     """
     catalogue, table = read_images(source, images, run_dir)
 
-    from dedup.changing import add, update  # imports torch
+    from dedup.search.update import add, update  # imports torch
 
     call = add if change == "add" else update
     return call(index, catalogue, table, images, embedding.batch_size, embedding.devices)
@@ -192,7 +196,7 @@ def save_changed(index: Index, before: Index, change: str, folder: Path, run_dir
         folder: where the index was read.
         run_dir: where it is saved.
     """
-    from dedup.changing import count_changes  # imports torch
+    from dedup.search.update import count_changes  # imports torch
 
     index.manifest["source"] = {"index": str(folder), "change": change}
     _count_failed(index, folder)
@@ -307,7 +311,7 @@ def _calibrated(
     """Add to the calibration what edited copies of an index's images say."""
     if not result.calibration:
         return result
-    from dedup.relisting import with_recall  # imports torch
+    from dedup.detection.recall import with_recall  # imports torch
 
     calibration = with_recall(
         result, sampled, detection.verifier, sampling.checkpoint, sampling.seed,
@@ -353,7 +357,7 @@ def answer(
     with decoders:
         decoders.begin(len(addresses))  # they start while the encoder loads
 
-        from dedup.querying import Query  # imports torch
+        from dedup.detection.query import Query  # imports torch
 
         query = Query(
             index, detection.matcher, checkpoint, detection.max_products, detection.min_contrast,

@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import dedup.encoders
-from dedup.checkpoint import build, describe, save_safetensors
-from dedup.config import build as build_node
-from dedup.embedding import Embed
+from dedup.config.instances import build as build_node
+from dedup.encoders.checkpoint import build, describe, save_safetensors
 from dedup.encoders.cnn import Cnn
+from dedup.search.embedding import Embed
 from tests.conftest import draw
 
 CONF = Path(__file__).parents[2] / "conf" / "encoder"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dedup.artifacts import BUNDLED
-from dedup.checkpoint import describe, save_safetensors
-from dedup.config import build
+from dedup.config.instances import build
 from dedup.encoders.bundled import bundled
+from dedup.encoders.checkpoint import describe, save_safetensors
 from dedup.encoders.cnn import Cnn
+from dedup.encoders.paths import BUNDLED
 from dedup.errors import ArtifactError, CorruptError
 from tests.encoders.test_cnn import pictures
 

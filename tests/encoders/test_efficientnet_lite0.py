@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dedup.checkpoint import build, describe, load_encoder, save_safetensors
+from dedup.encoders.checkpoint import build, describe, load_encoder, save_safetensors
 from dedup.encoders.efficientnet_lite0 import MEAN, N_FEATURES, STD, EfficientnetLite0
 from dedup.errors import ConfigError
 from tests.conftest import ROOT, python

@@ -8,7 +8,7 @@ import pytest
 
 from dedup.foregrounds import guarded
 from dedup.foregrounds.grabcut import GrabCut
-from tests.foregrounds.drawing import agreement, garment, ground
+from tests.support.drawn_scenes import agreement, garment, ground
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from dedup.edits import packshot
+from dedup.augmentations import packshot
 from dedup.foregrounds.lab_otsu import LabOtsu
 from tests.conftest import draw
-from tests.foregrounds.drawing import agreement, garment
+from tests.support.drawn_scenes import agreement, garment
 
 
 def test_it_finds_a_garment_on_a_plain_ground() -> None:

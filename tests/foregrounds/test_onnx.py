@@ -10,7 +10,7 @@ import pytest
 
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds.onnx import Onnx
-from tests.foregrounds.drawing import agreement, garment
+from tests.support.drawn_scenes import agreement, garment
 
 onnx = pytest.importorskip("onnx", reason="extra onnx")
 pytest.importorskip("onnxruntime", reason="extra onnx")

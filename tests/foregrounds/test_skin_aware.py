@@ -8,7 +8,7 @@ import pytest
 
 from dedup.foregrounds import Mask
 from dedup.foregrounds.skin_aware import SkinAware
-from tests.foregrounds.drawing import SKIN, Bools, Picture, agreement, garment, wearer
+from tests.support.drawn_scenes import SKIN, Bools, Picture, agreement, garment, wearer
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dedup.reports.html import HtmlReport
-from dedup.reports.wording import percent, sure
-from tests.reports.reading import (
+from dedup.reports.phrases import percent, sure
+from tests.support.pages import (
     Node,
     fine,
     found,

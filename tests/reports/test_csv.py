@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Index
+from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError
 from dedup.reports.csv import CsvReport
 from dedup.reports.records import n_left_out
-from dedup.results import DetectionResult
+from dedup.schemas import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED
+from dedup.search.index import Index
 
 HEADER = (
     "product_id_a,product_id_b,distance,tier,group_id,image_a,image_b,score,evidence,relation,"

@@ -14,8 +14,8 @@ from PIL import Image
 
 from dedup.errors import ConfigError
 from dedup.reports.html import MAX_PRODUCTS, HtmlReport
-from dedup.reports.preview import Tried, write
-from tests.reports.reading import (
+from dedup.reports.preview_page import Tried, write
+from tests.support.pages import (
     Node,
     address,
     fine,

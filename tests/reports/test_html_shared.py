@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from dedup.detection.results import DetectionResult
 from dedup.reports.html import MAX_SHARED, MAX_SHOWERS, HtmlReport
-from dedup.reports.wording import percent, searched
-from dedup.results import DetectionResult
-from tests.reports.reading import (
+from dedup.reports.phrases import percent, searched
+from tests.support.pages import (
     Node,
     fine,
     found,

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dedup.artifacts import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED, Index
+from dedup.detection.results import DetectionResult
 from dedup.reports.json import JsonReport
-from dedup.results import DetectionResult
+from dedup.schemas import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED
+from dedup.search.index import Index
 
 NO_GROUPS = pd.DataFrame(columns=GROUPS.names)
 NONE_SHARED = pd.DataFrame(columns=SHARED.names)

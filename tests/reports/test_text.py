@@ -8,23 +8,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dedup.artifacts import Index
-from dedup.grouping import Grouping
+from dedup.detection.grouping import Grouping
+from dedup.detection.results import DetectionResult
 from dedup.reports.html import HtmlReport
 from dedup.reports.json import JsonReport
 from dedup.reports.text import headline, lasted, report_findings, warnings
-from dedup.results import DetectionResult
-from tests.reports.reading import (
-    fine,
-    found,
-    groups_of,
-    index_of,
-    pair,
-    pairs_of,
-    parse,
-    small_shop,
-)
+from dedup.search.index import Index
 from tests.reports.test_certainty import CALIBRATION
+from tests.support.pages import fine, found, groups_of, index_of, pair, pairs_of, parse, small_shop
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from dedup.artifacts import REQUESTS, Catalogue
 from dedup.errors import ConfigError, SourceError
-from dedup.files import read_table, write_table
+from dedup.runtime.files import read_table, write_table
+from dedup.schemas import REQUESTS
+from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import MAX_FIELD, CsvSource
 
 HEADER = "productId,title,imageUrlStr,categories\n"

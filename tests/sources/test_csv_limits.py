@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dedup.artifacts import Catalogue
 from dedup.errors import SourceError
+from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import MAX_COLUMNS, MAX_ID, MAX_MISSING, CsvSource
 
 HEADER = "productId,title,imageUrlStr"

@@ -2,9 +2,9 @@ import os
 
 import pytest
 
-from dedup.artifacts import REQUESTS
 from dedup.errors import ConfigError, SourceError
-from dedup.files import read_table, write_table
+from dedup.runtime.files import read_table, write_table
+from dedup.schemas import REQUESTS
 from dedup.sources.folder import FolderSource
 from dedup.sources.paths import PictureFolder
 

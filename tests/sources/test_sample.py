@@ -16,7 +16,7 @@ from PIL import Image
 
 from dedup.errors import ConfigError, SourceError
 from dedup.sources import sample
-from dedup.sources.drawing import FABRICS, FALLS, HEIGHT, WIDTH, Design, draw
+from dedup.sources.garments import FABRICS, FALLS, HEIGHT, WIDTH, Design, draw
 from dedup.sources.sample import COLUMNS, COPIES, SampleSource, draw_catalogue
 
 N = 60

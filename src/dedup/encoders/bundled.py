@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from dedup.checkpoint import load_encoder
+from dedup.encoders.checkpoint import load_encoder
 
 
 def bundled(weights: str | Path = "bundled") -> nn.Module:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dedup.artifacts import IMAGE_SHAPE
-from dedup.encoders.pooling import KERNEL, POOL, pooled_convolution, unpooled_convolution
+from dedup.encoders.pooled_convolution import KERNEL, POOL, pooled_convolution, unpooled_convolution
+from dedup.schemas import IMAGE_SHAPE
 
 AT_ONCE = 16
 """Pictures that pass the convolutions together on a CPU: what lies between them fits the cache."""

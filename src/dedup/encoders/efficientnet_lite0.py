@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dedup.errors import ConfigError
-from dedup.invocation import install
+from dedup.runtime.invocation import install
 
 N_FEATURES = 1280
 MEAN = (0.485, 0.456, 0.406)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dedup.edits.pasting import Picture
+from dedup.augmentations.overlay import Picture
 
 Mask = npt.NDArray[np.uint8]
 """(h, w) uint8: how much of each pixel is product, 0 to 255."""

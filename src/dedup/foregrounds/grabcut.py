@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dedup.edits.cutout import softened, solid
-from dedup.edits.pasting import Picture, resized
+from dedup.augmentations.background import softened, solid
+from dedup.augmentations.overlay import Picture, resized
 from dedup.foregrounds import Mask, guarded
 
 VERSION = 1

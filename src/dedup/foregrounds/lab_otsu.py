@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dedup.edits.cutout import coverage
-from dedup.edits.pasting import Picture
+from dedup.augmentations.background import coverage
+from dedup.augmentations.overlay import Picture
 from dedup.foregrounds import Mask
 
 VERSION = 1
@@ -17,8 +17,8 @@ VERSION = 1
 class LabOtsu:
     """Distances in CIE Lab from the border's colour, split by Otsu's threshold.
 
-    What cuts packshots out for training, see ``dedup.edits.cutout``, with the same guard: size,
-    place, contrast and outline.
+    What cuts packshots out for training, see ``dedup.augmentations.background``, with the same
+    guard: size, place, contrast and outline.
     """
 
     def __call__(self, picture: Picture) -> Mask | None:

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dedup.edits.pasting import Picture, resized
+from dedup.augmentations.overlay import Picture, resized
 from dedup.errors import ArtifactError, ConfigError
-from dedup.files import sha256_file
 from dedup.foregrounds import Mask, guarded
-from dedup.invocation import install
-from dedup.shortages import pass_on
+from dedup.runtime.files import sha256_file
+from dedup.runtime.invocation import install
+from dedup.runtime.shortages import pass_on
 
 VERSION = 1
 """Raised when the same picture and settings give another mask."""

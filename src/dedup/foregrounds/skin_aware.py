@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dedup.edits.pasting import Picture
+from dedup.augmentations.overlay import Picture
 from dedup.foregrounds import Foreground, Mask, guarded
 from dedup.foregrounds.grabcut import GrabCut
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from dedup.artifacts import RELATIONS, Index
-from dedup.files import write_csv
-from dedup.reports import wording
+from dedup.detection.results import DetectionResult
+from dedup.reports import phrases
 from dedup.reports.proofs import surest_pairs
 from dedup.reports.records import cells, check_columns, typed_addresses
-from dedup.results import DetectionResult
+from dedup.runtime.files import write_csv
+from dedup.schemas import RELATIONS
+from dedup.search.index import Index
 
 COLUMNS = (
     *("product_id_a", "product_id_b", "distance", "tier", "group_id", "image_a", "image_b"),
@@ -143,7 +144,7 @@ def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:
         group_id=homes,
         evidence=_evidence(pairs),
         relation=[
-            wording.relation(*row) for row in zip(pairs["relation"], pairs["tier"], strict=True)
+            phrases.relation(*row) for row in zip(pairs["relation"], pairs["tier"], strict=True)
         ],
         kept=[kept_of.get(home, "") for home in homes],
         group_size=[size_of.get(home, "") for home in homes],
@@ -178,7 +179,7 @@ def _groups(findings: DetectionResult) -> pd.DataFrame:
 
 def _evidence(pairs: pd.DataFrame) -> list[str]:
     columns = (pairs[name] for name in ("evidence", "tier", "distance"))
-    return [wording.evidence(*row) for row in zip(*columns, strict=True)]
+    return [phrases.evidence(*row) for row in zip(*columns, strict=True)]
 
 
 def _with_columns(

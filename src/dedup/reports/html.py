@@ -21,15 +21,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dedup.artifacts import RELATIONS, TIERS, Index, Tier
+from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError
-from dedup.files import write_text
-from dedup.nouns import counted
-from dedup.reports import kin, plot, text, wording
-from dedup.reports.album import Picture, collect
+from dedup.reports import phrases, pr_curve, related, text
 from dedup.reports.proofs import prefix_of, surest_pairs
-from dedup.results import DetectionResult
-from dedup.visible import visible, visible_page
+from dedup.reports.thumbnails import Picture, collect
+from dedup.runtime.files import write_text
+from dedup.runtime.nouns import counted
+from dedup.runtime.printable import visible, visible_page
+from dedup.schemas import RELATIONS, TIERS, Tier
+from dedup.search.index import Index
 
 MAX_PRODUCTS = 60
 """Products shown of one group: a placeholder picture can join a hundred thousand of them."""
@@ -104,8 +105,8 @@ class Product:
         if not self.proof or not self.tier:
             return ""
         evidence = self.proof.evidence
-        more = "" if evidence == wording.TIERS[self.tier][0] else evidence
-        return ": ".join(part for part in (wording.sure(self.proof.score), more) if part)
+        more = "" if evidence == phrases.TIERS[self.tier][0] else evidence
+        return ": ".join(part for part in (phrases.sure(self.proof.score), more) if part)
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,10 @@ class HtmlReport:
         if self.max_groups < 0:
             raise ConfigError(f"max_groups is {self.max_groups}: set it to 0 or more")
         groups = findings.groups
-        families, photos = kin.families(findings), kin.photos(findings)
-        shown = [families[: kin.MAX_CARDS], photos[: kin.MAX_CARDS]]
-        cards, silent, album = self._cards(findings, index, kin.tiles_of(*shown))
-        titles = index.titles([tile.product_id for tile in kin.tiles_of(*shown)])
+        families, photos = related.families(findings), related.photos(findings)
+        shown = [families[: related.MAX_CARDS], photos[: related.MAX_CARDS]]
+        cards, silent, album = self._cards(findings, index, related.tiles_of(*shown))
+        titles = index.titles([tile.product_id for tile in related.tiles_of(*shown)])
         n_groups = groups["group_id"].nunique()
         page = (
             environment()
@@ -176,20 +177,20 @@ class HtmlReport:
                 tiers=Counter(tier for card in cards for tier in card.tiers),
                 scored=any(card.score is not None and card.score < 1 for card in cards),
                 silent=silent,
-                families=kin.filled(shown[0], titles, album),
+                families=related.filled(shown[0], titles, album),
                 n_families=len(families),
-                photos=kin.filled(shown[1], titles, album),
+                photos=related.filled(shown[1], titles, album),
                 n_photos=len(photos),
                 n_silent=findings.shared["sha256_pixels"].nunique(),
                 pictures=list({picture.name: picture for picture in album.values()}.values()),
                 n_groups=n_groups,
                 headline=text.headline(findings, index),
                 warnings=text.warnings(findings, index),
-                facts=wording.facts(
+                facts=phrases.facts(
                     findings, index, n_groups - len(cards), _n_whole(index.manifest)
                 ),
-                advice=[] if n_groups else wording.advice(findings, index),
-                searched=wording.searched(findings.search),
+                advice=[] if n_groups else phrases.advice(findings, index),
+                searched=phrases.searched(findings.search),
                 certainty=_certainty(findings.calibration),
             )
         )
@@ -198,7 +199,7 @@ class HtmlReport:
         return path
 
     def _cards(
-        self, findings: DetectionResult, index: Index, tiles: Sequence[kin.Tile]
+        self, findings: DetectionResult, index: Index, tiles: Sequence[related.Tile]
     ) -> tuple[list[Group], list[Silent], dict[str, Picture]]:
         """The groups, the pictures that prove nothing, and all pictures by address."""
         shown = _largest(findings.groups, self.max_groups)
@@ -338,11 +339,11 @@ def _certainty(calibration: dict[str, Any]) -> dict[str, Any] | None:
     curve = calibration.get("curve")
     return {
         "expected": (calibration.get("expected_precision") or [None])[0],
-        "sentences": wording.how_sure(calibration),
-        "plot": plot.draw(curve, calibration["threshold"], wording.chosen_on(calibration))
+        "sentences": phrases.how_sure(calibration),
+        "plot": pr_curve.draw(curve, calibration["threshold"], phrases.chosen_on(calibration))
         if curve
         else "",
-        "edits": wording.by_edit(calibration),
+        "edits": phrases.by_edit(calibration),
     }
 
 
@@ -356,10 +357,10 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        {it.__name__: it for it in (counted, wording.number, wording.percent)},
+        {it.__name__: it for it in (counted, phrases.number, phrases.percent)},
         sha256=_sha256,
     )
-    environment.globals.update(TIERS=wording.TIERS, SILENT=wording.SILENT)
+    environment.globals.update(TIERS=phrases.TIERS, SILENT=phrases.SILENT)
     return environment
 
 

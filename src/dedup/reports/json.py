@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from dedup.artifacts import RELATIONS, Index
-from dedup.files import write_json
-from dedup.reports import wording
+from dedup.detection.results import DetectionResult
+from dedup.reports import phrases
 from dedup.reports.proofs import prefix_of
-from dedup.results import DetectionResult
+from dedup.runtime.files import write_json
+from dedup.schemas import RELATIONS
+from dedup.search.index import Index
 
 
 class JsonReport:
@@ -69,7 +70,7 @@ def _matches(pairs: pd.DataFrame, prefix: str) -> list[dict[str, Any]]:
     for pair, tier, distance in zip(_pairs(pairs), pairs["tier"], pairs["distance"], strict=True):
         ids = [pair["product_id_a"], pair["product_id_b"]]
         ids.sort(key=lambda key: not key.startswith(prefix))
-        said = wording.evidence(pair["evidence"], tier, distance)
+        said = phrases.evidence(pair["evidence"], tier, distance)
         matches.append(
             {
                 "theirs": ids[0], "yours": ids[1], "tier": tier, "distance": distance,

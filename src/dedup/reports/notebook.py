@@ -6,9 +6,9 @@ from html import escape
 
 import pandas as pd
 
-from dedup.artifacts import Index
-from dedup.reports.album import encoded
-from dedup.results import DetectionResult
+from dedup.detection.results import DetectionResult
+from dedup.reports.thumbnails import encoded
+from dedup.search.index import Index
 
 MAX_PRODUCTS = 6
 """Products that are shown of a group."""

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dedup.artifacts import TIERS
-from dedup.results import DetectionResult
+from dedup.detection.results import DetectionResult
+from dedup.schemas import TIERS
 
 SIDES = (["product_id_a", "product_id_b"], ["image_a", "image_b"])
 FACTS = ["tier", "distance", "score", "evidence", "relation"]

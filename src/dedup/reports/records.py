@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from dedup.artifacts import Index
 from dedup.errors import ConfigError
+from dedup.search.index import Index
 from dedup.sources.paths import split_addresses, typed_address
 
 KEY = ["product_id", "url"]

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dedup.artifacts import Index
-from dedup.calibration import floor
-from dedup.invocation import command
-from dedup.nouns import counted
+from dedup.detection.calibration import floor
+from dedup.detection.results import DetectionResult
+from dedup.reports.phrases import given_threshold, left_out, n_compared, percent
 from dedup.reports.proofs import NEAR, n_matched, outcome, prefix_of, surest_pairs
-from dedup.reports.wording import given_threshold, left_out, n_compared, percent
-from dedup.results import DetectionResult
+from dedup.runtime.invocation import command
+from dedup.runtime.nouns import counted
+from dedup.search.index import Index
 
 log = logging.getLogger("dedup")
 

@@ -15,9 +15,10 @@ from typing import TextIO
 import pandas as pd
 import pyarrow as pa
 
-from dedup.artifacts import REQUESTS, Catalogue
 from dedup.errors import ConfigError, SourceError
-from dedup.nouns import counted
+from dedup.runtime.nouns import counted
+from dedup.schemas import REQUESTS
+from dedup.sources.catalogue import Catalogue
 from dedup.sources.paths import PictureFolder, opened, split_addresses
 
 CHOICES = ("first", "second", "all")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from dedup.artifacts import REQUESTS, Catalogue
 from dedup.errors import ConfigError, SourceError
+from dedup.schemas import REQUESTS
+from dedup.sources.catalogue import Catalogue
 from dedup.sources.paths import PictureFolder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from dedup.artifacts import Catalogue
+from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
 
 

@@ -17,7 +17,7 @@ from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
 from dedup.errors import ConfigError, SourceError
-from dedup.shortages import pass_on
+from dedup.runtime.shortages import pass_on
 
 MAX_ADDRESS = 8192
 """The longest address that is followed, in characters."""

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from dedup.artifacts import TIERS, Catalogue
 from dedup.errors import ConfigError, SourceError
-from dedup.files import write_rows
-from dedup.shortages import pass_on
+from dedup.runtime.files import write_rows
+from dedup.runtime.shortages import pass_on
+from dedup.schemas import TIERS
+from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
-from dedup.sources.drawing import Design, draw
+from dedup.sources.garments import Design, draw
 
 _HEADER = (
     "productId,title,description,imageUrlStr,mrp,sellingPrice,specialPrice,productUrl,categories,"

@@ -1,0 +1,393 @@
+"""The Python API: the steps of the commands as functions of plain arguments, without Hydra."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dedup import pipeline
+from dedup.api.arguments import (
+    BUNDLED,
+    Table,
+    as_errors,
+    configured,
+    detection_of,
+    embedding_of,
+    images_of,
+    new_folder,
+    shown,
+    source_of,
+)
+from dedup.config.instances import build, default_config, plain
+from dedup.detection import results
+from dedup.encoders.paths import checkpoint_file
+from dedup.errors import ArtifactError, ConfigError
+from dedup.reports.notebook import html_fragment
+from dedup.runtime.parallel import one_thread
+from dedup.search import origins
+from dedup.search.clustering import Clusterer
+from dedup.search.index import Index as SavedIndex
+from dedup.search.manifest import MANIFEST, SEARCH
+from dedup.search.radius import RadiusMatcher, ordered
+from dedup.search.state import Search
+
+MAX_GROUPS_SHOWN = 10
+"""Groups that a notebook shows of a result."""
+
+
+class Index(SavedIndex):
+    """A catalogue that can be searched, its store attached; see ``dedup.search.index.Index``."""
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read an index, such as ``runs/cluster/latest``.
+
+        Raises:
+            ArtifactError: there is none in ``folder``, or it names what it may not.
+            CorruptError: it is not what was written.
+        """
+        return cls._of(origins.load_index(Path(folder)), Path(folder))
+
+    @classmethod
+    def _of(cls, index: SavedIndex, folder: Path) -> Self:
+        """The same index with its store attached."""
+        index = pipeline.with_images(index, folder)
+        # Not by attribute: the vectors' first use waits until their file has been checked.
+        return cls(**{one.name: vars(index)[one.name] for one in dataclasses.fields(index)})
+
+    def query(self, images: str | Path | Sequence[str | Path]) -> pd.DataFrame:
+        """Find the products that show one of some images; the first call loads the encoder.
+
+        Args:
+            images: an image of a new product, or several; each a path or an http(s) address.
+
+        Returns:
+            One row for each product, surest first, see ``dedup.detection.query.Query``.
+
+        Raises:
+            SourceError: an image cannot be read.
+            ArtifactError: the index's encoder or its store is not there any more.
+        """
+        several = [images] if isinstance(images, str | Path) else images
+        with as_errors("the query"):
+            answer: pd.DataFrame = self._query([str(image) for image in several])
+            return answer
+
+    @cached_property
+    def _query(self) -> Any:
+        from dedup.detection.query import Query  # imports torch
+
+        detection = detection_of(configured(self.manifest["checkpoint"], {}), self)
+        return Query(
+            self,
+            detection.matcher,
+            None,
+            detection.max_products,
+            detection.min_contrast,
+            detection.verifier,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionResult(results.DetectionResult):
+    """The duplicates in a catalogue, and the index they were found in.
+
+    ``pairs``, ``groups`` and the other tables are those of
+    ``dedup.detection.results.DetectionResult``.
+
+    Attributes:
+        index: what was searched; ``None`` where it is not on disk any more.
+        state: what was compared, for ``find_duplicates(..., since=result)`` to go on from.
+        folder: where the index lies.
+    """
+
+    index: Index | None = None
+    state: Search | None = None
+    folder: Path | None = None
+
+    def save(self, folder: str | Path, index: Path | None = None) -> None:
+        """Write what ``detect.py`` leaves: tables, search and reports.
+
+        Args:
+            folder: where to; made if it is not there.
+            index: the folder of the index, if it was moved.
+        """
+        folder = Path(folder)
+        with as_errors(folder):
+            super().save(folder, index or self.folder)
+            if self.state is not None:
+                self.state.save(folder)
+            for report in build(default_config("detect").report).values():
+                report.write(self, self._searched(), folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read the result of a ``detect.py`` run or of ``save``.
+
+        Raises:
+            ArtifactError: there is none in ``folder``, or one of an earlier version.
+            CorruptError: its files are not what was written, or cannot be.
+        """
+        folder = Path(folder)
+        with as_errors(folder):
+            result, named = super().load(folder), results.index_of(folder)
+            state = Search.load(folder) if (folder / SEARCH).is_file() else None
+            index = None
+            if named is not None and (named / MANIFEST).is_file():
+                index = Index.load(named)
+            return dataclasses.replace(result, index=index, state=state, folder=named)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the report, one page that holds all it needs; its path.
+
+        Raises:
+            ArtifactError: the index that the result was found in is not there any more.
+        """
+        path = Path(path)
+        with as_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            report = build(default_config("detect").report.html)
+            with TemporaryDirectory(dir=path.parent, prefix=".report-") as folder:
+                written: Path = report.write(self, self._searched(), Path(folder))
+                return written.replace(path)
+
+    def _searched(self) -> Index:
+        if self.index is None:
+            raise ArtifactError(
+                f"the report needs the index that the result was found in, and "
+                f"{self.folder or 'its folder'} holds none: find the duplicates again"
+            )
+        return self.index
+
+    def _repr_html_(self) -> str:
+        """The figures, and the largest groups with their images."""
+        return html_fragment(self, self.index, MAX_GROUPS_SHOWN)
+
+
+def find_duplicates(
+    catalogue: Table | Index,
+    *,
+    precision: float | None = None,
+    encoder: str | Path = BUNDLED,
+    id: str | None = None,
+    images: str | None = None,
+    title: str | None = None,
+    choice: str | None = None,
+    images_dir: str | Path | None = None,
+    store: str | Path | None = None,
+    keep: str | Sequence[str] | None = None,
+    block_by: str | None = None,
+    threshold: float | None = None,
+    since: DetectionResult | str | Path | None = None,
+    progress: bool = True,
+) -> DetectionResult:
+    """Find the products of a catalogue that show the same image.
+
+    Where an argument is ``None``, the default of the commands holds, see ``docs/reference``.
+
+    Args:
+        catalogue: a CSV file's path, a table, a folder of images, or an index.
+        precision: share of the reported pairs that is to be right.
+        encoder: ``bundled``, or a checkpoint's file or run folder.
+        id: the column with the product's id.
+        images: the column with paths or addresses of images.
+        title: the column with a title to show.
+        choice: of several addresses in a cell, ``first``, ``second`` or ``all``.
+        images_dir: the folder that paths start from; the CSV's, or the working directory.
+        store: the folder where images are kept. A call that was interrupted goes on from there.
+        keep: rules for the product that stays, such as ``lowest:price``.
+        block_by: a column: only products with equal cells are compared.
+        threshold: report all pairs of embeddings within this L2 distance, without a second look;
+            0 for equal images alone.
+        since: an earlier result, or its folder: what it compared is not compared again.
+        progress: show bars on stderr, or in the notebook.
+
+    Raises:
+        DedupError: a setting, the catalogue or an artefact cannot be used.
+    """
+    settings: dict[str, Any] = {"matcher.precision": precision, "detection.block_by": block_by}
+    settings |= {"grouping.keep": keep, "matcher.threshold": threshold}
+    if isinstance(catalogue, Index):
+        index, folder = catalogue, None
+    else:
+        folder = new_folder()
+        index = _index(
+            folder, catalogue, encoder, id, images, title, choice, images_dir, store, settings,
+            progress,
+        )  # fmt: skip
+    with shown(progress), as_errors("the search"):
+        cfg = configured(index.manifest["checkpoint"], settings)
+        detection = detection_of(cfg, index, settings)
+        before = since.state if isinstance(since, DetectionResult) else since
+        if isinstance(before, str | Path):
+            before = Search.load(Path(before))
+        sampling = pipeline.Sampling(None, cfg.seed)
+        result, state = pipeline.detect(index, detection, sampling, before)
+        return DetectionResult(**vars(result), index=index, state=state, folder=folder)
+
+
+def build_index(
+    catalogue: Table,
+    *,
+    encoder: str | Path = BUNDLED,
+    id: str | None = None,
+    images: str | None = None,
+    title: str | None = None,
+    choice: str | None = None,
+    images_dir: str | Path | None = None,
+    store: str | Path | None = None,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> Index:
+    """Read a catalogue's images, embed and cluster them.
+
+    Args:
+        catalogue: a CSV file's path, a table, or a folder of images.
+        encoder: ``bundled``, or a checkpoint's file or run folder.
+        id: see ``find_duplicates``.
+        images: see there.
+        title: see there.
+        choice: see there.
+        images_dir: see there.
+        store: see there.
+        folder: where the index is saved; a new one below ``runs/python`` if ``None``.
+        progress: see there.
+
+    Raises:
+        DedupError: a setting, the catalogue or the encoder cannot be used.
+    """
+    where = new_folder() if folder is None else Path(folder)
+    return _index(
+        where, catalogue, encoder, id, images, title, choice, images_dir, store, {}, progress
+    )
+
+
+def update_index(
+    index: Index | str | Path,
+    catalogue: Table | None = None,
+    *,
+    remove: Sequence[str] = (),
+    folder: str | Path | None = None,
+    progress: bool = True,
+    **columns: Any,
+) -> Index:
+    """Update the products that a catalogue names, add those that are new, and remove others.
+
+    Args:
+        index: the index, or its folder; it stays as it is.
+        catalogue: the new rows.
+        remove: ids of products to remove first.
+        folder: where the new index is saved; a new one below ``runs/python`` if ``None``.
+        progress: show bars.
+        columns: ``id``, ``images``, ``title``, ``choice`` and ``images_dir``, see
+            ``find_duplicates``; the columns are those of the index if they are left out.
+
+    Raises:
+        DedupError: a product, the catalogue or the index cannot be used.
+    """
+    before = index if isinstance(index, Index) else Index.load(index)
+    where = new_folder() if folder is None else Path(folder)
+    with shown(progress), as_errors(where):
+        where.mkdir(parents=True, exist_ok=True)
+        now: SavedIndex = before
+        if remove:
+            from dedup.search.update import remove as without  # imports torch
+
+            now = without(now, remove)
+        if catalogue is not None:
+            names = {"id": before.manifest["id_column"], "title": before.manifest["title_column"]}
+            cfg = configured(before.manifest["checkpoint"], {})
+            source, _ = source_of(cfg, catalogue, **(names | columns))
+            embedding = embedding_of(cfg, before.manifest["checkpoint"])
+            images = images_of(cfg, before, where)
+            now = pipeline.add_products(now, "update", source, images, embedding, where)
+        return Index._of(pipeline.save_changed(now, before, "update", where, where), where)
+
+
+def query(index: Index | str | Path, images: str | Path | Sequence[str | Path]) -> pd.DataFrame:
+    """Find the products of an index that show one of some images, see ``Index.query``.
+
+    Raises:
+        DedupError: the index or an image cannot be used.
+    """
+    return (index if isinstance(index, Index) else Index.load(index)).query(images)
+
+
+def match(vectors: npt.ArrayLike, threshold: float) -> pd.DataFrame:
+    """Find every pair of vectors within a distance; exact, and none is missed.
+
+    Args:
+        vectors: (n, d) finite numbers; compared as float32.
+        threshold: L2 distance, above 0.
+
+    Returns:
+        Columns ``left`` and ``right`` (int64 row numbers, left < right) and ``distance``
+        (float64), sorted by both rows.
+
+    Raises:
+        ConfigError: the vectors are no such table, or the threshold is not above 0.
+    """
+    table = np.ascontiguousarray(vectors, np.float32)
+    if table.ndim != 2 or not np.isfinite(table).all():
+        raise ConfigError(
+            f"vectors has the shape {table.shape}, or a number in it is not finite: match takes "
+            "(n, d) finite numbers"
+        )
+    if not (np.isfinite(threshold) and threshold > 0):
+        raise ConfigError(
+            f"threshold={threshold}: set a distance above 0; float vectors that are equal are "
+            "within any"
+        )
+    if len(table) < 2:
+        return pd.DataFrame({"left": [], "right": [], "distance": []}).astype(_TYPES)
+    with one_thread():
+        clusterer: Clusterer = build(default_config("cluster").clusterer)
+        clusters, centroids = clusterer.fit_predict(table)
+        pairs = ordered(RadiusMatcher(threshold).prepare(table, clusters, centroids).pairs())
+    columns = (np.minimum(pairs.left, pairs.right), np.maximum(pairs.left, pairs.right))
+    frame = pd.DataFrame({"left": columns[0], "right": columns[1], "distance": pairs.distance})
+    return frame.sort_values(["left", "right"], ignore_index=True).astype(_TYPES)
+
+
+_TYPES = {"left": np.int64, "right": np.int64, "distance": np.float64}
+
+
+def _index(
+    folder: Path,
+    catalogue: Table,
+    encoder: str | Path,
+    id: str | None,
+    images: str | None,
+    title: str | None,
+    choice: str | None,
+    images_dir: str | Path | None,
+    store: str | Path | None,
+    settings: Mapping[str, Any],
+    progress: bool,
+) -> Index:
+    """Make an index of a catalogue, and save it in a folder."""
+    with shown(progress), as_errors(folder):
+        checkpoint = checkpoint_file(encoder)
+        cfg = configured(checkpoint, {**settings, "store.path": store and str(store)})
+        source, described = source_of(cfg, catalogue, id, images, title, choice, images_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        index = pipeline.make_index(
+            source,
+            build(cfg.store, fetcher=build(cfg.fetch)),
+            embedding_of(cfg, checkpoint),
+            build(cfg.clusterer),
+            folder,
+            {
+                "source": described,
+                "recipe": origins.described_recipe(plain(cfg.matcher), plain(cfg.verifier)),
+            },
+        )
+        return Index._of(index, folder)

@@ -1,0 +1,199 @@
+"""The product without its ground: where it is, and what it looks like before another ground."""
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
+
+from dedup.augmentations.overlay import Colour, Picture, colour, covering, grow, resized
+
+_SIDE = 128  # pixels of the reduced picture's longer side
+_SHARES = 0.08, 0.85  # a believable product's share of the area
+_MOST_BORDER = 0.4
+_LEAST_MIDDLE = 0.35  # of the picture's middle quarter
+_MOST_RAGGED = 9.0
+_LEAST_SEPARATION = 0.6  # of the variance that the mask explains (Otsu's criterion)
+
+
+def foreground(picture: Picture) -> npt.NDArray[np.bool_]:
+    """Where the product is, (h, w) bool: what differs in colour from the picture's border.
+
+    Distances in CIE Lab from the border's median colour are split by Otsu's threshold (1979); the
+    large connected parts are kept and their holes filled.
+    """
+    mask, _ = _mask(picture)
+    height, width = picture.shape[:2]
+    full = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(full > 127, dtype=np.bool_)
+
+
+def _mask(picture: Picture) -> tuple[Picture, float]:
+    """The reduced picture's mask (0 or 255) and how well it tells two colours apart, 0 to 1."""
+    scale = min(1.0, _SIDE / max(picture.shape[:2]))
+    small = resized(picture, picture.shape[1] * scale, picture.shape[0] * scale)
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2Lab).astype(np.float32)
+    edge = max(1, min(small.shape[:2]) // 32)
+    ring = np.concatenate(
+        [part.reshape(-1, 3) for part in (lab[:edge], lab[-edge:], lab[:, :edge], lab[:, -edge:])]
+    )
+    # half of the lightness: shadows belong to the ground
+    apart = (lab - np.median(ring, axis=0).astype(np.float32)) * np.array([0.5, 1, 1], np.float32)
+    distance = np.minimum(np.sqrt((apart**2).sum(axis=2)) * 2, 255).astype(np.uint8)
+    distance = np.asarray(cv2.GaussianBlur(distance, (5, 5), 0), dtype=np.uint8)
+    _, mask = cv2.threshold(distance, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return solid(np.asarray(mask, dtype=np.uint8)), _separation(distance, mask > 0)
+
+
+def _separation(distance: Picture, mask: npt.NDArray[np.bool_]) -> float:
+    """The share of the distances' variance that lies between the mask and the rest."""
+    total, share = float(distance.var()), float(mask.mean())
+    if total < 1 or share in (0.0, 1.0):
+        return 0.0
+    gap = float(distance[mask].mean() - distance[~mask].mean())
+    return share * (1 - share) * gap * gap / total
+
+
+def _ring(values: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """The outermost of (h, w) values."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+
+
+def solid(mask: Picture) -> Picture:
+    """The largest connected part of a mask and its like within the picture, without holes."""
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _kernel(5))
+    opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, _kernel(5))
+    found, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
+    solid = np.zeros_like(mask)
+    if found == 1:
+        return solid
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    large = areas >= 0.25 * areas.max()
+    large[np.unique(_ring(np.asarray(labels, dtype=np.int32)))] = False  # more of the surroundings
+    large[areas.argmax()] = True
+    kept = np.asarray(large[labels], dtype=np.uint8)
+    outlines, _ = cv2.findContours(kept, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(solid, outlines, -1, (255,), -1)
+    return solid
+
+
+def _kernel(side: int) -> Picture:
+    """A round one, for the morphology of masks."""
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
+
+
+def _raggedness(mask: Picture) -> float:
+    """The outlines' length by the root of the area: 3.5 for a disc, about 6 for a shirt."""
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    length = sum(cv2.arcLength(outline, True) for outline in outlines)
+    return length / math.sqrt(max(1, cv2.countNonZero(mask)))
+
+
+def _believable(mask: Picture, separation: float) -> bool:
+    """Whether a mask may be one product: size, place, contrast and outline."""
+    rows, columns = mask.shape[0] // 4, mask.shape[1] // 4
+    middle = mask[rows : mask.shape[0] - rows, columns : mask.shape[1] - columns]
+    return (
+        _SHARES[0] <= float((mask > 0).mean()) <= _SHARES[1]
+        and float((_ring(mask) > 0).mean()) < _MOST_BORDER
+        and float((middle > 0).mean()) > _LEAST_MIDDLE
+        and separation >= _LEAST_SEPARATION
+        and _raggedness(mask) <= _MOST_RAGGED
+    )
+
+
+def coverage(picture: Picture) -> Picture | None:
+    """The product's coverage, (h, w) uint8 with soft edges; None where it is not to be believed."""
+    mask, separation = _mask(picture)
+    if not _believable(mask, separation):
+        return None
+    return softened(mask, *picture.shape[:2])
+
+
+def softened(mask: Picture, height: int, width: int) -> Picture:
+    """A reduced picture's mask, 0 or 255, in full size and with soft edges, (height, width)."""
+    full = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
+    soft = cv2.GaussianBlur(full, (0, 0), 0.4 * max(height, width) / _SIDE + 0.3)
+    return np.asarray(np.clip(soft.astype(np.int16) * 2 - 180, 0, 255), dtype=np.uint8)
+
+
+def _over(picture: Picture, alpha: Picture, ground: Picture, amount: float = 1.0) -> Picture:
+    """A picture's product before a ground of its size; ``amount`` 0 leaves the old ground."""
+    rest = (255 - alpha.astype(np.float32)) * np.float32(amount / 255)
+    return np.asarray(cv2.blendLinear(ground, picture, rest, 1 - rest), dtype=np.uint8)
+
+
+def packshot(picture: Picture, rng: Generator | None = None) -> Picture | None:
+    """The product cut out, centred on white with a slight shadow, in a picture of the same size.
+
+    Args:
+        picture: (h, w, 3) uint8.
+        rng: varies the scale and place, the ground up to a light grey, and the shadow.
+
+    Returns:
+        The packshot, or None where no believable product is found.
+    """
+    alpha = coverage(picture)
+    if alpha is None or not alpha.any():
+        return None
+    height, width = alpha.shape
+    left, top, wide, high = cv2.boundingRect(alpha)
+    fill = 0.84 if rng is None else rng.uniform(0.6, 0.9)
+    scale = fill * min(height / high, width / wide)
+    free = width - wide * scale, height - high * scale
+    x, y = (0.5, 0.5) if rng is None else rng.uniform(0.4, 0.6, 2)
+    move = np.array([[scale, 0, free[0] * x - left * scale], [0, scale, free[1] * y - top * scale]])
+    ground = 255 if rng is None or rng.random() < 0.5 else int(rng.integers(236, 256))
+    product = cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    moved = np.asarray(cv2.warpAffine(alpha, move, (width, height)), dtype=np.uint8)
+    depth = 0.1 if rng is None else rng.uniform(0, 0.2)
+    return _over(np.asarray(product, dtype=np.uint8), moved, _shaded(moved, ground, depth))
+
+
+def _shaded(alpha: Picture, value: int, depth: float) -> Picture:
+    """A grey ground with the soft shadow of what will stand on it, slightly below it."""
+    unit = math.sqrt(alpha.size)
+    fall = np.array([[1, 0, 0], [0, 1, 0.012 * unit]])
+    shadow = cv2.warpAffine(alpha, fall, (alpha.shape[1], alpha.shape[0]))
+    shadow = cv2.GaussianBlur(shadow, (0, 0), max(0.5, 0.01 * unit))
+    grey = (value * (1 - shadow.astype(np.float32) * np.float32(depth / 255)) + 0.5).astype(
+        np.uint8
+    )
+    return np.asarray(cv2.merge([grey, grey, grey]), dtype=np.uint8)
+
+
+def ground(picture: Picture, strength: float, rng: Generator, other: Picture | None) -> Picture:
+    """The product before another ground: white, a colour, a gradient, a picture.
+
+    A picture without a believable product comes back as it is.
+    """
+    alpha = coverage(picture)
+    if alpha is None:
+        return picture.copy()
+    height, width = alpha.shape
+    kind = rng.random()
+    if kind < 0.35:
+        new = _shaded(alpha, int(rng.integers(240, 256)), rng.uniform(0, 0.2))
+    elif kind < 0.6 and other is not None:
+        new = covering(other, width, height)
+    elif kind < 0.8:
+        new = _gradient(height, width, colour(rng), colour(rng), rng)
+    else:
+        new = np.full_like(picture, colour(rng))
+    return _over(picture, alpha, new, min(1.0, grow(strength, rng, 0.3, 1.5)))
+
+
+def _gradient(height: int, width: int, start: Colour, end: Colour, rng: Generator) -> Picture:
+    """A ground that goes from one colour to another, along a side or out from the middle."""
+    row, column = (
+        np.linspace(0, 1, height, dtype=np.float32),
+        np.linspace(0, 1, width, dtype=np.float32),
+    )
+    across = rng.uniform(0, 1)
+    ramp = (1 - across) * row[:, None] + across * column
+    if rng.random() < 0.3:
+        ramp = np.minimum(1, 2 * np.hypot(row[:, None] - 0.5, column - 0.5))
+    first, last = np.array(start, dtype=np.float32), np.array(end, dtype=np.float32)
+    return (first + (last - first) * ramp[..., None]).astype(np.uint8)

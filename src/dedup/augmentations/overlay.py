@@ -1,0 +1,383 @@
+"""What a re-listing puts on or around a picture: text, stickers, frames, other pictures, a screen.
+
+Every edit here is ``(picture, strength, rng, other) -> picture``, as in `dedup.augmentations`, on
+(h, w, 3) uint8 RGB. The private functions draw in place, on a copy that an edit has made.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
+from PIL import Image, ImageDraw, ImageFont
+
+Picture: TypeAlias = npt.NDArray[np.uint8]
+Mask: TypeAlias = npt.NDArray[np.uint8]
+Colour: TypeAlias = tuple[int, int, int]
+Box: TypeAlias = tuple[float, float, float, float]  # left, top, width, height as shares of 1
+
+_CONSONANTS, _VOWELS, _SIGNS = "bcdfghklmnprstvwz", "aeiou", ("$", "US$ ", "EUR ", "Rs. ", "")
+_FONT_SIZE = 36
+_OPAQUE = 255
+
+
+def grow(strength: float, rng: Generator, low: float, high: float) -> float:
+    """A parameter between ``low`` (strength 0) and about ``high`` (strength 1)."""
+    return low + (high - low) * strength * rng.uniform(0.75, 1.0)
+
+
+def colour(rng: Generator) -> Colour:
+    """A colour that shops put on or around pictures: often white, black or grey."""
+    kind = rng.random()
+    if kind < 0.3:
+        return (255, 255, 255)
+    if kind < 0.4:
+        return (0, 0, 0)
+    if kind < 0.6:
+        grey = int(rng.integers(20, 250))
+        return (grey, grey, grey)
+    return vivid(rng)
+
+
+def vivid(rng: Generator) -> Colour:
+    """A saturated or pale colour of any hue."""
+    pixel = np.array(
+        [[[rng.integers(180), rng.integers(40, 256), rng.integers(90, 256)]]], dtype=np.uint8
+    )
+    red, green, blue = cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0]
+    return int(red), int(green), int(blue)
+
+
+def resized(picture: Picture, width: float, height: float) -> Picture:
+    """The picture in a new size, in pixels, at least 1 x 1."""
+    size = max(1, round(width)), max(1, round(height))
+    smaller = size[0] * size[1] < picture.shape[0] * picture.shape[1]
+    return np.asarray(
+        cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR),
+        dtype=np.uint8,
+    )
+
+
+def covering(picture: Picture, width: int, height: int) -> Picture:
+    """The middle of a picture, as much of it as fills (height, width) without a change of shape."""
+    rows, columns = picture.shape[:2]
+    scale = max(width / columns, height / rows)
+    high, wide = max(1, int(height / scale)), max(1, int(width / scale))
+    top, left = (rows - high) // 2, (columns - wide) // 2
+    return resized(picture[top : top + high, left : left + wide], width, height)
+
+
+def phrase(rng: Generator) -> str:
+    """One to three made-up words or a price."""
+    if rng.random() < 0.35:
+        price = f"{rng.choice(_SIGNS)}{rng.integers(1, 2000)}"
+        return price + str(rng.choice(["", ".99", ",00", " -50%", "/-", "!"]))
+    words = " ".join(_word(rng) for _ in range(rng.integers(1, 4)))
+    return words.upper() if rng.random() < 0.5 else words.capitalize()
+
+
+def _word(rng: Generator) -> str:
+    """A made-up word of two to eight letters."""
+    pairs = rng.integers(0, [[len(_CONSONANTS)], [len(_VOWELS)]], (2, int(rng.integers(1, 5))))
+    return "".join(_CONSONANTS[first] + _VOWELS[second] for first, second in pairs.T)
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(_FONT_SIZE)
+
+
+def lettering(text: str, height: float, rng: Generator) -> Mask:
+    """A text's coverage, (height, about its length) uint8: thin or bold, narrow or wide."""
+    left, top, right, bottom = _font().getbbox(text)
+    image = Image.new("L", (max(1, int(right - left)), max(1, int(bottom - top))))
+    ImageDraw.Draw(image).text((-left, -top), text, _OPAQUE, _font())
+    wide = image.width * height / image.height * rng.uniform(0.8, 1.3)
+    bold = np.ones((int(rng.integers(1, 4)),) * 2, np.uint8)
+    return resized(np.asarray(cv2.dilate(np.asarray(image), bold), np.uint8), wide, height)
+
+
+def _turned(mask: Mask, degrees: float) -> Mask:
+    """A mask or patch turned about its middle, in a box that holds all of it."""
+    height, width = mask.shape[:2]
+    turn = np.array(cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0), np.float64)
+    cos, sin = abs(turn[0, 0]), abs(turn[0, 1])
+    wide, high = math.ceil(width * cos + height * sin), math.ceil(width * sin + height * cos)
+    turn[:, 2] += [(wide - width) / 2, (high - height) / 2]
+    return np.asarray(cv2.warpAffine(mask, turn, (wide, high)), dtype=np.uint8)
+
+
+def lay(
+    canvas: Picture, mask: Mask, paint: Picture | Colour, left: float, top: float, opacity: float
+) -> None:
+    """Paint a colour or a patch through a mask; what lies beyond the canvas is cut off."""
+    x, y = round(left), round(top)
+    rows = slice(max(0, y), min(canvas.shape[0], y + mask.shape[0]))
+    columns = slice(max(0, x), min(canvas.shape[1], x + mask.shape[1]))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return
+    inside = (slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x))
+    cover = mask[inside] * np.float32(opacity / _OPAQUE)
+    region = canvas[rows, columns]
+    new = paint[inside] if isinstance(paint, np.ndarray) else np.full_like(region, paint)
+    region[:] = cv2.blendLinear(new, region, cover, 1 - cover)
+
+
+def write(canvas: Picture, box: Box, ink: Colour, rng: Generator, opacity: float = 1.0) -> None:
+    """A phrase inside a box of pixels, cut off where it is too long."""
+    left, top, width, height = box
+    text = lettering(phrase(rng), max(4.0, height), rng)
+    if text.shape[1] > width:
+        text = resized(text, width, max(4.0, text.shape[0] * width / text.shape[1]))
+    shift = rng.uniform(0, 1) * max(0.0, width - text.shape[1])
+    lay(canvas, text, ink, left + shift, top + (height - text.shape[0]) / 2, opacity)
+
+
+def _place(rng: Generator, shape: Sequence[int], height: float, width: float) -> tuple[int, int]:
+    """Left and top for a thing on a picture: a corner, the middle or anywhere."""
+    free = (shape[1] - width, shape[0] - height)
+    kind = rng.random()
+    if kind < 0.5:
+        inset = 0.03 * min(shape[:2])
+        x, y = (rng.choice([inset, max(inset, room - inset)]) for room in free)
+    elif kind < 0.6:
+        x, y = free[0] / 2, free[1] / 2
+    else:
+        x, y = (rng.uniform(min(0, room), max(0, room)) for room in free)
+    return int(x), int(y)
+
+
+def ink_on(paint: Colour) -> Colour:
+    """Black or white, whichever is read better on a colour."""
+    return (0, 0, 0) if sum(paint) > 400 else (255, 255, 255)
+
+
+def watermark(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+    """Half-transparent text: once at any angle and place, or all over."""
+    canvas = picture.copy()
+    height, width = picture.shape[:2]
+    opacity = grow(strength, rng, 0.1, 0.65)
+    ink = (255, 255, 255) if rng.random() < 0.5 else colour(rng)
+    angle = float(rng.choice([0, 0, 30, 45, -30, 90, rng.uniform(-60, 60)]))
+    if rng.random() < 0.4:
+        lay(canvas, _tiles(height, width, angle, rng), ink, 0, 0, opacity)
+        return canvas
+    text = lettering(phrase(rng), _FONT_SIZE, rng)
+    scale = grow(strength, rng, 0.25, 0.95) * width / text.shape[1]
+    scale = min(scale, 0.4 * height / text.shape[0])
+    text = resized(text, text.shape[1] * scale, text.shape[0] * scale)
+    if rng.random() < 0.3:
+        text = cv2.copyMakeBorder(text, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=(0,)).astype(
+            np.uint8
+        )
+        cv2.rectangle(text, (0, 0), (text.shape[1] - 1, text.shape[0] - 1), (_OPAQUE,), 2)
+    text = _turned(text, angle)
+    lay(canvas, text, ink, *_place(rng, canvas.shape, *text.shape), opacity)
+    return canvas
+
+
+def _tiles(height: int, width: int, angle: float, rng: Generator) -> Mask:
+    """A text again and again over (height, width), at an angle."""
+    text = lettering(phrase(rng), max(6.0, rng.uniform(0.04, 0.1) * min(height, width)), rng)
+    gaps = int(text.shape[0] * rng.uniform(0.6, 4)), int(text.shape[0] * rng.uniform(0.5, 4))
+    row = cv2.copyMakeBorder(text, 0, gaps[0], 0, gaps[1], cv2.BORDER_CONSTANT, value=(0,))
+    tile = np.vstack([row, np.roll(row, row.shape[1] // 2, axis=1)])
+    side = math.ceil(math.hypot(height, width)) + 1
+    sheet = np.tile(tile, (side // tile.shape[0] + 1, side // tile.shape[1] + 1))[:side, :side]
+    turn = np.array(cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1.0), np.float64)
+    turn[:, 2] += [(width - side) / 2, (height - side) / 2]
+    return np.asarray(cv2.warpAffine(sheet, turn, (width, height)), dtype=np.uint8)
+
+
+def _disc(height: int, width: int, _: Generator) -> Mask:
+    mask = np.zeros((height, width), dtype=np.uint8)
+    centre, axes = (width // 2, height // 2), (max(1, width // 2 - 1), max(1, height // 2 - 1))
+    cv2.ellipse(mask, centre, axes, 0, 0, 360, (_OPAQUE,), -1, cv2.LINE_AA)
+    return mask
+
+
+def _polygon(height: int, width: int, corners: npt.NDArray[np.float64]) -> Mask:
+    """A filled polygon; its corners as shares of (width, height)."""
+    mask = np.zeros((height, width), dtype=np.uint8)
+    points = np.round(corners * [width - 1, height - 1]).astype(np.int32)
+    cv2.fillPoly(mask, [points], (_OPAQUE,), cv2.LINE_AA)
+    return mask
+
+
+def _star(height: int, width: int, rng: Generator) -> Mask:
+    spikes = int(rng.choice([5, 8, 12, 16, 24]))
+    turns = np.arange(2 * spikes) * math.pi / spikes
+    radius = np.where(np.arange(2 * spikes) % 2, rng.uniform(0.6, 0.88) if spikes > 5 else 0.45, 1)
+    ring = np.stack([np.sin(turns), -np.cos(turns)], axis=1) * radius[:, None]
+    return _polygon(height, width, 0.5 + 0.5 * ring)
+
+
+def _ribbon(height: int, width: int, rng: Generator) -> Mask:
+    """A band across the box's corner, or the whole corner."""
+    inner = rng.choice([0.0, rng.uniform(0.4, 0.7)])
+    return _polygon(height, width, np.array([[inner, 0], [1, 0], [0, 1], [0, inner]]))
+
+
+def _slab(height: int, width: int, _: Generator) -> Mask:
+    return np.full((height, width), _OPAQUE, dtype=np.uint8)
+
+
+def _flag(height: int, width: int, rng: Generator) -> Mask:
+    notch = rng.uniform(0.7, 0.95)
+    return _polygon(height, width, np.array([[0, 0], [1, 0], [notch, 0.5], [1, 1], [0, 1]]))
+
+
+_SHAPES: dict[str, Callable[[int, int, Generator], Mask]] = {
+    "disc": _disc, "star": _star, "ribbon": _ribbon, "slab": _slab, "flag": _flag, "code": _slab,
+}  # fmt: skip
+
+
+def sticker(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+    """One to four opaque badges, labels, corner ribbons or codes on up to a quarter of the area."""
+    canvas = picture.copy()
+    height, width = picture.shape[:2]
+    share = grow(strength, rng, 0.02, 0.25)
+    count = 1 + int(rng.integers(0, 1 + round(3 * strength)))
+    for part in rng.dirichlet(np.full(count, 3.0)) * share:
+        name = str(rng.choice(list(_SHAPES)))
+        aspect = 1.0 if name in ("disc", "star", "ribbon", "code") else rng.uniform(1.5, 5)
+        high = min(height, math.ceil(math.sqrt(part * 1.2 * height * width / aspect)))
+        wide = min(width, math.ceil(high * aspect))
+        patch, mask = _badge(name, max(2, high), max(2, wide), rng)
+        if name == "ribbon":
+            across, down = rng.random(2) < 0.5
+            mask = np.ascontiguousarray(mask[:: -1 if down else 1, :: -1 if across else 1])
+            place = ((width - wide) * int(across), (height - high) * int(down))
+        else:
+            place = _place(rng, canvas.shape, high, wide)
+        lay(canvas, mask, patch, *place, rng.choice([1.0, 1.0, rng.uniform(0.85, 1)]))
+    return canvas
+
+
+def _badge(name: str, height: int, width: int, rng: Generator) -> tuple[Picture, Mask]:
+    """A sticker's colours and its outline, each (height, width)."""
+    mask = _SHAPES[name](height, width, rng)
+    ground = colour(rng)
+    patch = np.full((height, width, 3), ground, dtype=np.uint8)
+    if name == "code":
+        blocks = rng.integers(0, 2, (int(rng.choice([1, 21])), 29)).astype(np.uint8) * 255
+        code = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
+        patch[:] = code[..., None]
+        cv2.rectangle(patch, (0, 0), (width - 1, height - 1), (255, 255, 255), 2)
+        return patch, mask
+    if rng.random() < 0.4:
+        rim = cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=1 + height // 20)
+        lay(patch, np.asarray(_OPAQUE - rim, dtype=np.uint8), colour(rng), 0, 0, 1.0)
+    lines = int(rng.integers(1, 3))
+    for line in range(lines):
+        top = height * (0.25 + 0.5 * line / lines)
+        box = (0.15 * width, top, 0.7 * width, 0.45 * height / lines)
+        write(patch, box, ink_on(ground), rng)
+    angle = float(rng.uniform(-25, 25)) if rng.random() < 0.3 and name != "ribbon" else 0.0
+    if angle:
+        patch, mask = _turned(patch, angle), _turned(mask, angle)
+    return patch, mask
+
+
+def banner(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+    """A bar of text, such as a price, along the top, the bottom or both: over it or beside it."""
+    canvas = picture.copy()
+    width = picture.shape[1]
+    sides = [(True,), (False,), (True, False)][int(rng.choice(3, p=[0.35, 0.45, 0.2]))]
+    outside = rng.random() < 0.4
+    for top in sides:
+        high = max(2, round(picture.shape[0] * grow(strength, rng, 0.06, 0.25 / len(sides))))
+        bar = np.full((high, width, 3), paint := colour(rng), dtype=np.uint8)
+        parts = int(rng.integers(1, 4))
+        for part in range(parts):
+            box = (width * (part + 0.08) / parts, 0.2 * high, 0.84 * width / parts, 0.6 * high)
+            write(bar, box, ink_on(paint), rng)
+        if outside:
+            canvas = np.vstack([bar, canvas] if top else [canvas, bar])
+        else:
+            start = 0 if top else canvas.shape[0] - high
+            lay(
+                canvas, _slab(high, width, rng), bar, 0, start, rng.choice([1, rng.uniform(0.6, 1)])
+            )
+    return canvas
+
+
+def border(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+    """A frame of one or two colours around or over the edge; at times wider below."""
+    wide = max(
+        1, round(math.sqrt(picture.shape[0] * picture.shape[1]) * grow(strength, rng, 0.01, 0.1))
+    )
+    below = wide * (int(rng.integers(2, 4)) if rng.random() < 0.15 else 1)
+    paint = colour(rng)
+    if rng.random() < 0.5:
+        canvas = picture.copy()
+        wide = min(wide, *(max(1, side // 5) for side in picture.shape[:2]))
+        canvas[:wide], canvas[-wide:], canvas[:, :wide], canvas[:, -wide:] = (paint,) * 4
+    else:
+        framed = cv2.copyMakeBorder(
+            picture, wide, below, wide, wide, cv2.BORDER_CONSTANT, value=paint
+        )
+        canvas = np.asarray(framed, dtype=np.uint8)
+    if rng.random() < 0.3:
+        inset = wide // 2
+        corner = (canvas.shape[1] - 1 - inset, canvas.shape[0] - 1 - inset)
+        cv2.rectangle(canvas, (inset, inset), corner, colour(rng), max(1, wide // 5))
+    return canvas
+
+
+def tint_band(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+    """A see-through coloured or dark band over up to a third of the picture."""
+    canvas = picture.copy()
+    height, width = picture.shape[:2]
+    share = grow(strength, rng, 0.1, 0.34)
+    along = rng.random() < 0.7
+    high, wide = (round(height * share), width) if along else (height, round(width * share))
+    mask = _slab(max(1, high), max(1, wide), rng)
+    if rng.random() < 0.4:
+        ramp = np.linspace(0, 1, max(high, 1) if along else max(wide, 1))
+        mask = (mask * (ramp[:, None] if along else ramp)).astype(np.uint8)
+    place = [
+        rng.choice([0, room, rng.uniform(0, max(room, 1))])
+        for room in (width - wide, height - high)
+    ]
+    lay(canvas, mask, colour(rng), place[0], place[1], grow(strength, rng, 0.1, 0.45))
+    return canvas
+
+
+def erase(picture: Picture, strength: float, rng: Generator, other: Picture | None) -> Picture:
+    """Rectangles, blobs or strokes that hide up to a quarter: flat, blurred, in blocks or noise."""
+    canvas = picture.copy()
+    height, width = picture.shape[:2]
+    share = grow(strength, rng, 0.02, 0.25)
+    count = int(rng.integers(1, 5))
+    for part in rng.dirichlet(np.full(count, 2.0)) * share:
+        aspect = math.exp(rng.uniform(-1, 1))
+        high = min(height, max(1, round(math.sqrt(part * height * width * aspect))))
+        wide = min(width, max(1, round(part * height * width / high)))
+        left, top = int(rng.integers(0, width - wide + 1)), int(rng.integers(0, height - high + 1))
+        patch = _cover(canvas[top : top + high, left : left + wide], rng, other)
+        mask = (_slab, _disc, _star)[int(rng.choice(3, p=[0.5, 0.4, 0.1]))](high, wide, rng)
+        lay(canvas, mask, patch, left, top, 1.0)
+    return canvas
+
+
+def _cover(region: Picture, rng: Generator, other: Picture | None) -> Picture:
+    """What hides a region: a patch of its size."""
+    height, width = region.shape[:2]
+    kind = rng.random()
+    if kind < 0.2:
+        return resized(resized(region, rng.uniform(1, 5), rng.uniform(1, 5)), width, height)
+    if kind < 0.35:
+        blocks = resized(region, rng.uniform(2, 8), rng.uniform(2, 8))
+        return np.asarray(
+            cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8
+        )
+    if kind < 0.5:
+        return rng.integers(0, 256, region.shape, dtype=np.uint8)
+    if kind < 0.65 and other is not None:
+        return covering(other, width, height)
+    return np.full_like(region, colour(rng))

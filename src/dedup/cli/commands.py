@@ -1,0 +1,330 @@
+"""From the config of a command to the arguments of ``pipeline``; the entry points call it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from dedup import pipeline
+from dedup.cli.entrypoint import typed
+from dedup.config.instances import build, default_settings, plain
+from dedup.detection.detector import Detection
+from dedup.detection.results import DetectionResult, index_of
+from dedup.encoders.paths import checkpoint_file
+from dedup.errors import ArtifactError, ConfigError
+from dedup.foregrounds.masked_store import Framed, Pictures
+from dedup.runtime.files import sha256_file
+from dedup.runtime.printable import visible_json
+from dedup.search import origins
+from dedup.search.index import Index
+from dedup.search.manifest import MANIFEST, RESULT, read_manifest
+from dedup.search.state import Search
+from dedup.store.decode_pool import Decoders
+from dedup.store.image_store import ImageStore
+
+log = logging.getLogger("dedup")
+
+STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
+"""The name of a run's folder: when it started."""
+
+
+def training_images(cfg: DictConfig, run_dir: Path) -> tuple[Pictures, Any]:
+    """The store, and the images to train on in the schema ``IMAGES``."""
+    images = _images(cfg)
+    return images, pipeline.read_training_images(build(cfg.source), images, run_dir)
+
+
+def show_foreground(cfg: DictConfig, run_dir: Path) -> None:
+    """Write a page of what a foreground finds in some images of a catalogue, and stop.
+
+    Raises:
+        ConfigError: there is no foreground to show.
+    """
+    if cfg.foreground is None:
+        raise ConfigError(
+            "preview= shows what a foreground finds: choose one, such as foreground=grabcut"
+        )
+    catalogue = build(cfg.source).read()
+    framed = _images(cfg)
+    assert isinstance(framed, Framed)
+
+    from dedup.reports.foreground_preview import preview  # imports torch
+
+    name = origins.name_of(plain(cfg.foreground))
+    page = preview(catalogue, framed, name, cfg.preview, run_dir)
+    log.info("look at %s, and at %s in TensorBoard", page, run_dir)
+
+
+def make_index(cfg: DictConfig, run_dir: Path) -> Index:
+    """Embed and cluster a catalogue with ``cfg.checkpoint``, and save the index in ``run_dir``.
+
+    The catalogue is ``cfg.source``, or else what the checkpoint was trained on.
+    """
+    checkpoint = checkpoint_file(cfg.checkpoint or Path(cfg.runs) / "train" / "latest")
+    if _is_given(cfg):
+        source, settings = build(cfg.source), plain(cfg.source)
+    else:
+        source, settings = origins.trained_on(checkpoint, Path(cfg.runs))
+        log.info("the catalogue is the one trained on: %s", settings)
+    recipe = origins.described_recipe(plain(cfg.matcher), plain(cfg.verifier))
+    return pipeline.make_index(
+        source,
+        _images(cfg),
+        _embedding(cfg, checkpoint),
+        build(cfg.clusterer),
+        run_dir,
+        {"source": settings, "recipe": recipe},
+    )
+
+
+def change_index(cfg: DictConfig, run_dir: Path) -> Index:
+    """Add to ``cfg.index``, update it or remove from it, and save the result in ``run_dir``.
+
+    Raises:
+        ConfigError: what is to be added, or removed, is not said.
+        SourceError: the index has no such product.
+    """
+    if cfg.change != "remove" and not _is_given(cfg):
+        raise ConfigError(f"change={cfg.change}: of what? Say source=csv source.path=PATH")
+    if (cfg.change == "remove") != (cfg.ids is not None):
+        raise ConfigError("ids= goes with change=remove: a list of product ids, or a file of them")
+    folder = _index_to_change(cfg)
+    before = origins.load_index(folder)
+    origins.check_foreground(before, _foreground(cfg))
+    if cfg.change == "remove":
+        from dedup.search.update import listed_ids, remove  # imports torch
+
+        index = remove(before, listed_ids(plain(cfg.ids)))
+    else:
+        images = pipeline.open_images_of(before, _store_of(cfg, before), folder)
+        embedding = _embedding(cfg, before.manifest["checkpoint"])
+        index = pipeline.add_products(
+            before, cfg.change, build(cfg.source), images, embedding, run_dir
+        )
+    return pipeline.save_changed(index, before, cfg.change, folder, run_dir)
+
+
+def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:
+    """The index that ``detect.py`` works on, its store attached, and its folder.
+
+    ``index=`` names one. Without, it is the latest one, see ``latest_index``; but another
+    checkpoint or another source than that one's, where given, make a new one.
+
+    Raises:
+        ConfigError: both an index and a source are given.
+        ArtifactError: there is no index, or it was made with another checkpoint or foreground.
+    """
+    if cfg.index is not None and _is_given(cfg):
+        raise ConfigError("index= holds its own catalogue: leave source out, or index")
+    if cfg.index is not None:
+        folder = Path(cfg.index)
+        index = origins.load_index(folder)
+        if cfg.checkpoint is not None:
+            index.check_encoder(cfg.checkpoint)
+    else:
+        checkpoint = None if _is_given(cfg) else cfg.checkpoint
+        folder = _usual_index(Path(cfg.runs), checkpoint, newest=cfg.query is not None)
+        folder = folder if _serves(folder, cfg) else run_dir
+        index = make_index(cfg, run_dir) if folder == run_dir else origins.load_index(folder)
+    origins.check_foreground(index, _foreground(cfg))
+    return pipeline.with_images(index, folder), folder
+
+
+def latest_index(runs: Path, *, newest: bool = False) -> Path:
+    """The folder of the index that a command works on where none is named.
+
+    That is the latest cluster run's, or where there is none, the index that ``detect.py`` made or
+    used last. It makes one where a source or a checkpoint is given.
+
+    Args:
+        runs: the folder of runs.
+        newest: take the newer one of the two. A query comes right after what it asks about.
+    """
+    made, used = _known_indexes(runs)
+    if not (used / MANIFEST).is_file():
+        return made
+    started = [folder.resolve().name for folder in (made, used)]
+    is_later = all(map(STARTED.fullmatch, started)) and started[1] > started[0]
+    return used if not (made / MANIFEST).is_file() or (newest and is_later) else made
+
+
+def _known_indexes(runs: Path) -> tuple[Path, Path]:
+    """The folder of the latest index of ``cluster.py``, and of that of ``detect.py``."""
+    made, used = runs / "cluster" / "latest", runs / "detect" / "latest"
+    return made, used if (used / MANIFEST).is_file() else _named_index(used) or made
+
+
+def _named_index(folder: Path) -> Path | None:
+    """The index that the result in a folder was found in."""
+    if not (folder / RESULT).is_file():
+        return None
+    try:
+        return index_of(folder)
+    except ArtifactError:  # a damaged result is no reason to refuse an index that is whole
+        return None
+
+
+def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, Search]:
+    """What ``detect.py`` finds in an index, or between it and the one that ``against=`` names.
+
+    Returns:
+        The index that was searched, what was found, and the search for a later one to go on from.
+
+    Raises:
+        ConfigError: both ``since=`` and ``against=`` are given, or a setting does not fit.
+        ArtifactError: what they name does not fit.
+    """
+    detection = _detection(cfg, index)
+    sampling = pipeline.Sampling(cfg.checkpoint, cfg.seed)
+    truth = None if cfg.truth is None else Path(cfg.truth)
+    if cfg.against is None:
+        since = None if cfg.since is None else Search.load(Path(cfg.since))
+        return index, *pipeline.detect(index, detection, sampling, since, truth)
+    if cfg.since is not None:
+        raise ConfigError("since= goes on with one catalogue: leave it out, or against=")
+    against = Path(cfg.against)
+    other = pipeline.with_images(origins.load_index(against), against)
+    return pipeline.detect_between(index, other, cfg.prefix, detection, sampling, truth)
+
+
+def answer(cfg: DictConfig, index: Index) -> str:
+    """Which products show the images of ``query=``, as JSON."""
+    fetcher, store, query = build(cfg.fetch), cfg.store, plain(cfg.query)
+    addresses = [str(one) for one in (query if isinstance(query, list) else [query])]
+    decoders = Decoders(
+        index.manifest["reader"], store.workers, store.decode_timeout, store.decode_memory,
+        fetcher.max_bytes,
+    )  # fmt: skip
+    answers = pipeline.answer(
+        index, addresses, _detection(cfg, index), fetcher, decoders, cfg.checkpoint
+    )
+    return visible_json(json.dumps(_plain_rows(answers), indent=1, ensure_ascii=False))
+
+
+def _plain_rows(table: Any) -> list[dict[str, Any]]:
+    """The rows of a table; a number that is not there is null."""
+    rows: list[dict[str, Any]] = table.to_dict("records")
+    return [{name: None if cell != cell else cell for name, cell in row.items()} for row in rows]
+
+
+def _detection(cfg: DictConfig, index: Index) -> Detection:
+    """How duplicates are found: as the index was made for, where the config says nothing else."""
+    matcher, verifier = _recipe(cfg, index)
+    detection: Detection = build(
+        cfg.detection,
+        matcher=build(matcher),
+        grouping=build(cfg.grouping),
+        verifier=build(verifier),
+    )
+    return detection
+
+
+def _recipe(cfg: DictConfig, index: Index) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The settings of matcher and verifier: the index's, where the config says nothing else."""
+    matcher, verifier = plain(cfg.matcher), plain(cfg.verifier)
+    made_for = origins.recipe(index)
+    if made_for is None or _is_chosen_whole(cfg):
+        return matcher, verifier
+    words = [word.partition("=")[0].lstrip("+~") for word in typed()]
+    defaults = default_settings("matcher", "radius")
+    taken = {
+        key: value
+        for key, value in made_for.matcher.items()
+        if not {"matcher", f"matcher.{key}"} & {*words} and matcher.get(key) == defaults.get(key)
+    }
+    changed = {key: value for key, value in taken.items() if matcher.get(key) != value}
+    names = [f"matcher.{key}={value}" for key, value in changed.items()]
+    if verifier is None and "verifier" not in words and made_for.verifier is not None:
+        verifier = made_for.verifier
+        names.append("its verifier")
+    if names:
+        log.info("as the index was made for: %s", ", ".join(names))
+    return matcher | taken, verifier
+
+
+def _is_chosen_whole(cfg: DictConfig) -> bool:
+    """Whether ``experiment=`` or an encoder with its settings was chosen: they say how to match."""
+    chosen = any(word.partition("=")[0].lstrip("+") == "experiment" for word in typed())
+    return chosen or "weights" in cfg.encoder
+
+
+def _embedding(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:
+    from dedup.training.devices import embedding_devices  # imports torch
+
+    trainer = plain(cfg.trainer)
+    devices = embedding_devices(trainer["gpus"], trainer["accelerator"], trainer["num_processes"])
+    return pipeline.Embedding(checkpoint, cfg.data.batch_size, devices)
+
+
+def _foreground(cfg: DictConfig) -> dict[str, Any] | None:
+    """What an index's manifest says of the foreground that was chosen; ``None`` for none."""
+    if cfg.foreground is None:
+        return None
+    return {"part": plain(cfg.foreground), "framing": plain(cfg.framing)}
+
+
+def _images(cfg: DictConfig) -> Pictures:
+    """The store, seen through the foreground if one was chosen."""
+    return pipeline.open_images(build(cfg.store, fetcher=build(cfg.fetch)), _foreground(cfg))
+
+
+def _store_of(cfg: DictConfig, index: Index) -> ImageStore:
+    """The store of an index, with the settings of the command."""
+    path, reader = index.manifest["store"], index.manifest["reader"]
+    store: ImageStore = build(cfg.store, fetcher=build(cfg.fetch), path=path, reader=reader)
+    return store
+
+
+def _usual_index(runs: Path, checkpoint: str | None, *, newest: bool = False) -> Path:
+    """The latest index; of those that there are, one made with the checkpoint if one is given."""
+    folder = latest_index(runs, newest=newest)
+    if checkpoint is not None and not _is_of(folder, checkpoint):
+        others = _known_indexes(runs)
+        folder = next((other for other in others if _is_of(other, checkpoint)), folder)
+    return folder
+
+
+def _index_to_change(cfg: DictConfig) -> Path:
+    """``index=``; at its default the latest one, made with the encoder if one is chosen."""
+    folder, usual = Path(cfg.index), Path(cfg.runs) / "cluster" / "latest"
+    if folder != usual:
+        return folder
+    return _usual_index(Path(cfg.runs), cfg.encoder.get("weights"))
+
+
+def _is_given(cfg: DictConfig) -> bool:
+    """Whether a source was chosen: ``source: trained`` is a CSV without a path."""
+    return not ("path" in cfg.source and cfg.source.path is None)
+
+
+def _serves(latest: Path, cfg: DictConfig) -> bool:
+    """Whether the latest index is what is asked for, so that none is to be made.
+
+    A source that is given with a checkpoint is read anew.
+    """
+    if not _is_given(cfg):
+        return cfg.checkpoint is None or (
+            _is_of(latest, cfg.checkpoint) and _shows(latest, _foreground(cfg))
+        )
+    if cfg.checkpoint is not None or not (latest / MANIFEST).is_file():
+        return False
+    manifest, _ = read_manifest(latest)
+    is_source = manifest.get("source") == plain(cfg.source)
+    return is_source and origins.shows(manifest, _foreground(cfg))
+
+
+def _is_of(folder: Path, checkpoint: str) -> bool:
+    """Whether an index lies in a folder that was made with a checkpoint."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    made_with: str = read_manifest(folder)[0]["checkpoint_sha256"]
+    return made_with == sha256_file(checkpoint_file(checkpoint))
+
+
+def _shows(folder: Path, foreground: dict[str, Any] | None) -> bool:
+    return origins.shows(read_manifest(folder)[0], foreground)

@@ -1,0 +1,149 @@
+"""What the three entry points share: composing a config, exit codes, run folders."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from dedup import __version__
+from dedup.cli.arguments import check_choices, explain, prepared
+from dedup.cli.manual import answer
+from dedup.cli.outcome import one_message, point_latest, say, stop
+from dedup.cli.preflight import check_settings
+from dedup.cli.sweep import keep_failure
+from dedup.config.instances import build, plain
+from dedup.config.targets import check_config
+from dedup.errors import ConfigError
+from dedup.runtime import processes
+from dedup.runtime.invocation import ROOT
+from dedup.runtime.invocation import command as called
+from dedup.runtime.run_log import incomplete
+from dedup.runtime.shortages import check_memory
+
+__all__ = ["ROOT", "build", "entrypoint", "log", "one_message", "plain", "point_latest", "say"]
+
+log = logging.getLogger("dedup")
+
+Job = Callable[[DictConfig, Path], float | None]
+
+
+def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
+    """Make a job, called with its config and its run folder, into a command.
+
+    The command composes ``conf/<name>.yaml`` with the overrides on the command line, runs the job
+    in ``runs/<name>/<time>/`` and points ``runs/<name>/latest`` at it once it succeeded. A
+    ``DedupError`` and a wrong override end as one message and an exit code, see ``dedup.errors``.
+    """
+
+    def decorate(job: Job) -> Callable[[], None]:
+        @wraps(job)
+        def one_run(cfg: DictConfig) -> float | None:
+            run_dir = Path(HydraConfig.get().runtime.output_dir)
+            is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+            cfg.runs = str(cfg.runs)  # runs=2026 is a folder too
+            with one_message(run_dir):
+                _check_launched(name)
+                if is_sweep:
+                    _check_sweep(plain(cfg.get("trainer")), plain(cfg.get("resume")))
+                with keep_failure(run_dir) if is_sweep else nullcontext():
+                    return _run(name, job, cfg, run_dir)
+            return None  # of a sweep, which goes on without this run
+
+        def command() -> None:
+            # Hydra then raises what it would print, and we say it in one message.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            conf = str(ROOT / "conf")
+            try:
+                with one_message(_folder(name)):
+                    if (text := answer(name, sys.argv[1:])) is not None:
+                        say(text)
+                        return
+                    sys.argv[1:] = [*prepared(name, sys.argv[1:]), *processes.join()]
+                    check_choices(sys.argv[1:])
+                    hydra.main(version_base="1.3", config_path=conf, config_name=name)(one_run)()
+            except (HydraException, OmegaConfBaseException) as error:
+                stop(explain(error, name, sys.argv[1:]), ConfigError.exit_code)
+            except KeyboardInterrupt:
+                stop("stopped: the same command goes on with what is already on disk", 130)
+
+        return command
+
+    return decorate
+
+
+def typed() -> list[str]:
+    """What was typed on the command line, such as ``matcher.threshold=0``; none outside a run."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _run(name: str, job: Job, cfg: DictConfig, run_dir: Path) -> float | None:
+    """Check the settings, do the job, and write what it left into ``run.json``."""
+    settings = plain(cfg)
+    check_config(settings)
+    check_memory(run_dir, _computes(name, settings))
+    check_settings(name, settings, HydraConfig.get().overrides.task, build)
+    metric = job(cfg, run_dir)
+    if not processes.is_first():
+        return metric
+    from dedup.runtime.run_record import seal_run  # pandas and pyarrow: not for --help
+
+    seal_run({"version": __version__, "metric": metric, **settings}, run_dir)
+    is_look = settings.get("preview") or settings.get("query")  # leaves no result
+    if HydraConfig.get().mode != RunMode.MULTIRUN and not is_look:
+        point_latest(run_dir, Path(cfg.runs) / name / "latest")
+    if lost := incomplete():
+        log.warning(lost)  # the text itself: it may have lines of its own
+    return metric
+
+
+def _check_sweep(trainer: Mapping[str, Any], resume: Any) -> None:
+    gpus = trainer["gpus"]
+    several = len(gpus) > 1 if isinstance(gpus, list) else gpus not in ("auto", 0, 1)
+    others = {name: trainer[name] for name in ("num_processes", "num_nodes")}
+    if several or max(others.values()) > 1 or processes.n_launched() > 1:
+        asked = " ".join(f"trainer.{name}={value}" for name, value in others.items())
+        asked += f" under {processes.launcher()}" if processes.n_launched() else ""
+        raise ConfigError(
+            f"a sweep trains each run in one process, and trainer.gpus={gpus} {asked} asks for "
+            "more: every further process would be a sweep of its own. Leave out -m, or set "
+            "trainer.gpus=1 trainer.num_processes=1"
+        )
+    if resume == "auto":
+        raise ConfigError(
+            "resume=auto goes on with one run, and a sweep starts several: leave out -m, or name "
+            "a checkpoint for all of them with resume=PATH"
+        )
+
+
+def _check_launched(name: str) -> None:
+    if name != "train" and processes.n_launched() > 1:
+        raise ConfigError(
+            f"{processes.launcher()} started {processes.n_launched()} processes, and "
+            f"{called(name)} starts its own: run it alone, with trainer.gpus=4, or "
+            "trainer.num_processes=2 on a CPU"
+        )
+
+
+def _computes(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a command surely needs torch."""
+    asked = [settings.get("query"), settings.get("checkpoint")]
+    return name in ("train", "cluster") or any(one is not None for one in asked)
+
+
+def _folder(name: str) -> Path:
+    """Where a command's runs go, before its config is there to say so."""
+    runs = [a.partition("=")[2] for a in sys.argv if a.startswith("runs=")]
+    return Path(runs[-1] if runs else "runs") / name

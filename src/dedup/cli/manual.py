@@ -1,0 +1,274 @@
+"""What ``--help`` and ``--version`` print: a command's settings with the comments of ``conf/``."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dedup import __version__
+from dedup.cli.arguments import composed, keys, overrides, part_files, part_names
+from dedup.config.targets import is_special
+from dedup.runtime.invocation import ROOT, command
+
+WIDTH, COLUMN = 100, 36
+"""Characters of a line, and where the meanings begin."""
+
+Groups = tuple[tuple[str, tuple[str, ...]], ...]
+
+_IMAGES: Groups = (
+    ("How images are read", ("store", "fetch", "csv")),
+    ("What the encoder is shown", ("foreground", "framing")),
+)
+_EMBEDDING = ("data.batch_size", "trainer.gpus", "trainer.accelerator", "trainer.num_processes")
+_RUN = ("runs", "seed", "experiment")
+SETTINGS: dict[str, Groups] = {
+    "train": (
+        ("The run", ("epochs", "resume", "preview", *_RUN)),
+        ("The catalogue", ("source",)),
+        ("What is trained, and how", ("encoder", "task", "views", "objective", "data", "trainer")),
+        *_IMAGES,
+        ("What is written while it trains", ("callbacks",)),
+    ),
+    "cluster": (
+        ("The index", ("checkpoint", "encoder", "change", "index", "ids")),
+        ("The catalogue", ("source",)),
+        ("Embedding and clustering", ("clusterer", *_EMBEDDING)),
+        *_IMAGES,
+        ("The run", _RUN),
+    ),
+    "detect": (
+        ("What is searched", ("index", "source", "against", "prefix", "since", "query")),
+        ("What counts as a duplicate", ("matcher", "verifier", "detection", "truth")),
+        ("Groups and reports", ("grouping", "report", "csv")),
+        ("Without an index: how one is made", ("checkpoint", "encoder", "clusterer", *_EMBEDDING)),
+        ("How images are read", ("store", "fetch")),
+        _IMAGES[1],
+        ("The run", _RUN),
+    ),
+    "verify": (
+        ("What is checked", ("store.path", "index", "run", "repair")),
+        ("How a repair reads images again", ("store", "fetch")),
+        ("The run", ("runs",)),
+    ),
+}
+"""The settings of each command, in groups: sections, parts, or single keys."""
+
+EXAMPLES = {
+    "train": ("trainer.gpus=1 epochs=3", "experiment=relisting source.path=products.csv"),
+    "cluster": ("encoder=bundled source.path=products.csv", "change=add source.path=new.csv"),
+    "detect": (
+        "encoder=bundled source.path=products.csv",
+        "index=runs/cluster/latest grouping.keep=[highest:price,most_images]",
+        "index=runs/cluster/latest query=photo.jpg",
+    ),
+    "verify": ("store.path=runs/store/pillow", "run=runs/detect/latest"),
+}
+
+_ABOUT = {"verify": "check"}
+_LINE = re.compile(r"(\s*)([\w.]+):(?:\s|$)(.*)")
+_COMMENT = re.compile(r"(?:^|\s)#\s?(.*)")
+_FOOTER = (
+    ("--config-dir DIR", "take parts and experiments of your own from DIR, too"),
+    ("--multirun, -m", "a run for each of several values, as in seed=1,2"),
+    ("--cfg job", "print the config of this run; --info and --hydra-help say more"),
+    ("--version", "print the version"),
+)
+
+
+def answer(name: str, arguments: Sequence[str]) -> str | None:
+    """The text that a command line asks for instead of a run; ``None`` where it asks for none."""
+    if "--version" in arguments:
+        return f"dedup {__version__}"
+    if "--help" in arguments or "-h" in arguments:
+        return manual(name, arguments)
+    return None
+
+
+def manual(name: str, arguments: Sequence[str] = ()) -> str:
+    """Describe a command: what it does, examples, and its settings with defaults and meanings.
+
+    Args:
+        name: the command.
+        arguments: its command line; the settings of a part chosen there are shown.
+    """
+    cfg = composed(name, arguments, hydra_too=True)
+    OmegaConf.set_struct(cfg, False)
+    files = _files(name, cfg, arguments)
+    meanings = {key: text for file, prefix in files for key, text in _meanings(file, prefix)}
+    called = command(_ABOUT.get(name, name))
+    lines = [f"{called}: {_head(ROOT / 'conf' / f'{name}.yaml').partition(': ')[2]}", ""]
+    lines += [f"  {called} {example}" for example in EXAMPLES[name]]
+    lines += ["", "Change a setting with NAME=VALUE, choose a part with GROUP=PART."]
+    shown: set[str] = set()
+    for title, names in SETTINGS[name]:
+        lines += ["", title]
+        for one in names:
+            lines += _described(cfg, one, meanings, arguments, shown)
+    lines += ["", "Besides", *(_row(option, text) for option, text in _FOOTER)]
+    return "\n".join(lines)
+
+
+def overview() -> str:
+    """Describe the commands."""
+    rows = [
+        _row(f"dedup {_ABOUT.get(name, name)}", _head(ROOT / "conf" / f"{name}.yaml").partition(
+            ": ")[2]) for name in SETTINGS
+    ]  # fmt: skip
+    return "\n".join([
+        "Find duplicate products in a catalogue by their images.", "",
+        "usage: dedup COMMAND [--help] [NAME=VALUE ...]", "", *rows, "",
+        "Begin with: dedup detect encoder=bundled source.path=products.csv",
+    ])  # fmt: skip
+
+
+def unused(name: str, arguments: Sequence[str]) -> list[str]:
+    """The overrides whose setting another command has, and this one does not use."""
+    own = _names(name)
+    others = {key for other in SETTINGS if other != name for key in _names(other)}
+    return [
+        override for override in overrides(arguments)
+        if not _is_of(key := override.partition("=")[0].lstrip("+~"), own) and _is_of(key, others)
+    ]  # fmt: skip
+
+
+def _names(name: str) -> set[str]:
+    return {key for _, names in SETTINGS[name] for key in names}
+
+
+def _is_of(key: str, names: set[str]) -> bool:
+    return any(
+        key == one or key.startswith(f"{one}.") or one.startswith(f"{key}.") for one in names
+    )
+
+
+def _files(name: str, cfg: DictConfig, arguments: Sequence[str]) -> list[tuple[Path, str]]:
+    """The YAML files that a config is composed of, each with the key that it stands below."""
+    files = [(ROOT / "conf" / "base.yaml", ""), (ROOT / "conf" / f"{name}.yaml", "")]
+    chosen = [(str(group), part) for group, part in cfg.hydra.runtime.choices.items()]
+    chosen += [("report", str(part)) for part in cfg.get("report") or ()]
+    for choice, part in chosen:
+        group, _, package = choice.partition("@")
+        if part and not group.startswith("hydra"):
+            for file in part_files(group, arguments, part):
+                files += [*_parents(file, package or group), (file, package or group)]
+    return files
+
+
+def _parents(file: Path, prefix: str) -> list[tuple[Path, str]]:
+    """The files of the same group that a part begins with: ``csv``, ``grabcut@person``."""
+    settings: Any = OmegaConf.to_container(OmegaConf.load(file))
+    names = [one.partition("@") for one in settings.get("defaults", ()) if isinstance(one, str)]
+    files = [
+        (file.with_name(f"{name}.yaml"), f"{prefix}.{key}".strip(".")) for name, _, key in names
+    ]
+    return [(parent, key) for parent, key in files if parent.is_file()]
+
+
+def _meanings(file: Path, prefix: str) -> list[tuple[str, str]]:
+    """The comments of a YAML file by dotted key: beside it, or on the lines right above it."""
+    text = file.read_text(encoding="utf-8")
+    package = re.match(r"# @package (\S+)", text)
+    where = {"_global_": ""}.get(package[1], package[1]) if package else prefix
+    found = [(where, _head(file))] if where else []
+    path: list[tuple[int, str]] = []
+    above = ""
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        comment = _COMMENT.search(line)
+        if not match:
+            is_text = comment and not comment[1].startswith("@package")
+            above = f"{above} {comment[1]}".strip() if comment and is_text else ""
+            continue
+        depth = len(match[1])
+        path = [one for one in path if one[0] < depth] + [(depth, match[2])]
+        key = ".".join([where, *(key for _, key in path)]).strip(".")
+        found += [(key, comment[1] if comment else above)] if comment or above else []
+        above = ""
+    return found
+
+
+def _head(file: Path) -> str:
+    """The comment that a YAML file begins with, without Hydra's own line."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines += [line[1:].strip()] if not line.startswith("# @package") else []
+    return " ".join(lines)
+
+
+def _described(
+    cfg: DictConfig, key: str, meanings: dict[str, str], arguments: Sequence[str], shown: set[str]
+) -> list[str]:
+    """The lines on a setting, or on a part or section and all its settings."""
+    lines = []
+    meaning = meanings.get(key, "")
+    if key == "encoder" and cfg.hydra.job.name != "train":  # the checkpoint describes it
+        return [_row("encoder=bundled", "take the weights that come with the package")]
+    if names := part_names(key, arguments):
+        chosen = cfg.hydra.runtime.choices.get(key)
+        if key == "report":
+            chosen = f"[{','.join(cfg.report or ())}]"
+        lines.append(_row(f"{key}={chosen or 'null'}", _of_part(meaning, names)))
+    elif isinstance(cfg.get(key), DictConfig):
+        lines.append(_row(f"{key}.NAME=VALUE", meaning))
+    node = cfg._get_node(key) if "." not in key else None
+    inside = [] if names else [key]
+    if isinstance(node, DictConfig) and not node._is_none():
+        inside = [f"{key}.{one}" for one in keys(node)]
+    for one in inside:
+        value = _value(cfg, one)
+        if one not in shown and value is not None and not _is_special(one):
+            shown.add(one)
+            lines.append(_row(f"{one}={value}", meanings.get(one, "")))
+    return lines
+
+
+def _of_part(meaning: str, names: Sequence[str]) -> str:
+    """The meaning of a part that is chosen, and what there is to choose from."""
+    several = f"one of {', '.join(names)}" if len(names) > 1 else ""
+    return ". ".join(text.rstrip(".") for text in (meaning, several) if text)
+
+
+def _is_special(key: str) -> bool:
+    return is_special(key.rpartition(".")[2])
+
+
+def _value(cfg: DictConfig, key: str) -> str | None:
+    """A default as it would be typed; ``None`` for what holds settings of its own."""
+    parent, _, last = key.rpartition(".")
+    node: Any = OmegaConf.select(cfg, parent) if parent else cfg
+    if OmegaConf.is_missing(node, last):
+        return "(needed)"
+    try:
+        value = node[last]
+    except (OmegaConfBaseException, ValueError):  # known in a run alone: its folder
+        return "(the run's)"
+    if isinstance(value, DictConfig):
+        return None
+    plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    return _typed(plain)
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(_typed(one) for one in value)}]" if not any(
+            isinstance(one, dict) for one in value) else "[...]"  # fmt: skip
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) or '""'
+
+
+def _row(left: str, right: str) -> str:
+    """One setting and its meaning in two columns."""
+    text = textwrap.wrap(right, WIDTH - COLUMN - 2) or [""]
+    if len(left) > COLUMN - 2:
+        text = ["", *text]
+    rest = (" " * (COLUMN + 2) + line for line in text[1:])
+    return "\n".join([f"  {left:<{COLUMN}}{text[0]}".rstrip(), *rest])

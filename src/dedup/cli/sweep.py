@@ -1,0 +1,125 @@
+"""A sweep: a run that fails does not end the others, and a summary tells of all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from dedup.cli.outcome import one_message, point_latest, say, stop
+from dedup.errors import DedupError, StoppedError
+from dedup.runtime.printable import visible
+from dedup.runtime.shortages import told
+
+log = logging.getLogger("dedup")
+
+FAILURE = "failure.json"
+"""What a failed run leaves in its folder: ``error`` and ``exit_code``."""
+
+
+class _Run(NamedTuple):
+    """A run of a sweep: its folder with what was typed, and how it ended."""
+
+    folder: Path
+    line: str
+    metric: float | None
+    objective: Any
+    error: str
+    exit_code: int
+
+
+@contextmanager
+def keep_failure(run_dir: Path) -> Iterator[None]:
+    """Say why a run of a sweep fails, and keep it for the summary, so that the others go on.
+
+    Raises:
+        StoppedError: the user stopped it, and with it the sweep.
+    """
+    try:
+        yield
+    except StoppedError:
+        raise
+    except Exception as error:
+        failure = error if isinstance(error, DedupError) else told(error, run_dir)
+        if failure is None:
+            log.exception("the run failed in a way that nobody foresaw")
+        else:
+            log.error(str(failure))  # the text itself: it may have lines of its own
+        _write(run_dir, failure or error)
+
+
+def _write(run_dir: Path, error: Exception) -> None:
+    from dedup.runtime.files import write_json  # pandas: not for --help
+
+    text = str(error) if isinstance(error, DedupError) else f"{type(error).__name__}: {error}"
+    with suppress(OSError):  # the summary then says that the run left nothing
+        write_json({"error": text, "exit_code": getattr(error, "exit_code", 1)}, run_dir / FAILURE)
+
+
+class SweepSummary(Callback):
+    """After a sweep: a line for each run, the best one named and made the latest.
+
+    Best is what the task's objective says. Where the runs had different ones, none is. Where runs
+    failed, each is named with its reason, and the exit code is that of the first of them.
+    """
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Read what each run left."""
+        with one_message(str(config.hydra.sweep.dir)):  # Hydra makes a warning of an error
+            _summarize(Path(config.hydra.sweep.dir))
+
+
+def _summarize(sweep_dir: Path) -> None:
+    runs = [_read(folder) for folder in sorted(sweep_dir.glob("*/"), key=_number)
+            if _is_run(folder)]  # fmt: skip
+    failed = [run for run in runs if run.error]
+    done = [run for run in runs if not run.error]
+    table = [f"{'failed':<10} {run.line}: {visible(run.error.splitlines()[0])}" for run in failed]
+    if done and all(run.metric is not None for run in done):
+        table = _ranked(done, sweep_dir.parent / "latest", table)
+    if table:
+        say("\n".join(table))
+    if failed:
+        stop(f"{len(failed)} of {len(runs)} runs failed", failed[0].exit_code)
+
+
+def _ranked(runs: list[_Run], latest: Path, failed: list[str]) -> list[str]:
+    """The lines on runs with a score, the best one first, and last which one that is."""
+    first = runs[0].objective
+    runs = sorted(runs, key=lambda run: run.metric or 0.0, reverse=first["mode"] == "max")
+    table = [f"{run.metric:<10.6g} {run.line}" for run in runs]
+    if any(run.objective != first for run in runs):
+        return [*table, *failed, "no best run: they have different objectives"]
+    point_latest(runs[0].folder, latest)
+    return [*table, *failed, f"best of {len(runs)}: {table[0]}"]
+
+
+def _read(folder: Path) -> _Run:
+    from dedup.runtime.files import read_json
+    from dedup.runtime.run_record import RUN, read_run
+
+    # As they were typed: what is resolved may be a secret.
+    file = folder / ".hydra" / "overrides.yaml"  # unless hydra.output_subdir=null
+    typed: Any = OmegaConf.load(file) if file.is_file() else OmegaConf.create([])
+    changes = OmegaConf.to_container(typed, resolve=False) or []
+    line = visible(f"{folder}  {' '.join(map(str, changes))}")
+    if (folder / RUN).is_file():
+        run = read_run(folder / RUN, "run the sweep again")
+        return _Run(folder, line, run["metric"], run["objective"], "", 0)
+    if not (folder / FAILURE).is_file():
+        return _Run(folder, line, None, None, "it left no result: see its log", 1)
+    said = read_json(folder / FAILURE, "a failed run", "run the sweep again")
+    return _Run(folder, line, None, None, str(said["error"]) or "no reason", int(said["exit_code"]))
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("run.json", FAILURE, ".hydra"))
+
+
+def _number(folder: Path) -> tuple[int, str]:
+    return (int(folder.name) if folder.name.isdecimal() else -1, folder.name)

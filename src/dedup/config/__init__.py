@@ -1,0 +1,1 @@
+"""Settings: limits, allowed parts, and parts built from plain values."""

@@ -1,0 +1,198 @@
+"""Which classes and factories may be built, by exact name, for each place of a config or a file.
+
+A part of your own gets one line here, in the place where it is chosen. Of what is described in
+files, which may come from somebody else, classes alone are built, see ``dedup.config.parts``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dedup.errors import ConfigError
+
+SOURCES = (
+    "dedup.sources.csv.CsvSource",
+    "dedup.sources.folder.FolderSource",
+    "dedup.sources.sample.SampleSource",
+)
+FOREGROUNDS = (
+    "dedup.foregrounds.grabcut.GrabCut",
+    "dedup.foregrounds.lab_otsu.LabOtsu",
+    "dedup.foregrounds.onnx.Onnx",
+    "dedup.foregrounds.skin_aware.SkinAware",
+)
+ENCODERS = (
+    "dedup.encoders.cnn.Cnn",
+    "dedup.encoders.conv.ConvAutoencoder",
+    "dedup.encoders.efficientnet_lite0.EfficientnetLite0",
+    "dedup.encoders.ensemble.Joined",
+)
+FRAMINGS = ("dedup.foregrounds.masked_store.Framing",)
+MATCHERS = ("dedup.search.radius.RadiusMatcher",)
+VERIFIERS = ("dedup.verification.geometric.LocalVerifier",)
+
+FILES: Mapping[str, tuple[str, ...]] = {
+    "encoder": ENCODERS,
+    "foreground": FOREGROUNDS,
+    "framing": FRAMINGS,
+    "matcher": MATCHERS,
+    "source": SOURCES,
+    "verifier": VERIFIERS,
+}
+"""What a checkpoint, an index's manifest and a run's ``run.json`` may name. Classes alone."""
+
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "source": SOURCES,
+    "encoder": (
+        *ENCODERS,
+        "dedup.encoders.bundled.bundled",
+        "dedup.encoders.checkpoint.load_encoder",
+    ),
+    "task": (
+        "dedup.training.tasks.autoencoder.AutoencoderTask",
+        "dedup.training.tasks.contrastive.ContrastiveTask",
+        "dedup.training.tasks.whitening.WhiteningTask",
+    ),
+    "views": ("dedup.training.views.Views",),
+    "store": ("dedup.store.image_store.ImageStore",),
+    "fetch": ("dedup.download.client.Fetcher",),
+    "foreground": FOREGROUNDS,
+    "framing": FRAMINGS,
+    "clusterer": ("dedup.search.clustering.Clusterer",),
+    "clusterer.estimator": (
+        "sklearn.cluster.BisectingKMeans",
+        "sklearn.cluster.KMeans",
+        "sklearn.cluster.MiniBatchKMeans",
+    ),
+    "matcher": MATCHERS,
+    "verifier": VERIFIERS,
+    "detection": ("dedup.detection.detector.Detection",),
+    "grouping": ("dedup.detection.grouping.Grouping",),
+    "report.*": (
+        "dedup.reports.csv.CsvReport",
+        "dedup.reports.html.HtmlReport",
+        "dedup.reports.json.JsonReport",
+    ),
+    "trainer": ("dedup.training.trainer.build_trainer",),
+    "callbacks.*": (
+        "dedup.training.callbacks.DrawnViews",
+        "dedup.training.callbacks.EmbeddingProjector",
+        "dedup.training.callbacks.Reconstructions",
+        "dedup.training.callbacks.Throughput",
+        "dedup.training.checkpoints.Best",
+        "dedup.training.checkpoints.Last",
+        "pytorch_lightning.callbacks.BackboneFinetuning",
+        "pytorch_lightning.callbacks.BatchSizeFinder",
+        "pytorch_lightning.callbacks.DeviceStatsMonitor",
+        "pytorch_lightning.callbacks.EarlyStopping",
+        "pytorch_lightning.callbacks.EMAWeightAveraging",
+        "pytorch_lightning.callbacks.GradientAccumulationScheduler",
+        "pytorch_lightning.callbacks.LearningRateFinder",
+        "pytorch_lightning.callbacks.LearningRateMonitor",
+        "pytorch_lightning.callbacks.ModelCheckpoint",
+        "pytorch_lightning.callbacks.ModelPruning",
+        "pytorch_lightning.callbacks.ModelSummary",
+        "pytorch_lightning.callbacks.OnExceptionCheckpoint",
+        "pytorch_lightning.callbacks.RichModelSummary",
+        "pytorch_lightning.callbacks.RichProgressBar",
+        "pytorch_lightning.callbacks.SpikeDetection",
+        "pytorch_lightning.callbacks.StochasticWeightAveraging",
+        "pytorch_lightning.callbacks.ThroughputMonitor",
+        "pytorch_lightning.callbacks.Timer",
+        "pytorch_lightning.callbacks.TQDMProgressBar",
+        "pytorch_lightning.callbacks.WeightAveraging",
+    ),
+    "hydra.callbacks.*": ("dedup.cli.sweep.SweepSummary",),
+}
+"""What a config may name, by the place where it does; ``*`` is any name."""
+
+NESTED: Mapping[tuple[str, str], str] = {
+    ("callbacks", "*"): "callbacks.*",
+    ("clusterer", "estimator"): "clusterer.estimator",
+    ("encoder", "encoders"): "encoder",
+    ("foreground", "person"): "foreground",
+    ("hydra", "callbacks"): "hydra.callbacks",
+    ("hydra.callbacks", "*"): "hydra.callbacks.*",
+    ("report", "*"): "report.*",
+}
+"""The place of what stands in another place under some key."""
+
+OPTIONAL = ("callbacks.*", "foreground", "report.*", "verifier", "views")
+"""Places that may be left empty."""
+
+TARGET, PARTIAL = "_target_", "_partial_"
+PARTIALS = ("clusterer.estimator",)
+"""Places of what is called later, ``_partial_: true``."""
+
+ADVICE = "A part of your own needs a line in dedup/config/targets.py"
+
+
+def is_special(key: str) -> bool:
+    """Whether a key says how something is built, as Hydra's do, and is no argument of it."""
+    return key.startswith("_") and key.endswith("_")
+
+
+def within(place: str, key: str) -> str:
+    """The place of what stands in a place under a key; "" where nothing can be built."""
+    return NESTED.get((place, key), NESTED.get((place, "*"), ""))
+
+
+def check_config(settings: Mapping[str, Any]) -> None:
+    """Check every ``_target_`` of a composed config, in plain values.
+
+    Raises:
+        ConfigError: there is one that may not be named, or not there; or none where one must be.
+    """
+    for key, node in settings.items():
+        _check(node, str(key), str(key))
+
+
+def check_node(node: Any) -> None:
+    """Check a node of which nobody knows where it stands: as in the place that its part has.
+
+    Raises:
+        ConfigError: it names what may not be named, or not there.
+    """
+    if isinstance(node, list):
+        for part in node:
+            check_node(part)
+    elif isinstance(node, Mapping) and TARGET not in node:
+        for part in node.values():
+            check_node(part)
+    elif isinstance(node, Mapping):
+        places = [place for place, names in PLACES.items() if node[TARGET] in names]
+        _check(node, places[0] if places else "", "")
+
+
+def _check(node: Any, place: str, at: str) -> None:
+    if isinstance(node, list):
+        for number, part in enumerate(node):
+            _check(part, place, f"{at}.{number}")
+        return
+    inside = node if isinstance(node, Mapping) else {}
+    if TARGET in inside:
+        _check_named(inside, place, at)
+    for key, part in inside.items():
+        _check(part, within(place, str(key)), f"{at}.{key}".strip("."))
+    is_left_out = node is None and place in OPTIONAL
+    if place in PLACES and TARGET not in inside and not is_left_out:
+        raise ConfigError(
+            f"{at} describes no part, it has no {TARGET}: leave out what you set of it, or choose "
+            f"one of {', '.join(PLACES[place])}"
+        )
+
+
+def _check_named(node: Mapping[Any, Any], place: str, at: str) -> None:
+    """Check the name of one part, and that Hydra's special keys stand where ours do."""
+    name, possible = node[TARGET], PLACES.get(place, ())
+    key = f"{at}.{TARGET}".strip(".")
+    if name not in possible:
+        there = f"choose one of {', '.join(possible)}" if possible else "nothing is built there"
+        raise ConfigError(f"{key}={name} is not what a config may name: {there}. {ADVICE}")
+    special = {key for key in map(str, node) if is_special(key)} - {TARGET}
+    if wrong := special - ({PARTIAL} if place in PARTIALS else set()):
+        raise ConfigError(
+            f"{key}={name} has {', '.join(sorted(wrong))}, which no config may have there: "
+            "leave it out"
+        )

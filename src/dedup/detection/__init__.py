@@ -1,0 +1,1 @@
+"""Duplicates: candidates, decisions, groups, and queries."""

@@ -1,0 +1,382 @@
+"""Candidates for copies, and a second look at each of them; runs without torch.
+
+Candidates are pictures with near embeddings, which the matcher finds, and pictures with rare visual
+words in common: the embedding sees goods without marks, the words see parts and pictures inside
+pictures. How far either goes follows from a budget of candidates for each picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from dedup.detection.blocks import Blocks
+from dedup.runtime.digits import SUREST, rounded_up, score
+from dedup.runtime.parallel import in_order
+from dedup.runtime.progress import counting
+from dedup.schemas import RELATIONS
+from dedup.search.image_access import Sight
+from dedup.store.derived import Derived, digest_of
+from dedup.verification.alignment import Seen
+from dedup.verification.geometric import LocalVerifier, Placement, Verdict, placements
+from dedup.verification.relations import NOTHING, SEPARATE, VARIANT, counted
+from dedup.verification.visual_words import Vocabulary, Words, propose
+
+log = logging.getLogger("dedup")
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float32]
+
+SAMPLE = 1000
+"""Pictures that a budget's limits are measured on, at most."""
+
+IN_MEMORY = 2000
+"""Pictures that are kept in memory with their keypoints, some 0.3 MB each."""
+
+STEP = 128
+"""Candidates of which the verdicts come together: about a second of work on 2 cores."""
+
+VERSION = 1
+"""Of verdicts: raised when the same two pictures would get another one."""
+
+MAX_EVIDENCE = 200
+"""Letters of what was seen in words; what is said is far shorter."""
+
+VERDICTS = pa.schema(
+    [
+        ("key", pa.string()),  # see ``verdict_keys``
+        ("score", pa.float64()),  # these as in ``artifacts.NEAR``
+        ("evidence", pa.string()),
+        ("relation", pa.string()),
+        ("alike", pa.float64()),
+    ]
+)
+"""Verdicts that are kept for later runs, see ``dedup.store.derived``."""
+
+FIGURES = 4
+"""Of a radius that is chosen, from its first one that is not 0."""
+
+LEAST_WORDS = 0.02
+"""Similarity of words below which two pictures have nothing in common."""
+
+
+class Candidates(NamedTuple):
+    """Pairs of rows to be looked at, sorted by both; arrays of one length.
+
+    Attributes:
+        left: (n,) int64.
+        right: (n,) int64.
+    """
+
+    left: Ints
+    right: Ints
+
+
+def least_words(
+    words: Words, per_picture: float, seed: int = 0, blocks: Blocks | None = None
+) -> float:
+    """The similarity of words that gives so many candidates for each picture, on average.
+
+    Measured on a sample of the pictures against all of them; of those in its blocks, where given.
+    """
+    sample = _sample(len(words), seed)
+    found = propose(words[sample], words, Vocabulary.load(), LEAST_WORDS)
+    left, right = sample[found.left], found.right
+    counts = left != right
+    if blocks is not None:
+        counts &= blocks.together(left, right)
+    similar = np.sort(found.similarity[counts])[::-1]
+    wanted = int(per_picture * len(sample) * 2)  # a pair is a candidate of both its pictures
+    return float(similar[wanted]) if wanted < len(similar) else LEAST_WORDS
+
+
+def radius(
+    vectors: Vectors, per_picture: float, seed: int = 0, blocks: Blocks | None = None
+) -> float:
+    """The distance that gives so many candidates for each picture, on average.
+
+    Measured on a sample of the vectors, (n, d), against all of them, or those in its blocks;
+    rounded up to ``FIGURES`` figures, so that it is no pair's very distance.
+    """
+    sample = _sample(len(vectors), seed)
+    asked = np.asarray(vectors[sample], np.float64)
+    n_kept = min(len(vectors) - 1, int(8 * per_picture * 2) + 1)
+    if n_kept < 1:
+        return 0.0
+
+    def near(start: int) -> Floats:
+        block = asked[start : start + 64]
+        squares = (
+            (block**2).sum(axis=1)[:, None]
+            - 2 * block @ np.asarray(vectors, np.float32).T
+            + np.einsum("ij,ij->i", vectors, vectors)
+        )
+        rows = sample[start : start + 64]
+        squares[np.arange(len(block)), rows] = np.inf
+        if blocks is not None:
+            squares[~blocks.with_all(rows)] = np.inf
+        return np.asarray(np.partition(squares, n_kept - 1, axis=1)[:, :n_kept], np.float64)
+
+    nearest = list(in_order(near, range(0, len(asked), 64)))  # a product's bits need one thread
+    distances = np.sqrt(np.maximum(np.sort(np.concatenate(nearest).ravel()), 0))
+    if blocks is not None:
+        distances = distances[np.isfinite(distances)]
+        if not len(distances):
+            return 0.0
+    wanted = min(int(per_picture * len(sample) * 2), len(distances) - 1)
+    return rounded_up(float(distances[wanted]), FIGURES)
+
+
+def united(*parts: Candidates) -> Candidates:
+    """The candidates of all parts, each once, the smaller row on the left."""
+    left = np.concatenate([np.minimum(part.left, part.right) for part in parts])
+    right = np.concatenate([np.maximum(part.left, part.right) for part in parts])
+    pairs = np.unique(np.column_stack([left, right])[left != right], axis=0)
+    return Candidates(pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64))
+
+
+def by_words(
+    words: Words, asked: Ints | None, pool: Ints | None, least: float, max_pairs: int
+) -> Candidates:
+    """Pairs of pictures with words in common.
+
+    Args:
+        words: (n, N_KEYPOINTS), of every picture that may be compared.
+        asked: rows that are compared with ``pool``; ``None`` for every two rows.
+        pool: rows; ``None`` for all.
+        least: similarity, more than 0.
+        max_pairs: more pairs end the search with an error.
+    """
+    vocabulary = Vocabulary.load()
+    if asked is None:
+        found = propose(words, None, vocabulary, least, max_pairs)
+        return Candidates(found.left, found.right)
+    rows = np.arange(len(words)) if pool is None else pool
+    found = propose(words[asked], words[rows], vocabulary, least, max_pairs)
+    return united(Candidates(asked[found.left], rows[found.right]))
+
+
+def look(
+    candidates: Candidates,
+    urls: npt.NDArray[np.object_],
+    sight: Sight,
+    verifier: LocalVerifier,
+) -> Iterator[list[Verdict]]:
+    """Look at each candidate, and give the verdicts in their order, ``STEP`` at a time.
+
+    Which of two pictures is laid over the other follows from the rows: the left over the right.
+
+    Args:
+        candidates: rows of ``urls``, sorted.
+        urls: an address of each picture.
+        sight: gives the pictures.
+        verifier: looks.
+    """
+    kept: dict[int, Seen] = {}
+    with counting("comparing candidates", len(candidates.left), "pairs") as count:
+        for block in _blocks(candidates):
+            pairs = list(zip(candidates.left[block], candidates.right[block], strict=True))
+            needed = {row for pair in pairs for row in pair}
+            kept = {row: seen for row, seen in kept.items() if row in needed}
+            for start in range(0, len(pairs), STEP):
+                step, looks = pairs[start : start + STEP], []
+                new = sorted({row for pair in step for row in pair} - kept.keys())
+                kept |= zip(new, _seen(new, urls, sight), strict=True)
+                for placed in in_order(_placer(kept), step):
+                    looks.append(placed)
+                    count()
+                yield verifier.verdicts(looks)
+
+
+def known_or_looked_at(
+    candidates: Candidates,
+    keys: Sequence[str],
+    urls: npt.NDArray[np.object_],
+    sight: Sight,
+    verifier: LocalVerifier,
+) -> pd.DataFrame:
+    """The verdicts on candidates, those of earlier runs taken from where they are kept.
+
+    Args:
+        candidates: rows of ``urls``, sorted.
+        keys: of each candidate, see ``verdict_keys``.
+        urls: an address of each picture.
+        sight: gives the pictures, and says where verdicts are kept.
+        verifier: looks.
+
+    Returns:
+        The columns of ``VERDICTS`` but the key, a row for each candidate.
+    """
+    folder = None if sight.derived is None else sight.derived / "verdicts"
+    with Derived(folder, VERDICTS, _are_verdicts) as kept:
+        known = kept.find(keys)
+        is_new = ~pd.Index(keys).isin(known.index)
+        if len(known):
+            log.info("%d of %d candidates were compared before", (~is_new).sum(), len(keys))
+        new = np.flatnonzero(is_new)
+        chosen, rows = Candidates(candidates.left[new], candidates.right[new]), list[_Row]()
+        for verdicts in look(chosen, urls, sight, verifier):
+            places = new[len(rows) :][: len(verdicts)].tolist()
+            some = [_row(keys[at], it) for at, it in zip(places, verdicts, strict=True)]
+            kept.add(some)
+            rows += some
+    found = pd.DataFrame(rows, columns=VERDICTS.names).set_index("key")
+    parts = [part for part in (known, found) if len(part)] or [found]
+    return pd.concat(parts).loc[list(keys)].reset_index(drop=True)
+
+
+_Row = tuple[str, float, str, str, float]
+
+
+def _row(key: str, verdict: Verdict) -> _Row:
+    """A verdict in the columns of ``VERDICTS``."""
+    alike = float(score(verdict.alike))
+    return key, verdict.score, verdict.evidence, verdict.relation, alike
+
+
+def verdict_keys(
+    candidates: Candidates, digests: npt.NDArray[np.object_], settings: str
+) -> list[str]:
+    """The digest of all that each verdict depends on.
+
+    Args:
+        candidates: rows of ``digests``.
+        digests: of each picture, as it was read and as it is stored.
+        settings: the digest of how it is read and looked at, see ``settings_digest``.
+    """
+    pairs = zip(digests[candidates.left], digests[candidates.right], strict=True)
+    return [hashlib.sha256(f"{settings} {a} {b}".encode()).hexdigest() for a, b in pairs]
+
+
+def settings_digest(verifier: LocalVerifier, *more: str) -> str:
+    """The digest of what verdicts depend on besides the pictures, as 64 hex digits.
+
+    Args:
+        verifier: looks.
+        more: how pictures are read, and how their products are found.
+    """
+    judge, digest = verifier.judge, hashlib.sha256()
+    for array in (judge.feature, judge.threshold, judge.left, judge.right, judge.value):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    kind = f"{type(verifier).__module__}.{type(verifier).__qualname__}"
+    return digest_of(VERSION, cv2.__version__, kind, digest.hexdigest(), judge.base, *more)
+
+
+def _are_verdicts(rows: pd.DataFrame) -> bool:
+    """Whether rows, ``VERDICTS``, can have been computed."""
+    right, alike = rows["score"].to_numpy(), rows["alike"].to_numpy()
+    return bool(
+        ((right >= 0) & (right <= SUREST)).all()
+        and (np.isnan(alike) | ((alike >= 0) & (alike <= SUREST))).all()
+        and rows["relation"].isin([NOTHING, *RELATIONS]).all()
+        and (rows["evidence"].str.len() <= MAX_EVIDENCE).all()
+    )
+
+
+def _placer(seen: dict[int, Seen]) -> Callable[[tuple[int, int]], list[Placement]]:
+    return lambda pair: placements(seen[pair[0]], seen[pair[1]])
+
+
+def _seen(rows: Sequence[int], urls: npt.NDArray[np.object_], sight: Sight) -> Iterator[Seen]:
+    return _looked_at(sight, [str(urls[row]) for row in rows])
+
+
+def _looked_at(sight: Sight, urls: list[str]) -> Iterator[Seen]:
+    pairs = zip(sight.details(urls), sight.masks(urls), strict=True)
+    return in_order(lambda pair: Seen.of(*pair), pairs)
+
+
+def _blocks(candidates: Candidates) -> Iterator[slice]:
+    """Runs of candidates with no more pictures in them than are kept in memory."""
+    start, rows = 0, set[int]()
+    for place, pair in enumerate(zip(*candidates, strict=True)):
+        if len(rows) > IN_MEMORY:
+            yield slice(start, place)
+            start, rows = place, set()
+        rows |= {int(pair[0]), int(pair[1])}
+    if start < len(candidates.left):
+        yield slice(start, len(candidates.left))
+
+
+def _sample(n: int, seed: int) -> Ints:
+    chosen: Ints = np.sort(np.random.default_rng(seed).permutation(n)[:SAMPLE]).astype(np.int64)
+    return chosen
+
+
+class Copies(NamedTuple):
+    """Copies of images that were asked about; arrays of one length, sorted by the first two.
+
+    Attributes:
+        left: the numbers of those asked about.
+        right: the vectors of their copies.
+        score: how sure, 0 to 1.
+        evidence: what was seen, in words.
+    """
+
+    left: Ints
+    right: Ints
+    score: Floats
+    evidence: npt.NDArray[np.object_]
+
+
+class Look:
+    """A second look at pictures that are asked about; made once for an index.
+
+    Args:
+        urls: (n,) an address of each vector's picture; of those that take part.
+        vectors: (n,) the vectors' rows.
+        sight: gives the pictures.
+        verifier: looks.
+        min_score: least score.
+        variants: what colour variants are, see ``RadiusMatcher``.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        vectors: Ints,
+        sight: Sight,
+        verifier: LocalVerifier,
+        min_score: float,
+        variants: str = SEPARATE,
+    ) -> None:
+        self.vectors = vectors
+        self.urls = dict(zip(vectors.tolist(), urls, strict=True))
+        self.sight = sight
+        self.verifier = verifier
+        self.min_score = min_score
+        self.variants = variants
+        self.words = sight.words(list(urls))
+        self.least = least_words(self.words, verifier.word_candidates)
+
+    def __call__(self, seen: Sequence[Seen], near: Candidates) -> Copies:
+        """Which of the index's pictures are copies of which that were asked about.
+
+        Args:
+            seen: those asked about.
+            near: their numbers, and the vectors near them.
+        """
+        vocabulary = Vocabulary.load()
+        words = np.stack([vocabulary.words(one.keypoints.descriptors) for one in seen])
+        alike = propose(words, self.words, vocabulary, self.least)
+        left = np.concatenate([near.left, alike.left])
+        right = np.concatenate([near.right, self.vectors[alike.right]])
+        pairs = np.unique(np.column_stack([left, right]), axis=0).astype(np.int64)
+        images = list(_looked_at(self.sight, [self.urls[row] for row in pairs[:, 1].tolist()]))
+        both = zip((seen[number] for number in pairs[:, 0].tolist()), images, strict=True)
+        verdicts = self.verifier.verdicts(list(in_order(lambda pair: placements(*pair), both)))
+        copies = np.array([it.score >= self.min_score for it in verdicts], bool)
+        differs = np.array([it.relation == VARIANT for it in verdicts], bool)
+        kept = np.flatnonzero(counted(copies, differs, self.variants))
+        score = np.array([verdicts[at].score for at in kept], np.float64)
+        evidence = np.array([verdicts[at].evidence for at in kept], object)
+        return Copies(pairs[kept, 0], pairs[kept, 1], score, evidence)

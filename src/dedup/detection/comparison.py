@@ -1,0 +1,365 @@
+"""Compare an index's pictures, and decide which of them show the same; runs without torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dedup.detection.blocks import Blocks
+from dedup.detection.calibration import calibrated, caution, expected_precision
+from dedup.detection.candidates import (
+    Candidates,
+    by_words,
+    known_or_looked_at,
+    least_words,
+    radius,
+    settings_digest,
+    united,
+    verdict_keys,
+)
+from dedup.runtime.digits import rounded, rounded_up, score, share, units
+from dedup.runtime.nouns import counted
+from dedup.schemas import AUTO, NEAR
+from dedup.search.index import Index
+from dedup.search.radius import Matches, RadiusMatcher, l2_distance, ordered
+from dedup.search.state import Search
+from dedup.verification.geometric import LocalVerifier
+
+log = logging.getLogger("dedup")
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Names = npt.NDArray[np.object_]
+
+FIGURES = 6
+"""Of a threshold that is chosen by distance."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which pictures are compared with which.
+
+    Attributes:
+        clusters: (n_vectors,) of each vector that may be found, -1 for the others.
+        asked: vectors that are compared with those; ``None`` for every two.
+        n_all: pairs in the scope.
+        before: pairs known from an earlier search, schema ``NEAR``.
+        n_before: comparisons that it made.
+    """
+
+    clusters: Ints
+    asked: Ints | None
+    n_all: int
+    before: pd.DataFrame
+    n_before: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A search of an index's pictures.
+
+    Args:
+        index: what to search.
+        images: the rows of ``index.images`` that take part.
+        matcher: finds near embeddings.
+        verifier: if given, looks again at what is near, and at what has visual words in common.
+        blocks: if given, vectors of different ones are not compared.
+        block_by: the column that they were made of.
+    """
+
+    index: Index
+    images: pd.DataFrame
+    matcher: RadiusMatcher
+    verifier: LocalVerifier | None
+    blocks: Blocks | None = None
+    block_by: str | None = None
+
+    def search(self, since: Search | None, others: Collection[str] | None) -> Search:
+        """The pictures that are near each other, with the judge's score where it was asked.
+
+        Args:
+            since: an earlier search to go on from.
+            others: ids of products; only pairs of one of these and one of the rest are taken.
+        """
+        first = self.images.sort_values(["vector", "url"]).drop_duplicates("vector")
+        rows, digests = first["vector"].to_numpy(), first["sha256_pixels"].to_numpy()
+        names, urls = (np.full(len(self.index.vectors), "", object) for _ in range(2))
+        names[rows], urls[rows] = digests, first["url"].to_numpy()
+        scope = self._scope(rows, digests, since, others)
+        limits = self._limits(rows, urls, since)
+        matcher = self.matcher.at(limits["threshold"])
+        found, missed = self._near(matcher, scope, rows)
+        near = self._looked_at(found, scope, limits, first, urls, names)
+        near = pd.concat([scope.before, near]) if len(scope.before) else near
+        facts = {
+            **limits,
+            "lossless": matcher.lossless,
+            "pictures": len(rows),
+            "comparisons": scope.n_before + found.comparisons,
+            "pairs": scope.n_all,
+            "share": share((scope.n_before + found.comparisons) / max(scope.n_all, 1)),
+            "near_pairs": len(near),
+            "missed": missed,
+            "missed_share": share(missed / max(missed + len(near), 1)),
+            "checkpoint_sha256": self.index.manifest["checkpoint_sha256"],
+        }
+        facts |= {} if self.block_by is None else {"block_by": self.block_by}
+        compared = pd.DataFrame({"sha256_pixels": np.sort(digests)})
+        return Search(near.sort_values(NEAR.names[:2], ignore_index=True), compared, facts)
+
+    @property
+    def _judged(self) -> LocalVerifier | None:
+        """What looks again: the verifier, or one that helps to choose the threshold."""
+        if self.verifier is None and self.matcher.threshold == AUTO:
+            return LocalVerifier()
+        return self.verifier
+
+    def _scope(
+        self, rows: Ints, digests: Names, since: Search | None, others: Collection[str] | None
+    ) -> Scope:
+        clusters = clusters_of_vectors(self.images, len(self.index.vectors))
+        none = pd.DataFrame(columns=NEAR.names)
+        if others is not None:
+            theirs = self.images["product_id"].isin(list(others))
+            asked = np.sort(self.images.loc[theirs, "vector"].unique())
+            ours = self.images.loc[~theirs, "vector"].unique()
+            clusters[np.setdiff1d(rows, ours)] = -1
+            return Scope(clusters, asked, self._n_pairs(clusters, asked, rows), none)
+        n_all = self._n_pairs(clusters, None, rows)
+        # A product's cell may have changed since: all is searched again, and verdicts are kept.
+        if since is None or self.blocks is not None:
+            return Scope(clusters, None, n_all, none)
+        known = np.isin(digests, since.compared["sha256_pixels"])
+        n = counted(len(rows), "picture")
+        log.info("compared before: %d of %s", known.sum(), n)
+        before = since.near
+        if self._judged is None:
+            before = before[before["distance"] <= self.matcher.threshold]
+        there = before["pixels_a"].isin(digests[known]) & before["pixels_b"].isin(digests[known])
+        return Scope(clusters, rows[~known], n_all, before[there], since.facts["comparisons"])
+
+    def _limits(self, rows: Ints, urls: Names, since: Search | None) -> dict[str, Any]:
+        """How far candidates are looked for."""
+        asked, verifier = self.matcher.threshold, self._judged
+        limits: dict[str, Any] = {
+            "asked": asked,
+            "threshold": asked,
+            "looked": verifier is not None,
+        }
+        if since is not None:
+            kept = ("threshold", "words") if asked == AUTO else ("words",)
+            return limits | {name: since.facts[name] for name in kept if name in since.facts}
+        if asked == AUTO and verifier is not None:
+            blocks = None if self.blocks is None else self.blocks.at(rows)
+            vectors = self.index.vectors[rows]
+            limits["threshold"] = radius(vectors, verifier.near_candidates, blocks=blocks)
+            log.info("candidates lie within %.4g of each other", limits["threshold"])
+        if self.verifier is not None:
+            words = self.index.sight.words(list(urls[rows]))
+            blocks = None if self.blocks is None else self.blocks.at(rows)
+            limits["words"] = least_words(words, self.verifier.word_candidates, blocks=blocks)
+        return limits
+
+    def _n_pairs(self, clusters: Ints, asked: Ints | None, rows: Ints) -> int:
+        """How many pairs of pictures may be compared, at most."""
+        sizes = (
+            (None if some is None else len(some), int((clusters[pool] >= 0).sum()))
+            for some, pool in self._tasks(asked, rows)
+        )
+        return sum(n * (n - 1) // 2 if some is None else some * n for some, n in sizes)
+
+    def _tasks(self, asked: Ints | None, rows: Ints) -> Iterator[tuple[Ints | None, Ints]]:
+        """What is compared with what, see ``Blocks.tasks``."""
+        return iter([(asked, rows)]) if self.blocks is None else self.blocks.tasks(rows, asked)
+
+    def _near(self, matcher: RadiusMatcher, scope: Scope, rows: Ints) -> tuple[Matches, float]:
+        """Vectors within the threshold, and how many pairs of them were missed, about."""
+        if self.blocks is None:
+            return _search(matcher, self.index, scope.clusters, scope.asked)
+        parts, missed = [Matches(*(np.empty(0, np.int64),) * 2, np.empty(0), 0)], 0.0
+        for asked, pool in self._tasks(scope.asked, rows):
+            members = pool[scope.clusters[pool] >= 0]
+            if len(members) < (2 if asked is None else 1) or (asked is not None and not len(asked)):
+                continue
+            part, lost = _search(matcher, self.index, scope.clusters, asked, members)
+            parts.append(part)
+            missed += lost
+        left, right, distance = (
+            np.concatenate([part[column] for part in parts]) for column in range(3)
+        )
+        comparisons = sum(part.comparisons for part in parts)
+        return ordered(Matches(left, right, distance, comparisons)), missed
+
+    def _looked_at(
+        self,
+        found: Matches,
+        scope: Scope,
+        limits: dict[str, Any],
+        first: pd.DataFrame,
+        urls: Names,
+        names: Names,
+    ) -> pd.DataFrame:
+        """Near pairs as a table; with a verifier every candidate and its score."""
+        verifier, rows = self._judged, first["vector"].to_numpy()
+        if verifier is None:
+            return _named(found.left, found.right, found.distance, names)
+        candidates = Candidates(found.left, found.right)
+        if self.verifier is not None:
+            candidates = united(candidates, self._by_words(scope, limits["words"], rows, urls))
+        # By digest, so that a verdict does not depend on where a picture stands in the index.
+        swap = names[candidates.left] > names[candidates.right]
+        left = np.where(swap, candidates.right, candidates.left)
+        right = np.where(swap, candidates.left, candidates.right)
+        log.info("%s for %s", counted(len(left), "candidate"), counted(len(rows), "picture"))
+        files = np.full(len(self.index.vectors), "", object)
+        files[rows] = (first["sha256_bytes"] + first["sha256_pixels"]).to_numpy(object)
+        settings = settings_digest(verifier, self.index.manifest["reader"], self.index.shows)
+        pairs, sight = Candidates(left, right), self.index.sight
+        keys = verdict_keys(pairs, files, settings)
+        verdicts = known_or_looked_at(pairs, keys, urls, sight, verifier)
+        near = _named(left, right, self._distances(left, right), names)
+        return near.assign(**{name: verdicts[name].to_numpy() for name in verdicts.columns})
+
+    def _by_words(self, scope: Scope, least: float, rows: Ints, urls: Names) -> Candidates:
+        words = self.index.sight.words(list(urls[rows]))
+        place = np.full(len(self.index.vectors), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        parts = []
+        for asked, members in self._tasks(scope.asked, rows):
+            pool, limit = place[members[scope.clusters[members] >= 0]], self.matcher.max_pairs
+            if asked is None:
+                within = words if self.blocks is None else words[pool]
+                found = by_words(within, None, None, least, limit)
+                found = Candidates(pool[found.left], pool[found.right])
+            else:
+                found = by_words(words, place[asked], pool, least, limit)
+            parts.append(Candidates(rows[found.left], rows[found.right]))
+        return parts[0] if self.blocks is None else united(*parts)
+
+    def _distances(self, left: Ints, right: Ints) -> Floats:
+        vectors, parts = self.index.vectors, [np.empty(0)]
+        for at in range(0, len(left), 4096):
+            parts.append(l2_distance(vectors[left[at : at + 4096]], vectors[right[at : at + 4096]]))
+        return np.concatenate(parts)
+
+
+def _search(
+    matcher: RadiusMatcher,
+    index: Index,
+    clusters: Ints,
+    asked: Ints | None,
+    members: Ints | None = None,
+) -> tuple[Matches, float]:
+    """Vectors near each other, or near those that are asked about, and how many were missed.
+
+    Args:
+        matcher: at a threshold that is a number.
+        index: with the vectors.
+        clusters: (n_vectors,) of each vector that may be found, -1 for the others.
+        asked: vectors; ``None`` for every two.
+        members: the vectors that may be found; ``None`` for all of a cluster.
+    """
+    vectors, centroids = index.vectors, index.centroids
+    if members is not None:
+        used, clusters = np.unique(clusters[members], return_inverse=True)
+        vectors, centroids = vectors[members], centroids[used]
+    prepared = matcher.prepare(vectors, clusters, centroids)
+    if asked is None:
+        found = prepared.pairs()
+        missed = 0.0 if matcher.lossless else prepared.missed(found)
+    else:
+        found, missed = prepared.search(index.vectors[asked]), 0.0
+        found = found._replace(left=asked[found.left])
+    if members is not None:
+        right = members[found.right]
+        found = found._replace(left=members[found.left] if asked is None else found.left)
+        found = found._replace(right=right)
+    return (found if asked is None else ordered(found)), missed
+
+
+def decided(
+    search: Search, matcher: RadiusMatcher, verifier: LocalVerifier | None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Which near pairs are reported, and what to expect of them.
+
+    Returns:
+        The pairs of ``search.near``, their scores those of this catalogue, with the column
+        ``reported``; and the calibration, see ``DetectionResult``, empty where numbers were given.
+    """
+    near, auto = search.near, AUTO in (matcher.threshold, getattr(verifier, "min_score", None))
+    if not search.facts["looked"]:
+        return near.assign(reported=True), {}
+    judge = (verifier or LocalVerifier()).judge
+    scores = near["score"].to_numpy(np.float64)
+    with np.errstate(divide="ignore"):
+        log_odds = np.log(scores) - np.log1p(-scores)
+    if verifier is None:
+        shift = caution(log_odds, judge.fitted_share)
+        scores = score(log_odds, shift)
+        threshold, precision = _farthest(near["distance"].to_numpy(), scores, matcher.precision)
+        reported = near["distance"].to_numpy() <= threshold
+        setting = {"setting": "matcher.threshold", "threshold": threshold, "higher_is_surer": False}
+    elif verifier.min_score != AUTO:
+        return near.assign(reported=scores >= float(verifier.min_score)), {}
+    else:
+        chosen = calibrated(log_odds, matcher.precision, judge.fitted_share)
+        scores = score(log_odds, chosen.shift)
+        reported, precision, shift = scores >= chosen.min_score, chosen.precision, chosen.shift
+        setting = {
+            "setting": "verifier.min_score", "threshold": chosen.min_score, "higher_is_surer": True,
+        }  # fmt: skip
+    calibration = {
+        **setting, "precision": matcher.precision,
+        "expected_precision": [share(end) for end in precision] if reported.any() else None,
+        "interval": 0.95, "n_pairs": len(near), "shift": shift, "measured": None,
+    }  # fmt: skip
+    return near.assign(score=scores, reported=reported), calibration if auto else {}
+
+
+def meant(near: pd.DataFrame, index: Index) -> Floats:
+    """The distances of near pairs, schema ``NEAR``, rounded to what they mean; see ``rounding``."""
+    named = pd.unique(near[NEAR.names[:2]].to_numpy(object).ravel())
+    shown = index.images[index.images["vector"] >= 0].drop_duplicates("vector")
+    shown = shown[shown["sha256_pixels"].isin(named)]
+    unit = pd.Series(units(index.vectors[shown["vector"]]), index=shown["sha256_pixels"])
+    ends = [near[end].map(unit).to_numpy(np.float64) for end in NEAR.names[:2]]
+    return rounded(near["distance"].to_numpy(np.float64), np.maximum(*ends))
+
+
+def _farthest(
+    distance: npt.NDArray[Any], scores: npt.NDArray[Any], precision: float
+) -> tuple[float, tuple[float, float, float]]:
+    """The distance within which pairs are expected to be right as often as asked, six figures."""
+    order = np.argsort(distance, kind="stable")
+    means = np.cumsum(scores[order]) / np.arange(1, len(order) + 1)
+    last = np.append(np.diff(distance[order]) > 0, True) if len(order) else np.empty(0, bool)
+    good = np.flatnonzero((means >= precision) & last)
+    if not len(good):
+        return 0.0, expected_precision(np.empty(0))
+    taken = order[: good[-1] + 1]
+    farthest = rounded_up(float(distance[order[good[-1]]]), FIGURES)
+    return farthest, expected_precision(scores[taken])
+
+
+def clusters_of_vectors(images: pd.DataFrame, n_vectors: int) -> Ints:
+    """The cluster of each vector, (n_vectors,), from an index's images; -1 where none shows it."""
+    clusters = np.full(n_vectors, -1, np.int64)
+    shown = images[images["vector"] >= 0]
+    clusters[shown["vector"]] = shown["cluster"]
+    return clusters
+
+
+def _named(left: Ints, right: Ints, distance: npt.NDArray[Any], names: Names) -> pd.DataFrame:
+    """Pairs of vectors as pairs of pictures, the smaller digest first."""
+    a, b = names[left], names[right]
+    swap = a > b
+    ends = {"pixels_a": np.where(swap, b, a), "pixels_b": np.where(swap, a, b)}
+    unseen = {"score": np.nan, "evidence": "", "relation": "", "alike": np.nan}
+    table = {**ends, "distance": distance, **unseen}
+    return pd.DataFrame(table, columns=NEAR.names)

@@ -1,0 +1,71 @@
+"""Products that show equal pictures, found by content digests without any model."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dedup.schemas import RELATIONS, TIERS
+
+Ints = npt.NDArray[np.int64]
+LOOKED_AT = ["product_id", "url", "sha256_bytes", "sha256_pixels"]
+EVIDENCE = ("same address", "same bytes", "same pixels")
+"""In words, for the first of ``TIERS``."""
+
+
+def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
+    """Every two products with a picture of equal pixels.
+
+    A picture that n products show makes n (n - 1) / 2 pairs: leave out beforehand what thousands
+    show (``sharing.telling``).
+
+    Args:
+        images: schema ``IMAGES``; only rows that are ok count.
+
+    Returns:
+        Candidates in the schema ``PAIRS``, of tier ``same_url``, ``same_bytes`` or
+        ``same_pixels``, distance 0 and score 1. Two products may stand in it more than once, by
+        several pictures; ``grouping.best_pairs`` keeps the surest.
+    """
+    ok = images.loc[images["status"] == "ok", LOOKED_AT]
+    shown = ok[ok.duplicated("sha256_pixels", keep=False)]
+    picture, url, content = (
+        pd.factorize(shown[name])[0] for name in ("sha256_pixels", "url", "sha256_bytes")
+    )
+    product = pd.factorize(shown["product_id"], sort=True)[0]
+    order = np.lexsort([product, picture])
+    a, b = (order[rows] for rows in _later_partners(picture[order], product[order]))
+    rank = np.where(url[a] == url[b], 0, np.where(content[a] == content[b], 1, 2))
+    columns = {
+        f"{name}_{end}": shown[column].array[rows]
+        for name, column in (("product_id", "product_id"), ("image", "url"))
+        for end, rows in (("a", a), ("b", b))
+    }
+    tier, evidence = (pd.array(names, dtype="str")[rank] for names in (TIERS, EVIDENCE))
+    return pd.DataFrame(columns).assign(
+        distance=0.0, tier=tier, score=1.0, evidence=evidence, relation=RELATIONS[0]
+    )
+
+
+def _later_partners(picture: Ints, product: Ints) -> tuple[Ints, Ints]:
+    """Every two rows that are of one picture and of two products, the earlier row first.
+
+    Args:
+        picture: (n,), sorted.
+        product: (n,), sorted within each picture.
+
+    Returns:
+        The rows of each pair, two arrays of one length.
+    """
+    n = len(picture)
+    new_picture = np.diff(picture, prepend=-1) != 0
+    new_product = new_picture | (np.diff(product, prepend=-1) != 0)
+    after_picture, after_product = (
+        np.append(np.flatnonzero(new), n)[np.cumsum(new)] for new in (new_picture, new_product)
+    )
+    counts = after_picture - after_product
+    left = np.repeat(np.arange(n), counts)
+    # within the run of each left row the partner moves on by one from the next product's first row
+    right = np.arange(len(left)) + np.repeat(after_product - (np.cumsum(counts) - counts), counts)
+    return left, right

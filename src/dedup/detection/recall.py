@@ -1,0 +1,298 @@
+"""Estimate recall with edited copies of catalogue images."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from PIL import Image
+
+from dedup.augmentations import EDITS, Picture, relist
+from dedup.detection.calibration import expected
+from dedup.detection.candidates import settings_digest
+from dedup.detection.results import DetectionResult
+from dedup.runtime.digits import rounded, score, units
+from dedup.runtime.parallel import in_order, one_thread
+from dedup.runtime.progress import counting
+from dedup.search.embedding import Embed
+from dedup.search.index import Index
+from dedup.store.decode import resizer
+from dedup.store.derived import Derived, digest_of
+from dedup.store.placeholders import telling
+from dedup.verification.alignment import Seen
+from dedup.verification.geometric import LocalVerifier, Placement, placements
+from dedup.verification.visual_words import Vocabulary, similarities
+
+log = logging.getLogger("dedup")
+
+Floats = npt.NDArray[np.float64]
+
+SAMPLE = 250
+"""Images that are edited, at most."""
+
+STRENGTH = 0.7
+N_EDITS = (1, 2)
+"""How strong a copy's edits are, and the fewest and the most of them; see
+``dedup.augmentations``."""
+
+VERSION = 1
+"""Of edited copies: raised when ``dedup.augmentations`` makes others, or what is found of them
+differs."""
+
+COPIES = pa.schema(
+    [
+        ("key", pa.string()),  # of all that the row depends on, see ``_keys``
+        ("distance", pa.float64()),  # L2 of the embeddings of the image and its copy
+        ("words", pa.float64()),  # similarity of their visual words, 0 to 1; null: not looked at
+        ("log_odds", pa.float64()),  # that they are copies; null: not looked at
+        ("edits", pa.string()),  # names, with commas between them
+    ]
+)
+"""What became of an edited copy, kept for later runs, see ``dedup.store.derived``."""
+
+
+class Copies(NamedTuple):
+    """Edited copies of a catalogue's images, against their originals.
+
+    Attributes:
+        surety: (m,) float64: the score, or the distance with a minus; -inf where not found.
+        chains: the edits of each copy, by name.
+    """
+
+    surety: Floats
+    chains: Sequence[Sequence[str]]
+
+
+class _Copy(NamedTuple):
+    """An edited copy: what the encoder is shown of it, and what a second look sees."""
+
+    pixels: npt.NDArray[np.uint8]
+    words: float
+    looks: list[Placement]
+    edits: tuple[str, ...]
+
+
+def with_recall(
+    findings: DetectionResult,
+    sampled: Index,
+    verifier: LocalVerifier | None,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
+    max_products: int = 100,
+    min_contrast: float = 3.0,
+    estimate_recall: bool = True,
+) -> dict[str, Any]:
+    """The calibration of findings, with what edited copies say of recall.
+
+    Args:
+        findings: of a search whose threshold was chosen.
+        sampled: the index whose images are edited.
+        verifier: as the search had it.
+        checkpoint: the encoder; the one that the index names if ``None``.
+        seed: draws images and edits.
+        max_products: as the search had it.
+        min_contrast: likewise.
+        estimate_recall: without, no copies are made and nothing is said of recall.
+
+    Returns:
+        See ``DetectionResult.calibration``; empty where the threshold was a number.
+    """
+    calibration = dict(findings.calibration)
+    if not calibration:
+        return calibration
+    shift = calibration.pop("shift")
+    if estimate_recall:
+        copies = listed_again(
+            sampled, findings.search, verifier, shift, checkpoint, seed, max_products, min_contrast
+        )
+        calibration |= expected(calibration, findings.candidates, copies.surety, copies.chains)
+    figures = ", ".join(
+        f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
+        for name in ("precision", "recall")
+        if calibration.get(f"expected_{name}")  # of nothing there is no precision
+        for value, low, high in [calibration[f"expected_{name}"]]
+    )
+    log.info("%s=%.4g: expected %s", calibration["setting"], calibration["threshold"], figures)
+    return calibration
+
+
+@one_thread()
+def listed_again(
+    index: Index,
+    facts: dict[str, Any],
+    verifier: LocalVerifier | None,
+    shift: float,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
+    max_products: int = 100,
+    min_contrast: float = 3.0,
+) -> Copies:
+    """Edit copies of some of an index's images, and look for their originals.
+
+    A copy depends on its image, on one other that edits may paste beside it, and on the settings;
+    what was computed of it in an earlier run is taken from where results are kept.
+
+    Args:
+        index: with its store attached.
+        facts: of the search, see ``Search``: how far it looked.
+        verifier: as the search had it; without, distances are given.
+        shift: of the log odds in this catalogue.
+        checkpoint: the encoder; the one that the index names if ``None``.
+        seed: draws images and edits.
+        max_products: as the search had it: other images are not drawn.
+        min_contrast: likewise.
+
+    Raises:
+        ArtifactError: the checkpoint is missing, or not the one the index was made with.
+    """
+    checkpoint = checkpoint or index.manifest["checkpoint"]
+    index.check_encoder(checkpoint)
+    chosen = _sample(telling(index.images, max_products, min_contrast), seed)
+    if not len(chosen):
+        return Copies(np.empty(0), [])
+    keys = _keys(chosen, index, verifier, seed)
+    folder = None if index.sight.derived is None else index.sight.derived / "recall"
+    with Derived(folder, COPIES, _are_copies) as kept:
+        known = kept.find(keys)
+        new = np.flatnonzero(~pd.Index(keys).isin(known.index))
+        if len(known):
+            log.info("%d of %d edited images were compared before", len(keys) - len(new), len(keys))
+        rows = _compared(index, chosen, new.tolist(), verifier, checkpoint, seed)
+        rows.insert(0, "key", [keys[place] for place in new])
+        kept.add(rows.itertuples(index=False, name=None))
+    parts = [part for part in (known, rows.set_index("key")) if len(part)]
+    found = pd.concat(parts).loc[keys]
+    return Copies(_surety(found, facts, verifier is not None, shift), _chains(found))
+
+
+def _sample(shown: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Some images, drawn by their digests.
+
+    So the draw does not depend on the order of the catalogue's rows, and hardly changes where
+    images are added.
+    """
+    shown = shown.sort_values(["sha256_pixels", "url"]).drop_duplicates("vector")
+    numbers = [_number(seed, digest) for digest in shown["sha256_pixels"]]
+    return shown.iloc[np.argsort(np.array(numbers, np.uint64), kind="stable")[:SAMPLE]]
+
+
+def _number(*parts: object) -> int:
+    """A number of 64 bits drawn by plain values."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
+
+
+def _keys(
+    chosen: pd.DataFrame, index: Index, verifier: LocalVerifier | None, seed: int
+) -> list[str]:
+    """The digest of all that each copy, and what is found of it, depends on."""
+    manifest = index.manifest
+    looks = settings_digest(verifier or LocalVerifier(), manifest["reader"], index.shows)
+    settings = digest_of(
+        VERSION, cv2.__version__, np.__version__, manifest["checkpoint_sha256"], looks,
+        verifier is not None, Vocabulary.load().digest, STRENGTH, N_EDITS, seed,
+    )  # fmt: skip
+    digests = (chosen["sha256_bytes"] + chosen["sha256_pixels"]).tolist()
+    others = [*digests[1:], digests[0]]
+    return [digest_of(settings, *pair) for pair in zip(digests, others, strict=True)]
+
+
+def _compared(
+    index: Index,
+    chosen: pd.DataFrame,
+    places: Sequence[int],
+    verifier: LocalVerifier | None,
+    checkpoint: str | Path,
+    seed: int,
+) -> pd.DataFrame:
+    """Make copies of the images at some places, and compare each with its original.
+
+    Returns:
+        The columns of ``COPIES`` but the key, a row for each place.
+    """
+    if not len(places):
+        return pd.DataFrame(columns=COPIES.names[1:])
+    urls, numbers = chosen["url"].tolist(), chosen["sha256_pixels"].tolist()
+    make = _maker(index, verifier is not None)
+
+    def copy(place: int) -> _Copy:
+        other = urls[(place + 1) % len(urls)]
+        pictures = index.sight.details([urls[place], other])
+        return make(pictures[0], pictures[1], _number(seed, "edits", numbers[place]))
+
+    copies = []
+    with counting(f"estimating recall on {len(places)} edited images", len(places)) as count:
+        for one in in_order(copy, places):
+            copies.append(one)
+            count()
+    pixels = np.stack([one.pixels for one in copies])
+    vectors = Embed(checkpoint)({"pixels": pixels})["embedding"].astype(np.float64)
+    own = index.vectors[chosen["vector"].to_numpy()[list(places)]]
+    unit = np.maximum(units(vectors), units(own))
+    log_odds = np.full(len(copies), np.nan)
+    if verifier is not None:
+        log_odds[:] = [it.log_odds for it in verifier.verdicts([one.looks for one in copies])]
+    return pd.DataFrame(
+        {
+            "distance": rounded(np.linalg.norm(vectors - own, axis=1), unit),
+            "words": [one.words for one in copies],
+            "log_odds": log_odds,
+            "edits": [",".join(one.edits) for one in copies],
+        }
+    )
+
+
+def _maker(index: Index, looks: bool) -> Callable[[Picture, Picture, int], _Copy]:
+    """What edits an image, given another one and a number to draw by, and looks at the copy."""
+    resize, product = resizer(index.manifest["reader"]), index.sight.product
+    vocabulary = Vocabulary.load()
+
+    def make(original: Picture, other: Picture, number: int) -> _Copy:
+        rng = np.random.default_rng(number)
+        copy, chain = relist(original, rng, STRENGTH, N_EDITS, others=[other])
+        shown = product(copy)
+        pixels = resize(Image.fromarray(copy)) if shown is None else shown[1]
+        if not looks:
+            return _Copy(pixels, np.nan, [], chain)
+        ends = Seen.of(original), Seen.of(copy)
+        words = [vocabulary.words(end.keypoints.descriptors)[None] for end in ends]
+        similarity = similarities(words[0], words[1], vocabulary)
+        return _Copy(pixels, float(similarity[0]), placements(*ends, colours=False), chain)
+
+    return make
+
+
+def _surety(rows: pd.DataFrame, facts: dict[str, Any], looks: bool, shift: float) -> Floats:
+    """How sure each copy is, see ``Copies``."""
+    distances = rows["distance"].to_numpy(np.float64)
+    if not looks:
+        return np.asarray(-distances)
+    near = distances <= facts["threshold"]
+    proposed = near | (rows["words"].to_numpy(np.float64) >= facts["words"])
+    log_odds = rows["log_odds"].to_numpy(np.float64)
+    return np.asarray(np.where(proposed, score(log_odds, shift), -np.inf))
+
+
+def _chains(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The edits of each copy, by name."""
+    return [tuple(filter(None, names.split(","))) for names in rows["edits"]]
+
+
+def _are_copies(rows: pd.DataFrame) -> bool:
+    """Whether rows, ``COPIES``, can have been computed."""
+    distance, words = rows["distance"].to_numpy(), rows["words"].to_numpy()
+    log_odds = rows["log_odds"].to_numpy()
+    return bool(
+        (np.isfinite(distance) & (distance >= 0)).all()
+        and (np.isnan(words) | ((words >= 0) & (words <= 1))).all()
+        and (np.isnan(words) == np.isnan(log_odds)).all()
+        and (log_odds[~np.isnan(log_odds)] < np.inf).all()
+        and all(set(chain) <= EDITS.keys() for chain in _chains(rows))
+    )

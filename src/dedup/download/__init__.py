@@ -1,0 +1,1 @@
+"""Addresses on the web to bytes: the only room that uses the network."""

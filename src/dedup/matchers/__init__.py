@@ -1,1 +1,0 @@
-"""Which pictures belong together: by content digest, or by the distance of their embeddings."""

@@ -1,0 +1,1 @@
+"""Files, processes, threads, signals and progress: nothing of the domain."""

@@ -1,0 +1,1 @@
+"""Embeddings, clusters, and the search for near ones; the index on disk."""

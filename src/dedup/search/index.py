@@ -1,0 +1,137 @@
+"""A catalogue that can be searched: saved, loaded and confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dedup.errors import ArtifactError
+from dedup.runtime.checksums import facts, write_sealed
+from dedup.runtime.files import as_frame, sha256_file, write_array, write_table
+from dedup.runtime.invocation import command
+from dedup.runtime.sealed_files import (
+    Confirmed,
+    Mapped,
+    check_vectors,
+    confirmed_tables,
+    mapped_vectors,
+)
+from dedup.search.consistency import check_columns, check_images
+from dedup.search.manifest import (
+    AGAIN,
+    INDEX_FORMAT,
+    MANIFEST,
+    Origin,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    pass
+from dedup.encoders.paths import checkpoint_file
+from dedup.schemas import INDEX_IMAGES, Thumbnails
+from dedup.search.image_access import Sight, _no_sight
+
+
+@dataclass(frozen=True)
+class Index:
+    """A catalogue that can be searched: pictures, their embeddings and their clusters.
+
+    Attributes:
+        images: the schema ``INDEX_IMAGES``.
+        vectors: (n, d) float32, one row for each distinct picture; may be memory-mapped. Their
+            first use waits until the file that they were loaded from has been checked.
+        centroids: (k, d) float32, one for each cluster.
+        products: the user's table, as in ``Catalogue.products``.
+        manifest: checkpoint digest, store, settings and versions; plain JSON values. Where the
+            encoder was shown products alone, ``foreground`` says how they were found.
+        thumbnails: small pictures by address, for reports; gives none until a store is attached.
+        sight: the pictures themselves, for a second look; raises until a store is attached.
+    """
+
+    images: pd.DataFrame
+    if TYPE_CHECKING:
+        vectors: npt.NDArray[np.float32]
+    else:
+        vectors: Confirmed = Confirmed()
+    centroids: npt.NDArray[np.float32]
+    products: pd.DataFrame
+    manifest: dict[str, Any] = field(default_factory=dict)
+    thumbnails: Thumbnails = lambda urls: {}
+    sight: Sight = field(default_factory=lambda: Sight(_no_sight, _no_sight))
+
+    @property
+    def shows(self) -> str:
+        """Digest of what the encoder was shown of pictures, "" where it was all of them."""
+        return str(self.manifest.get("foreground", {}).get("digest", ""))
+
+    def titles(self, product_ids: Collection[str]) -> dict[str, str]:
+        """A title of each product that has one: the smallest, where its rows differ."""
+        title, key = self.manifest.get("title_column"), self.manifest["id_column"]
+        if not title:
+            return {}
+        rows = self.products.loc[self.products[key].isin(list(product_ids)), [key, title]]
+        rows = rows[rows[title].str.strip() != ""].sort_values([key, title]).drop_duplicates(key)
+        return dict(zip(rows[key], rows[title], strict=True))
+
+    def check_encoder(self, checkpoint: str | Path) -> None:
+        """Make sure that this index was made with this checkpoint.
+
+        Raises:
+            ArtifactError: it was made with another, or there is no such checkpoint.
+        """
+        file, made_with = checkpoint_file(checkpoint), self.manifest["checkpoint_sha256"]
+        found = sha256_file(file)
+        if found != made_with:
+            raise ArtifactError(
+                f"the index was made with {self.manifest['checkpoint']} (sha256 {made_with[:12]}), "
+                f"and {file} is another (sha256 {found[:12]}): distances between the two mean "
+                "nothing. Name the index's own checkpoint, "
+                f"or run {command('cluster')} with this one"
+            )
+
+    def with_pictures(self, thumbnails: Thumbnails, sight: Sight) -> Index:
+        """The same index with a store attached; does not wait for the vectors."""
+        return replace(self, vectors=vars(self)["vectors"], thumbnails=thumbnails, sight=sight)
+
+    def save(self, folder: Path) -> None:
+        """Write the index into ``folder``; the manifest comes last and makes it whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tables = {"images.parquet": self.images, "products.parquet": self.products}
+        write_table(self.images, INDEX_IMAGES, folder / "images.parquet")
+        write_table(self.products, None, folder / "products.parquet")
+        write_array(self.vectors, folder / "vectors.npy")
+        write_array(self.centroids, folder / "centroids.npy")
+        files = {name: facts(folder / name, rows=len(table)) for name, table in tables.items()}
+        files |= {name: facts(folder / name) for name in ("vectors.npy", "centroids.npy")}
+        content = {"format": 0, **self.manifest} | {"format": INDEX_FORMAT}
+        write_sealed(content, files, folder / MANIFEST)
+
+    @classmethod
+    def load(cls, folder: Path) -> Index:
+        """Read an index, its vectors memory-mapped.
+
+        Raises:
+            ArtifactError: there is no index in ``folder``, or of another format.
+            CorruptError: its files are not what was written, or cannot be. Of ``vectors.npy``, it
+                may be raised by the first use of the vectors.
+        """
+        manifest, files = read_manifest(folder)
+        schemas = {"images.parquet": INDEX_IMAGES, "products.parquet": None}
+        images, products = confirmed_tables(folder, schemas, files, AGAIN)
+        paths = [folder / name for name in ("vectors.npy", "centroids.npy")]
+        vectors, centroids = (mapped_vectors(file, files[file.name], AGAIN) for file in paths)
+        check_vectors(paths[1], centroids, files["centroids.npy"], AGAIN)
+        width, wanted = centroids.shape[1], vectors.shape[1]
+        if width != wanted:
+            Origin(paths[1], AGAIN).refuse(f"its rows hold {width} numbers, vectors.npy's {wanted}")
+        check_columns(products, manifest, Origin(folder / MANIFEST, AGAIN))
+        ids, origin = products[manifest["id_column"]], Origin(folder / "images.parquet", AGAIN)
+        check_images(images, ids, len(vectors), len(centroids), origin)
+        mapped: Any = Mapped(paths[0], vectors, files["vectors.npy"], AGAIN)
+        return cls(as_frame(images), mapped, centroids, as_frame(products), manifest)

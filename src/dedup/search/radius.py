@@ -1,0 +1,360 @@
+"""All pictures whose embeddings lie within a distance: none is lost, few are compared.
+
+Clusters save comparisons and decide nothing: a row is compared inside its cell and with every cell
+that the rule in ``dedup.search.cells`` cannot exclude. Sketches propose pairs
+(``dedup.search.bounds``), and the direct difference in float64 decides. Memory beyond the vectors
+is a sketch of each, the crossings of borders (bounded) and the blocks that are worked on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dedup.errors import ConfigError
+from dedup.runtime.parallel import in_order
+from dedup.search.bounds import TINY, UNIT, Vectors, mirrored
+from dedup.search.cells import BLOCK, Cells
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+Found = tuple[Ints, Ints, Floats]
+NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+ROWS, COLUMNS = 256, 1024
+"""A block of scores, 1 MiB: it stays in a core's cache."""
+
+CHUNK = 1024
+"""Rows of one job."""
+
+VERIFIED = 2048
+"""Proposed pairs whose distances are computed at once."""
+
+
+class Matches(NamedTuple):
+    """Pairs of rows within the threshold, sorted by both.
+
+    Attributes:
+        left: (n,) int64.
+        right: (n,) int64.
+        distance: (n,) float64, L2, lower is closer.
+        comparisons: pairs that were looked at. Where the search is lossless, every other pair is
+            farther apart than the threshold.
+    """
+
+    left: Ints
+    right: Ints
+    distance: Floats
+    comparisons: int
+
+
+class RadiusMatcher:
+    """Pairs at most ``threshold`` apart.
+
+    Args:
+        threshold: L2 distance, lower is closer. 0 matches nothing here: distances of floats
+            cannot tell equal pictures, digests can (``exact_pairs``). ``auto`` is replaced by a
+            number, with ``at``, before anything is compared.
+        lossless: compare across the borders of clusters wherever a pair can lie. Without, only
+            inside each cluster, as the original experiment did.
+        max_pairs: more pairs than these end the search with an error.
+        precision: share of the reported pairs that is to be right, where the threshold is ``auto``.
+        variants: pairs that differ in colour alone, where a verifier looks: ``separate``: no
+            duplicates, reported apart; ``merge``: duplicates; ``ignore``: nothing of their own.
+    """
+
+    def __init__(
+        self,
+        threshold: float | str = 0.0,
+        lossless: bool = True,
+        max_pairs: int = 50_000_000,
+        precision: float = 0.99,
+        variants: str = "separate",
+    ) -> None:
+        self.threshold = threshold
+        self.lossless = lossless
+        self.max_pairs = max_pairs
+        self.precision = precision
+        self.variants = variants
+
+    def at(self, threshold: float) -> RadiusMatcher:
+        """The same at a threshold that is a number."""
+        return RadiusMatcher(
+            threshold, self.lossless, self.max_pairs, self.precision, self.variants
+        )
+
+    def prepare(self, vectors: npt.NDArray[Any], clusters: Ints, centroids: Vectors) -> Prepared:
+        """Make vectors ready to be searched.
+
+        Args:
+            vectors: (n, d), finite; may be memory-mapped.
+            clusters: (n,) the cluster of each, best that of the nearest centroid: a lossless result
+                does not depend on them, its time does. -1 is compared with nobody.
+            centroids: (k, d).
+
+        Raises:
+            CorruptError: a vector is not finite.
+        """
+        threshold = float(self.threshold)
+        cells = Cells.of(vectors, clusters, centroids, threshold)
+        return Prepared(cells, threshold, self.lossless, self.max_pairs)
+
+
+class Side(NamedTuple):
+    """Vectors with their sketches: one side of a comparison."""
+
+    terms: Vectors  # (p, m + 3), see ``sketch.terms``
+    vectors: npt.NDArray[Any]  # (n, d)
+    rows: Ints  # (p,): the row of ``vectors`` that each sketch belongs to
+
+
+class Job(NamedTuple):
+    """Sketches of one side to be compared with some of the other; positions in both."""
+
+    left: npt.NDArray[Any]
+    right: slice | Ints
+    below: bool = False  # only pairs with right < left: a side is compared with itself
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Vectors that can be searched; made by ``RadiusMatcher.prepare``."""
+
+    cells: Cells
+    threshold: float
+    lossless: bool
+    max_pairs: int
+
+    def pairs(self) -> Matches:
+        """Every two vectors within the threshold, ``left < right``.
+
+        Raises:
+            ConfigError: they are more than ``max_pairs``.
+        """
+        cells, sizes, n = self.cells, self.cells.sizes, len(self.cells.rows)
+        if not self.threshold > 0 or n < 2:
+            return self._run(self._side, [], 0, ordered)
+        inside = [_inside(cells.members(cell)) for cell in np.flatnonzero(sizes > 1).tolist()]
+        within = int((sizes * (sizes - 1) // 2).sum())
+        if not self.lossless:
+            return self._run(self._side, chain(*inside), within, ordered)
+        borders = cells.borders
+        if borders is None:
+            return self._run(self._side, _inside(slice(0, n)), n * (n - 1) // 2, ordered)
+        edges = [borders.edge(cells.members(cell)) for cell in range(len(sizes))]
+        crossing = [_across(borders.of(cell), edge) for cell, edge in enumerate(edges)]
+        strays = _across(np.arange(n), borders.strays)
+        across = sum(len(borders.of(cell)) * len(edge) for cell, edge in enumerate(edges))
+        compared = within + across + n * len(borders.strays)
+        return self._run(self._side, chain(*inside, *crossing, strays), compared, ordered)
+
+    def search(self, queries: npt.NDArray[Any]) -> Matches:
+        """Every query, (q, d), and vector within the threshold, as rows of the two.
+
+        Raises:
+            ConfigError: they are more than ``max_pairs``.
+        """
+        placed = self.cells.frame.place(queries)
+        inside = np.sqrt((placed**2).sum(axis=1)) <= 2
+        known, strange = np.flatnonzero(inside), np.flatnonzero(~inside)
+        side = Side(self.cells.sketch(placed[known]), queries, known)
+        n, sizes = len(self.cells.rows), self.cells.sizes
+        if not self.threshold > 0 or not n:
+            return self._run(side, [], 0, _unique)
+        compared = n * len(strange)
+        far = chain.from_iterable(self._far(queries, row) for row in strange.tolist())
+        reached = self.cells.reached(placed[known], self.lossless)
+        if reached is None:
+            jobs = _across(np.arange(len(known)), slice(0, n))
+            return self._run(side, jobs, compared + n * len(known), _unique, far)
+        pieces = ((reached.of(cell), self.cells.members(cell)) for cell in range(len(sizes)))
+        compared += int((np.diff(reached.starts) * sizes).sum()) + len(known) * len(reached.strays)
+        jobs = chain(*_merged(pieces), _across(np.arange(len(known)), reached.strays))
+        return self._run(side, jobs, compared, _unique, far)
+
+    def missed(self, matches: Matches, n_sample: int = 5000) -> float:
+        """How many pairs a search that was not lossless has missed, about.
+
+        A sample of the vectors, spread evenly, is compared with all others; what it lacks stands
+        for what all lack.
+        """
+        if not self.threshold > 0:
+            return 0.0
+        cells = self.cells
+        sample = np.arange(0, len(cells.rows), max(1, len(cells.rows) // n_sample))
+        every = Prepared(cells, self.threshold, True, self.max_pairs)
+        rows = cells.rows[sample]
+        n_true = len(every.search(cells.vectors[rows]).left) - len(rows)  # each finds itself
+        n_found = np.isin(matches.left, rows).sum() + np.isin(matches.right, rows).sum()
+        return float((n_true - n_found) * len(cells.rows) / max(len(rows), 1) / 2)
+
+    @property
+    def _side(self) -> Side:
+        return Side(self.cells.terms, self.cells.vectors, self.cells.rows)
+
+    def _far(self, queries: npt.NDArray[Any], row: int) -> Iterator[Found]:
+        """What lies near a query outside the frame, which sketches are not made for."""
+        for start in range(0, len(self.cells.rows), BLOCK):
+            rows = self.cells.rows[start : start + BLOCK]
+            distance = l2_distance(self.cells.vectors[rows], queries[row])
+            near = distance <= self.threshold
+            yield np.full(near.sum(), row), rows[near], distance[near]
+
+    def _run(
+        self,
+        left: Side,
+        jobs: Iterable[Job],
+        comparisons: int,
+        tidy: Callable[[Matches], Matches],
+        more: Iterable[Found] = (),
+    ) -> Matches:
+        """All that the jobs find and ``more``, each pair once."""
+        parts, n_pairs = [NOTHING], 0
+        for part in chain(in_order(lambda job: self._compare(left, job), jobs), more):
+            parts.append(part)
+            n_pairs += len(part[0])
+            if n_pairs > self.max_pairs:  # perhaps some of them twice
+                parts = [tidy(_joined(parts, comparisons))[:3]]
+                n_pairs = len(parts[0][0])
+            if n_pairs > self.max_pairs:
+                raise ConfigError(
+                    f"more than {self.max_pairs:,} pairs lie within {self.threshold:g}: "
+                    "choose a lower matcher.threshold, or raise matcher.max_pairs"
+                )
+        return tidy(_joined(parts, comparisons))
+
+    def _compare(self, left: Side, job: Job) -> Found:
+        """The near pairs of a job, as rows of the vectors."""
+        here = self._side
+        parts = [NOTHING]
+        for i, j in _batches(_proposed(left.terms, here.terms, job)):
+            row, other = left.rows[i], here.rows[j]
+            distance = l2_within(left.vectors[row], here.vectors[other], self.threshold)
+            near = distance <= self.threshold
+            parts.append((row[near], other[near], distance[near]))
+        return _joined(parts, 0)[:3]
+
+
+def _joined(parts: Iterable[Found], comparisons: int) -> Matches:
+    i, j, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Matches(i, j, distance, comparisons)
+
+
+def l2_distance(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Floats:
+    """L2 distance of rows, (n, d) and (n, d) or (d,), by the direct difference in float64."""
+    difference = a.astype(np.float64) - b.astype(np.float64)
+    distance: Floats = np.sqrt((difference**2).sum(axis=-1))
+    return distance
+
+
+def l2_within(a: Vectors, b: Vectors, threshold: float) -> Floats:
+    """``l2_distance`` of rows, (n, d) and (n, d), or infinity where it exceeds the threshold.
+
+    Float32 vectors are first compared in float32. Their direct difference is off by at most some
+    ``d u`` of itself, so that what lies clearly beyond needs no second look.
+    """
+    distance = np.full(len(a), np.inf)
+    with np.errstate(over="ignore"):  # an infinite limit lets all through
+        difference = np.subtract(a, b, dtype=np.result_type(a, b, np.float32))
+        rough = np.einsum("ij,ij->i", difference, difference)
+        square = np.square(np.float64(threshold))
+        limit = np.float32(square * (1 + 4 * (a.shape[1] + 8) * UNIT) + TINY)
+    close = np.flatnonzero(~(rough > limit))
+    distance[close] = l2_distance(a[close], b[close])
+    return distance
+
+
+def _inside(members: slice) -> Iterator[Job]:
+    """Every two members once."""
+    for start in range(members.start, members.stop, CHUNK):
+        stop = min(start + CHUNK, members.stop)
+        yield Job(np.arange(start, stop), slice(members.start, stop), below=True)
+
+
+def _across(rows: npt.NDArray[Any], members: slice | Ints) -> Iterator[Job]:
+    """Every row with every member."""
+    if isinstance(members, slice) or len(members):
+        for start in range(0, len(rows), CHUNK):
+            yield Job(rows[start : start + CHUNK], members)
+
+
+def _merged(pieces: Iterable[tuple[npt.NDArray[Any], slice]]) -> Iterator[Iterator[Job]]:
+    """As ``_across`` for each piece, neighbouring cells of the same rows taken together."""
+    held: tuple[npt.NDArray[Any], slice] | None = None
+    for rows, members in pieces:
+        if held and held[1].stop == members.start and np.array_equal(held[0], rows):
+            held = rows, slice(held[1].start, members.stop)
+            continue
+        if held:
+            yield _across(*held)
+        held = rows, members
+    if held:
+        yield _across(*held)
+
+
+def _proposed(left: Vectors, right: Vectors, job: Job) -> Iterator[tuple[Ints, Ints]]:
+    """Positions on both sides of pairs that can lie within the threshold, block by block."""
+    for start in range(0, len(job.left), ROWS):
+        rows = job.left[start : start + ROWS]
+        block = left[rows]
+        members = job.right
+        if isinstance(members, slice):
+            stop = min(members.stop, int(rows[-1])) if job.below else members.stop
+            members = slice(members.start, stop)
+        for place, first in _columns(members):
+            score = block @ mirrored(right[place]).T
+            i, j = np.divmod(np.flatnonzero(score >= 0), score.shape[1])
+            i, j = rows[i].astype(np.int64), place[j] if first is None else j + first
+            yield (i[j < i], j[j < i]) if job.below else (i, j)
+
+
+def _columns(members: slice | Ints) -> Iterator[tuple[Any, int | None]]:
+    """Members in blocks; where they are a range, with its first position."""
+    if isinstance(members, slice):
+        for start in range(members.start, members.stop, COLUMNS):
+            yield slice(start, min(start + COLUMNS, members.stop)), start
+    else:
+        for start in range(0, len(members), COLUMNS):
+            yield members[start : start + COLUMNS], None
+
+
+def _batches(proposed: Iterable[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
+    """The same pairs, some ``VERIFIED`` at a time."""
+    held: list[tuple[Ints, Ints]] = []
+    n_held = 0
+    for pair in proposed:
+        held.append(pair)
+        n_held += len(pair[0])
+        if n_held >= VERIFIED:
+            yield from _split(held)
+            held, n_held = [], 0
+    yield from _split(held)
+
+
+def _split(held: list[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
+    if held:
+        i, j = (np.concatenate(column) for column in zip(*held, strict=True))
+        for start in range(0, len(i), VERIFIED):
+            yield i[start : start + VERIFIED], j[start : start + VERIFIED]
+
+
+def ordered(found: Matches) -> Matches:
+    """The smaller row first; each pair once; no row with itself."""
+    apart = found.left != found.right
+    low, high = np.minimum(found.left, found.right), np.maximum(found.left, found.right)
+    return _unique(Matches(low[apart], high[apart], found.distance[apart], found.comparisons))
+
+
+def _unique(found: Matches) -> Matches:
+    """Sorted by both rows, each pair once."""
+    order = np.lexsort([found.right, found.left])
+    left, right = found.left[order], found.right[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(left) != 0) | (np.diff(right) != 0)
+    return Matches(left[first], right[first], found.distance[order][first], found.comparisons)

@@ -1,0 +1,1 @@
+"""The image store: images fetched and decoded once, kept in checked shards."""

@@ -1,0 +1,325 @@
+"""Each distinct picture fetched and decoded once, and kept so that random batches read fast.
+
+A store is a folder of shards, see ``shards``. They follow the order of the catalogue, so a run that
+was killed and run again ends with the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+
+from dedup.download.client import Fetcher
+from dedup.errors import ArtifactError, CorruptError, StalledError
+from dedup.runtime.files import locked, read_json, write_json
+from dedup.runtime.parallel import in_order
+from dedup.runtime.progress import counting, reading
+from dedup.runtime.shortages import NO_ROOM
+from dedup.schemas import IMAGE_SHAPE, IMAGES
+from dedup.sources.catalogue import Catalogue
+from dedup.store.decode import resizer
+from dedup.store.failures import account
+from dedup.store.ingest import Ingest
+from dedup.store.local_files import version
+from dedup.store.repair import settle
+from dedup.store.shards import ENTRIES, PLACE, Loaded, Shards, advice, described, lacking
+from dedup.verification.keypoints import N_KEYPOINTS
+from dedup.verification.visual_words import Vocabulary, Words
+
+log = logging.getLogger("dedup")
+
+FACTS = [name for name in ENTRIES.names if name not in ("url", "version", *PLACE)]
+THUMBNAIL_SIZE = (720, 240)
+BYTES_OF_A_PICTURE = 90_000
+"""In a store, about."""
+
+
+class ImageStore:
+    """A folder of decoded pictures.
+
+    Args:
+        path: the folder; made when first needed.
+        reader: how pictures are resized, see ``decode``. A store has one reader.
+        fetcher: how pictures with a web address are fetched.
+        workers: child processes that decode; ``None`` for one on each core.
+        decode_timeout: seconds after which a child that decodes one picture is killed.
+        decode_memory: bytes that a child may take for one.
+        shard_rows: addresses in a shard; a killed run repeats those of a few shards.
+        retry: read again what failed before: ``True`` for all of it, or reasons such as
+            ``timeout``, ``5xx`` for every ``http_500`` to ``http_599``.
+        wait: where another run writes into the store, wait until it is done.
+        formulas: in ``failures.csv``, see ``files.write_rows``.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        reader: str = "pillow",
+        fetcher: Fetcher | None = None,
+        workers: int | None = None,
+        decode_timeout: float = 20.0,
+        decode_memory: int = 2**30,
+        shard_rows: int = 512,
+        retry: bool | str | Sequence[str] = False,
+        wait: bool = False,
+        formulas: str = "keep",
+    ) -> None:
+        self.path = Path(path)
+        self.reader = reader
+        self.shard_rows = shard_rows
+        self.retry = retry
+        self.wait = wait
+        self.formulas = formulas
+        self._ingest = Ingest(
+            fetcher or Fetcher(), reader, workers, decode_timeout, decode_memory, shard_rows
+        )
+        self._entries: pd.DataFrame | None = None
+        self._gone = False
+        self._shards = Shards(self.path, described(reader))
+
+    def ingest(self, catalogue: Catalogue, report_dir: Path) -> pd.DataFrame:
+        """Read every picture that the catalogue asks for and the store lacks.
+
+        Where an address fails and the request has alternates, the next one is tried.
+
+        Args:
+            catalogue: what a source read.
+            report_dir: where ``failures.csv`` goes, if anything is not ok.
+
+        Returns:
+            One row for each request, schema ``IMAGES``: bad pictures are rows with a reason.
+
+        Raises:
+            SourceError: not one picture could be read.
+            ArtifactError: the store belongs to another reader or format.
+            ConfigError: there is no such reader.
+            LockedError: another run writes into the store, and ``wait`` is not set.
+            StalledError: the disk is full, or no host answers any more.
+        """
+        requests = catalogue.requests.reset_index(drop=True)
+        with locked(self.path, self.wait):
+            self._claim()
+            urls = self._read(requests)
+        images = self._images(requests, urls)
+        account(catalogue, images, report_dir / "failures.csv", self.formulas)
+        return images
+
+    def read_anew(self, urls: Sequence[str]) -> list[Loaded]:
+        """Read pictures whatever the store says of them, in the order of their addresses."""
+        loaded: dict[str, Loaded] = {}
+        self._ingest(urls, lambda rows: loaded.update({row.entry["url"]: row for row in rows}))
+        return [loaded[url] for url in urls]
+
+    def rows(self, urls: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Where pictures lie, (n, 2) int64: shard and row; -1 for those the store lacks."""
+        places = self.entries.reindex(list(urls))[["shard", "row"]].fillna(-1)
+        return places.to_numpy(dtype=np.int64)
+
+    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """The pixels at (n, 2) places, (n, 3, 200, 100) uint8.
+
+        Raises:
+            ArtifactError: a shard is missing.
+            CorruptError: a shard cannot be read, or holds fewer pictures than its table says.
+        """
+        pixels = np.empty((len(rows), *IMAGE_SHAPE), np.uint8)
+        for shard in np.unique(rows[:, 0]):
+            here = rows[:, 0] == shard
+            pixels[here] = self._shards.pixels(int(shard), rows[here, 1])
+        return pixels
+
+    def details(self, urls: Sequence[str]) -> list[npt.NDArray[np.uint8]]:
+        """Pictures in their own aspect, by address; see ``details_at``."""
+        return self.details_at(self.rows(urls))
+
+    def details_at(self, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint8]]:
+        """The details at (n, 2) places, each (h, w, 3) uint8 RGB, at most 320 on its long side.
+
+        Raises:
+            ArtifactError: the store lacks one of the pictures, or a file of a shard.
+            CorruptError: a shard cannot be read, or a detail in it is not whole.
+        """
+        return [self._shards.detail(shard, row) for shard, row in rows.tolist()]
+
+    def words(self, urls: Sequence[str]) -> Words:
+        """The visual words of pictures, by address, (n, N_KEYPOINTS) int32, -1 at the end of each.
+
+        They are found for whole shards at a time, and kept beside them.
+
+        Raises:
+            ArtifactError: the store lacks one of the pictures, or a file of a shard.
+            CorruptError: a shard cannot be read, or a detail in it is not whole.
+        """
+        rows, vocabulary = self.rows(urls), Vocabulary.load()
+        if len(rows) and rows.min() < 0:
+            raise lacking(self.path)
+        shards = np.unique(rows[:, 0]).tolist()
+        self._find_words([s for s in shards if self._lacks_words(s, vocabulary)], vocabulary)
+        words = np.empty((len(rows), N_KEYPOINTS), np.int32)
+        for shard in shards:
+            here = rows[:, 0] == shard
+            words[here] = self._shards.words(shard, vocabulary)[rows[here, 1]]
+        return words
+
+    def thumbnails(self, urls: Sequence[str]) -> dict[str, Image.Image]:
+        """Small RGB pictures in their original aspect; addresses that are missing are left out.
+
+        Where there is no store any more a warning says so, once.
+        """
+        if urls and not self._gone and not self.path.is_dir():
+            self._gone = True
+            log.warning("no pictures are shown: the store %s is gone", self.path)
+        rows = self.rows(urls)
+        thumbnails = {}
+        for url, (shard, row) in zip(urls, rows.tolist(), strict=True):
+            if row >= 0:
+                thumbnails[url] = Image.fromarray(self._shards.detail(shard, row))
+                thumbnails[url].thumbnail(THUMBNAIL_SIZE, Image.Resampling.LANCZOS)
+        return thumbnails
+
+    def digest(self) -> str:
+        """SHA-256 over what is in the store, whatever the order in which it came."""
+        table = self.entries.sort_index()[FACTS].astype(str)
+        lines = ("\t".join(row) for row in table.reset_index().to_numpy().tolist())
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @property
+    def entries(self) -> pd.DataFrame:
+        """Every address in the store, by address, with its shard; the latest reading of each."""
+        if self._entries is None:
+            self._entries = (
+                self._shards.entries().drop_duplicates("url", keep="last").set_index("url")
+            )
+        return self._entries
+
+    def _claim(self) -> None:
+        """Check that the folder is this store's, or make it so; sweep up after a killed run."""
+        resizer(self.reader)  # else a mistyped name would claim the folder for good
+        manifest = described(self.reader)
+        file = self.path / "manifest.json"
+        if file.exists():
+            found = read_json(file, "a store", advice(self.path))
+            differing = [key for key in manifest if found.get(key) != manifest[key]]
+            if differing:
+                raise ArtifactError(
+                    f"the store {self.path} was made with "
+                    + ", ".join(f"{key}={found.get(key)}, not {manifest[key]}" for key in differing)
+                    + ": name another folder with store.path=PATH"
+                )
+        elif self._shards.present():
+            raise CorruptError(f"{file} is missing: {advice(self.path)}")
+        else:
+            write_json(manifest, file)
+        settle(self._shards)
+        self._entries = None
+
+    def _read(self, requests: pd.DataFrame) -> list[str]:
+        """Read a picture for each open request; the addresses that were used, or tried last."""
+        is_open, urls = requests["status"] == "", requests["url"].tolist()
+        alternates, start = requests["alternates"].tolist(), 0
+        self._add(requests.loc[is_open, "url"].drop_duplicates().tolist())
+        rows = np.flatnonzero(is_open & requests["url"].isin(self._failed())).tolist()
+        while rows:
+            # First one at a time, then more: thousands in one cell need few turns.
+            stop = start + max(1, start // 2)
+            tried = {row: more for row in rows if (more := alternates[row][start:stop])}
+            self._add(list(dict.fromkeys(chain.from_iterable(tried.values()))))
+            failed = self._failed()
+            for row, asked in tried.items():
+                urls[row] = next((url for url in asked if url not in failed), asked[-1])
+            rows, start = [row for row in tried if urls[row] in failed], stop
+        return urls
+
+    def _failed(self) -> set[str]:
+        return set(self.entries.index[self.entries["status"] == "failed"])
+
+    def _add(self, urls: Sequence[str]) -> None:
+        known = self.entries
+        bad = known["status"] != "ok"
+        again = [why for why in known.loc[bad, "reason"].unique() if self._is_read_again(why)]
+        known = known[~(bad & known["reason"].isin(again))]
+        reasons = known["reason"].where(known["status"] != "ok", "")
+        tried = {reason: self._ingest.tried_with(reason) for reason in reasons.unique()}
+        settings = dict(zip(known.index, reasons.map(tried), strict=True))
+        versions = dict(zip(known.index, known["version"], strict=True))
+        new = [url for url in urls if versions.get(url) != version(url) + settings.get(url, "")]
+        if not new:
+            return
+        shard = len(self._shards.committed())
+
+        def keep(loaded: list[Loaded]) -> None:
+            nonlocal shard
+            self._write(shard, loaded)
+            shard += 1
+
+        try:
+            with reading(len(new)) as show:
+                self._ingest(new, keep, show)
+        finally:
+            self._entries = None
+
+    def _is_read_again(self, reason: str) -> bool:
+        if isinstance(self.retry, bool):
+            return self.retry
+        asked = self.retry.split(",") if isinstance(self.retry, str) else self.retry
+        status = re.fullmatch(r"http_([1-5])\d\d", reason)
+        return reason in asked or (status is not None and f"{status[1]}xx" in asked)
+
+    def _write(self, shard: int, loaded: Sequence[Loaded]) -> None:
+        try:
+            self._shards.write(shard, loaded)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise StalledError(
+                f"the store {self.path} cannot be written to: {NO_ROOM[error.errno]}. The next "
+                f"shard takes some {len(loaded) * BYTES_OF_A_PICTURE // 10**6 + 1} MB. What is "
+                "there is whole: make room, and the same command goes on with it"
+            ) from error
+
+    def _lacks_words(self, shard: int, vocabulary: Vocabulary) -> bool:
+        try:
+            self._shards.words(shard, vocabulary)
+        except ArtifactError:
+            return True
+        return False
+
+    def _find_words(self, shards: Sequence[int], vocabulary: Vocabulary) -> None:
+        """Find the words of all pictures of some shards, and keep them."""
+        if not shards:
+            return
+
+        def words(place: tuple[int, int]) -> Words:
+            return vocabulary.words_in(self._shards.detail(*place))
+
+        sizes = [self._shards.size(shard) for shard in shards]
+        with counting("finding keypoints", sum(sizes)) as count:
+            for shard, size in zip(shards, sizes, strict=True):
+                found = np.empty((size, N_KEYPOINTS), np.int32)
+                for row, one in enumerate(in_order(words, ((shard, row) for row in range(size)))):
+                    found[row] = one
+                    count()
+                self._shards.keep_words(shard, found, vocabulary)
+
+    def _facts(self, urls: Iterable[str]) -> pd.DataFrame:
+        return self.entries[FACTS].reindex(list(urls)).reset_index(drop=True)
+
+    def _images(self, requests: pd.DataFrame, urls: Sequence[str]) -> pd.DataFrame:
+        facts = self._facts(urls)
+        closed = requests["status"] != ""
+        facts.loc[closed, ["status", "reason"]] = requests.loc[closed, ["status", "reason"]]
+        facts[["width", "height"]] = facts[["width", "height"]].fillna(0).astype(np.int32)
+        seen = facts["contrast"].where(facts["status"] == "ok", 0)
+        facts["contrast"] = seen.astype(np.float32)
+        asked = requests[["record", "product_id"]].assign(url=urls)
+        images: pd.DataFrame = pd.concat([asked, facts.fillna("")], axis=1)[IMAGES.names]
+        return images

@@ -1,0 +1,142 @@
+"""``val/uap``: how well an encoder tells edited copies of held-out pictures from all else."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from dedup.encoders.checkpoint import describe
+from dedup.metrics import average_precision
+from dedup.training.distributed import gathered
+from dedup.training.views import ViewBatch
+
+
+class HeldOut(NamedTuple):
+    """Embeddings of held-out pictures, on the CPU.
+
+    Attributes:
+        originals: (n, d).
+        labels: (n,), equal for products that share a picture.
+        places: (n,), which of the held-out pictures each is, from 0.
+        steps: (n,), the number of the batch that each was in.
+        copies: (n * k, d), the k edited copies of each, one picture's after the other's.
+        copy_places: (n * k,), the place of the picture that each was made of.
+        variants: (m, d), colour variants.
+        variant_places: (m,), the place of the picture that each was made of.
+    """
+
+    originals: Tensor
+    labels: Tensor
+    places: Tensor
+    steps: Tensor
+    copies: Tensor
+    copy_places: Tensor
+    variants: Tensor
+    variant_places: Tensor
+
+    def in_order(self) -> HeldOut:
+        """Sorted by places, as one process has them."""
+        rows, copies, variants = (
+            of.argsort(stable=True) for of in (self.places, self.copy_places, self.variant_places)
+        )
+        return HeldOut(
+            *(part[rows] for part in self[:4]),
+            *(part[copies] for part in self[4:6]),
+            *(part[variants] for part in self[6:]),
+        )
+
+    def by_round(self) -> Tensor:
+        """The copies as (k, n, d)."""
+        n = len(self.originals)
+        return self.copies.view(n, len(self.copies) // n, -1).transpose(0, 1)
+
+
+class RankingTask(pl.LightningModule):
+    """A task whose validation ranks held-out pictures; its checkpoints describe the encoder.
+
+    Args:
+        encoder: an ``nn.Module`` from pictures (n, 3, 200, 100) uint8 to embeddings (n, d).
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.seen: list[HeldOut] = []
+
+    def embed(self, batch: ViewBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings of the weak views, the strong ones and the variants, in one pass."""
+        parts = (batch.weak, batch.strong, batch.variants)
+        weak, strong, variants = self.encoder(torch.cat(parts)).split([len(part) for part in parts])
+        return weak, strong, variants
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the epoch before."""
+        self.seen.clear()
+
+    def validation_step(self, batch: ViewBatch, batch_idx: int) -> None:
+        """Keep the embeddings of a batch, which is empty where processes outnumber pictures."""
+        originals, copies, variants = (part.cpu() for part in self.embed(batch))
+        n, n_before = len(batch), sum(len(seen.places) for seen in self.seen)
+        # As ``InTurn`` deals them.
+        places = torch.arange(n_before, n_before + n) * self.trainer.world_size + self.global_rank
+        n_copies = len(copies) // max(n, 1)
+        self.seen.append(
+            HeldOut(
+                originals=originals,
+                labels=batch.labels.cpu(),
+                places=places,
+                steps=torch.full_like(places, len(self.seen)),
+                copies=copies.view(n_copies, *originals.shape).transpose(0, 1).flatten(0, 1),
+                copy_places=places.repeat_interleave(n_copies),
+                variants=variants,
+                variant_places=places[batch.variant_of.cpu()],
+            )
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what is measured over the held-out pictures of all processes, once an epoch."""
+        mine = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
+        held_out = HeldOut(*gathered(self, *mine)).in_order()
+        for name, value in self.measures(held_out).items():
+            self.log(name, value, prog_bar=name == "val/uap", sync_dist=True)
+
+    def measures(self, held_out: HeldOut) -> dict[str, float]:
+        """What is logged of the held-out pictures: ``val/uap``."""
+        parts = held_out.originals, held_out.by_round(), held_out.variants, held_out.labels
+        return {"val/uap": uap(*parts)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilds the encoder, in plain values."""
+        checkpoint["encoder"] = describe(self.encoder)
+
+
+def uap(originals: Tensor, copies: Tensor, variants: Tensor, labels: Tensor) -> float:
+    """Micro average precision of the pairs (edited copy or colour variant, original) by distance.
+
+    A copy matches its original; pairs of a copy and another original with its label do not count;
+    all others are wrong, those of a variant and the picture that it was made of among them.
+
+    Args:
+        originals: embeddings (n, d).
+        copies: embeddings (k, n, d).
+        variants: embeddings (m, d).
+        labels: (n,), equal for products that share a picture.
+
+    Returns:
+        From 0 to 1; see ``dedup.metrics.average_precision``.
+    """
+    same = labels[:, None] == labels
+    own = torch.eye(len(labels), dtype=torch.bool)
+    n_copies = len(copies)
+    queries = torch.cat([copies.flatten(0, 1), variants]).double()
+    # Not by a matrix product: the smallest distances, which decide, would be the least exact.
+    distances = torch.cdist(
+        queries, originals.double(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    none = torch.zeros((len(variants), len(labels)), dtype=torch.bool)
+    match = torch.cat([own.repeat(n_copies, 1), none])
+    counted = ~torch.cat([(same & ~own).repeat(n_copies, 1), none])
+    return average_precision(-distances[counted].numpy(), match[counted].numpy())

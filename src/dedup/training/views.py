@@ -1,0 +1,304 @@
+"""Views of a picture to learn from: edited copies of it, and the same thing in another colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.random import Generator
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from dedup.augmentations import Picture, packshot, relist
+from dedup.errors import ConfigError
+from dedup.foregrounds.masked_store import Pictures
+from dedup.runtime.parallel import in_order
+from dedup.schemas import IMAGE_SHAPE
+from dedup.store.decode import resizer
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+WEAK = ("crop", "brightness", "contrast", "gamma", "rescale", "recompress")
+"""What happens to a picture on its way from shop to shop without anybody's intent."""
+
+MOST_WEAK = 2
+TURNS = (45.0, 315.0)
+"""Degrees of hue between a product and its colour variant."""
+
+COLOURED = (60, 50)
+"""Least saturation and value, of 255, of a pixel whose hue is seen."""
+
+SAME_HUE = 35.0
+"""Degrees from the product's commonest hue within which a pixel belongs to it."""
+
+LEAST_CHANGE = 12.0
+"""Mean change of a channel, of 255, in the middle that makes a variant another thing to the eye."""
+
+
+class Drawn(NamedTuple):
+    """One picture's views, each (h, w, 3) uint8 of a size of its own."""
+
+    weak: Picture
+    strong: Picture
+    variant: Picture | None
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """The views of n anchors, squashed as the store does it, (_, 3, 200, 100) uint8.
+
+    Attributes:
+        weak: (n, ...) an almost untouched copy of each anchor; of a held-out one the picture.
+        strong: (k * n, ...) k rounds of an edited copy of each anchor.
+        variants: (m, ...) some of the anchors in another colour; copies of no picture.
+        variant_of: (m,) int64, each variant's anchor, 0 to n - 1.
+        labels: (n,) int64, equal for products that share a picture.
+    """
+
+    weak: Tensor
+    strong: Tensor
+    variants: Tensor
+    variant_of: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.weak)
+
+    def to(self, device: torch.device | str) -> ViewBatch:
+        """The same on another device."""
+        return ViewBatch(*(part.to(device) for part in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Views:
+    """Makes views as re-listing does; the generator alone decides what is drawn.
+
+    Args:
+        strength: the strongest that an edit of a strong view may be, 0 to 1.
+        n_edits: the fewest and the most edits of a strong view.
+        weak: the strongest that an edit of a weak view may be, 0 to 1; it has none to two.
+        packshots: how often the product cut out on white ground replaces its picture.
+        hue_variants: how often an anchor that is colourful gets a colour variant.
+        other_picture: how often another picture of the product, where it has one, is edited.
+        training: whether training batches hold views, or the pictures as they are.
+        n_copies: edited copies of each held-out picture.
+        n_held_out: held-out pictures that views are made of, at most.
+        seed: draws everything.
+
+    Raises:
+        ConfigError: a number cannot be what it says.
+    """
+
+    strength: float = 1.0
+    n_edits: Sequence[int] = (1, 4)
+    weak: float = 0.3
+    packshots: float = 0.3
+    hue_variants: float = 0.25
+    other_picture: float = 0.2
+    training: bool = True
+    n_copies: int = 2
+    n_held_out: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "weak", "packshots", "hue_variants", "other_picture"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"views.{name}={getattr(self, name)}: a number from 0 to 1")
+        for name in ("n_copies", "n_held_out"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"views.{name}={getattr(self, name)}: ask for 1 or more")
+        if len(self.n_edits) != 2 or not 0 <= self.n_edits[0] <= self.n_edits[1]:
+            raise ConfigError(f"views.n_edits={list(self.n_edits)}: [fewest,most], as [1,4]")
+
+    def generator(self, position: int, epoch: int | None = None) -> Generator:
+        """What draws the views of a picture, in an epoch or, without one, when it is held out."""
+        return np.random.default_rng([self.seed, position, 0 if epoch is None else epoch + 1])
+
+    def drawn(
+        self, picture: Picture, other: Picture, rng: Generator, others: Sequence[Picture]
+    ) -> Drawn:
+        """A training anchor's views.
+
+        Args:
+            picture: (h, w, 3) uint8; the weak view and the variant are made of it.
+            other: what the strong view is made of: the same, or another picture of the product.
+            rng: decides.
+            others: pictures that may stand beside it in a collage.
+        """
+        base = picture
+        if rng.random() < self.packshots:
+            base = _cut_out(picture, rng)
+            other = base if other is picture else _cut_out(other, rng)
+        variant = recoloured(base, rng) if rng.random() < self.hue_variants else None
+        return Drawn(
+            weak=self._weak(base, rng),
+            strong=self._strong(other, rng, others),
+            variant=None if variant is None else self._weak(variant, rng),
+        )
+
+    def held_out(
+        self, picture: Picture, rng: Generator, others: Sequence[Picture]
+    ) -> tuple[list[Picture], Picture | None]:
+        """A held-out picture's ``n_copies`` edited copies, and its variant, if colourful."""
+        copies = [self._strong(picture, rng, others) for _ in range(self.n_copies)]
+        return copies, recoloured(picture, rng)
+
+    def _weak(self, picture: Picture, rng: Generator) -> Picture:
+        return relist(picture, rng, self.weak, (0, MOST_WEAK), WEAK)[0]
+
+    def _strong(self, picture: Picture, rng: Generator, others: Sequence[Picture]) -> Picture:
+        fewest, most = self.n_edits
+        return relist(picture, rng, self.strength, (fewest, most), others=others)[0]
+
+
+def recoloured(picture: Picture, rng: Generator) -> Picture | None:
+    """The same product in another hue: all that is coloured turns, or what has the product's hue.
+
+    The product is in the middle half of the picture. What has no colour stays, so goods that are
+    grey or black have none, whatever the ground.
+
+    Args:
+        picture: (h, w, 3) uint8.
+        rng: draws which of the two, and how far the hue turns, 45 to 315 degrees.
+
+    Returns:
+        The variant, or ``None`` where the product would hardly differ.
+    """
+    height, width = picture.shape[:2]
+    middle = slice(height // 4, height - height // 4), slice(width // 4, width - width // 4)
+    hue, saturation, value = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL))
+    turned = (saturation >= COLOURED[0]) & (value >= COLOURED[1])
+    whole, turn = rng.random() < 0.5, rng.uniform(*TURNS) * 256 / 360
+    if not whole:
+        commonest = np.bincount(hue[middle][turned[middle]] // 16, minlength=16).argmax() * 16 + 8
+        apart = np.abs((hue.astype(np.int64) - commonest + 128) % 256 - 128)
+        turned &= apart <= SAME_HUE * 256 / 360
+    shifted = np.where(turned, hue + np.uint8(turn), hue)
+    variant = cv2.cvtColor(cv2.merge([shifted, saturation, value]), cv2.COLOR_HSV2RGB_FULL)
+    change = np.abs(variant[middle].astype(np.int16) - picture[middle]).mean()
+    return np.asarray(variant, dtype=np.uint8) if change >= LEAST_CHANGE else None
+
+
+def _cut_out(picture: Picture, rng: Generator) -> Picture:
+    """The product on white ground, or the picture where it cannot be told from its ground."""
+    cut = packshot(picture, rng)
+    return picture if cut is None else cut
+
+
+class _Viewed(Dataset[ViewBatch]):
+    """Pictures of a store, and what their views are made with.
+
+    Args:
+        store: where the pictures lie.
+        images: their rows, schema ``IMAGES``, with a ``label`` for products that share a picture.
+        views: makes the views.
+    """
+
+    def __init__(self, store: Pictures, images: pd.DataFrame, views: Views) -> None:
+        self.store = store
+        self.rows = store.rows(images["url"].tolist())
+        self.labels = torch.tensor(images["label"].to_numpy())
+        self.products = images["product_id"].to_numpy()
+        self.views = views
+        self.resize = resizer(store.reader)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def squash(self, pictures: Iterable[Picture]) -> Tensor:
+        """Pictures as the store keeps them, (n, 3, 200, 100) uint8."""
+        small = [self.resize(Image.fromarray(picture)) for picture in pictures]
+        return torch.from_numpy(np.stack(small) if small else np.empty((0, *IMAGE_SHAPE), np.uint8))
+
+
+class TrainingViews(_Viewed):
+    """The views of training pictures, a whole batch at a time, drawn anew in every epoch."""
+
+    def __init__(self, store: Pictures, images: pd.DataFrame, views: Views) -> None:
+        super().__init__(store, images, views)
+        places = pd.Series(np.arange(len(images))).groupby(self.products)
+        self.of_product = {str(name): part.to_numpy() for name, part in places}
+
+    def __getitems__(self, draws: Sequence[int]) -> ViewBatch:
+        """A batch; a draw is ``epoch * n + position``."""
+        epochs, positions = np.divmod(np.asarray(draws), len(self))
+        pictures = self.store.details_at(self.rows[positions])
+
+        def work(place: int) -> tuple[Tensor, Tensor | None]:
+            rng = self.views.generator(int(positions[place]), int(epochs[place]))
+            other = self._other(int(positions[place]), rng)
+            weak, strong, variant = self.views.drawn(
+                pictures[place],
+                pictures[place] if other is None else other,
+                rng,
+                pictures[:place] + pictures[place + 1 :],
+            )
+            return self.squash([weak, strong]), None if variant is None else self.squash([variant])
+
+        pairs, variants = zip(*_each(work, range(len(pictures))), strict=True)
+        weak, strong = torch.stack(pairs).unbind(dim=1)
+        return ViewBatch(weak, strong, *_variants(variants), self.labels[positions])
+
+    def _other(self, position: int, rng: Generator) -> Picture | None:
+        """Another picture of the same product, as often as asked for."""
+        mine = self.of_product[str(self.products[position])]
+        if len(mine) < 2 or rng.random() >= self.views.other_picture:
+            return None
+        place = rng.choice(mine[mine != position])
+        return self.store.details_at(self.rows[[place]])[0]
+
+
+class HeldOutViews(_Viewed):
+    """The views of held-out pictures, a whole batch at a time, always the same."""
+
+    def __init__(self, store: Pictures, images: pd.DataFrame, views: Views) -> None:
+        super().__init__(store, images, views)
+        self.made: dict[tuple[int, ...], ViewBatch] = {}
+
+    def __getitems__(self, positions: Sequence[int]) -> ViewBatch:
+        """A batch; ``weak`` are the stored pictures themselves."""
+        key = tuple(positions)
+        if key not in self.made:
+            self.made[key] = self._make(np.asarray(positions))
+        return self.made[key]
+
+    def _make(self, positions: Any) -> ViewBatch:
+        if not len(positions):
+            none = self.squash([])
+            nothing = torch.empty(0, dtype=torch.int64)
+            return ViewBatch(none, none, none, nothing, nothing)
+        pictures = self.store.details_at(self.rows[positions])
+
+        def work(place: int) -> tuple[Tensor, Tensor | None]:
+            rng = self.views.generator(int(positions[place]))
+            others = pictures[:place] + pictures[place + 1 :]
+            copies, variant = self.views.held_out(pictures[place], rng, others)
+            return self.squash(copies), None if variant is None else self.squash([variant])
+
+        copies, variants = zip(*_each(work, range(len(pictures))), strict=True)
+        return ViewBatch(
+            torch.from_numpy(self.store.read(self.rows[positions])),
+            torch.stack(copies, dim=1).flatten(0, 1),
+            *_variants(variants),
+            self.labels[positions],
+        )
+
+
+def _variants(found: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """The variants there are, and whose they are."""
+    of = [place for place, variant in enumerate(found) if variant is not None]
+    there = [variant for variant in found if variant is not None]
+    none = torch.empty((0, *IMAGE_SHAPE), dtype=torch.uint8)
+    return torch.cat([none, *there]), torch.tensor(of, dtype=torch.int64)
+
+
+def _each(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """On all cores, unless this already is one of several loader processes."""
+    return in_order(work, jobs) if get_worker_info() is None else map(work, jobs)

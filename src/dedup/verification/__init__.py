@@ -1,0 +1,1 @@
+"""Comparison of two images: keypoints, alignment, appearance, and what they decide."""

@@ -1,1 +1,0 @@
-"""Second looks at candidate pairs; each is a file."""

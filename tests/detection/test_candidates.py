@@ -1,0 +1,170 @@
+"""Candidates and the looks at them, beside slow loops."""
+
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dedup.detection.candidates import (
+    IN_MEMORY,
+    LEAST_WORDS,
+    Candidates,
+    _blocks,
+    by_words,
+    least_words,
+    look,
+    radius,
+    united,
+)
+from dedup.errors import ConfigError
+from dedup.search.image_access import Sight
+from dedup.verification.alignment import Seen
+from dedup.verification.geometric import LocalVerifier
+from dedup.verification.keypoints import N_KEYPOINTS
+from dedup.verification.visual_words import Vocabulary, Words, similarities
+from tests.verification.test_keypoints import patches
+
+MANY = 10**6
+
+
+def random_words(count: int, seed: int = 0, per_picture: int = 60) -> Words:
+    """Pictures with some words of few, so that most have a few in common."""
+    rng = np.random.default_rng(seed)
+    known = np.flatnonzero(Vocabulary.load().idf > 0)[:400]
+    words = np.full((count, N_KEYPOINTS), -1, np.int32)
+    for row in words:
+        row[:per_picture] = np.sort(rng.choice(known, per_picture, replace=False))
+    return words
+
+
+def as_set(candidates: Candidates) -> set[tuple[int, int]]:
+    """The pairs; each must be there once, in order."""
+    pairs = list(zip(candidates.left.tolist(), candidates.right.tolist(), strict=True))
+    assert pairs == sorted(set(pairs))
+    return set(pairs)
+
+
+@pytest.mark.parametrize("per_picture", [0.5, 2, 8])
+@pytest.mark.parametrize("count", [40, 200])
+def test_a_radius_gives_so_many_candidates(count: int, per_picture: float) -> None:
+    vectors = np.random.default_rng(count).normal(size=(count, 5)).astype(np.float32)
+    within = radius(vectors, per_picture)
+    apart = [float(np.linalg.norm(vectors[a] - vectors[b]))
+             for a, b in combinations(range(count), 2)]  # fmt: skip
+    n_pairs = (np.array(apart) <= within + 1e-5).sum()
+    assert n_pairs == pytest.approx(per_picture * count, abs=2)
+
+
+def test_a_radius_of_a_sample_is_about_that_of_all() -> None:
+    vectors = np.random.default_rng(0).normal(size=(1600, 4)).astype(np.float32)
+    within = radius(vectors, 3)
+    squares = (vectors**2).sum(axis=1)
+    apart = squares[:, None] + squares - 2 * vectors @ vectors.T
+    n_pairs = (apart[np.triu_indices(1600, 1)] <= within**2).sum()
+    assert n_pairs == pytest.approx(3 * 1600, rel=0.15)
+    assert radius(vectors, 3) == within
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_limits_of_next_to_nothing(count: int) -> None:
+    vectors = np.arange(count, dtype=np.float32)[:, None]
+    assert radius(vectors, 4) == (0 if count < 2 else pytest.approx(count - 1))
+    assert least_words(random_words(count), 8) == LEAST_WORDS
+    assert least_words(np.full((count, N_KEYPOINTS), -1, np.int32), 8) == LEAST_WORDS
+
+
+@pytest.mark.parametrize("per_picture", [0.5, 2, 8])
+def test_a_similarity_gives_so_many_candidates(per_picture: float) -> None:
+    words = random_words(80)
+    found = by_words(words, None, None, least_words(words, per_picture), MANY)
+    assert len(as_set(found)) == pytest.approx(per_picture * 80, abs=2)
+
+
+def test_a_budget_that_is_not_used_up_takes_all_with_something_in_common() -> None:
+    words = random_words(12)
+    assert least_words(words, 100) == LEAST_WORDS
+
+
+def test_words_beside_a_slow_loop() -> None:
+    words, least = random_words(40), 0.2
+    expected = {
+        (a, b)
+        for a, b in combinations(range(40), 2)
+        if similarities(words[[a]], words[[b]], Vocabulary.load())[0] >= least
+    }
+    assert 20 < len(expected) < 700
+    assert as_set(by_words(words, None, None, least, MANY)) == expected
+
+
+def test_some_asked_give_the_pairs_of_all_that_concern_them() -> None:
+    words, rng = random_words(50), np.random.default_rng(0)
+    everything = as_set(by_words(words, None, None, 0.2, MANY))
+    asked = np.sort(rng.permutation(50)[:12])
+    pool = np.sort(rng.permutation(50)[:30])
+    for rows in (pool, None, np.empty(0, np.int64)):
+        among = set(range(50)) if rows is None else set(rows.tolist())
+        expected = {
+            (a, b)
+            for a, b in everything
+            if (a in asked and b in among) or (b in asked and a in among)
+        }
+        assert as_set(by_words(words, asked, rows, 0.2, MANY)) == expected
+    assert as_set(by_words(words, asked[:0], pool, 0.2, MANY)) == set()
+
+
+def test_too_many_pairs_end_the_search() -> None:
+    with pytest.raises(ConfigError, match=r"matcher\.max_pairs"):
+        by_words(random_words(20), None, None, 0.02, 5)
+
+
+def test_united_candidates_are_a_set_of_pairs() -> None:
+    rng = np.random.default_rng(0)
+    parts = [Candidates(*rng.integers(0, 9, (2, n))) for n in (0, 14, 30)]
+    expected = {
+        (min(a, b), max(a, b))
+        for part in parts
+        for a, b in zip(part.left.tolist(), part.right.tolist(), strict=True)
+        if a != b
+    }
+    assert as_set(united(*parts)) == expected
+    assert as_set(united(parts[0])) == set()
+    assert united(*parts).left.dtype == np.int64
+
+
+def test_a_look_is_the_verdict_on_each_pair() -> None:
+    pictures = [patches(seed, (120, 160)) for seed in range(3)]
+    pictures += [np.ascontiguousarray(pictures[1][10:100, 20:150]), np.full_like(pictures[0], 255)]
+    urls = np.array([str(place) for place in range(5)], object)
+    asked: list[str] = []
+
+    def details(some: object) -> list[npt.NDArray[np.uint8]]:
+        assert isinstance(some, list)
+        asked.extend(some)
+        return [pictures[int(url)] for url in some]
+
+    sight = Sight(details, lambda some: random_words(len(some)))
+    pairs = Candidates(np.array([0, 0, 1, 3]), np.array([1, 4, 3, 4]))
+    verifier = LocalVerifier()
+    (verdicts,) = look(pairs, urls, sight, verifier)
+    seen = [Seen.of(picture) for picture in pictures]
+    ends = [(seen[a], seen[b]) for a, b in zip(*pairs, strict=True)]
+    expected = verifier(ends)
+    assert [it.log_odds for it in verdicts] == [it.log_odds for it in expected]
+    assert np.argmax([it.log_odds for it in verdicts]) == 2
+    assert sorted(asked) == ["0", "1", "3", "4"]  # each once
+    empty = np.empty(0, np.int64)
+    assert list(look(Candidates(empty, empty), urls, sight, verifier)) == []
+
+
+def test_blocks_hold_few_pictures_and_every_candidate() -> None:
+    rng = np.random.default_rng(0)
+    left, right = np.sort(rng.integers(0, 30_000, (2, 12_000)), axis=0)
+    blocks = list(_blocks(Candidates(np.sort(left), right)))
+    left = np.sort(left)
+    assert [place for block in blocks for place in range(block.start, block.stop)] == [
+        *range(12_000)
+    ]
+    for block in blocks:
+        assert len(set(left[block]) | set(right[block])) <= IN_MEMORY + 2
+    assert len(blocks) > 4

@@ -1,0 +1,122 @@
+"""Every command in the documents runs as it stands there, top to bottom, in a shop's folder.
+
+Those that train on the drawn catalogue draw fewer products; ``make stress`` draws all of them.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import draw, encoded, python, write_shop
+
+ROOT = Path(__file__).parents[2]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MAKE = {"make demo", "make test"}  # make test runs this file; .ci/run runs make test
+ACTIVATE = ". .venv/bin/activate"
+SERVER = "tensorboard --logdir runs/train/latest"
+
+
+def commands(path: Path) -> list[str]:
+    """The lines of a document's shell blocks, comments left out."""
+    lines = [
+        line for block in BLOCK.findall(path.read_text("utf-8")) for line in block.splitlines()
+    ]
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who types the commands.
+
+    Attributes:
+        folder: where.
+        drawn: settings of the drawn catalogue, for the commands that train on it.
+    """
+
+    folder: Path
+    drawn: list[str]
+
+    def run(self, command: str) -> None:
+        """Run one command as it stands, and show what it printed if it fails."""
+        program, *arguments = shlex.split(command)
+        if program == "dedup":
+            program, arguments = "python", ["-m", "dedup", *arguments]
+        if program == "python":
+            trains = arguments[0] == "train.py" and "--" not in command  # and does not only print
+            more = self.drawn if trains and "source" not in command else []
+            done = python(*arguments, *more, cwd=self.folder, **environment())
+        else:
+            done = subprocess.run(
+                [program, *arguments], cwd=self.folder, env=environment(), capture_output=True,
+                text=True,
+            )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(["source.n_products=60"], id="few"),
+        pytest.param([], id="all", marks=pytest.mark.stress),
+    ],
+)
+def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """Somebody beside the entry points, a small shop, and a training run."""
+    folder = tmp_path_factory.mktemp("docs")
+    for entry in ("train.py", "cluster.py", "detect.py"):
+        (folder / entry).symlink_to(ROOT / entry)
+    (folder / "images").mkdir()
+    for number in range(1, 13):
+        (folder / "images" / f"a{number}.jpg").write_bytes(encoded(draw(number)))
+    write_shop(folder, [(f"A{number}", f"images/a{number}.jpg") for number in range(1, 13)])
+    reader = Reader(folder, request.param)
+    reader.run("python train.py epochs=1 encoder.hidden_dim=16")
+    return reader
+
+
+def environment() -> dict[str, str]:
+    """As after activating the environment that runs this test."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("path", [d for d in DOCS if commands(d)], ids=lambda d: d.name)
+def test_the_commands_run(path: Path, reader: Reader) -> None:
+    for command in commands(path):
+        if command in MAKE or command == ACTIVATE:
+            continue
+        if command == SERVER:
+            check_tensorboard(reader.folder)
+        else:
+            reader.run(command)
+
+
+def check_tensorboard(folder: Path) -> None:
+    """Start TensorBoard on a free port, wait until it serves, and stop it."""
+    arguments = [*shlex.split(SERVER), "--port", "0"]
+    with subprocess.Popen(
+        arguments, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        served = any("http://localhost" in line for line in server.stderr)
+        server.terminate()
+    assert served
+
+
+def test_the_two_commands_of_the_readme_exist() -> None:
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {command.removeprefix("make ") for command in MAKE} <= set(targets)
+    assert set(commands(ROOT / "README.md")) >= MAKE
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda d: d.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")):
+        assert target.startswith("https://") or (path.parent / target).exists(), target

@@ -1,0 +1,142 @@
+"""Second looks at drawn pictures that were edited, and what is said of them."""
+
+import numpy as np
+import pytest
+
+from dedup.verification.alignment import Alignment, Seen
+from dedup.verification.appearance import Agreement
+from dedup.verification.classifier import FEATURES, Judge
+from dedup.verification.geometric import LocalVerifier, Placement, Verdict, in_words, placements
+from dedup.verification.keypoints import Picture
+from dedup.verification.relations import NOTHING, SAME_PRODUCT
+from tests.conftest import draw
+from tests.verification.test_keypoints import patches
+
+SAME = Agreement(
+    cover_one=1.0, cover_other=1.0, structure=1.0, same=1.0, textured=0.9, whole=1.0, hue=0.0,
+    coloured=0.5, chroma=0.0, worst_chroma=0.0, tone=0.0, gain=1.0, shift=0.0, gray=0.0,
+    worst_tone=0.0, tint=0.0, worst_tint=0.0,
+)  # fmt: skip
+STRAIGHT = Alignment(np.array([[1.0, 0, 0], [0, 1.0, 0]]), False, 50, 40)
+
+
+def by_structure() -> Judge:
+    """A judge of one tree: log odds 3 where structure is above a half, -2 elsewhere."""
+    return Judge(
+        feature=np.array([[FEATURES.index("structure"), -1, -1]]),
+        threshold=np.array([[0.5, 0, 0]]),
+        left=np.array([[1, 0, 0]]),
+        right=np.array([[2, 0, 0]]),
+        value=np.array([[0, -2.0, 3.0]]),
+        base=0.0,
+        fitted_share=0.5,
+    )
+
+
+def flipped(picture: Picture) -> Picture:
+    return np.ascontiguousarray(picture[:, ::-1])
+
+
+def look(one: Picture, other: Picture, verifier: LocalVerifier) -> Verdict:
+    (verdict,) = verifier([(Seen.of(one), Seen.of(other))])
+    return verdict
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_edited_copy_is_found_and_another_picture_is_not(seed: int) -> None:
+    verifier = LocalVerifier(judge=by_structure())
+    picture = patches(seed, (160, 200))
+    copy = flipped(picture)[10:150, 20:180].copy()
+    found = look(picture, copy, verifier)
+    assert found.log_odds == 3
+    assert found.placement is not None
+    assert found.placement.alignment.mirrored
+    assert found.evidence.startswith("mirrored, cropped to ")
+    other = look(picture, patches(seed + 50, (160, 200)), verifier)
+    assert other.log_odds < 0
+    assert look(picture, picture, verifier).evidence == "no edit seen"
+
+
+def before(product: Picture, ground: Picture, at: tuple[int, int]) -> Seen:
+    """A product somewhere on a ground, with the mask of it."""
+    picture, mask = ground.copy(), np.zeros(ground.shape[:2], np.uint8)
+    place = tuple(slice(start, start + n) for start, n in zip(at, product.shape, strict=False))
+    picture[place], mask[place] = product, 255
+    return Seen.of(picture, mask)
+
+
+def test_one_product_before_two_grounds_is_one_product() -> None:
+    verifier, size = LocalVerifier(judge=by_structure()), (240, 240)
+    product, other = patches(1, (120, 110)), patches(2, (120, 110))
+    grounds = patches(3, size), patches(4, size)
+    first, again = before(product, grounds[0], (40, 60)), before(product, grounds[1], (80, 90))
+    beside = before(other, grounds[0], (40, 60))
+    found, nothing = verifier([(first, again), (first, beside)])
+    assert found.relation == SAME_PRODUCT
+    assert nothing.relation == NOTHING
+
+
+def test_pictures_without_keypoints_are_laid_from_border_to_border() -> None:
+    picture = np.asarray(draw(3, (120, 160)))
+    framed = np.pad(picture, ((20, 20), (10, 30), (0, 0)), constant_values=255)
+    found = placements(Seen.of(picture), Seen.of(framed))
+    assert found
+    assert max(it.agreement.structure for it in found) > 0.8
+
+
+def test_what_cannot_be_placed_is_no_copy() -> None:
+    flat = np.full((90, 90, 3), 255, np.uint8)
+    verdict = look(flat, patches(0, (90, 90)), LocalVerifier())
+    assert verdict == Verdict(-np.inf, None)
+    assert verdict.score == 0
+    assert verdict.evidence == ""
+    assert LocalVerifier()([]) == []
+
+
+def test_the_surest_placement_counts() -> None:
+    low = Placement(STRAIGHT, SAME._replace(structure=0.1))
+    high = Placement(STRAIGHT._replace(mirrored=True), SAME)
+    verifier = LocalVerifier(judge=by_structure())
+    verdicts = verifier.verdicts([[low, high], [], [low]])
+    assert [it.log_odds for it in verdicts] == [3, -np.inf, -2]
+    assert [it.placement for it in verdicts] == [high, None, low]
+    assert verdicts[0].score == pytest.approx(1 / (1 + np.exp(-3)))
+
+
+def test_a_verdict_does_not_depend_on_the_other_pairs() -> None:
+    seen = [Seen.of(patches(seed, (100, 140))) for seed in range(2)]
+    seen.append(Seen.of(patches(0, (100, 140))[5:, 9:].copy()))
+    pairs = [(one, other) for one in seen for other in seen]
+    verifier = LocalVerifier()
+    together = [it.log_odds for it in verifier(pairs)]
+    alone = [verifier([pair])[0].log_odds for pair in pairs]
+    assert together == alone == [it.log_odds for it in verifier(iter(pairs))]
+
+
+def turned(degrees: float, across: float = 1.0) -> Alignment:
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return STRAIGHT._replace(matrix=np.column_stack([turn @ np.diag([across, 1]), [0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("placed", "seen", "words"),
+    [
+        (STRAIGHT, {}, "no edit seen"),
+        (STRAIGHT._replace(mirrored=True), {}, "mirrored"),
+        (STRAIGHT, {"cover_one": 0.8}, "cropped to 80 % of the area"),
+        (STRAIGHT, {"cover_other": 0.25}, "cropped to 25 % of the area"),
+        (STRAIGHT, {"cover_one": 0.8, "cover_other": 0.5}, "80 % of one in 50 % of the other"),
+        (turned(-12), {}, "turned by 12°"),
+        (turned(0, 0.7), {}, "squeezed"),
+        (STRAIGHT, {"gray": 1.0, "hue": 90.0}, "without colour"),
+        (STRAIGHT, {"hue": 40.0, "chroma": 9.0}, "other colours"),
+        (STRAIGHT, {"shift": 9.0}, "another tone"),
+        (STRAIGHT, {"gain": 0.6}, "another tone"),
+        (STRAIGHT, {"gain": -0.5}, "another tone"),
+        (STRAIGHT, {"same": 0.6}, "parts differ"),
+        (STRAIGHT._replace(mirrored=True), {"same": 0.6}, "mirrored, parts differ"),
+    ],
+)
+def test_what_was_done_is_said(placed: Alignment, seen: dict[str, float], words: str) -> None:
+    assert in_words(Placement(placed, SAME._replace(**seen))) == words
