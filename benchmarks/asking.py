@@ -1,8 +1,8 @@
-"""How long a question takes, and what a picture that takes minutes to decode does to it.
+"""How long a question takes, and what an image that takes minutes to decode does to it.
 
     python benchmarks/asking.py --before ../an_earlier_checkout
 
-The usual question: a photo of 12 megapixels against an index of some pictures, by the command,
+The usual question: a photo of 12 megapixels against an index of some images, by the command,
 start and all; in turns with those of an earlier checkout. The slow ones: a progressive JPEG with
 20,000 scans, as a file and from a web address, with the limits as they are by default.
 """
@@ -30,7 +30,7 @@ from PIL import Image
 from dedup.runtime.files import write_rows
 
 ROOT = Path(__file__).parents[1]
-N_PICTURES, N_SCANS = 60, 20_000
+N_IMAGES, N_SCANS = 60, 20_000
 INDEX = ["encoder=bundled", "index=runs/cluster/latest", "runs=asked"]
 
 
@@ -85,13 +85,13 @@ def run(checkout: Path, command: str, *settings: str, cwd: Path, patience: float
 
 
 def make(folder: Path) -> None:
-    """A catalogue, its index, and the pictures to ask about."""
+    """A catalogue, its index, and the images to ask about."""
     rows = []
-    for number in range(N_PICTURES):
+    for number in range(N_IMAGES):
         (folder / f"{number}.jpg").write_bytes(drawn(number, (300, 400)))
         rows.append((f"P{number}", f"{number}.jpg"))
     write_rows(("productId", "imageUrlStr"), rows, folder / "products.csv")
-    (folder / "photo.jpg").write_bytes(drawn(N_PICTURES, (3000, 4000)))
+    (folder / "photo.jpg").write_bytes(drawn(N_IMAGES, (3000, 4000)))
     (folder / "slow.jpg").write_bytes(slow(N_SCANS))
     made = run(ROOT, "cluster", "encoder=bundled", "source.path=products.csv", cwd=folder)
     assert made.code == 0, made.said
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", type=Path, help="an earlier checkout")
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--patience", type=float, default=120, help="seconds for a slow picture")
+    parser.add_argument("--patience", type=float, default=120, help="seconds for a slow image")
     options = parser.parse_args()
     checkouts = {"now": ROOT} | ({"before": options.before.resolve()} if options.before else {})
     with tempfile.TemporaryDirectory() as name:

@@ -26,7 +26,7 @@ def peak() -> float:
 
 
 def ingest(table: str, folder: str, settings: str) -> dict[str, Any]:
-    """Read a table's pictures into a store, and say what it took."""
+    """Read a table's images into a store, and say what it took."""
     from dedup.download.client import Fetcher
     from dedup.errors import DedupError
     from dedup.sources.csv import CsvSource

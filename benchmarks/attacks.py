@@ -79,18 +79,18 @@ def write(folder: Path, rows: Iterable[tuple[str, str]]) -> Path:
     return path
 
 
-def picture(seed: int) -> Image.Image:
-    """A picture like no other, of 150 x 200."""
+def image(seed: int) -> Image.Image:
+    """An image like no other, of 150 x 200."""
     noise = np.random.default_rng(seed).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((150, 200), Image.Resampling.BICUBIC)
 
 
 def command(table: Path, folder: Path, **settings: object) -> list[str]:
-    """What reads a table's pictures into a store, and says what it took."""
+    """What reads a table's images into a store, and says what it took."""
     return [*ATTACKED, "ingest", str(table), str(folder), json.dumps(settings)]
 
 
-def told(command: Sequence[str]) -> Any:
+def explain_shortage(command: Sequence[str]) -> Any:
     """What a command of ``attacked.py`` said."""
     done = subprocess.run(command, capture_output=True, text=True, env=surroundings())
     if done.returncode:
@@ -100,7 +100,7 @@ def told(command: Sequence[str]) -> Any:
 
 def ingested(table: Path, folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """What an ingest said, and its images."""
-    said, file = told(command(table, folder)), folder / "images.parquet"
+    said, file = explain_shortage(command(table, folder)), folder / "images.parquet"
     return said, pd.read_parquet(file) if file.is_file() else pd.DataFrame()
 
 
@@ -143,7 +143,7 @@ def names(work: Path) -> bool:
         asked = {"timeout": 4, "attempts": 2} if hanging else {}
         beside = {} if hanging else good
         commands.append(command(write(folder, [*rows.items(), *beside.items()]), folder, **asked))
-    said = told([*network, *ATTACKED, "serve", json.dumps(commands)])
+    said = explain_shortage([*network, *ATTACKED, "serve", json.dumps(commands)])
     files = [work / str(turn) / "images.parquet" for turn in range(3)]
     images = [pd.read_parquet(file) for file in files]
     return _names_told(
@@ -179,7 +179,7 @@ def _names_told(said: list[Any], found: list[dict[str, str]]) -> bool:
 
 
 def bombs(work: Path) -> bool:
-    """Pictures made to exhaust a decoder, each beside 20 good ones, from a CSV into a store."""
+    """Images made to exhaust a decoder, each beside 20 good ones, from a CSV into a store."""
     head("picture", "KB", "became", "others ok", "s", "parent's CPU s", "parent MB", "child MB")
     right = True
     for number, (name, bomb) in enumerate(BOMBS.items()):
@@ -187,7 +187,7 @@ def bombs(work: Path) -> bool:
         folder.mkdir()
         (folder / "bomb").write_bytes(bomb.make())
         for n in range(20):
-            picture(n).save(folder / f"{n}.jpg")
+            image(n).save(folder / f"{n}.jpg")
         rows = [(f"G{n}", f"{n}.jpg") for n in range(20)]
         table = write(folder, [*rows[:10], ("bomb", "bomb"), *rows[10:]])
         took, images = ingested(table, folder)
@@ -203,10 +203,10 @@ def bombs(work: Path) -> bool:
 
 
 def address(work: Path, n: int = 1_000_000) -> bool:
-    """A million products with one address, beside two with pictures of their own."""
+    """A million products with one address, beside two with images of their own."""
     (work / "images").mkdir()
     for seed in range(3):
-        picture(seed).save(work / "images" / f"{seed}.jpg")
+        image(seed).save(work / "images" / f"{seed}.jpg")
     with serving(work / "images") as at:
         products = [(f"P{i}", f"{at}/1.jpg") for i in range(n)]
         write(work, [*products, ("Q0", f"{at}/0.jpg"), ("Q2", f"{at}/2.jpg")])
@@ -222,7 +222,7 @@ def address(work: Path, n: int = 1_000_000) -> bool:
 
 
 def equal(work: Path, n: int = 5000) -> bool:
-    """Thousands of products with equal pictures at addresses of their own."""
+    """Thousands of products with equal images at addresses of their own."""
     right = True
     for kind in ("bytes", "pixels"):
         folder = work / kind
@@ -231,7 +231,7 @@ def equal(work: Path, n: int = 5000) -> bool:
             note = PngInfo()
             if kind == "pixels":
                 note.add_text("number", str(i))
-            picture(1).save(folder / "images" / f"{i}.png", pnginfo=note, compress_level=1)
+            image(1).save(folder / "images" / f"{i}.png", pnginfo=note, compress_level=1)
         write(folder, ((f"P{i}", f"images/{i}.png") for i in range(n)))
         asked = ["source=csv", "source.path=products.csv", "encoder=bundled"]
         clustered = ran([sys.executable, str(ROOT / "cluster.py"), *asked], folder)
@@ -265,7 +265,7 @@ def cells(work: Path) -> bool:
     for number, (name, table) in enumerate(tables().items()):
         folder = work / str(number)
         folder.mkdir()
-        picture(1).save(folder / "good.jpg")
+        image(1).save(folder / "good.jpg")
         path = folder / "products.csv"
         with path.open("w", encoding="utf-8") as file:
             file.writelines(table.parts)

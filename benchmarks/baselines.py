@@ -1,4 +1,4 @@
-"""What finds duplicates besides the recipe: each scores every two pictures of a benchmark."""
+"""What finds duplicates besides the recipe: each scores every two images of a benchmark."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIDE = 32
 
 
 class Method(Protocol):
-    """A way to tell how alike two pictures are."""
+    """A way to tell how alike two images are."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Equal:
-    """Pictures with equal keys are alike, others are not."""
+    """Images with equal keys are alike, others are not."""
 
     name: str
     key: Callable[[Path], Hashable]
@@ -56,7 +56,7 @@ class Equal:
 
 @dataclass(frozen=True)
 class Distance:
-    """Pictures are as alike as their rows of numbers are near, in a metric of ``pdist``."""
+    """Images are as alike as their rows of numbers are near, in a metric of ``pdist``."""
 
     name: str
     row: Callable[[Path], npt.NDArray[Any]]
@@ -70,11 +70,11 @@ class Distance:
 
 @dataclass(frozen=True)
 class Components:
-    """Distance of the pixels' main components, which other pictures tell.
+    """Distance of the pixels' main components, which other images tell.
 
     Args:
-        fitted_on: a benchmark that shares no picture with those to be scored.
-        n: components, fewer where there are fewer pictures.
+        fitted_on: a benchmark that shares no image with those to be scored.
+        n: components, fewer where there are fewer images.
     """
 
     fitted_on: Labelled
@@ -132,31 +132,31 @@ def stored_pixels(file: Path) -> Hashable:
     return hashlib.sha256(decode(file.read_bytes()).pixels.tobytes()).digest()
 
 
-def picture(file: Path) -> Image.Image:
-    """A picture as RGB."""
+def image(file: Path) -> Image.Image:
+    """An image as RGB."""
     with Image.open(file) as image:
         return to_rgb(image)
 
 
 def pixels(file: Path) -> npt.NDArray[Any]:
-    """The picture's 32 x 32 averages, (3072,), 0 to 1."""
-    small = picture(file).resize((SIDE, SIDE), Image.Resampling.BOX)
+    """The image's 32 x 32 averages, (3072,), 0 to 1."""
+    small = image(file).resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(small, np.float32).ravel() / 255
 
 
 def phash(file: Path) -> npt.NDArray[Any]:
     """64 bits of the lowest frequencies."""
-    return np.asarray(imagehash.phash(picture(file)).hash).ravel()
+    return np.asarray(imagehash.phash(image(file)).hash).ravel()
 
 
 def dhash(file: Path) -> npt.NDArray[Any]:
     """64 bits of the differences of neighbours."""
-    return np.asarray(imagehash.dhash(picture(file)).hash).ravel()
+    return np.asarray(imagehash.dhash(image(file)).hash).ravel()
 
 
 def pdq(file: Path) -> npt.NDArray[Any]:
     """The 256 bits of Facebook's PDQ."""
-    return np.asarray(pdqhash.compute(np.asarray(picture(file)))[0])
+    return np.asarray(pdqhash.compute(np.asarray(image(file)))[0])
 
 
 def from_packages(calibration: Labelled) -> list[Method]:

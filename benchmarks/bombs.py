@@ -1,4 +1,4 @@
-"""Pictures made to exhaust whoever decodes them, as ``benchmarks/attacks.py`` has them read.
+"""Images made to exhaust whoever decodes them, as ``benchmarks/attacks.py`` has them read.
 
 Each is a file below the ingest's limit of 20 MiB, and most are a few KB.
 """
@@ -21,21 +21,21 @@ FRAMES = 10_000
 
 
 class Bomb(NamedTuple):
-    """A picture, and the words that may be said of it: each a status, or a reason."""
+    """An image, and the words that may be said of it: each a status, or a reason."""
 
     make: Callable[[], bytes]
     expected: str
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The bytes of a picture's file."""
+    """The bytes of an image's file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def blank(mode: str = "RGB", width: int = SIDE, height: int = SIDE) -> Image.Image:
-    """A picture of one colour that is neither black nor white."""
+    """An image of one colour that is neither black nor white."""
     return Image.new(mode, (width, height), {"1": 1, "P": 1, "I;16": 40_000}.get(mode))
 
 
@@ -116,9 +116,9 @@ def animated_webp(width: int, height: int, frames: int) -> bytes:
 def gif(width: int, height: int, frames: int = 1, extensions: bytes = b"", shown: int = 8) -> bytes:
     """A GIF whose screen is as large as is said, of frames of one colour."""
     still = saved(Image.new("P", (shown, shown), 1), "GIF")
-    picture = still[still.index(b"\x2c", 13 + 3 * 2 ** (1 + (still[10] & 7))) : -1]
+    image = still[still.index(b"\x2c", 13 + 3 * 2 ** (1 + (still[10] & 7))) : -1]
     head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + bytes(range(256)) * 3
-    return head + extensions + picture * frames + b";"
+    return head + extensions + image * frames + b";"
 
 
 def comments() -> bytes:
@@ -156,7 +156,7 @@ def deep_exif() -> bytes:
 
 
 def noise(kind: str, side: int = 2400) -> bytes:
-    """A picture that cannot be packed, of some 17 MB."""
+    """An image that cannot be packed, of some 17 MB."""
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     return saved(Image.fromarray(pixels), kind)
 
@@ -168,7 +168,7 @@ def avif() -> bytes:
 
 TOO_MANY, SLOW = "too_many_pixels", "decoder_timeout"
 BOMBS: dict[str, Bomb] = {
-    "none: a picture of 64 x 96": Bomb(lambda: png(PIXELS), "ok"),
+    "none: an image of 64 x 96": Bomb(lambda: png(PIXELS), "ok"),
     "PNG, 13,000² in one bit": Bomb(lambda: flat_png(1, 0, 1, side=13_000), TOO_MANY),
     "PNG that says 2³¹ x 2³¹": Bomb(lambda: png(PIXELS, size=(2**31 - 1,) * 2), TOO_MANY),
     "PNG, 1,000,000 x 1": Bomb(lambda: png(PIXELS, size=(1_000_000, 1)), "aspect"),
@@ -238,4 +238,4 @@ BOMBS: dict[str, Bomb] = {
     "noise as PNG, 17 MB": Bomb(lambda: noise("PNG"), "ok"),
     "noise as WebP": Bomb(lambda: noise("WEBP"), "ok"),
 }  # fmt: skip
-"""Pictures by what they are."""
+"""Images by what they are."""

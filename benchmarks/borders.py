@@ -2,9 +2,9 @@
 
     python benchmarks/borders.py --checkpoint runs/train/latest --csv products.csv --benchmark DIR
 
-``DIR`` holds pictures with known copies: ``products.csv``, ``truth_pairs.csv`` and
+``DIR`` holds images with known copies: ``products.csv``, ``truth_pairs.csv`` and
 ``ignore_pairs.csv``. On them the thresholds are set, at which so and so many of all pairs within
-the threshold are true. Then the pictures of both catalogues are searched together, as embeddings
+the threshold are true. Then the images of both catalogues are searched together, as embeddings
 of the autoencoder and as 32 x 32 pixels: brute force by direct differences in float64, the lossless
 search, and the search inside clusters alone.
 
@@ -27,7 +27,7 @@ from sklearn.cluster import KMeans
 
 from dedup.search.clustering import Clusterer
 from dedup.search.embedding import Embed
-from dedup.search.radius import RadiusMatcher
+from dedup.search.radius import RadiusSearch
 from dedup.store.decode import decode
 
 Array = npt.NDArray[Any]
@@ -44,7 +44,7 @@ HEAD = (
 
 
 class Benchmark(NamedTuple):
-    """Pictures with known copies."""
+    """Images with known copies."""
 
     pixels: Array  # (n, 3, 200, 100) uint8
     truth: Ints  # (p, 2) rows, each pair's smaller first
@@ -62,7 +62,7 @@ class Benchmark(NamedTuple):
 
         truth = rows(folder / "truth_pairs.csv")
         return cls(
-            pictures(folder / "products.csv"),
+            images(folder / "products.csv"),
             np.sort(pairs(truth)),
             np.sort(pairs(rows(folder / "ignore_pairs.csv"))),
             pairs([row for row in truth if row["kind"] == "direct"]),
@@ -75,23 +75,23 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def pictures(path: Path) -> Array:
-    """The decoded pictures of a catalogue, (n, 3, 200, 100) uint8."""
+def images(path: Path) -> Array:
+    """The decoded images of a catalogue, (n, 3, 200, 100) uint8."""
     files = [path.parent / row["imageUrlStr"] for row in rows(path)]
     return np.stack([decode(file.read_bytes()).pixels for file in files])
 
 
 def embedded(pixels: Array, checkpoint: Path) -> dict[str, Vectors]:
-    """The two embeddings of pictures, (n, d) each, by name."""
+    """The two embeddings of images, (n, d) each, by name."""
     embed = Embed(checkpoint)
     return {"autoencoder": embed({"pixels": pixels})["embedding"], "pixels": small(pixels)}
 
 
 def small(pixels: Array) -> Vectors:
-    """Pictures as 32 x 32 averages of their areas, (n, 3072), from 0 to 1."""
+    """Images as 32 x 32 averages of their areas, (n, 3072), from 0 to 1."""
     n, channels, height, width = pixels.shape
     down, across = area_weights(height), area_weights(width)
-    averages = [down @ picture.astype(np.float64) @ across.T / 255 for picture in pixels]
+    averages = [down @ image.astype(np.float64) @ across.T / 255 for image in pixels]
     return np.array(averages, np.float32).reshape(n, channels * SIDE**2)
 
 
@@ -136,7 +136,7 @@ def searched(
     """Pairs as places among all, (p,); comparisons; clusters."""
     estimator = partial(KMeans, init="random", n_init=1, max_iter=10, random_state=0)
     labels, centroids = Clusterer(estimator, n_clusters).fit_predict(vectors)
-    matcher = RadiusMatcher(threshold, lossless=lossless)
+    matcher = RadiusSearch(threshold, lossless=lossless)
     found = matcher.prepare(vectors, labels, centroids).pairs()
     pairs = condensed(np.column_stack([found.left, found.right]), len(vectors))
     return np.sort(pairs), found.comparisons, len(centroids)
@@ -167,11 +167,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     benchmark = Benchmark.read(options.benchmark)
-    shop = embedded(pictures(options.csv), options.checkpoint)
+    shop = embedded(images(options.csv), options.checkpoint)
     known = embedded(benchmark.pixels, options.checkpoint)
     kept: dict[str, Any] = {"precisions": np.array(PRECISIONS)}
     n_shop, n_known = len(shop["pixels"]), len(benchmark.pixels)
-    print(f"{n_shop:,} pictures and {n_known:,} with {len(benchmark.truth):,} true pairs\n\n{HEAD}")
+    print(f"{n_shop:,} images and {n_known:,} with {len(benchmark.truth):,} true pairs\n\n{HEAD}")
     for name, vectors in shop.items():
         limits = thresholds(known[name], benchmark)
         original, copy = known[name][benchmark.edits.T]

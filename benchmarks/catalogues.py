@@ -67,7 +67,7 @@ class Catalogue:
         return path
 
     def queries(self, rows: npt.NDArray[Any], count: int) -> tuple[Vectors, Ints]:
-        """New pictures to ask about: every second one is a near-copy, the others are new.
+        """New images to ask about: every second one is a near-copy, the others are new.
 
         Args:
             rows: what ``write`` wrote, (n, d).

@@ -2,12 +2,12 @@
 
     python benchmarks/decode.py --images FOLDER
 
-Two sizes: the pictures as they are, and enlarged fourfold. Every method decodes bytes and resizes
-to 200 x 100, on one core; the methods take turns on each picture, and each counts the least of its
-CPU times. The truth is the full picture resized in float64 by Lanczos' filter, widened so that
+Two sizes: the images as they are, and enlarged fourfold. Every method decodes bytes and resizes
+to 200 x 100, on one core; the methods take turns on each image, and each counts the least of its
+CPU times. The truth is the full image resized in float64 by Lanczos' filter, widened so that
 nothing is missed (error), or by the exact mean over each pixel's area (to area). A method meets
 another's error if its mean and 95th percentile are at most 2 % above it. ``all`` is what a store
-needs of each picture: the detail, the digests and the contrast too.
+needs of each image: the detail, the digests and the contrast too.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def ours(reader: str) -> Method:
     """The part of ``decode`` that ends in pixels."""
 
     def decoded(data: bytes) -> Array:
-        picture, *_ = upright(data, scaled=reader == "scaled")
-        return resizer(reader)(picture).transpose(1, 2, 0)
+        image, *_ = upright(data, scaled=reader == "scaled")
+        return resizer(reader)(image).transpose(1, 2, 0)
 
     return decoded
 
@@ -70,12 +70,12 @@ def pillow_draft(data: bytes) -> Array:
 
 
 def opencv(data: bytes) -> Array:
-    """The whole picture, then areas."""
+    """The whole image, then areas."""
     return by_area(np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)))
 
 
 def opencv_reduced(data: bytes) -> Array:
-    """The smallest of OpenCV's reduced pictures that is no smaller than 200 x 100, then areas."""
+    """The smallest of OpenCV's reduced images that is no smaller than 200 x 100, then areas."""
     share = fraction(*Image.open(io.BytesIO(data)).size, gap=1)
     flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2,
              4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
@@ -84,14 +84,14 @@ def opencv_reduced(data: bytes) -> Array:
 
 
 def scikit_image(data: bytes) -> Array:
-    """The whole picture in float64, then a Gaussian blur and linear interpolation."""
+    """The whole image in float64, then a Gaussian blur and linear interpolation."""
     image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     small = skimage_resize(image, (HEIGHT, WIDTH), anti_aliasing=True)
     return np.asarray((small * 255).round(), np.uint8)
 
 
 def fraction(width: int, height: int, gap: int) -> int:
-    """1, 2, 4 or 8: by how much a picture may be divided and stay ``gap`` times as large."""
+    """1, 2, 4 or 8: by how much an image may be divided and stay ``gap`` times as large."""
     most = min(width // (gap * WIDTH), height // (gap * HEIGHT))
     return max(n for n in (1, 2, 4, 8) if n <= max(1, most))
 
@@ -161,7 +161,7 @@ def areas(old: int, new: int) -> Floats:
 
 
 def truths(data: bytes) -> tuple[Floats, Floats]:
-    """The picture by Lanczos' filter and by areas, (200, 100, 3) float64, 0 to 255."""
+    """The image by Lanczos' filter and by areas, (200, 100, 3) float64, 0 to 255."""
     image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float64)
     height, width = image.shape[:2]
 
@@ -180,7 +180,7 @@ def spent(work: Callable[..., Any], *given: Any) -> float:
 
 
 def enlarged(data: bytes) -> bytes:
-    """The picture at four times its width and height."""
+    """The image at four times its width and height."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     large = image.resize((4 * image.width, 4 * image.height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -188,14 +188,14 @@ def enlarged(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def measure(pictures: list[bytes], found: dict[str, Method], turns: int) -> dict[str, list[float]]:
+def measure(images: list[bytes], found: dict[str, Method], turns: int) -> dict[str, list[float]]:
     """By method: ms, mean, 95th and largest error, mean error to areas, ms for all of a row."""
-    times = {name: np.full(len(pictures), np.inf) for name in found}
-    whole = {name: np.full(len(pictures), np.inf) for name in OURS}
+    times = {name: np.full(len(images), np.inf) for name in found}
+    whole = {name: np.full(len(images), np.inf) for name in OURS}
     errors: dict[str, list[Floats]] = {name: [] for name in found}
     to_area: dict[str, list[float]] = {name: [] for name in found}
     rng = random.Random(0)
-    for number, data in enumerate(pictures):
+    for number, data in enumerate(images):
         fine, area = truths(data)
         for _ in range(turns):
             for name in rng.sample(list(found), len(found)):  # each finds the caches as others do
@@ -239,22 +239,22 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--n", type=int, default=120, help="pictures as they are")
-    parser.add_argument("--n-large", type=int, default=16, help="pictures enlarged fourfold")
+    parser.add_argument("--n", type=int, default=120, help="images as they are")
+    parser.add_argument("--n-large", type=int, default=16, help="images enlarged fourfold")
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     cv2.setNumThreads(1)
     files = sorted(path for path in options.images.iterdir() if path.suffix == ".jpg")
     step = max(1, len(files) // options.n)
-    pictures = [path.read_bytes() for path in files[::step][: options.n]]
+    images = [path.read_bytes() for path in files[::step][: options.n]]
     found = methods()
     for package in ("pillow", "opencv-python-headless", "scikit-image"):
         print(f"{package} {version(package)}")
-    rows = measure(pictures, found, options.turns)
-    table(f"{len(pictures)} pictures, as they are", rows)
-    large = [enlarged(data) for data in pictures[:: max(1, len(pictures) // options.n_large)]]
+    rows = measure(images, found, options.turns)
+    table(f"{len(images)} images, as they are", rows)
+    large = [enlarged(data) for data in images[:: max(1, len(images) // options.n_large)]]
     large = large[: options.n_large]
-    table(f"{len(large)} pictures, enlarged fourfold", measure(large, found, options.turns))
+    table(f"{len(large)} images, enlarged fourfold", measure(large, found, options.turns))
 
 
 if __name__ == "__main__":

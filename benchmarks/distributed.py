@@ -63,20 +63,20 @@ class Training:
 
 
 def drawn(folder: Path) -> Path:
-    """A table of products, each with a picture like no other; its path."""
+    """A table of products, each with an image like no other; its path."""
     folder.mkdir()
     rows = []
     for number in range(N_PRODUCTS):
         noise = np.random.default_rng(number).integers(0, 256, (8, 6, 3), dtype=np.uint8)
-        picture = Image.fromarray(noise).resize((150, 200), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{number}.jpg")
-        rows.append((f"P{number:03}", f"picture {number}", f"{number}.jpg"))
+        image = Image.fromarray(noise).resize((150, 200), Image.Resampling.BICUBIC)
+        image.save(folder / f"{number}.jpg")
+        rows.append((f"P{number:03}", f"image {number}", f"{number}.jpg"))
     write_rows(("productId", "title", "imageUrlStr"), rows, folder / "products.csv")
     return folder / "products.csv"
 
 
 def trained(task: str, table: Path, work: Path, n_processes: int, epochs: int) -> Training:
-    """Train with so many processes, 16 pictures a step in all."""
+    """Train with so many processes, 16 images a step in all."""
     runs = work / f"{task}-{n_processes}"
     settings = [*SMALL, *TASKS[task], "data.batch_size=16", f"epochs={epochs}", *cpu(n_processes)]
     run("train", [*settings, f"runs={runs}", f"store.path={work / 'store'}"], table, work)
@@ -108,7 +108,7 @@ def print_embedding(one: Path, several: Path, n_processes: int) -> None:
     print("| | |\n|---|---|")
     print(f"| products missing | {sum((asked - found).values())} |")
     print(f"| products more than once | {sum((found - asked).values())} |")
-    print(f"| pictures with a vector | {(placed >= 0).sum()} of {len(placed)} |")
+    print(f"| images with a vector | {(placed >= 0).sum()} of {len(placed)} |")
     print(f"| distinct vectors | {len(np.unique(placed))} places, {second.vectors.shape} |")
     print(f"| vectors bit for bit those of one process | {'yes' if equal else 'NO'} |")
     print(f"| files byte for byte those of one process | {len(same)} of {len(INDEX)} |\n")

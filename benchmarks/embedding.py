@@ -1,6 +1,6 @@
-"""How fast pictures are embedded: workers of one thread side by side, or threads together.
+"""How fast images are embedded: workers of one thread side by side, or threads together.
 
-Both ways run in turn in one process, on the same pictures in memory, through the same encoder in
+Both ways run in turn in one process, on the same images in memory, through the same encoder in
 the same micro-batches. The bits of the first way are compared between numbers of workers.
 
     python benchmarks/embedding.py --workers 1 2 --rounds 7
@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (args.pictures, *IMAGE_SHAPE), dtype=np.uint8)
-    print("| encoder | workers | threads together, pictures/s | one thread each, pictures/s "
+    pixels = rng.integers(0, 256, (args.images, *IMAGE_SHAPE), dtype=np.uint8)
+    print("| encoder | workers | threads together, images/s | one thread each, images/s "
           f"| ratio, round by round | bits as with one worker |\n{'|---' * 6}|")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)

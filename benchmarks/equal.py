@@ -1,6 +1,6 @@
 """Whether the reports are the same byte for byte, whatever threads, batches and orders of rows.
 
-Each row is a run of detect.py from the pictures on: it embeds, clusters, searches and reports.
+Each row is a run of detect.py from the images on: it embeds, clusters, searches and reports.
 
     python benchmarks/equal.py --products 400 --threads 1 2 4 --csv products.csv
 """

@@ -37,7 +37,7 @@ Pair = tuple[str, str]
 
 def plant(source: Path, folder: Path, n_products: int, n_copies: int) -> tuple[Path, set[Pair]]:
     """Write a catalogue with copies; its path and the true pairs."""
-    originals = pictures(source)
+    originals = image_files(source)
     distinct = {
         hashlib.sha256(path.read_bytes()).digest(): (name, path) for name, path in originals
     }
@@ -60,8 +60,8 @@ def plant(source: Path, folder: Path, n_products: int, n_copies: int) -> tuple[P
     return write(table, folder / "products.csv"), truth
 
 
-def pictures(path: Path) -> list[tuple[str, Path]]:
-    """Ids and picture files of a CSV."""
+def image_files(path: Path) -> list[tuple[str, Path]]:
+    """Ids and image files of a CSV."""
     with path.open(newline="", encoding="utf-8") as file:
         return [(r["productId"], path.parent / r["imageUrlStr"]) for r in csv.DictReader(file)]
 
@@ -105,8 +105,8 @@ def float_pairs(path: Path, checkpoint: Path, batch_size: int) -> set[Pair]:
     from dedup.search.embedding import Embed
     from dedup.store.decode import decode
 
-    rows = pictures(path)
-    pixels = np.stack([decode(picture.read_bytes()).pixels for _, picture in rows])
+    rows = image_files(path)
+    pixels = np.stack([decode(image.read_bytes()).pixels for _, image in rows])
     embed = Embed(checkpoint)
     starts = range(0, len(rows), batch_size)
     vectors = np.concatenate(
@@ -119,7 +119,7 @@ def float_pairs(path: Path, checkpoint: Path, batch_size: int) -> set[Pair]:
 
 def hash_pairs(path: Path) -> set[Pair]:
     """Products with equal 64-bit perceptual hashes."""
-    rows = pictures(path)
+    rows = image_files(path)
     return equal_pairs([(name, str(imagehash.phash(Image.open(file)))) for name, file in rows])
 
 

@@ -1,4 +1,4 @@
-"""What the ingest does when hosts, pictures, processes and disks misbehave, at full size.
+"""What the ingest does when hosts, images, processes and disks misbehave, at full size.
 
     python benchmarks/faults.py IMAGES [hostile] [retries] [kills] [memory] [caps]
 
@@ -75,12 +75,12 @@ def write(table: Path, rows: Sequence[Row]) -> None:
 
 
 def command(table: Path, folder: Path, settings: Mapping[str, object]) -> list[str]:
-    """What reads a table's pictures into a store."""
+    """What reads a table's images into a store."""
     return [sys.executable, "-c", INGEST, str(table), str(folder), json.dumps(settings)]
 
 
 def ingest(table: Path, folder: Path, **settings: object) -> Told:
-    """Read a table's pictures into a store, by a process of its own."""
+    """Read a table's images into a store, by a process of its own."""
     done = subprocess.run(command(table, folder, settings), capture_output=True, text=True)
     if done.returncode or "Traceback" in done.stderr:
         sys.exit(f"the ingest ended with {done.returncode}:\n{done.stderr[-3000:]}")
@@ -89,22 +89,22 @@ def ingest(table: Path, folder: Path, **settings: object) -> Told:
     return Told(told["digest"], told["seconds"], told["MB"], images)
 
 
-def picture(size: tuple[int, int], mode: str = "RGB", kind: str = "PNG") -> bytes:
-    """A blank picture."""
+def image(size: tuple[int, int], mode: str = "RGB", kind: str = "PNG") -> bytes:
+    """A blank image."""
     buffer = io.BytesIO()
     Image.new(mode, size).save(buffer, kind)
     return buffer.getvalue()
 
 
 FILES = {
-    "huge.png": picture((13_000, 13_000), "1"),
-    "thin.png": picture((20_000, 60)),
-    "text.jpg": b"this is no picture at all",
+    "huge.png": image((13_000, 13_000), "1"),
+    "thin.png": image((20_000, 60)),
+    "text.jpg": b"this is no image at all",
     "page.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "post.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     "none.jpg": b"",
-    "cut.png": picture((300, 300))[:-40],
-    "tiff.jpg": picture((30, 30), kind="TIFF"),
+    "cut.png": image((300, 300))[:-40],
+    "tiff.jpg": image((30, 30), kind="TIFF"),
 }
 KINDS: dict[str, str] = {  # what an address looks like, and what becomes of it
     "{at}/status/404/999/{n}.jpg": "failed:http_404",

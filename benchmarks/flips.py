@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from loading import made
 
-from dedup.detection.detector import Detection
+from dedup.detection.detector import Detector
 from dedup.detection.grouping import Grouping
 from dedup.detection.integrity import inspect_run
 from dedup.errors import CorruptError
@@ -30,8 +30,8 @@ from dedup.runtime.files import write_json, write_table
 from dedup.runtime.run_record import seal_run
 from dedup.schemas import GROUPS, PAIRS
 from dedup.search.index import Index
-from dedup.search.radius import RadiusMatcher
-from dedup.search.state import Search
+from dedup.search.radius import RadiusSearch
+from dedup.search.state import SearchState
 
 THRESHOLD = 1.0
 
@@ -41,7 +41,7 @@ def prepare(folder: Path, n_products: int) -> None:
     index = made(n_products, 64)
     noise = np.random.default_rng(1).normal(size=index.vectors[1::4].shape)
     index.vectors[1::4] = index.vectors[::4][: len(noise)] + noise.astype(np.float32) / 20
-    findings, search = Detection(RadiusMatcher(THRESHOLD), Grouping())(index)
+    findings, search = Detector(RadiusSearch(THRESHOLD), Grouping())(index)
     index.save(folder / "index")
     for name in ("search", "run"):
         (folder / name).mkdir()
@@ -69,7 +69,7 @@ def found_by_detect(file: Path) -> bool:
         if file.parent.name == "index":
             assert len(Index.load(file.parent).vectors)
         else:
-            Search.load(file.parent)
+            SearchState.load(file.parent)
     except CorruptError as error:
         return str(error).startswith(str(file))
     return False
@@ -115,7 +115,7 @@ def main() -> None:
             print(f"| all | | {done.total():,} | {noticed.total():,} |\n")
         assert not any(inspect_run(folder / "run"))
         assert len(Index.load(folder / "index").vectors) == options.products
-        Search.load(folder / "search")
+        SearchState.load(folder / "search")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 ``--street`` holds street photos, ``images/NAME.jpg``, their labels, ``masks/NAME.png``, and what
 kind each label is, ``labels.csv`` (background, body, worn). Each foreground is compared with the
-person (body and worn) and with what is worn alone. A mask that fails counts as the whole picture.
+person (body and worn) and with what is worn alone. A mask that fails counts as the whole image.
 u2netp is there where the extra ``onnx`` is. One core: set OMP_NUM_THREADS=1.
 """
 
@@ -31,11 +31,11 @@ from dedup.foregrounds.skin_aware import SkinAware
 from dedup.store.decode import decode, restored
 
 Bools = npt.NDArray[np.bool_]
-Picture = npt.NDArray[np.uint8]
-Finds = Callable[[Picture], Mask | None]
+RgbImage = npt.NDArray[np.uint8]
+Finds = Callable[[RgbImage], Mask | None]
 
 HEAD = """\
-| foreground | person, IoU mean | median | worn, IoU mean | median | failed | ms a picture |
+| foreground | person, IoU mean | median | worn, IoU mean | median | failed | ms an image |
 |---|---|---|---|---|---|---|"""
 SHEET_HEIGHT, SHEET_ROWS = 200, 12
 
@@ -43,7 +43,7 @@ SHEET_HEIGHT, SHEET_ROWS = 200, 12
 class Street(NamedTuple):
     """A photo as the store keeps its detail, and where its person and what is worn are, (h, w)."""
 
-    picture: Picture
+    image: RgbImage
     person: Bools
     worn: Bools
 
@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--street", type=Path, required=True)
     parser.add_argument("--n", type=int, help="photos, all without")
     parser.add_argument("--rounds", type=int, default=1, help="the best time of so many counts")
-    parser.add_argument("--sheet", type=Path, help="write pictures and masks side by side")
+    parser.add_argument("--sheet", type=Path, help="write images and masks side by side")
     return parser.parse_args()
 
 
@@ -67,25 +67,25 @@ def streets(folder: Path, n: int | None) -> list[Street]:
     kinds[labels["value"]] = labels["kind"]
     found = []
     for file in sorted((folder / "images").glob("*.jpg"))[:n]:
-        picture = restored(decode(file.read_bytes()).detail)
+        image = restored(decode(file.read_bytes()).detail)
         mask = Image.open(folder / "masks" / f"{file.stem}.png")
-        size = picture.shape[1], picture.shape[0]
+        size = image.shape[1], image.shape[0]
         kind = kinds[np.asarray(mask.resize(size, Image.Resampling.NEAREST))]
-        found.append(Street(picture, kind != "background", kind == "worn"))
+        found.append(Street(image, kind != "background", kind == "worn"))
     return found
 
 
-def middle(picture: Picture) -> Mask:
+def middle(image: RgbImage) -> Mask:
     """What a box in the middle would be: the baseline."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     mask = np.zeros((height, width), np.uint8)
     mask[round(0.1 * height) : round(0.95 * height), round(0.3 * width) : round(0.7 * width)] = 255
     return mask
 
 
-def everything(picture: Picture) -> Mask:
+def everything(image: RgbImage) -> Mask:
     """No foreground at all."""
-    return np.full(picture.shape[:2], 255, np.uint8)
+    return np.full(image.shape[:2], 255, np.uint8)
 
 
 def foregrounds() -> Iterator[tuple[str, Finds]]:
@@ -101,7 +101,7 @@ def foregrounds() -> Iterator[tuple[str, Finds]]:
 
 
 def agreement(mask: Mask | None, truth: Bools) -> float:
-    """Intersection over union, 0 to 1; no mask is the whole picture."""
+    """Intersection over union, 0 to 1; no mask is the whole image."""
     found = np.ones_like(truth) if mask is None else mask > 127
     return float((found & truth).sum() / max(1, (found | truth).sum()))
 
@@ -113,7 +113,7 @@ def line(
     best = float("inf")
     for _ in range(rounds):
         begun = time.perf_counter()
-        masks = [find(photo.picture) for photo in photos]
+        masks = [find(photo.image) for photo in photos]
         best = min(best, time.perf_counter() - begun)
     person = [agreement(m, photo.person) for m, photo in zip(masks, photos, strict=True)]
     worn = [agreement(m, photo.worn) for m, photo in zip(masks, photos, strict=True)]
@@ -123,13 +123,13 @@ def line(
     return f"| {' | '.join(cells)} |", masks
 
 
-def shown(picture: Picture, mask: Mask | None) -> Picture:
-    """A picture with the ground dimmed to red; all of it grey where the mask failed."""
-    share = np.zeros(picture.shape[:2]) if mask is None else mask / 255
-    ground = np.array([190, 190, 190] if mask is None else [220, 40, 60]) * 0.65 + 0.35 * picture
-    over = picture * share[..., None] + ground * (1 - share[..., None])
-    scale = SHEET_HEIGHT / len(picture)
-    size = max(1, round(picture.shape[1] * scale)), SHEET_HEIGHT
+def shown(image: RgbImage, mask: Mask | None) -> RgbImage:
+    """An image with the ground dimmed to red; all of it grey where the mask failed."""
+    share = np.zeros(image.shape[:2]) if mask is None else mask / 255
+    ground = np.array([190, 190, 190] if mask is None else [220, 40, 60]) * 0.65 + 0.35 * image
+    over = image * share[..., None] + ground * (1 - share[..., None])
+    scale = SHEET_HEIGHT / len(image)
+    size = max(1, round(image.shape[1] * scale)), SHEET_HEIGHT
     return np.asarray(cv2.resize(over.astype(np.uint8), size), np.uint8)
 
 
@@ -139,8 +139,8 @@ def sheet(photos: list[Street], masks: dict[str, list[Mask | None]], file: Path)
     for at in np.linspace(0, len(photos) - 1, SHEET_ROWS).astype(int):
         photo = photos[at]
         truths = [np.where(truth, 255, 0).astype(np.uint8) for truth in photo[1:]]
-        columns = [everything(photo.picture), *truths, *(found[at] for found in masks.values())]
-        row = np.hstack([shown(photo.picture, mask) for mask in columns])
+        columns = [everything(photo.image), *truths, *(found[at] for found in masks.values())]
+        row = np.hstack([shown(photo.image, mask) for mask in columns])
         rows.append(row)
     widest = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 4), (0, widest - row.shape[1]), (0, 0))) for row in rows]
@@ -159,7 +159,7 @@ def main() -> None:
     if options.sheet:
         del masks["none"]
         sheet(photos, masks, options.sheet)
-        print(f"\n{options.sheet}: picture, person, worn, {', '.join(masks)}")
+        print(f"\n{options.sheet}: image, person, worn, {', '.join(masks)}")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def write(lists: dict[str, list[Mistake]], folder: Path) -> Path:
 
 
 def sheet(mistakes: Sequence[Mistake]) -> Image.Image:
-    """All pairs in one picture, each with two lines below."""
+    """All pairs in one image, each with two lines below."""
     wide, high = 2 * SIDE + 10, SIDE + 2 * LINE + 10
     n_rows = max(1, -(-len(mistakes) // COLUMNS))
     canvas = Image.new("RGB", (COLUMNS * wide, n_rows * high), "white")
@@ -129,10 +129,10 @@ def _thumbnail(file: Path) -> Image.Image:
 
 
 def _figure(mistake: Mistake) -> str:
-    pictures = "".join(f"<img src='{_uri(file)}'>" for file in mistake.files)
+    images = "".join(f"<img src='{_uri(file)}'>" for file in mistake.files)
     caption = f"{mistake.what}<br>{mistake.said}<br>{' '.join(mistake.ids)}"
     lines = [html.escape(line) for line in caption.split("<br>")]
-    return f"<figure>{pictures}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
+    return f"<figure>{images}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
 
 
 def _uri(file: Path) -> str:

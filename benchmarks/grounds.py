@@ -8,8 +8,8 @@
 ``changed``: garments (``--cut worn``) or their wearers (``--cut person``) are cut out of street
 photos with the true masks, moved, and pasted on other street photos, whose own person is painted
 over. ``called``: what ``detect.py encoder=bundled`` calls pairs of these. ``edited``: what
-``make_benchmark.py`` writes: edits that leave the background. ``again``: the rank of one picture of
-a product among all when the other is asked about. Every pair of pictures counts; uAP is the area
+``make_benchmark.py`` writes: edits that leave the background. ``again``: the rank of one image of
+a product among all when the other is asked about. Every pair of images counts; uAP is the area
 under precision and recall over all. ``--framing`` takes settings of
 ``dedup.foregrounds.masked_store.Framing``, ``--foreground`` names of the table; for ``called``
 those of the command line.
@@ -36,13 +36,13 @@ from PIL import Image
 from quality import named
 from scipy.spatial.distance import cdist, pdist
 
-from dedup.foregrounds.masked_store import Framed, Framing, Pictures, Product
+from dedup.foregrounds.masked_store import Framed, Framing, ImageReader, Product
 from dedup.metrics import average_precision
 from dedup.search.embedding import Embed, embed_stored
 from dedup.sources.folder import FolderSource
 from dedup.store.image_store import ImageStore
 
-Picture = npt.NDArray[np.uint8]
+RgbImage = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float64]
 
 
@@ -63,12 +63,12 @@ def arguments() -> argparse.Namespace:
     add("--checkpoint", type=named, action="append", default=[], metavar="NAME=PATH")
     add("--foreground", action="append", default=[])
     add("--framing", type=json.loads, default={})
-    add("--sheet", type=Path, help="write some pictures and what is shown of them")
+    add("--sheet", type=Path, help="write some images and what is shown of them")
     return parser.parse_args()
 
 
-def stores(options: argparse.Namespace, store: ImageStore) -> Iterator[tuple[str, Pictures]]:
-    """What encoders are shown: whole pictures, and products by each foreground."""
+def stores(options: argparse.Namespace, store: ImageStore) -> Iterator[tuple[str, ImageReader]]:
+    """What encoders are shown: whole images, and products by each foreground."""
     yield "none", store
     for name, find in foregrounds.foregrounds():
         asked = not options.foreground or name in options.foreground
@@ -81,10 +81,10 @@ def encoders(options: argparse.Namespace) -> list[tuple[str, Path]]:
     return [("bundled", Path("bundled")), *options.checkpoint]
 
 
-def embedded(checkpoint: Path, pictures: Pictures, urls: Sequence[str]) -> Vectors:
-    """The embeddings of pictures, (n, d)."""
-    rows = pictures.rows(list(urls))
-    return embed_stored(Embed(checkpoint), pictures, rows).astype(np.float64)
+def embedded(checkpoint: Path, images: ImageReader, urls: Sequence[str]) -> Vectors:
+    """The embeddings of images, (n, d)."""
+    rows = images.rows(list(urls))
+    return embed_stored(Embed(checkpoint), images, rows).astype(np.float64)
 
 
 def lines(
@@ -95,9 +95,9 @@ def lines(
     shown = list(stores(options, store))
     yield f"| foreground | {' | '.join(name for name, _ in encoders(options))} | failed |"
     yield f"|---|{'---|' * (len(encoders(options)) + 1)}"
-    for name, pictures in shown:
-        failed = pictures.prepare(urls)["failed"] if isinstance(pictures, Framed) else ""
-        figures = [figure(embedded(path, pictures, urls)) for _, path in encoders(options)]
+    for name, images in shown:
+        failed = images.prepare(urls)["failed"] if isinstance(images, Framed) else ""
+        figures = [figure(embedded(path, images, urls)) for _, path in encoders(options)]
         yield f"| {name} | {' | '.join(figures)} | {failed} |"
 
 
@@ -112,9 +112,9 @@ def paste(options: argparse.Namespace, folder: Path) -> int:
     for number, at in enumerate(products):
         photo = photos[at]
         mask = photo.worn if options.cut == "worn" else photo.person
-        other = pasted(photo.picture, mask, cleared[number % len(cleared)], rng)
-        for kind, picture in (("a", photo.picture), ("b", other)):
-            Image.fromarray(picture).save(folder / f"{number:03}{kind}.jpg", quality=90)
+        other = pasted(photo.image, mask, cleared[number % len(cleared)], rng)
+        for kind, image in (("a", photo.image), ("b", other)):
+            Image.fromarray(image).save(folder / f"{number:03}{kind}.jpg", quality=90)
     return len(products)
 
 
@@ -130,7 +130,7 @@ def changed(options: argparse.Namespace, work: Path) -> None:
     def figure(vectors: Vectors) -> str:
         return f"{average_precision(-pdist(vectors), same, int(same.sum())):.3f}"
 
-    print(f"{n_products} products ({options.cut}), {len(urls)} pictures, uAP\n")
+    print(f"{n_products} products ({options.cut}), {len(urls)} images, uAP\n")
     for line in lines(options, store, urls, figure):
         print(line, flush=True)
     if options.sheet:
@@ -142,39 +142,39 @@ def called(options: argparse.Namespace, work: Path) -> None:
     folder = work / "pictures"
     n_products = paste(options, folder)
     print(f"{n_products} pairs ({options.cut})\n")
-    print("| foreground | looked at | same picture | same product | of these wrong |")
+    print("| foreground | looked at | same image | same product | of these wrong |")
     print("|---|---|---|---|---|")
     for name in options.foreground or ["none", "grabcut", "skin_aware"]:
         run = work / name
         pipeline.run("detect", ["encoder=bundled", f"foreground={name}"], folder, run)
         found = run / "runs" / "detect" / "latest"
         tables = [pd.read_parquet(found / f"{it}.parquet") for it in ("pairs", "related")]
-        pairs = pd.concat(tables).query("relation in ('same picture', 'same product')")
+        pairs = pd.concat(tables).query("relation in ('same image', 'same product')")
         right = [true(part) for part in (pd.read_parquet(found / "candidates.parquet"), pairs)]
         looked_at, told = int(right[0].sum()), pairs.loc[right[1], "relation"].value_counts()
-        figures = [told.get(it, 0) for it in ("same picture", "same product")]
+        figures = [told.get(it, 0) for it in ("same image", "same product")]
         wrong = len(pairs) - int(right[1].sum())
         print(f"| {name} | {looked_at} | {figures[0]} | {figures[1]} | {wrong} |", flush=True)
 
 
 def true(pairs: pd.DataFrame) -> pd.Series[bool]:
-    """Which pairs are of two pictures of one product."""
+    """Which pairs are of two images of one product."""
     a, b = (pairs[f"product_id_{end}"].map(lambda it: Path(it).stem[:3]) for end in "ab")
     return a == b
 
 
-def without_person(photo: Street) -> Picture:
+def without_person(photo: Street) -> RgbImage:
     """A street without who stands in it: the person is painted over, and the rest is mirrored."""
     kernel = np.ones((9, 9), np.uint8)
     hole = cv2.dilate(photo.person.astype(np.uint8) * 255, kernel)
-    filled = cv2.inpaint(photo.picture, hole, 3, cv2.INPAINT_TELEA)
+    filled = cv2.inpaint(photo.image, hole, 3, cv2.INPAINT_TELEA)
     return np.ascontiguousarray(filled[:, ::-1])
 
 
 def pasted(
-    picture: Picture, mask: foregrounds.Bools, ground: Picture, rng: np.random.Generator
-) -> Picture:
-    """What a mask covers, 0.8 to 1.1 times as large and moved, on another picture."""
+    image: RgbImage, mask: foregrounds.Bools, ground: RgbImage, rng: np.random.Generator
+) -> RgbImage:
+    """What a mask covers, 0.8 to 1.1 times as large and moved, on another image."""
     height, width = ground.shape[:2]
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     scale = rng.uniform(0.8, 1.1)
@@ -184,7 +184,7 @@ def pasted(
     start = place - scale * np.array([columns[0], rows[0]])
     move = np.array([[scale, 0, start[0]], [0, scale, start[1]]])
     size = (width, height)
-    product = cv2.warpAffine(picture, move, size, borderMode=cv2.BORDER_REPLICATE)
+    product = cv2.warpAffine(image, move, size, borderMode=cv2.BORDER_REPLICATE)
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
     share = cv2.warpAffine(soft, move, size)[..., None]
     return np.asarray(np.rint(product * share + ground * (1 - share)), np.uint8)
@@ -205,13 +205,13 @@ def edited(options: argparse.Namespace, work: Path) -> None:
         scores, true = -pdist(vectors)[of.scored], of.is_match[of.scored]
         return f"{average_precision(scores, true, int(true.sum())):.3f}"
 
-    print(f"{len(urls)} pictures, {len(of.direct)} copies, uAP\n")
+    print(f"{len(urls)} images, {len(of.direct)} copies, uAP\n")
     for line in lines(options, store, urls, figure):
         print(line, flush=True)
 
 
 def again(options: argparse.Namespace, work: Path) -> None:
-    """One product, photographed twice: the rank of the one picture for the other, both ways."""
+    """One product, photographed twice: the rank of the one image for the other, both ways."""
     pairs = pd.read_csv(options.true_dups)
     pairs = pairs[pairs["kind"] == "same_product_other_photo"]
     ends = pairs[["file_a", "file_b"]].to_numpy()
@@ -229,7 +229,7 @@ def again(options: argparse.Namespace, work: Path) -> None:
             f"{rank(vectors, x, y)},{rank(vectors, y, x)}" for x, y in zip(a, b, strict=True)
         )
 
-    print(f"{len(ends)} pairs among {len(urls)} pictures: rank of the other, both ways\n")
+    print(f"{len(ends)} pairs among {len(urls)} images: rank of the other, both ways\n")
     for line in lines(options, store, urls, figure):
         print(line, flush=True)
     if options.sheet:
@@ -243,7 +243,7 @@ def rank(vectors: Vectors, asked: int, other: int) -> int:
 
 
 def stored(folder: Path, work: Path) -> tuple[ImageStore, list[str]]:
-    """The pictures of a folder, read, and their addresses by name."""
+    """The images of a folder, read, and their addresses by name."""
     catalogue = FolderSource(str(folder)).read()
     store = ImageStore(work / "store")
     images = store.ingest(catalogue, work)
@@ -251,10 +251,10 @@ def stored(folder: Path, work: Path) -> tuple[ImageStore, list[str]]:
 
 
 def contact(options: argparse.Namespace, store: ImageStore, urls: Sequence[str]) -> None:
-    """Write what each foreground leaves of pictures, a picture a column."""
+    """Write what each foreground leaves of images, an image a column."""
     rows = []
-    for _, pictures in stores(options, store):
-        pixels = pictures.read(pictures.rows(list(urls)))
+    for _, images in stores(options, store):
+        pixels = images.read(images.rows(list(urls)))
         rows.append(np.hstack([one.transpose(1, 2, 0) for one in pixels]))
     Image.fromarray(np.vstack(rows)).save(options.sheet)
     print(f"\n{options.sheet}")

@@ -1,10 +1,10 @@
-"""How fast do web addresses become pictures in a store? Side by side with img2dataset.
+"""How fast do web addresses become images in a store? Side by side with img2dataset.
 
     python benchmarks/ingest.py IMAGES --img2dataset VENV/bin/img2dataset
 
-Serves the pictures of a folder from memory by a process of its own, under as many addresses as are
+Serves the images of a folder from memory by a process of its own, under as many addresses as are
 asked for. Each tool is a whole process, from the list of addresses to files on disk; the pairs are
-interleaved. img2dataset makes one JPEG of at most 320 pixels of each picture; this project makes
+interleaved. img2dataset makes one JPEG of at most 320 pixels of each image; this project makes
 the same JPEG, and 200 x 100 pixels besides, and three digests. Its limits, guards, child processes
 for decoding and fsync are switched on, as they are by default.
 
@@ -46,7 +46,7 @@ print((images["status"] == "ok").sum())
 
 
 class Run(NamedTuple):
-    """One tool on all addresses: seconds, its own CPU seconds, pictures that were read."""
+    """One tool on all addresses: seconds, its own CPU seconds, images that were read."""
 
     wall: float
     cpu: float
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=32, help="of each process of img2dataset")
     args = parser.parse_args()
     ratios = []
-    print("| pair | tool | ok | seconds | pictures/s | CPU ms a picture | ratio |")
+    print("| pair | tool | ok | seconds | images/s | CPU ms an image | ratio |")
     print("|---|---|---|---|---|---|---|")
     with serving(args.images) as address, tempfile.TemporaryDirectory() as name:
         table = Path(name) / "products.csv"

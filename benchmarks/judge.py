@@ -1,4 +1,4 @@
-"""Fit the judge: how surely one picture is a copy of another, from what the second look sees.
+"""Fit the judge: how surely one image is a copy of another, from what the second look sees.
 
     python benchmarks/judge.py IMAGES [--true-dups CSV] [--out JUDGE.safetensors] [--seed 0]
 
@@ -21,13 +21,13 @@ from safetensors.numpy import save_file
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, log_loss
 
-from dedup.augmentations import EDITS, Picture, edit, foreground, packshot, relist
+from dedup.augmentations import EDITS, RgbImage, augment, edit, foreground, packshot
 from dedup.detection.calibration import DOUBTFUL
 from dedup.runtime.parallel import in_order
 from dedup.store.decode import decode, restored
 from dedup.training.views import recoloured
-from dedup.verification.alignment import Seen
-from dedup.verification.classifier import FALLING, FEATURES, RISING, Judge, features
+from dedup.verification.alignment import LocalFeatures
+from dedup.verification.classifier import FALLING, FEATURES, RISING, CopyClassifier, features
 from dedup.verification.geometric import placements
 from dedup.verification.visual_words import Vocabulary, propose
 
@@ -44,20 +44,20 @@ def same_products(table: Path | None, names: list[str]) -> set[tuple[int, int]]:
     return {(a, b) for a, b in ends}
 
 
-def pictures(folder: Path) -> tuple[list[str], list[Picture]]:
+def images(folder: Path) -> tuple[list[str], list[RgbImage]]:
     """The name of every photo in a folder, and the photo as the store's details are."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
     found = in_order(lambda path: restored(decode(path.read_bytes()).detail), files)
     return [file.name for file in files], list(found)
 
 
-def relit(picture: Picture, rng: Generator) -> Picture | None:
+def relit(image: RgbImage, rng: Generator) -> RgbImage | None:
     """The product in another lightness or colour on the same ground, as a shop's variants are."""
-    mask = foreground(picture)
+    mask = foreground(image)
     if not 0.1 < mask.mean() < 0.8:
         return None
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.5)[..., None]
-    lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     change = np.zeros(3, np.float32)
     change[0] = rng.choice([-1, 1]) * rng.uniform(18, 45) * (rng.random() < 0.7)
     angle = rng.uniform(0, 2 * np.pi)
@@ -68,73 +68,73 @@ def relit(picture: Picture, rng: Generator) -> Picture | None:
     other = cv2.cvtColor(
         np.clip(lab, (0, -110, -110), (100, 110, 110)).astype(np.float32), cv2.COLOR_LAB2RGB
     )
-    mixed = picture * (1 - soft) + np.clip(other * 255, 0, 255) * soft
+    mixed = image * (1 - soft) + np.clip(other * 255, 0, 255) * soft
     return np.asarray(mixed.round(), np.uint8)
 
 
-def on_ground_of(picture: Picture, other: Picture) -> Picture | None:
-    """The product of ``picture`` pasted on the whole of another photo."""
-    mask = foreground(picture)
+def on_ground_of(image: RgbImage, other: RgbImage) -> RgbImage | None:
+    """The product of ``image`` pasted on the whole of another photo."""
+    mask = foreground(image)
     if not 0.1 < mask.mean() < 0.7:
         return None
-    size = (picture.shape[1], picture.shape[0])
+    size = (image.shape[1], image.shape[0])
     ground = cv2.resize(other, size, interpolation=cv2.INTER_AREA)
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)[..., None]
-    return np.asarray((picture * soft + ground * (1 - soft)).round(), np.uint8)
+    return np.asarray((image * soft + ground * (1 - soft)).round(), np.uint8)
 
 
-def one_edit(picture: Picture, rng: Generator, other: Picture) -> Picture:
+def one_edit(image: RgbImage, rng: Generator, other: RgbImage) -> RgbImage:
     """One edit of any kind at any strength, or a chain."""
     if rng.random() < 0.5:
-        return relist(picture, rng, rng.uniform(0.4, 1), (1, 4), others=[other])[0]
-    return edit(picture, str(rng.choice(list(EDITS))), rng.uniform(0.1, 1), rng, other)
+        return augment(image, rng, rng.uniform(0.4, 1), (1, 4), others=[other])[0]
+    return edit(image, str(rng.choice(list(EDITS))), rng.uniform(0.1, 1), rng, other)
 
 
-def looks(photo: int, base: list[Picture], fillers: list[Picture], seed: int) -> Iterator[Row]:
+def looks(photo: int, base: list[RgbImage], fillers: list[RgbImage], seed: int) -> Iterator[Row]:
     """Everything that is made of one photo."""
     rng = np.random.default_rng([seed, photo])
-    picture, stranger = base[photo], base[int(rng.integers(len(base)))]
+    image, stranger = base[photo], base[int(rng.integers(len(base)))]
     if rng.random() < 0.5:
-        picture = _or(packshot(picture, rng), picture)
+        image = _or(packshot(image, rng), image)
         stranger = _or(packshot(stranger, rng), stranger)
     filler = fillers[int(rng.integers(len(fillers)))]
-    original = Seen.of(picture)
+    original = LocalFeatures.of(image)
 
-    def row(kind: str, is_copy: int, one: Seen, other: Seen) -> Row:
+    def row(kind: str, is_copy: int, one: LocalFeatures, other: LocalFeatures) -> Row:
         one, other = (one, other) if rng.random() < 0.5 else (other, one)
         return kind, photo, is_copy, [features(*it) for it in placements(one, other)]
 
     for _ in range(5):
-        yield row("copy", 1, original, Seen.of(one_edit(picture, rng, filler)))
+        yield row("copy", 1, original, LocalFeatures.of(one_edit(image, rng, filler)))
     for _ in range(3):
-        variant = recoloured(picture, rng) if rng.random() < 0.4 else relit(picture, rng)
+        variant = recoloured(image, rng) if rng.random() < 0.4 else relit(image, rng)
         if variant is not None:
             if rng.random() < 0.6:
                 variant = one_edit(variant, rng, filler)
-            yield row("variant", 0, original, Seen.of(variant))
+            yield row("variant", 0, original, LocalFeatures.of(variant))
     for name in rng.choice(
         ["screenshot", "collage", "sticker", "banner", "border", "watermark"], 2
     ):
         same = int(rng.integers(2**31))
         ends = [
             edit(it, name, rng.uniform(0.5, 1), np.random.default_rng(same), filler)
-            for it in (picture, stranger)
+            for it in (image, stranger)
         ]
-        yield row("same_" + str(name), 0, Seen.of(ends[0]), Seen.of(ends[1]))
-    pasted = on_ground_of(stranger, picture)
+        yield row("same_" + str(name), 0, LocalFeatures.of(ends[0]), LocalFeatures.of(ends[1]))
+    pasted = on_ground_of(stranger, image)
     if pasted is not None:
-        yield row("same_ground", 0, original, Seen.of(pasted))
+        yield row("same_ground", 0, original, LocalFeatures.of(pasted))
 
 
 def look_alikes(
-    photos: list[Picture], known: set[tuple[int, int]], n: int, rng: Generator
+    photos: list[RgbImage], known: set[tuple[int, int]], n: int, rng: Generator
 ) -> Iterator[Row]:
-    """Different products whose pictures share the most visual words, some of them edited.
+    """Different products whose images share the most visual words, some of them edited.
 
     Such as two garments that one seller photographed on the same floor.
     """
     vocabulary = Vocabulary.load()
-    seen = list(in_order(Seen.of, photos))
+    seen = list(in_order(LocalFeatures.of, photos))
     words = np.stack([vocabulary.words(it.keypoints.descriptors) for it in seen])
     found = propose(words, None, vocabulary, 0.03, 50_000_000)
     best = np.argsort(-found.similarity)[: 4 * n]
@@ -144,11 +144,11 @@ def look_alikes(
             continue
         yield "look_alike", a, 0, [features(*it) for it in placements(seen[a], seen[b])]
         if rng.random() < 0.5:
-            other = Seen.of(one_edit(photos[b], rng, photos[b]))
+            other = LocalFeatures.of(one_edit(photos[b], rng, photos[b]))
             yield "look_alike", a, 0, [features(*it) for it in placements(seen[a], other)]
 
 
-def _or(found: Picture | None, otherwise: Picture) -> Picture:
+def _or(found: RgbImage | None, otherwise: RgbImage) -> RgbImage:
     return otherwise if found is None else found
 
 
@@ -163,7 +163,7 @@ def fitted(rows: np.ndarray, truth: np.ndarray, seed: int) -> HistGradientBoosti
 
 
 def exported(trees: HistGradientBoostingClassifier) -> dict[str, np.ndarray]:
-    """The trees as plain arrays, as ``dedup.verification.classifier.Judge`` keeps them."""
+    """The trees as plain arrays, as ``dedup.verification.classifier.CopyClassifier`` keeps them."""
     nodes = [stage[0].nodes for stage in trees._predictors]  # scikit-learn shows them nowhere else
     width = max(map(len, nodes))
 
@@ -217,7 +217,7 @@ def main() -> None:
         given.out,
         {"command": "benchmarks/judge.py", "seed": str(given.seed)},
     )
-    judge = Judge.load(given.out)
+    judge = CopyClassifier.load(given.out)
     log_odds = judge.log_odds(rows)
     assert np.allclose(log_odds, trees.decision_function(rows), atol=1e-4)
     test = held_out
@@ -248,7 +248,7 @@ def too_alike(rows: np.ndarray) -> np.ndarray:
 def gathered(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The pairs' kinds, photos, truth and features; of several placements the first two count."""
     rng = np.random.default_rng(given.seed)
-    names, photos = pictures(given.images)
+    names, photos = images(given.images)
     known = same_products(given.true_dups, names)
     order = rng.permutation(len(photos))
     base = [photos[place] for place in order[: given.n]]

@@ -28,7 +28,7 @@ COLOURLESS = ("gray", "sepia")
 
 
 class Stored(NamedTuple):
-    """A catalogue whose pictures are read."""
+    """A catalogue whose images are read."""
 
     catalogue: Catalogue
     images: pd.DataFrame
@@ -48,10 +48,10 @@ class Labelled:
     Pairs are numbered as ``scipy.spatial.distance.pdist`` does: n (n - 1) / 2 places.
 
     Attributes:
-        folder: holds ``products.csv``, the pictures and the truth.
-        work: where pictures are stored once they are read.
+        folder: holds ``products.csv``, the images and the truth.
+        work: where images are stored once they are read.
         members: a row for each product: ``product_id``, ``group_id``, ``role``, ``edit``,
-            ``severity``, ``source`` and ``file``, its picture.
+            ``severity``, ``source`` and ``file``, its image.
         direct: a row for each original and its copy: ``place``, ``edit``, ``severity``.
         scored: of every pair, whether it counts. Two copies of one original do not, nor pairs that
             nobody can tell.
@@ -72,7 +72,7 @@ class Labelled:
 
     @property
     def files(self) -> list[Path]:
-        """Their pictures."""
+        """Their images."""
         return list(self.members["file"])
 
     @property
@@ -100,7 +100,7 @@ class Labelled:
 
     @cached_property
     def stored(self) -> Stored:
-        """Its pictures, as the entry points read them; the first call reads them."""
+        """Its images, as the entry points read them; the first call reads them."""
         catalogue = CsvSource(str(self.folder / "products.csv")).read()
         store = ImageStore(self.work / "store")
         return Stored(catalogue, store.ingest(catalogue, self.work), store)
@@ -129,7 +129,7 @@ def read(
 
     Args:
         folder: what ``make_benchmark.py`` or ``relisted.py`` wrote.
-        work: where pictures may be stored.
+        work: where images may be stored.
         true_dups: a CSV of sources, ``file_a`` and ``file_b``, that show one thing: no pair of
             products made of the two counts.
         look_alikes: a CSV of sources that show two things that look alike: such pairs of products
@@ -191,7 +191,7 @@ def generate(
 
 
 def without(images: Path, sources: set[str], out: Path) -> Path:
-    """A folder of links to those pictures that no benchmark was made of."""
+    """A folder of links to those images that no benchmark was made of."""
     out.mkdir(parents=True)
     for file in sorted(images.rglob("*")):
         if file.is_file() and file.name not in sources:

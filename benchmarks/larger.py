@@ -1,6 +1,6 @@
 """Training on a store that does not fit into the memory: the same speed, and no more memory.
 
-``train.py`` runs on 100,000 pictures, 6 GB of pixels, by turns as it is and in a control group
+``train.py`` runs on 100,000 images, 6 GB of pixels, by turns as it is and in a control group
 whose memory, files that it reads included, is limited. Needs root, for the group and to empty the
 system's file cache before each run.
 """
@@ -34,9 +34,9 @@ SHARD = 512
 
 
 def filled(photos: Path, folder: Path, n: int) -> Path:
-    """A store of ``n`` distinct pictures made of some photos, and its CSV.
+    """A store of ``n`` distinct images made of some photos, and its CSV.
 
-    A picture is a photo, mirrored or not, moved by some pixels, with noise of its own.
+    An image is a photo, mirrored or not, moved by some pixels, with noise of its own.
     """
     source = ImageStore(folder / "photos")
     images = source.ingest(CsvSource(str(photos)).read(), folder)
@@ -50,15 +50,15 @@ def filled(photos: Path, folder: Path, n: int) -> Path:
     for shard, start in enumerate(range(0, n, SHARD)):
         loaded = []
         for number in range(start, min(start + SHARD, n)):
-            picture = pixels[number % len(pixels)][:, :, :: rng.choice([-1, 1])]
-            picture = np.roll(picture, rng.integers(-8, 9, 2), axis=(1, 2))
-            noise = rng.integers(0, 4, picture.shape, np.uint8)
-            picture = np.ascontiguousarray(np.minimum(picture, 252) + noise)
+            image = pixels[number % len(pixels)][:, :, :: rng.choice([-1, 1])]
+            image = np.roll(image, rng.integers(-8, 9, 2), axis=(1, 2))
+            noise = rng.integers(0, 4, image.shape, np.uint8)
+            image = np.ascontiguousarray(np.minimum(image, 252) + noise)
             entry = dict.fromkeys(ENTRIES.names, "")
             facts = {"url": names[number], "sha256_bytes": f"{number:064x}", "status": "ok",
                      "sha256_pixels": f"{number:064x}", "width": 100, "height": 200,
                      "contrast": 50.0}  # fmt: skip
-            loaded.append(Loaded(entry | facts, Decoded(picture, 100, 200, b"none")))
+            loaded.append(Loaded(entry | facts, Decoded(image, 100, 200, b"none")))
         shards.write(shard, loaded)
     table = folder / "products.csv"
     ids = [f"P{number}" for number in range(n)]
@@ -104,7 +104,7 @@ def started(command: list[str], work: Path, group: Path | None) -> tuple[str, fl
 
 
 def train(work: Path, steps: int, group: Path | None) -> tuple[float, float]:
-    """``train.py`` for some steps: pictures per second of the median step, and its peak in MB."""
+    """``train.py`` for some steps: images per second of the median step, and its peak in MB."""
     command = [
         sys.executable, str(ROOT / "train.py"), "source=csv", "source.path=products.csv",
         f"trainer.max_steps={steps}", "+trainer.limit_val_batches=1",
@@ -117,7 +117,7 @@ def train(work: Path, steps: int, group: Path | None) -> tuple[float, float]:
 
 
 def deal(work: Path, window: int, n_steps: int) -> None:
-    """Deal batches as training does, without training; print pictures per second."""
+    """Deal batches as training does, without training; print images per second."""
     store = ImageStore(work / "runs" / "store" / "pillow")
     images = store.ingest(CsvSource(str(work / "products.csv")).read(), work)
     data = CatalogueDataModule(store, images, shuffle_window=window)
@@ -148,18 +148,18 @@ def main() -> None:
         work = Path(folder)
         filled(args.csv.resolve(), work, args.n)
         gigabytes = args.n * 60_000 / 1e9
-        print(f"{args.n:,} pictures, {gigabytes:.1f} GB of pixels, {args.steps} steps of 128, "
+        print(f"{args.n:,} images, {gigabytes:.1f} GB of pixels, {args.steps} steps of 128, "
               f"{args.rounds} rounds in turn, the file cache emptied before each\n")  # fmt: skip
         runs = [(train(work, args.steps, None), train(work, args.steps, group))
                 for _ in range(args.rounds)]  # fmt: skip
         free, bound = ([run[side][0] for run in runs] for side in (0, 1))
         ratio = [b / a for a, b in zip(free, bound, strict=True)]
-        print("| memory | pictures/s | x unlimited | peak of the process, MB |\n|---|---|---|---|")
+        print("| memory | images/s | x unlimited | peak of the process, MB |\n|---|---|---|---|")
         for name, rates, side in (("unlimited", free, 0), (f"{args.gib:g} GiB", bound, 1)):
             times = f"{statistics.median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f})"
             print(f"| {name} | {statistics.median(rates):.0f} | {times if side else 1} "
                   f"| {max(run[side][1] for run in runs):.0f} |")  # fmt: skip
-        print("\n| shards shuffled together, dealt alone in the limited memory | pictures/s "
+        print("\n| shards shuffled together, dealt alone in the limited memory | images/s "
               "| x training |\n|---|---|---|")  # fmt: skip
         for window in (8, 32, 10**6):
             command = [sys.executable, __file__, str(args.csv), "--work", folder, "--deal"]

@@ -1,6 +1,6 @@
 """What does it cost to confirm an index while it is loaded?
 
-    python benchmarks/loading.py --pictures 346927 --rounds 21
+    python benchmarks/loading.py --images 346927 --rounds 21
 
 Makes an index with addresses, titles and digests as shops have them, once as it was written before
 files had digests (Arrow's default settings, no seal) and once as it is written now. Then, in turns
@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from dedup.detection.exact import exact_pairs
 from dedup.schemas import INDEX_IMAGES
 from dedup.search.index import Index
-from dedup.store.placeholders import telling
+from dedup.store.placeholders import without_placeholders
 
 TABLES = ("images", "products")
 ARRAYS = ("vectors", "centroids")
@@ -55,7 +55,7 @@ def digests(rng: np.random.Generator, n: int) -> list[str]:
 
 
 def made(n: int, dim: int, seed: int = 0) -> Index:
-    """An index of n distinct pictures; one in fifty is shown twice, one in fifty failed."""
+    """An index of n distinct images; one in fifty is shown twice, one in fifty failed."""
     rng = np.random.default_rng(seed)
     pixels = sorted(digests(rng, n))
     vector = np.concatenate([np.arange(n), rng.integers(0, n, n // 50), np.full(n // 50, -1)])
@@ -131,7 +131,7 @@ def read_before(folder: Path) -> Index:
 
 def begun(index: Index) -> float:
     """The beginning of a search."""
-    n_pairs = len(exact_pairs(telling(index.images)))
+    n_pairs = len(exact_pairs(without_placeholders(index.images)))
     vectors: npt.NDArray[np.float32] = index.vectors
     sums = [float(vectors[at : at + 8192].sum()) for at in range(0, len(vectors), 8192)]
     return n_pairs + sum(sums)
@@ -173,7 +173,7 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         old, new = folder / "before", folder / "after"
         if not old.is_dir():
-            index = made(options.pictures, options.dim)
+            index = made(options.images, options.dim)
             index.save(new)
             written_before(index, old)
             del index
@@ -191,7 +191,7 @@ def main() -> None:
                 if number:  # the first round fills the cache
                     took[name].append(one)
         size = sum(file.stat().st_size for file in new.iterdir()) / 1e6
-    print(f"{options.pictures:,} x {options.dim}, {size:.0f} MB, {options.rounds} rounds\n")
+    print(f"{options.images:,} x {options.dim}, {size:.0f} MB, {options.rounds} rounds\n")
     print("| | before, ms | now, ms | ratio, median | ratio, least | ratio of CPU time |")
     print("|---|---|---|---|---|---|")
     print(line("load", took["read before"], took["load"]))

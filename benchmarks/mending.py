@@ -1,6 +1,6 @@
 """Is every damage to a store found, and put right? Bytes flipped and files deleted, then mended.
 
-python benchmarks/mending.py N_DAMAGES IMAGES [--pictures 5000] [--shard-rows 64] [--seed 0]
+python benchmarks/mending.py N_DAMAGES IMAGES [--images 5000] [--shard-rows 64] [--seed 0]
 
 Some damages are done one at a time, the others many at once. Four of five are a flip of one bit at
 a random byte of the store; of the rest, half flip one in a random file, half delete a random file.
@@ -62,14 +62,14 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        pictures, whole = Path(folder) / "pictures", Path(folder) / "whole"
-        make_pictures(options.images, options.pictures, pictures)
+        pixels, whole = Path(folder) / "pictures", Path(folder) / "whole"
+        make_images(options.images, options.images, pixels)
         start = time.perf_counter()
         store = ImageStore(whole, shard_rows=options.shard_rows)
-        images = store.ingest(FolderSource(str(pictures)).read(), Path(folder))
+        images = store.ingest(FolderSource(str(pixels)).read(), Path(folder))
         seconds = time.perf_counter() - start
         size = sum(len_of(file) for file in files_of(whole))
-        print(f"{len(images)} pictures, {len(files_of(whole))} files, {size / 1e6:.0f} MB, "
+        print(f"{len(images)} images, {len(files_of(whole))} files, {size / 1e6:.0f} MB, "
               f"read in {seconds:.0f} s\n")  # fmt: skip
         print("| damages | number | found | repaired | in lost shards | other files touched | "
               "verify GB/s | repair s |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
@@ -83,8 +83,8 @@ def main() -> None:
         show(f"{AT_ONCE} at once", many)
 
 
-def make_pictures(images: Path, n: int, folder: Path) -> None:
-    """So many distinct pictures: those there are, and then the same with a number drawn on each."""
+def make_images(images: Path, n: int, folder: Path) -> None:
+    """So many distinct images: those there are, and then the same with a number drawn on each."""
     folder.mkdir()
     files = sorted(path for path in images.iterdir() if path.suffix in (".jpg", ".png"))
     for number in range(n):
@@ -93,9 +93,9 @@ def make_pictures(images: Path, n: int, folder: Path) -> None:
             shutil.copy(source, folder / f"{number:06}{source.suffix}")
         else:
             with Image.open(source) as image:
-                picture = image.convert("RGB")
-            ImageDraw.Draw(picture).text((8, 8), f"{number}", fill="red", font_size=40)
-            picture.save(folder / f"{number:06}.jpg", quality=90)
+                pixels = image.convert("RGB")
+            ImageDraw.Draw(pixels).text((8, 8), f"{number}", fill="red", font_size=40)
+            pixels.save(folder / f"{number:06}.jpg", quality=90)
 
 
 def files_of(store: Path) -> list[Path]:

@@ -76,7 +76,7 @@ def bundled(extra: Sequence[str] = ()) -> Pipeline:
 
 
 def run(command: str, settings: Sequence[str], path: Path, work: Path) -> None:
-    """One entry point on a catalogue, a CSV or a folder of pictures, in a folder of its own.
+    """One entry point on a catalogue, a CSV or a folder of images, in a folder of its own.
 
     Its messages go to a log there.
     """

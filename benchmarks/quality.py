@@ -1,10 +1,10 @@
-"""How well are re-listed pictures found? Every method on the same benchmark, in one table.
+"""How well are re-listed images found? Every method on the same benchmark, in one table.
 
     python benchmarks/quality.py --generator make_benchmark.py --images images \
         --true-dups true_duplicates.csv --n 1000 --seed 1 --ours ours=runs/train/latest --out OUT
 
 The benchmark is what ``make_benchmark.py`` writes, or any folder in its form (``--folder``, several
-times), or real pictures (``--real DATA``). Originals and their copies are to be found; pairs of two
+times), or real images (``--real DATA``). Originals and their copies are to be found; pairs of two
 copies count for the groups alone. The thresholds of the baselines are those of precision .99 on
 another benchmark, of photos that the first does not have (where it cannot be had at all, of the
 next lower one); the recipe (``--ours``) chooses its own, without labels.
@@ -46,9 +46,9 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--generator", type=Path, required=True, help="make_benchmark.py")
-    add("--images", type=Path, required=True, help="the pictures that it takes")
-    add("--true-dups", type=Path, help="CSV of pictures that show one thing: file_a, file_b")
-    add("--look-alikes", type=Path, help="CSV of pictures that look alike, as hard negatives")
+    add("--images", type=Path, required=True, help="the images that it takes")
+    add("--true-dups", type=Path, help="CSV of images that show one thing: file_a, file_b")
+    add("--look-alikes", type=Path, help="CSV of images that look alike, as hard negatives")
     add("--n", type=int, default=1000, help="originals")
     add("--seed", type=int, default=1)
     add("--calibration", type=int, default=300, help="originals of the calibration benchmark")
@@ -114,8 +114,8 @@ def benchmarks(options: argparse.Namespace, work: Path) -> Iterator[tuple[str, L
 
 
 def abo(options: argparse.Namespace, out: Path) -> Path:
-    """The shop pictures with the generator's edits; other views of a product do not count."""
-    files = iter(relisted.pictures(options.real / "abo_samples", set()))
+    """The shop images with the generator's edits; other views of a product do not count."""
+    files = iter(relisted.images(options.real / "abo_samples", set()))
     chosen = relisted.originals(files, options.n, packshots=False)
     edits = relisted.Generated(options.generator)
     return relisted.relisted(chosen, out, options.seed, edits, ABO_COPIES, lambda file: file.parent)
@@ -169,14 +169,14 @@ def report(options: argparse.Namespace, name: str, of: Labelled, work: Path) -> 
 
 
 def facts(of: Labelled) -> str:
-    """What the benchmark is; reads its pictures."""
+    """What the benchmark is; reads its images."""
     begun = time.perf_counter()
     _ = of.stored
     reading = time.perf_counter() - begun
     return (
         f"{len(of.members):,} products, {len(of.direct):,} pairs of an original and its copy, "
         f"{len(of.hard):,} hard negatives, {of.scored.sum():,} pairs that count. The encoders' "
-        f"seconds begin with stored pictures (reading: {reading:.0f} s), all others with files."
+        f"seconds begin with stored images (reading: {reading:.0f} s), all others with files."
     )
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     pairs = [(pixels["skimage", one], pixels["pillow", one]) for one in range(len(data))]
     similar = [structural_similarity(a, b, channel_axis=0) for a, b in pairs]
     noise = [peak_signal_noise_ratio(a, b) for a, b in pairs]
-    print(f"{len(data)} pictures\n\n| reader | pictures per CPU-second | ratio |\n|---|---|---|")
+    print(f"{len(data)} images\n\n| reader | images per CPU-second | ratio |\n|---|---|---|")
     for name in READERS:
         ratio = seconds["skimage"] / seconds[name]
         print(f"| {name} | {len(data) / seconds[name]:.0f} | {ratio:.1f} |")

@@ -1,12 +1,12 @@
-"""A benchmark with a broad family of edits, of any pictures, in ``make_benchmark.py``'s form.
+"""A benchmark with a broad family of edits, of any images, in ``make_benchmark.py``'s form.
 
     python benchmarks/relisted.py IMAGES OUT --n 500 --seed 5 [--packshots]
 
 Each of n originals gets copies with one edit of ``dedup.augmentations``, mild or strong, or with a
 chain of two or three; and every other one, where it is colourful enough, a variant in another
 colour, which is not a duplicate. ``--packshots`` cuts the products out and puts them on white
-ground first. What stands beside a picture in a collage comes from pictures that the catalogue does
-not have. ``--generator PATH`` takes the edits of ``make_benchmark.py`` instead, for pictures that
+ground first. What stands beside an image in a collage comes from images that the catalogue does
+not have. ``--generator PATH`` takes the edits of ``make_benchmark.py`` instead, for images that
 are few.
 """
 
@@ -28,7 +28,7 @@ from labelled import COLOURLESS
 from numpy.random import Generator
 from PIL import Image
 
-from dedup.augmentations import EDITS, Picture, edit, packshot, relist
+from dedup.augmentations import EDITS, RgbImage, augment, edit, packshot
 from dedup.runtime.files import write_rows
 from dedup.store.decode import to_rgb
 from dedup.training.views import recoloured
@@ -38,7 +38,7 @@ STRENGTHS = (0.5, 1.0)
 CHAINS = 24
 """So many of the copies are chains, beside one for each edit and strength."""
 CHAIN_STRENGTH, CHAIN_LENGTH = 0.8, (2, 3)
-MOST_FILLERS = 200
+MAX_FILLERS = 200
 PNG = b"\x89PNG"
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -59,7 +59,7 @@ class Member(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """An edited picture's file, and what was done."""
+    """An edited image's file, and what was done."""
 
     data: bytes
     edit: str
@@ -78,7 +78,7 @@ class Folder:
     )
 
     def add(self, group: str, role: str, copy: Copy, source: Path) -> Member:
-        """A product, and its picture."""
+        """A product, and its image."""
         key = f"{self.seed}/{group}/{role}/{copy.edit}/{copy.severity}"
         name = hashlib.sha1(key.encode()).hexdigest()[:16]
         product_id = f"R{name[:13].upper()}"
@@ -109,7 +109,7 @@ class Folder:
                 self.tables["hard_negatives"].append((*pair, "colour_variant", ""))
 
     def one_product(self, groups: Sequence[Sequence[Member]]) -> None:
-        """Pictures of one product from several sides: nobody is to tell whether they match."""
+        """Images of one product from several sides: nobody is to tell whether they match."""
         for these, those in combinations(groups, 2):
             for one, other in product(these, those):
                 pair = (one.product_id, other.product_id)
@@ -130,10 +130,10 @@ class Broad:
     """Copies with the edits of ``dedup.augmentations``.
 
     Args:
-        fillers: pictures for collages; without any, edits that need one are left out.
+        fillers: images for collages; without any, edits that need one are left out.
     """
 
-    fillers: Sequence[Picture]
+    fillers: Sequence[RgbImage]
 
     def cells(self) -> list[tuple[str, float]]:
         """Each edit and strength, and chains."""
@@ -141,14 +141,14 @@ class Broad:
         alone = [(name, strength) for name in usable for strength in STRENGTHS]
         return alone + [("chain", CHAIN_STRENGTH)] * CHAINS
 
-    def copy(self, picture: Picture, cell: tuple[str, float], rng: Generator) -> Copy:
-        """A copy of a picture."""
+    def copy(self, image: RgbImage, cell: tuple[str, float], rng: Generator) -> Copy:
+        """A copy of an image."""
         name, strength = cell
         if name == "chain":
-            edited, edits = relist(picture, rng, strength, CHAIN_LENGTH, others=self.fillers)
+            edited, edits = augment(image, rng, strength, CHAIN_LENGTH, others=self.fillers)
             return Copy(saved(edited), name, str(len(edits)), edits)
         other = self.fillers[int(rng.integers(len(self.fillers)))] if self.fillers else None
-        return Copy(saved(edit(picture, name, strength, rng, other)), name, str(strength), (name,))
+        return Copy(saved(edit(image, name, strength, rng, other)), name, str(strength), (name,))
 
 
 @dataclass(frozen=True)
@@ -166,14 +166,14 @@ class Generated:
         edits = self._edits()
         return [(name, level) for name, (n, _) in edits.items() for level in range(1, n + 1)]
 
-    def copy(self, picture: Picture, cell: tuple[str, float], rng: Generator) -> Copy:
-        """A copy of a picture; a byte copy is one of its file as ``saved`` writes it."""
+    def copy(self, image: RgbImage, cell: tuple[str, float], rng: Generator) -> Copy:
+        """A copy of an image; a byte copy is one of its file as ``saved`` writes it."""
         import random
 
         name, level = cell
         draw = random.Random(int(rng.integers(2**32)))
-        raw = saved(picture), "jpg"
-        data = self._edits()[name][1](Image.fromarray(picture), int(level), draw, raw)[0]
+        raw = saved(image), "jpg"
+        data = self._edits()[name][1](Image.fromarray(image), int(level), draw, raw)[0]
         return Copy(data, name, str(level), (name,))
 
     def _edits(self) -> dict[str, Any]:
@@ -186,39 +186,39 @@ class Generated:
         return edits
 
 
-def saved(picture: Picture) -> bytes:
-    """A picture's file."""
+def saved(image: RgbImage) -> bytes:
+    """An image's file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY)
+    Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
-def opened(file: Path) -> Picture:
-    """A picture's pixels."""
+def opened(file: Path) -> RgbImage:
+    """An image's pixels."""
     with Image.open(file) as image:
         return np.asarray(to_rgb(image))
 
 
-def pictures(folder: Path, left_out: set[str]) -> list[Path]:
-    """All pictures below a folder, but some names, sorted."""
+def images(folder: Path, left_out: set[str]) -> list[Path]:
+    """All images below a folder, but some names, sorted."""
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     return [path for path in found if path.name not in left_out]
 
 
-def originals(files: Iterator[Path], n: int, packshots: bool) -> list[tuple[Path, Picture]]:
+def originals(files: Iterator[Path], n: int, packshots: bool) -> list[tuple[Path, RgbImage]]:
     """The first n of the files that can be used."""
-    chosen: list[tuple[Path, Picture]] = []
+    chosen: list[tuple[Path, RgbImage]] = []
     while len(chosen) < n and (file := next(files, None)) is not None:
-        picture: Picture | None = opened(file)
-        if packshots and picture is not None:
-            picture = packshot(picture)
-        if picture is not None:
-            chosen.append((file, picture))
+        image: RgbImage | None = opened(file)
+        if packshots and image is not None:
+            image = packshot(image)
+        if image is not None:
+            chosen.append((file, image))
     return chosen
 
 
 def relisted(
-    chosen: Sequence[tuple[Path, Picture]],
+    chosen: Sequence[tuple[Path, RgbImage]],
     out: Path,
     seed: int,
     edits: Broad | Generated,
@@ -233,22 +233,22 @@ def relisted(
     folder = Folder(out, seed)
     cells: list[tuple[str, float]] = []
     views: dict[Hashable, list[list[Member]]] = {}
-    for number, (file, picture) in enumerate(chosen):
+    for number, (file, image) in enumerate(chosen):
         group = f"g{number:05}"
-        original = folder.add(group, "original", Copy(saved(picture), "", "", ()), file)
+        original = folder.add(group, "original", Copy(saved(image), "", "", ()), file)
         copies: dict[tuple[str, str], tuple[Member, Copy]] = {}
         for _ in range(int(rng.integers(1, most_copies + 1))):
             if not cells:
                 unmixed = edits.cells()
                 cells = [unmixed[place] for place in rng.permutation(len(unmixed))]
-            copy = edits.copy(picture, cells.pop(), rng)
+            copy = edits.copy(image, cells.pop(), rng)
             if (copy.edit, copy.severity) not in copies:
                 member = folder.add(group, "copy", copy, file)
                 copies[copy.edit, copy.severity] = member, copy
         folder.copied(original, list(copies.values()))
         members = [original, *(member for member, _ in copies.values())]
         views.setdefault(product_of(file), []).append(members)
-        variant = recoloured(picture, rng) if number % 2 == 0 else None
+        variant = recoloured(image, rng) if number % 2 == 0 else None
         if variant is not None:
             made = Copy(saved(variant), "hue", "", ())
             other = folder.add(f"{group}v", "colour_variant", made, file)
@@ -259,7 +259,7 @@ def relisted(
 
 
 def of_groups(groups: Path, images: Path, out: Path) -> Path:
-    """Write a benchmark of pictures as they are; all pairs of a group are true.
+    """Write a benchmark of images as they are; all pairs of a group are true.
 
     Args:
         groups: a CSV with ``group_id`` and ``file``.
@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("--packshots", action="store_true")
     parser.add_argument("--generator", type=Path)
     parser.add_argument(
-        "--product-folders", action="store_true", help="a folder's pictures show one product"
+        "--product-folders", action="store_true", help="a folder's images show one product"
     )
     parser.add_argument("--true-dups", type=Path, help="take only the first of each pair")
     options = parser.parse_args()
@@ -301,15 +301,15 @@ def main() -> None:
     if options.true_dups:
         with options.true_dups.open(newline="", encoding="utf-8") as file:
             second = {row["file_b"] for row in csv.DictReader(file)}
-    files = pictures(options.images, second)
+    files = images(options.images, second)
     order = np.random.default_rng(options.seed).permutation(len(files))
     rest = iter([files[place] for place in order])
     chosen = originals(rest, options.n, options.packshots)
-    fillers = [opened(file) for file, _ in zip(rest, range(MOST_FILLERS), strict=False)]
+    fillers = [opened(file) for file, _ in zip(rest, range(MAX_FILLERS), strict=False)]
     edits = Generated(options.generator) if options.generator else Broad(fillers)
     by = (lambda file: file.parent) if options.product_folders else str
     out = relisted(chosen, options.out, options.seed, edits, options.copies, by)
-    print(f"{len(chosen)} originals, {len(fillers)} other pictures for collages: {out}")
+    print(f"{len(chosen)} originals, {len(fillers)} other images for collages: {out}")
 
 
 if __name__ == "__main__":

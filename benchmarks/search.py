@@ -108,12 +108,12 @@ def prepared(vectors: Array, threshold: float, clock: Measure) -> Any:
     from sklearn.cluster import KMeans
 
     from dedup.search.clustering import Clusterer
-    from dedup.search.radius import RadiusMatcher
+    from dedup.search.radius import RadiusSearch
 
     estimator = partial(KMeans, init="random", n_init=1, max_iter=10, random_state=0)
     labels, centroids = Clusterer(estimator).fit_predict(vectors)
     clock("cluster")
-    ready = RadiusMatcher(threshold).prepare(vectors, labels, centroids)
+    ready = RadiusSearch(threshold).prepare(vectors, labels, centroids)
     clock("prepare")
     return ready
 

@@ -1,15 +1,15 @@
-"""A server in a process of its own, for benchmarks: pictures from memory, and planted faults.
+"""A server in a process of its own, for benchmarks: images from memory, and planted faults.
 
 ======================  ===============================================================
-``/N.jpg``              the N-th picture, and round again
-``/status/S/K/N.jpg``   status S the first K times, then the picture
+``/N.jpg``              the N-th image, and round again
+``/status/S/K/N.jpg``   status S the first K times, then the image
 ``/hang/K/N.jpg``       no answer the first K times
-``/cut/K/N.jpg``        half of the picture the first K times
-``/page/N.jpg``         a page that says it is a picture
+``/cut/K/N.jpg``        half of the image the first K times
+``/page/N.jpg``         a page that says it is an image
 ``/endless/N.jpg``      a body without end
 ``/drip/N.jpg``         a byte a second
 ``/bomb/N.jpg``         1 GB of zeros, packed with gzip to 1 MB
-``/file/NAME``          a file given beside the pictures
+``/file/NAME``          a file given beside the images
 ``/to/URL``             a redirect
 ``/counts``             how often each path was asked for, as JSON
 ======================  ===============================================================
@@ -32,7 +32,7 @@ from urllib.parse import unquote
 FOREVER = 10**6
 
 
-class Pictures:
+class ImageReader:
     """What is served, and what was asked for."""
 
     def __init__(self, images: Path, files: Mapping[str, bytes]) -> None:
@@ -42,7 +42,7 @@ class Pictures:
         zeros, packer = bytes(2**20), zlib.compressobj(wbits=31)
         self.bomb = b"".join([*(packer.compress(zeros) for _ in range(1024)), packer.flush()])
 
-    def picture(self, path: str) -> bytes:
+    def image(self, path: str) -> bytes:
         """The one whose number a path ends with."""
         name = path.rpartition("/")[2].partition(".")[0]
         return self.bodies[int(name) % len(self.bodies)]
@@ -51,8 +51,8 @@ class Pictures:
 class Server(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, pictures: Pictures) -> None:
-        self.pictures = pictures
+    def __init__(self, images: ImageReader) -> None:
+        self.images = images
         self.received = b""
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -67,10 +67,10 @@ class Server(asyncio.Protocol):
         while b"\r\n\r\n" in self.received:
             head, self.received = self.received.split(b"\r\n\r\n", 1)
             path = head.split(b" ", 2)[1].decode("latin-1")
-            self.pictures.counts[path] += 1
+            self.images.counts[path] += 1
             closing = b"connection: close" in head.lower()
             if path.count("/") == 1 and path != "/counts":
-                self.send(self.pictures.picture(path), closing=closing)
+                self.send(self.images.image(path), closing=closing)
             else:
                 self.misbehave(path, closing)
 
@@ -88,13 +88,13 @@ class Server(asyncio.Protocol):
     def misbehave(self, path: str, closing: bool) -> None:
         """Answer a path with a fault in it."""
         _, fault, *words = path.split("/")
-        asked = self.pictures.counts[path]
+        asked = self.images.counts[path]
         if fault == "status" and asked <= int(words[1]):
             self.send(b"", int(words[0]), closing=closing)
         elif fault == "hang" and asked <= int(words[0]):
             return
         elif fault == "cut" and asked <= int(words[0]):
-            body = self.pictures.picture(path)
+            body = self.images.image(path)
             self.send(body[: len(body) // 2], closing=True, size=len(body))
         elif fault == "page":
             self.send(b"<html>Please log in</html>", 200, "Content-Type: image/jpeg")
@@ -102,15 +102,15 @@ class Server(asyncio.Protocol):
             task = asyncio.create_task(self.go_on(fault == "drip"))
             self.tasks.add(task)
         elif fault == "bomb":
-            self.send(self.pictures.bomb, 200, "Content-Encoding: gzip", closing=closing)
+            self.send(self.images.bomb, 200, "Content-Encoding: gzip", closing=closing)
         elif fault == "file":
-            self.send(self.pictures.files[words[0].partition("?")[0]], closing=closing)
+            self.send(self.images.files[words[0].partition("?")[0]], closing=closing)
         elif fault == "to":
             self.send(b"", 302, f"Location: {unquote(words[0])}", closing=closing)
         elif fault == "counts":
-            self.send(json.dumps(self.pictures.counts).encode(), closing=closing)
+            self.send(json.dumps(self.images.counts).encode(), closing=closing)
         else:
-            self.send(self.pictures.picture(path), closing=closing)
+            self.send(self.images.image(path), closing=closing)
 
     async def go_on(self, slowly: bool) -> None:
         """Send without end."""
@@ -123,11 +123,11 @@ class Server(asyncio.Protocol):
 
 def serve(images: Path, files: Mapping[str, bytes], port: Connection) -> None:
     """Serve until the process is killed."""
-    pictures = Pictures(images, files)
+    pixels = ImageReader(images, files)
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Server(pictures), "127.0.0.1", 0, backlog=1000)
+        server = await loop.create_server(lambda: Server(pixels), "127.0.0.1", 0, backlog=1000)
         port.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

@@ -21,7 +21,7 @@ HEAD = (
 def lines(
     catalogues: Iterable[Labelled], precisions: Sequence[float], pipeline: Pipeline, out: Path
 ) -> Iterator[str]:
-    """A line for each catalogue and precision; the pictures are embedded once for a catalogue."""
+    """A line for each catalogue and precision; the images are embedded once for a catalogue."""
     for number, of in enumerate(catalogues):
         *before, (_, *settings) = pipeline.steps
         work = out / f"sizes-{number}"

@@ -1,6 +1,6 @@
 """How fast train.py and cluster.py are beside the network written as in the notebook of 2019.
 
-Loops and ``train.py`` run in turn, each in a process of its own, on the same pictures in the same
+Loops and ``train.py`` run in turn, each in a process of its own, on the same images in the same
 order from the same weights; their losses are compared step by step.
 """
 
@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.runtime.allocation import keep_freed_memory
-from dedup.search.build import distinct_pictures
+from dedup.search.build import distinct_images
 from dedup.search.embedding import Embed, embed_stored
 from dedup.sources.csv import CsvSource
 from dedup.store.image_store import ImageStore
@@ -36,7 +36,7 @@ from dedup.training.datamodule import CatalogueDataModule
 
 ROOT = Path(__file__).parents[1]
 GFLOP_OF_A_STEP, GFLOP_OF_AN_EMBEDDING = 0.83, 0.14
-"""A picture's multiplications and additions in the published network, 10^9."""
+"""An image's multiplications and additions in the published network, 10^9."""
 WARM_UP = 3
 """Steps that are not timed."""
 
@@ -59,7 +59,7 @@ class Notebook(nn.Module):
         return self.embedding(self.hidden(x.reshape(-1, 17664))), indices
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures redrawn."""
+        """Images redrawn."""
         embeddings, indices = self.encode(x)
         x = self.unhidden(self.unembedding(embeddings)).reshape(-1, 16, 48, 23)
         redrawn: Tensor = self.unconv1(torch.relu(self.unconv2(self.unpool(x, indices))))
@@ -73,7 +73,7 @@ class Steps:
     Attributes:
         losses: of each step.
         ends: when each ended, seconds.
-        sizes: pictures in each.
+        sizes: images in each.
         peak: most memory of the process, MB.
     """
 
@@ -84,19 +84,19 @@ class Steps:
 
     @property
     def rate(self) -> float:
-        """Pictures per second of the median step, warming up left out."""
+        """Images per second of the median step, warming up left out."""
         spent = np.diff(self.ends)[WARM_UP - 1 :]
         return float(np.median(np.array(self.sizes[WARM_UP:]) / spent))
 
 
 def catalogue(csv: Path, work: Path) -> tuple[ImageStore, pd.DataFrame]:
-    """The store that train.py fills, and its pictures."""
+    """The store that train.py fills, and its images."""
     store = ImageStore(work / "runs" / "store" / "pillow")
     return store, store.ingest(CsvSource(str(csv)).read(), work)
 
 
 def batches(csv: Path, work: Path, train_on: int) -> list[Tensor]:
-    """The pictures of train.py's first epoch, step by step."""
+    """The images of train.py's first epoch, step by step."""
     data = CatalogueDataModule(*catalogue(csv, work), train_on=train_on)
     data.setup()
     return [batch for batch in data.train_dataloader() if isinstance(batch, Tensor)]
@@ -104,10 +104,10 @@ def batches(csv: Path, work: Path, train_on: int) -> list[Tensor]:
 
 def notebook(dealt: Sequence[Tensor]) -> Steps:
     """The plain loop over floats in memory."""
-    pictures = [batch.float() / 255 for batch in dealt]
+    images = [batch.float() / 255 for batch in dealt]
     network = Notebook()
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-4, weight_decay=1e-5)
-    return looped(pictures, lambda x: functional.mse_loss(network(x), x), optimizer)
+    return looped(images, lambda x: functional.mse_loss(network(x), x), optimizer)
 
 
 def layout(dealt: Sequence[Tensor]) -> Steps:
@@ -123,13 +123,11 @@ def compiled(dealt: Sequence[Tensor]) -> Steps:
 def in_layout(dealt: Sequence[Tensor], made: Callable[[nn.Module], nn.Module]) -> Steps:
     """The loop of ``layout`` with what is made of its network."""
     keep_freed_memory()
-    pictures = [
-        batch.float().contiguous(memory_format=torch.channels_last) / 255 for batch in dealt
-    ]
+    images = [batch.float().contiguous(memory_format=torch.channels_last) / 255 for batch in dealt]
     network = Notebook().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-4, weight_decay=1e-5, fused=True)
     redrawn = made(network)
-    return looped(pictures, lambda x: functional.mse_loss(redrawn(x), x), optimizer)
+    return looped(images, lambda x: functional.mse_loss(redrawn(x), x), optimizer)
 
 
 def tuned(dealt: Sequence[Tensor]) -> Steps:
@@ -203,7 +201,7 @@ def training(csv: Path, work: Path, train_on: int, rounds: int, names: Sequence[
         found["train.py"].append(trained(csv, work, train_on, sizes))
     print(f"{len(sizes)} steps of {max(sizes)}, {rounds} rounds in turn; matrix product: "
           f"{statistics.median(peaks):.0f} GFLOP/s\n")  # fmt: skip
-    print("| loop | pictures/s | x notebook, round by round | share of the matrix product's "
+    print("| loop | images/s | x notebook, round by round | share of the matrix product's "
           f"| greatest difference of a loss | peak MB |\n{'|---' * 6}|")  # fmt: skip
     base = found["notebook"]
     for name, runs in found.items():
@@ -224,16 +222,16 @@ def training(csv: Path, work: Path, train_on: int, rounds: int, names: Sequence[
 def embedding(csv: Path, work: Path, rounds: int) -> None:
     """Print the table of embedding."""
     store, images = catalogue(csv, work)
-    rows = store.rows(distinct_pictures(images)["url"].tolist())
+    rows = store.rows(distinct_images(images)["url"].tolist())
     embed = Embed(work / "runs" / "train" / "latest", device="cpu")
     own = embed.encoder
     plain = Notebook().eval()
     plain.load_state_dict({n: v.contiguous() for n, v in own.state_dict().items()})
-    pictures = torch.from_numpy(store.read(rows)).float() / 255
+    pixels = torch.from_numpy(store.read(rows)).float() / 255
 
     @torch.no_grad()
     def eager() -> Tensor:
-        return torch.cat([plain.encode(batch)[0] for batch in pictures.split(128)])
+        return torch.cat([plain.encode(batch)[0] for batch in pixels.split(128)])
 
     def stored() -> Tensor:
         return torch.from_numpy(embed_stored(embed, store, rows))
@@ -248,7 +246,7 @@ def embedding(csv: Path, work: Path, rounds: int) -> None:
                 expected = result
     times = np.divide(spent["stored"][1:], spent["eager"][1:])
     scale, off = expected.norm(dim=1).median(), (result - expected).abs().max()
-    print(f"\n{len(rows)} pictures, {rounds} rounds in turn\n\n| way | pictures/s | x eager |")
+    print(f"\n{len(rows)} images, {rounds} rounds in turn\n\n| way | images/s | x eager |")
     print("|---|---|---|")
     print(f"| eager, in memory, batches of 128 | {statistics.median(spent['eager'][1:]):.0f} | 1 |")
     print(f"| cluster.py's, from the store | {statistics.median(spent['stored'][1:]):.0f} "
@@ -274,7 +272,7 @@ def best(work: Callable[[], object], n: int = 5) -> float:
 
 
 def layers() -> None:
-    """Print the time of each part, forward and backward, for 128 pictures."""
+    """Print the time of each part, forward and backward, for 128 images."""
     keep_freed_memory()
     plain, own = Notebook(), ConvAutoencoder()
     own.load_state_dict(plain.state_dict())
@@ -306,7 +304,7 @@ def layers() -> None:
 
     names = ["Conv-ReLU-Conv-MaxPool", "Linear-Linear", "Linear-Linear", "MaxUnpool-Conv-ReLU-Conv"]
     inputs = [pixels, flat, code, pooled]
-    print(f"\n| part, both ways, 128 pictures | notebook, ms | ours, ms |\n{'|---' * 3}|")
+    print(f"\n| part, both ways, 128 images | notebook, ms | ours, ms |\n{'|---' * 3}|")
     for name, x, plain_part, own_part in zip(names, inputs, parts(plain), parts(own), strict=True):
         cells = []
         for net, part in ((plain, plain_part), (own, own_part)):

@@ -76,13 +76,13 @@ class Trials:
 
 
 def change(shop: Path) -> None:
-    """A second table beside the first: some pictures exchanged, and some products that are new."""
+    """A second table beside the first: some images exchanged, and some products that are new."""
     with (shop / "products.csv").open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    product, picture = header.index("productId"), header.index("imageUrlStr")
+    product, image = header.index("productId"), header.index("imageUrlStr")
     changed = [list(row) for row in rows[20:50]]
     for row, other in zip(changed[:20], rows[80:100], strict=True):
-        row[picture] = other[picture]
+        row[image] = other[image]
     for number, row in enumerate(changed[20:]):
         row[product] = f"NEW{number}"
     with (shop / "changed.csv").open("w", newline="", encoding="utf-8") as file:
@@ -227,8 +227,8 @@ def lost(trials: Trials, command: Sequence[str], like: Path | None, place: str, 
                 shutil.rmtree(taken, ignore_errors=True)
             _, said = process.communicate()
         code = process.returncode
-        # What was found does not rest on the store; a report without pictures has to say so.
-        told = "no pictures are shown: the store" in said
+        # What was found does not rest on the store; a report without images has to say so.
+        told = "no images are shown: the store" in said
         same = not code and equal(folder, undisturbed, kind, names[:2] if told else names)
         codes["0 with a warning"] += told
         codes["0, another report" if not code and not same else f"{code}"] += not told

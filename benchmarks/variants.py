@@ -28,12 +28,12 @@ import pipeline
 from labelled import Labelled
 from skimage.color import deltaE_ciede2000
 
-from dedup.augmentations import Picture, edit
+from dedup.augmentations import RgbImage, edit
 from dedup.runtime.parallel import in_order
 from dedup.schemas import RELATIONS
 from dedup.store.decode import decode, restored
-from dedup.verification.alignment import Seen
-from dedup.verification.geometric import LocalVerifier, Verdict
+from dedup.verification.alignment import LocalFeatures
+from dedup.verification.geometric import GeometricVerifier, Verdict
 from dedup.verification.relations import NOTHING, VARIANT
 
 CALLED = (*RELATIONS, NOTHING)
@@ -44,7 +44,7 @@ LAMPS = (0.8, 0.9, 1.1, 1.25)
 """By which the strong white balance multiplies red, and divides blue."""
 
 VISIBLE = 10.0
-"""CIEDE2000, over the middle of the picture, below which a variant hardly looks another."""
+"""CIEDE2000, over the middle of the image, below which a variant hardly looks another."""
 
 SURE = 0.75
 """Score from which on the listed pairs are called copies: about what a catalogue chooses."""
@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--generator", type=Path, required=True, help="make_benchmark.py")
-    add("--images", type=Path, required=True, help="the pictures that it takes")
+    add("--images", type=Path, required=True, help="the images that it takes")
     add("--true-dups", type=Path, required=True, help="CSV: file_a, file_b, kind")
     add("--look-alikes", type=Path, required=True, help="CSV: file_a, file_b, kind")
     add("--checkpoint", type=Path, required=True)
@@ -70,7 +70,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def picture(file: Path) -> Picture:
+def image(file: Path) -> RgbImage:
     """A file as a store's details are."""
     return restored(decode(file.read_bytes()).detail)
 
@@ -95,10 +95,10 @@ HEAD = "| pairs | n | " + " | ".join(RELATIONS) + " | nothing |\n|---|---|---|--
 
 
 def apart(one: Path, other: Path) -> float:
-    """Mean CIEDE2000 over the middle of two pictures of one size."""
+    """Mean CIEDE2000 over the middle of two images of one size."""
     labs = []
     for file in (one, other):
-        small = cv2.resize(picture(file), (64, 64), interpolation=cv2.INTER_AREA)[16:48, 16:48]
+        small = cv2.resize(image(file), (64, 64), interpolation=cv2.INTER_AREA)[16:48, 16:48]
         labs.append(cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
     return float(deltaE_ciede2000(*labs).mean())
 
@@ -143,13 +143,13 @@ def listed_wrongly(of: Labelled, found: pd.DataFrame) -> str:
     )
 
 
-def lamp(photo: Picture, factor: float) -> Picture:
+def lamp(photo: RgbImage, factor: float) -> RgbImage:
     """Red times a factor, blue divided by it, as bright as before."""
     gains = np.array([factor, 1, 1 / factor]) / max(factor, 1 / factor) ** 0.5
     return np.clip(photo * gains + 0.5, 0, 255).astype(np.uint8)
 
 
-def edited(photo: Picture, seed: int) -> Iterator[tuple[str, Picture]]:
+def edited(photo: RgbImage, seed: int) -> Iterator[tuple[str, RgbImage]]:
     """Copies of a photo in another light or colour, with the name of the edit."""
     rng = np.random.default_rng(seed)
     for name in LIGHT:
@@ -159,16 +159,16 @@ def edited(photo: Picture, seed: int) -> Iterator[tuple[str, Picture]]:
         yield f"lamp, {factor:g}", lamp(photo, factor)
 
 
-def of_light(of: Labelled, n: int, verifier: LocalVerifier) -> Iterator[str]:
+def of_light(of: Labelled, n: int, verifier: GeometricVerifier) -> Iterator[str]:
     """What the verifier calls copies in another light or colour."""
     originals = of.members.loc[of.members["role"] == "original", "file"].tolist()[:n]
     rows: list[tuple[str, Verdict]] = []
 
     def looks(numbered: tuple[int, Path]) -> list[tuple[str, Verdict]]:
-        photo = picture(numbered[1])
+        photo = image(numbered[1])
         copies = list(edited(photo, numbered[0]))
-        seen = Seen.of(photo)
-        verdicts = verifier((seen, Seen.of(copy)) for _, copy in copies)
+        seen = LocalFeatures.of(photo)
+        verdicts = verifier((seen, LocalFeatures.of(copy)) for _, copy in copies)
         return [(name, it) for (name, _), it in zip(copies, verdicts, strict=True)]
 
     for part in in_order(looks, enumerate(originals)):
@@ -185,14 +185,14 @@ def of_light(of: Labelled, n: int, verifier: LocalVerifier) -> Iterator[str]:
     yield f"| **all** | {len(table)} | {table['variant'].mean():.3f} | |"
 
 
-def of_real(options: argparse.Namespace, verifier: LocalVerifier) -> Iterator[str]:
+def of_real(options: argparse.Namespace, verifier: GeometricVerifier) -> Iterator[str]:
     """What the verifier calls the listed real pairs."""
-    yield "| listed as | pictures | score | alike but for colours | apart | within | called |"
+    yield "| listed as | images | score | alike but for colours | apart | within | called |"
     yield "|---|---|---|---|---|---|---|"
     for table in (options.look_alikes, options.true_dups):
         for row in labelled.table(table).to_dict("records"):
             files = [options.images / row[f"file_{end}"] for end in "ab"]
-            verdict = verifier([tuple(Seen.of(picture(file)) for file in files)])[0]
+            verdict = verifier([tuple(LocalFeatures.of(image(file)) for file in files)])[0]
             yield _real(row, verdict)
 
 
@@ -201,7 +201,7 @@ def _real(row: dict[str, Any], verdict: Verdict) -> str:
     alike = 1 / (1 + np.exp(-verdict.alike))
     measured = f"{seen.apart:.1f} | {seen.within:.2f}" if seen else "|"
     ends = " ".join(row[f"file_{end}"][:8] for end in "ab")
-    by_score = "same picture" if verdict.score >= SURE and verdict.relation != VARIANT else ""
+    by_score = "same image" if verdict.score >= SURE and verdict.relation != VARIANT else ""
     called = by_score or verdict.relation or "nothing"
     return (
         f"| {row['kind'].replace('_', ' ')} | {ends} | {verdict.score:.2f} | {alike:.2f} | "
@@ -249,7 +249,7 @@ def main() -> None:
     labelled.generate(
         options.generator, options.images, out / "bench", options.n, options.seed, options.true_dups
     )
-    of, verifier = labelled.read(out / "bench", work, options.true_dups), LocalVerifier()
+    of, verifier = labelled.read(out / "bench", work, options.true_dups), GeometricVerifier()
     folders = dict(runs(of, options.checkpoint, work))
     tables = (pd.read_parquet(folders["separate"] / f"{it}.parquet") for it in ("pairs", "related"))
     found = pd.concat(tables)

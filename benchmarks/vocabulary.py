@@ -3,10 +3,10 @@
     python benchmarks/vocabulary.py IMAGES vocabulary.safetensors
 
 The codebook is k-means on halves of RootSIFT descriptors; how rare a word is, is counted in the
-pictures and in their mirror images. The most common words count for nothing (the stop list of Sivic
-and Zisserman, 2003): on white ground they are most of what pictures have in common. Half of the
-pictures count again as packshots, so that white ground is known. 300 pictures are held out: a copy
-of each, edited by ``dedup.augmentations.relist``, is looked for among all the pictures. The table
+images and in their mirror images. The most common words count for nothing (the stop list of Sivic
+and Zisserman, 2003): on white ground they are most of what images have in common. Half of the
+images count again as packshots, so that white ground is known. 300 images are held out: a copy
+of each, edited by ``dedup.augmentations.augment``, is looked for among all the images. The table
 shows how often it is proposed, and at what cost.
 """
 
@@ -27,12 +27,12 @@ from PIL import Image
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from dedup.augmentations import packshot, relist
+from dedup.augmentations import augment, packshot
 from dedup.runtime.parallel import in_order
 from dedup.store.decode import decode, reduced, restored
 from dedup.verification.keypoints import (
     Descriptors,
-    Picture,
+    RgbImage,
     find_keypoints,
     mirrored_descriptors,
     root,
@@ -43,24 +43,24 @@ N_CENTROIDS = 512
 N_HALVES = 150_000
 N_HELD_OUT = 300
 COMMON = 0.04
-"""Share of the pictures in which a word is worth nothing."""
+"""Share of the images in which a word is worth nothing."""
 THRESHOLDS = (0.03, 0.04, 0.05, 0.06, 0.08, 0.1)
 COPIES = {"1-2 edits": (0.6, (1, 2)), "2-3 edits": (0.8, (2, 3)), "3-4 strong edits": (1.0, (3, 4))}
 """Kinds of copies: the strongest edit, and the fewest and most edits."""
 
 
-def read(file: Path) -> Picture:
-    """A picture as the store keeps it: at most 320 pixels on its long side."""
+def read(file: Path) -> RgbImage:
+    """An image as the store keeps it: at most 320 pixels on its long side."""
     return restored(decode(file.read_bytes()).detail)
 
 
 def described(seed: int, job: tuple[int, Path]) -> list[Descriptors]:
-    """The descriptors of a picture, and of its packshot if its number is even."""
+    """The descriptors of an image, and of its packshot if its number is even."""
     number, file = job
-    picture = read(file)
-    shot = packshot(picture, default_rng([seed, number])) if number % 2 == 0 else None
-    pictures = [picture] if shot is None else [picture, shot]
-    return [find_keypoints(each).descriptors for each in pictures]
+    image = read(file)
+    shot = packshot(image, default_rng([seed, number])) if number % 2 == 0 else None
+    images = [image] if shot is None else [image, shot]
+    return [find_keypoints(each).descriptors for each in images]
 
 
 def codebook(known: Sequence[Descriptors], seed: int) -> npt.NDArray[np.float32]:
@@ -76,7 +76,7 @@ def codebook(known: Sequence[Descriptors], seed: int) -> npt.NDArray[np.float32]
 
 
 def learn(known: Sequence[Descriptors], seed: int) -> Vocabulary:
-    """A vocabulary from the descriptors of pictures."""
+    """A vocabulary from the descriptors of images."""
     plain = Vocabulary(codebook(known, seed), np.zeros(N_CENTROIDS**2, np.float32))
     counts = np.zeros(N_CENTROIDS**2, np.int64)
     for words in in_order(plain.words, known):
@@ -88,15 +88,15 @@ def learn(known: Sequence[Descriptors], seed: int) -> Vocabulary:
     return Vocabulary(plain.centroids, idf.astype(np.float32))
 
 
-def copied(pictures: Sequence[Picture], strength: float, n_edits: tuple[int, int]) -> list[Picture]:
-    """An edited copy of each picture, as the store would keep it."""
+def copied(images: Sequence[RgbImage], strength: float, n_edits: tuple[int, int]) -> list[RgbImage]:
+    """An edited copy of each image, as the store would keep it."""
     rng = default_rng(0)
-    edited = (relist(each, rng, strength, n_edits, others=pictures)[0] for each in pictures)
+    edited = (augment(each, rng, strength, n_edits, others=images)[0] for each in images)
     return [restored(reduced(Image.fromarray(each))) for each in edited]
 
 
-def print_table(vocabulary: Vocabulary, known: Words, held_out: Sequence[Picture]) -> None:
-    """Print how often copies find their originals among all pictures, and how much else."""
+def print_table(vocabulary: Vocabulary, known: Words, held_out: Sequence[RgbImage]) -> None:
+    """Print how often copies find their originals among all images, and how much else."""
     originals = np.stack(list(in_order(vocabulary.words_in, held_out)))
     every = np.concatenate([known, originals])
     print("| copies | threshold | recall | proposals for each |\n|---|---|---|---|")
@@ -111,17 +111,17 @@ def print_table(vocabulary: Vocabulary, known: Words, held_out: Sequence[Picture
 
 
 def print_times(vocabulary: Vocabulary, known: Sequence[Descriptors], words: Words) -> None:
-    """Print how long words and searches take; more pictures are drawn from those there are."""
+    """Print how long words and searches take; more images are drawn from those there are."""
     print("\n| what | seconds | a second |\n|---|---|---|")
     print_time("words", len(known), lambda: list(in_order(vocabulary.words, known)))
     for count in (2_500, 10_000):
         drawn = stand_ins(words, vocabulary, count)
         search = partial(propose, drawn, None, vocabulary, 0.05)
-        print_time(f"search {count:,} pictures", count, search)
+        print_time(f"search {count:,} images", count, search)
 
 
 def stand_ins(words: Words, vocabulary: Vocabulary, count: int) -> Words:
-    """As many pictures as asked for, each of words drawn from all those in ``words``."""
+    """As many images as asked for, each of words drawn from all those in ``words``."""
     rng = default_rng(0)
     drawn = np.full((count, words.shape[1]), -1, np.int32)
     lengths, every = (words >= 0).sum(axis=1), words[words >= 0]
@@ -142,7 +142,7 @@ def print_time(name: str, count: int, work: Callable[[], object]) -> None:
 def main() -> None:
     """Train, save and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", type=Path, help="a folder of pictures")
+    parser.add_argument("images", type=Path, help="a folder of images")
     parser.add_argument("out", type=Path, help="the file to write")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -156,7 +156,7 @@ def main() -> None:
         options.out,
         command=shlex.join(["python", *sys.argv]),
         seed=str(options.seed),
-        pictures=f"{len(used)} of {len(files)}, and {len(known) - len(used)} packshots of them",
+        images=f"{len(used)} of {len(files)}, and {len(known) - len(used)} packshots of them",
     )
     vocabulary = Vocabulary.read(options.out)
     words = np.stack(list(in_order(vocabulary.words, known)))

@@ -1,4 +1,4 @@
-"""A small shop of drawn pictures, and a local server that shows it."""
+"""A small shop of drawn images, and a local server that shows it."""
 
 import csv
 import functools
@@ -48,13 +48,13 @@ def pytest_sessionfinish() -> None:
 
 
 def draw(seed: int, size: tuple[int, int] = (150, 200)) -> Image.Image:
-    """A picture like no other: a smooth random pattern, (width, height) in pixels."""
+    """An image like no other: a smooth random pattern, (width, height) in pixels."""
     noise = np.random.default_rng(seed).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
 
 
 def encoded(image: Image.Image, file_format: str = "JPEG") -> bytes:
-    """The bytes of a picture's file."""
+    """The bytes of an image's file."""
     buffer = io.BytesIO()
     image.save(buffer, file_format)
     return buffer.getvalue()
@@ -71,10 +71,10 @@ def write_shop(folder: Path, rows: Sequence[tuple[str, str]]) -> Path:
 
 
 def make_shop(folder: Path) -> Path:
-    """A CSV of 24 products and their pictures; its path.
+    """A CSV of 24 products and their images; its path.
 
-    P00-P19 have pictures of their own. P20 is a byte copy of P00, P21 a PNG copy of P01, P22 has
-    the address of P02, and P23's picture is missing.
+    P00-P19 have images of their own. P20 is a byte copy of P00, P21 a PNG copy of P01, P22 has
+    the address of P02, and P23's image is missing.
     """
     images = folder / "images"
     images.mkdir()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dedup.store.integrity import Damage
     from dedup.store.repair import Mended
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 """Addresses in the line on a damage; ``verify.json`` has all."""
 
 
@@ -133,8 +133,8 @@ def _of(damages: list[Damage], what: str) -> str:
 
 def _line(damage: Damage) -> str:
     """One line on a damaged file."""
-    n, named = len(damage.addresses), visible(", ".join(damage.addresses[:MOST_NAMED]))
-    more = f" and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
+    n, named = len(damage.addresses), visible(", ".join(damage.addresses[:MAX_NAMED]))
+    more = f" and {n - MAX_NAMED} more" if n > MAX_NAMED else ""
     detail = visible(damage.detail)
     said = f": {detail}" if detail else f": {named}{more}" if n else ""
     return f"{damage.kind} {visible(damage.file)}{said}"

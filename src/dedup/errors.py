@@ -12,9 +12,9 @@
     ├── NonFiniteLossError     training diverged                                   exit code 7
     ├── StoppedError           training was stopped: Ctrl-C, SIGTERM         exit code 130, 143
     ├── LostProcessError       one of several processes ended before its time      exit code 8
-    └── ImageError             one picture failed: never stops a run, becomes a row's status
+    └── ImageError             one image failed: never stops a run, becomes a row's status
         ├── FetchError         its bytes could not be had
-        └── DecodeError        its bytes are not a readable picture
+        └── DecodeError        its bytes are not a readable image
 """
 
 
@@ -80,14 +80,14 @@ class LostProcessError(DedupError):
 
 
 class ImageError(DedupError):
-    """One picture cannot be used.
+    """One image cannot be used.
 
     Args:
         reason: one word for tables and filters, such as ``http_404`` or ``truncated``.
         detail: a sentence for a person.
 
     Attributes:
-        sha256_bytes: of the picture's file; "" where its bytes could not be had.
+        sha256_bytes: of the image's file; "" where its bytes could not be had.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -98,8 +98,8 @@ class ImageError(DedupError):
 
 
 class FetchError(ImageError):
-    """A picture's bytes could not be had from its address."""
+    """An image's bytes could not be had from its address."""
 
 
 class DecodeError(ImageError):
-    """A picture's bytes are not a picture that can be read."""
+    """An image's bytes are not an image that can be read."""

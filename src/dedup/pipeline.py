@@ -12,20 +12,20 @@ from typing import Any
 import pandas as pd
 
 from dedup.config.parts import Record
-from dedup.detection.detector import Detection, merged
+from dedup.detection.detector import Detector, merged
 from dedup.detection.ground_truth import against_truth, in_words, read_truth
 from dedup.detection.results import DetectionResult
 from dedup.download.client import Fetcher
-from dedup.foregrounds.masked_store import Framed, Pictures
+from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.files import write_json
 from dedup.runtime.processes import is_first
 from dedup.runtime.run_record import read_run
 from dedup.schemas import IMAGES
 from dedup.search import origins
 from dedup.search.clustering import Clusterer
-from dedup.search.image_access import Sight
+from dedup.search.image_access import ImageAccess
 from dedup.search.index import Index
-from dedup.search.state import Search
+from dedup.search.state import SearchState
 from dedup.sources.catalogue import Catalogue
 from dedup.store.decode_pool import Decoders
 from dedup.store.image_store import ImageStore
@@ -63,7 +63,7 @@ class Sampling:
     seed: int
 
 
-def open_images(store: ImageStore, foreground: Settings | None) -> Pictures:
+def open_images(store: ImageStore, foreground: Settings | None) -> ImageReader:
     """See a store through a foreground.
 
     Args:
@@ -81,7 +81,7 @@ def open_images(store: ImageStore, foreground: Settings | None) -> Pictures:
 
 
 def read_images(
-    source: origins.Source, images: Pictures, run_dir: Path
+    source: origins.Source, images: ImageReader, run_dir: Path
 ) -> tuple[Catalogue, pd.DataFrame]:
     """Read a catalogue, and every image that it asks for into the store.
 
@@ -110,7 +110,9 @@ def read_images(
     return catalogue, table
 
 
-def read_training_images(source: origins.Source, images: Pictures, run_dir: Path) -> pd.DataFrame:
+def read_training_images(
+    source: origins.Source, images: ImageReader, run_dir: Path
+) -> pd.DataFrame:
     """Read the images to train on, in the schema ``IMAGES``.
 
     Where several processes train, the first alone reads them, and the others have no rows yet:
@@ -123,7 +125,7 @@ def read_training_images(source: origins.Source, images: Pictures, run_dir: Path
 
 def make_index(
     source: origins.Source,
-    images: Pictures,
+    images: ImageReader,
     embedding: Embedding,
     clusterer: Clusterer,
     run_dir: Path,
@@ -161,7 +163,7 @@ def add_products(
     index: Index,
     change: str,
     source: origins.Source,
-    images: Pictures,
+    images: ImageReader,
     embedding: Embedding,
     run_dir: Path,
 ) -> Index:
@@ -206,7 +208,7 @@ def save_changed(index: Index, before: Index, change: str, folder: Path, run_dir
     return index
 
 
-def open_images_of(index: Index, store: ImageStore, folder: Path) -> Pictures:
+def open_images_of(index: Index, store: ImageStore, folder: Path) -> ImageReader:
     """See an index's store as its encoder was shown it.
 
     Args:
@@ -232,25 +234,25 @@ def with_images(index: Index, folder: Path) -> Index:
         folder: where it was read.
     """
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
-    sight = Sight(store.details, store.words, derived=store.path)
+    sight = ImageAccess(store.details, store.words, derived=store.path)
     if index.shows:
         # A foreground is built where it is used alone.
         record = origins.manifest_of(folder)
         framed = cache(lambda: origins.framed(store, index.manifest["foreground"], record))
         sight = sight._replace(
-            product=lambda picture: framed().found_in(picture),
+            product=lambda image: framed().found_in(image),
             masks=lambda urls: framed().masks(urls),
         )
-    return index.with_pictures(store.thumbnails, sight)
+    return index.with_images(store.thumbnails, sight)
 
 
 def detect(
     index: Index,
-    detection: Detection,
+    detection: Detector,
     sampling: Sampling,
-    since: Search | None = None,
+    since: SearchState | None = None,
     truth: Path | None = None,
-) -> tuple[DetectionResult, Search]:
+) -> tuple[DetectionResult, SearchState]:
     """Find the duplicates in an index.
 
     Args:
@@ -277,10 +279,10 @@ def detect_between(
     index: Index,
     other: Index,
     prefix: str,
-    detection: Detection,
+    detection: Detector,
     sampling: Sampling,
     truth: Path | None = None,
-) -> tuple[Index, DetectionResult, Search]:
+) -> tuple[Index, DetectionResult, SearchState]:
     """Find the pairs of a product of one index and a product of another.
 
     Args:
@@ -306,7 +308,7 @@ def detect_between(
 
 
 def _calibrated(
-    result: DetectionResult, sampled: Index, detection: Detection, sampling: Sampling
+    result: DetectionResult, sampled: Index, detection: Detector, sampling: Sampling
 ) -> DetectionResult:
     """Add to the calibration what edited copies of an index's images say."""
     if not result.calibration:
@@ -335,7 +337,7 @@ def _measured(
 def answer(
     index: Index,
     addresses: Sequence[str],
-    detection: Detection,
+    detection: Detector,
     fetcher: Fetcher,
     decoders: Decoders,
     checkpoint: str | Path | None = None,
@@ -376,7 +378,7 @@ def _count_failed(index: Index, folder: Path) -> None:
         index.manifest["foreground"] = {**framed.facts, "failed": failed}
 
 
-def _compare_foregrounds(images: Pictures, checkpoint: Path) -> None:
+def _compare_foregrounds(images: ImageReader, checkpoint: Path) -> None:
     """Warn where an encoder was trained on images that looked otherwise."""
     run = checkpoint.parent / "run.json"
     if not run.is_file():

@@ -21,23 +21,23 @@ Thumbnails = Callable[[Sequence[str]], dict[str, "Image.Image"]]
 Image8 = npt.NDArray[np.uint8]
 
 IMAGE_SHAPE = (3, 200, 100)
-"""Channels, height and width of every stored picture, uint8: the original experiment's size."""
+"""Channels, height and width of every stored image, uint8: the original experiment's size."""
 
 Tier = Literal["same_url", "same_bytes", "same_pixels", "near"]
 TIERS: tuple[Tier, ...] = ("same_url", "same_bytes", "same_pixels", "near")
 """How sure a pair is, surest first."""
 
-Relation = Literal["same picture", "same product", "colour variant"]
-RELATIONS: tuple[Relation, ...] = ("same picture", "same product", "colour variant")
-"""What two products' pictures are to each other: equal or copies; one product photographed again;
+Relation = Literal["same image", "same product", "colour variant"]
+RELATIONS: tuple[Relation, ...] = ("same image", "same product", "colour variant")
+"""What two products' images are to each other: equal or copies; one product photographed again;
 one product in two colours."""
 
 REQUESTS = pa.schema(
     [
-        ("record", pa.int64()),  # row of Catalogue.products that asks for this picture
+        ("record", pa.int64()),  # row of Catalogue.products that asks for this image
         ("product_id", pa.string()),
         ("url", pa.string()),  # an http(s) address or an absolute path
-        ("alternates", pa.list_(pa.string())),  # the same picture elsewhere, tried in this order
+        ("alternates", pa.list_(pa.string())),  # the same image elsewhere, tried in this order
         ("status", pa.string()),  # "" = to be read; else already "skipped" or "failed"
         ("reason", pa.string()),
     ]
@@ -51,7 +51,7 @@ IMAGES = pa.schema(
         ("url", pa.string()),  # the address that was used
         ("sha256_bytes", pa.string()),
         ("sha256_pixels", pa.string()),  # of the stored 3 x 200 x 100 pixels
-        ("width", pa.int32()),  # of the original picture
+        ("width", pa.int32()),  # of the original image
         ("height", pa.int32()),
         ("contrast", pa.float32()),  # of the stored pixels: 0 is one flat colour; 0 where not ok
         ("status", pa.string()),  # ok | skipped | failed
@@ -59,11 +59,11 @@ IMAGES = pa.schema(
         ("detail", pa.string()),  # a sentence, "" when ok
     ]
 )
-"""One row for every request, after the store has read it. Pictures that failed are rows too."""
+"""One row for every request, after the store has read it. Images that failed are rows too."""
 
 INDEX_IMAGES = IMAGES.append(pa.field("vector", pa.int64())).append(pa.field("cluster", pa.int64()))
-"""An index's ``images``: ``vector`` is the row in ``vectors.npy``, -1 where a picture is not ok.
-Pictures with equal pixels share one vector. ``cluster`` is -1 where there is no vector."""
+"""An index's ``images``: ``vector`` is the row in ``vectors.npy``, -1 where an image is not ok.
+Images with equal pixels share one vector. ``cluster`` is -1 where there is no vector."""
 
 PAIRS = pa.schema(
     [
@@ -71,14 +71,14 @@ PAIRS = pa.schema(
         ("product_id_b", pa.string()),
         ("distance", pa.float64()),  # L2 of the embeddings, lower is closer; 0 for equal pixels
         ("tier", pa.string()),  # one of TIERS
-        ("image_a", pa.string()),  # the pictures that prove it: addresses
+        ("image_a", pa.string()),  # the images that prove it: addresses
         ("image_b", pa.string()),
         ("score", pa.float64()),  # how sure, 0 to 1; 1 for equal pixels; null: the distance alone
         ("evidence", pa.string()),  # in words: "same bytes", "mirrored"; "": the distance alone
         ("relation", pa.string()),  # one of RELATIONS; "": nothing
     ]
 )
-"""Two products that show the same picture; each pair once, sorted by both ids."""
+"""Two products that show the same image; each pair once, sorted by both ids."""
 
 FAMILIES = pa.schema(
     [
@@ -100,15 +100,15 @@ GROUPS = pa.schema(
 
 SHARED = pa.schema(
     [
-        ("sha256_pixels", pa.string()),  # the picture
+        ("sha256_pixels", pa.string()),  # the image
         ("product_id", pa.string()),
         ("image", pa.string()),  # its address at this product
-        ("n_products", pa.int64()),  # that show the picture
+        ("n_products", pa.int64()),  # that show the image
         ("reason", pa.string()),  # "flat": next to nothing to be seen; "shared": by too many
     ]
 )
-"""Pictures that prove nothing, such as "no image available", and the products that show them: a
-row for each product and picture, sorted by number of products (largest first), picture and id."""
+"""Images that prove nothing, such as "no image available", and the products that show them: a
+row for each product and image, sorted by number of products (largest first), image and id."""
 
 
 NEAR = pa.schema(
@@ -122,7 +122,7 @@ NEAR = pa.schema(
         ("alike", pa.float64()),  # how sure, were colours set aside, 0 to 1; null: not looked at
     ]
 )
-"""Pictures within the threshold of each other, for a later search that goes on from this one."""
+"""Images within the threshold of each other, for a later search that goes on from this one."""
 
 COMPARED = pa.schema([("sha256_pixels", pa.string())])
-"""The pictures that a search compared, sorted."""
+"""The images that a search compared, sorted."""

@@ -85,8 +85,8 @@ def made(name: str, weights: Path) -> nn.Module:
     return net.eval()
 
 
-def pictures(n: int) -> Tensor:
-    """Drawn pictures, (n, 3, 200, 100) uint8."""
+def images(n: int) -> Tensor:
+    """Drawn images, (n, 3, 200, 100) uint8."""
     drawn = [np.asarray(draw(seed, (100, 200))).transpose(2, 0, 1) for seed in range(n)]
     return torch.from_numpy(np.stack(drawn))
 
@@ -112,10 +112,10 @@ def test_a_configs_settings_are_the_defaults(name: str) -> None:
 
 
 @every_config
-def test_pictures_become_embeddings(name: str, weights: Path) -> None:
+def test_images_become_embeddings(name: str, weights: Path) -> None:
     net = made(name, weights)
     with torch.inference_mode():
-        embeddings = net(pictures(2))
+        embeddings = net(images(2))
     assert embeddings.shape == (2, net.embedding_dim)
     assert embeddings.dtype == torch.float32
     assert embeddings.isfinite().all()
@@ -129,13 +129,13 @@ def test_embeddings_have_unit_length_where_it_says_so(name: str, weights: Path) 
     assert isinstance(said, bool)
     net.unit = True
     with torch.inference_mode():
-        lengths = net(pictures(3)).norm(dim=1)
+        lengths = net(images(3)).norm(dim=1)
     net.unit = said
     torch.testing.assert_close(lengths, torch.ones(3))
 
 
 @every_config
-def test_black_and_white_pictures_are_no_exception(name: str, weights: Path) -> None:
+def test_black_and_white_images_are_no_exception(name: str, weights: Path) -> None:
     images = torch.stack([torch.zeros(3, 200, 100), torch.full((3, 200, 100), 255)])
     with torch.inference_mode():
         assert made(name, weights)(images.to(torch.uint8)).isfinite().all()
@@ -162,16 +162,14 @@ def test_it_is_rebuilt_from_its_description(name: str, weights: Path) -> None:
     assert describe(again) == describe(net)
     again.load_state_dict(net.state_dict())
     with torch.inference_mode():
-        torch.testing.assert_close(again(pictures(2)), net(pictures(2)))
+        torch.testing.assert_close(again(images(2)), net(images(2)))
 
 
 @every_config
-def test_an_embedding_depends_on_its_picture_alone(
-    name: str, weights: Path, tmp_path: Path
-) -> None:
+def test_an_embedding_depends_on_its_image_alone(name: str, weights: Path, tmp_path: Path) -> None:
     save_safetensors(made(name, weights), tmp_path / "net.safetensors")
     embed = Embed(tmp_path / "net.safetensors", device="cpu")
-    pixels = pictures(3).numpy()
+    pixels = images(3).numpy()
     together = embed({"pixels": pixels})["embedding"]
     backwards = embed({"pixels": pixels[::-1]})["embedding"]
     alone = embed({"pixels": pixels[1:2]})["embedding"]

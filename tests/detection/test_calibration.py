@@ -11,7 +11,7 @@ from dedup.detection.calibration import (
     DOUBTFUL,
     FLOOR,
     LENIENCY,
-    MOST_SHIFT,
+    MAX_SHIFT,
     calibrated,
     curve,
     expected,
@@ -70,8 +70,8 @@ def test_the_share_of_copies_is_found(prior: float) -> None:
 
 def test_the_shift_is_bounded() -> None:
     assert prior_shift(np.full(5, -np.inf), SHARE) == pytest.approx(0)
-    assert prior_shift(np.full(50_000, 20.0), SHARE) == MOST_SHIFT
-    assert prior_shift(np.full(50_000, -2.1), SHARE) == -MOST_SHIFT
+    assert prior_shift(np.full(50_000, 20.0), SHARE) == MAX_SHIFT
+    assert prior_shift(np.full(50_000, -2.1), SHARE) == -MAX_SHIFT
 
 
 def test_clear_strangers_say_nothing() -> None:

@@ -8,19 +8,19 @@ import pytest
 
 from dedup.detection.candidates import (
     IN_MEMORY,
-    LEAST_WORDS,
+    MIN_WORDS,
     Candidates,
     _blocks,
     by_words,
-    least_words,
     look,
+    min_words,
     radius,
     united,
 )
 from dedup.errors import ConfigError
-from dedup.search.image_access import Sight
-from dedup.verification.alignment import Seen
-from dedup.verification.geometric import LocalVerifier
+from dedup.search.image_access import ImageAccess
+from dedup.verification.alignment import LocalFeatures
+from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.keypoints import N_KEYPOINTS
 from dedup.verification.visual_words import Vocabulary, Words, similarities
 from tests.verification.test_keypoints import patches
@@ -28,13 +28,13 @@ from tests.verification.test_keypoints import patches
 MANY = 10**6
 
 
-def random_words(count: int, seed: int = 0, per_picture: int = 60) -> Words:
-    """Pictures with some words of few, so that most have a few in common."""
+def random_words(count: int, seed: int = 0, per_image: int = 60) -> Words:
+    """Images with some words of few, so that most have a few in common."""
     rng = np.random.default_rng(seed)
     known = np.flatnonzero(Vocabulary.load().idf > 0)[:400]
     words = np.full((count, N_KEYPOINTS), -1, np.int32)
     for row in words:
-        row[:per_picture] = np.sort(rng.choice(known, per_picture, replace=False))
+        row[:per_image] = np.sort(rng.choice(known, per_image, replace=False))
     return words
 
 
@@ -45,15 +45,15 @@ def as_set(candidates: Candidates) -> set[tuple[int, int]]:
     return set(pairs)
 
 
-@pytest.mark.parametrize("per_picture", [0.5, 2, 8])
+@pytest.mark.parametrize("per_image", [0.5, 2, 8])
 @pytest.mark.parametrize("count", [40, 200])
-def test_a_radius_gives_so_many_candidates(count: int, per_picture: float) -> None:
+def test_a_radius_gives_so_many_candidates(count: int, per_image: float) -> None:
     vectors = np.random.default_rng(count).normal(size=(count, 5)).astype(np.float32)
-    within = radius(vectors, per_picture)
+    within = radius(vectors, per_image)
     apart = [float(np.linalg.norm(vectors[a] - vectors[b]))
              for a, b in combinations(range(count), 2)]  # fmt: skip
     n_pairs = (np.array(apart) <= within + 1e-5).sum()
-    assert n_pairs == pytest.approx(per_picture * count, abs=2)
+    assert n_pairs == pytest.approx(per_image * count, abs=2)
 
 
 def test_a_radius_of_a_sample_is_about_that_of_all() -> None:
@@ -70,20 +70,20 @@ def test_a_radius_of_a_sample_is_about_that_of_all() -> None:
 def test_limits_of_next_to_nothing(count: int) -> None:
     vectors = np.arange(count, dtype=np.float32)[:, None]
     assert radius(vectors, 4) == (0 if count < 2 else pytest.approx(count - 1))
-    assert least_words(random_words(count), 8) == LEAST_WORDS
-    assert least_words(np.full((count, N_KEYPOINTS), -1, np.int32), 8) == LEAST_WORDS
+    assert min_words(random_words(count), 8) == MIN_WORDS
+    assert min_words(np.full((count, N_KEYPOINTS), -1, np.int32), 8) == MIN_WORDS
 
 
-@pytest.mark.parametrize("per_picture", [0.5, 2, 8])
-def test_a_similarity_gives_so_many_candidates(per_picture: float) -> None:
+@pytest.mark.parametrize("per_image", [0.5, 2, 8])
+def test_a_similarity_gives_so_many_candidates(per_image: float) -> None:
     words = random_words(80)
-    found = by_words(words, None, None, least_words(words, per_picture), MANY)
-    assert len(as_set(found)) == pytest.approx(per_picture * 80, abs=2)
+    found = by_words(words, None, None, min_words(words, per_image), MANY)
+    assert len(as_set(found)) == pytest.approx(per_image * 80, abs=2)
 
 
 def test_a_budget_that_is_not_used_up_takes_all_with_something_in_common() -> None:
     words = random_words(12)
-    assert least_words(words, 100) == LEAST_WORDS
+    assert min_words(words, 100) == MIN_WORDS
 
 
 def test_words_beside_a_slow_loop() -> None:
@@ -133,21 +133,21 @@ def test_united_candidates_are_a_set_of_pairs() -> None:
 
 
 def test_a_look_is_the_verdict_on_each_pair() -> None:
-    pictures = [patches(seed, (120, 160)) for seed in range(3)]
-    pictures += [np.ascontiguousarray(pictures[1][10:100, 20:150]), np.full_like(pictures[0], 255)]
+    images = [patches(seed, (120, 160)) for seed in range(3)]
+    images += [np.ascontiguousarray(images[1][10:100, 20:150]), np.full_like(images[0], 255)]
     urls = np.array([str(place) for place in range(5)], object)
     asked: list[str] = []
 
     def details(some: object) -> list[npt.NDArray[np.uint8]]:
         assert isinstance(some, list)
         asked.extend(some)
-        return [pictures[int(url)] for url in some]
+        return [images[int(url)] for url in some]
 
-    sight = Sight(details, lambda some: random_words(len(some)))
+    sight = ImageAccess(details, lambda some: random_words(len(some)))
     pairs = Candidates(np.array([0, 0, 1, 3]), np.array([1, 4, 3, 4]))
-    verifier = LocalVerifier()
+    verifier = GeometricVerifier()
     (verdicts,) = look(pairs, urls, sight, verifier)
-    seen = [Seen.of(picture) for picture in pictures]
+    seen = [LocalFeatures.of(image) for image in images]
     ends = [(seen[a], seen[b]) for a, b in zip(*pairs, strict=True)]
     expected = verifier(ends)
     assert [it.log_odds for it in verdicts] == [it.log_odds for it in expected]
@@ -157,7 +157,7 @@ def test_a_look_is_the_verdict_on_each_pair() -> None:
     assert list(look(Candidates(empty, empty), urls, sight, verifier)) == []
 
 
-def test_blocks_hold_few_pictures_and_every_candidate() -> None:
+def test_blocks_hold_few_images_and_every_candidate() -> None:
     rng = np.random.default_rng(0)
     left, right = np.sort(rng.integers(0, 30_000, (2, 12_000)), axis=0)
     blocks = list(_blocks(Candidates(np.sort(left), right)))

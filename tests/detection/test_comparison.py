@@ -13,31 +13,31 @@ import pytest
 
 from dedup.detection.candidates import Candidates, Look
 from dedup.detection.comparison import clusters_of_vectors, decided
-from dedup.detection.detector import Detection, merged
+from dedup.detection.detector import Detector, merged
 from dedup.detection.grouping import Grouping
 from dedup.errors import ArtifactError
 from dedup.schemas import AUTO, INDEX_IMAGES
-from dedup.search.image_access import Sight
+from dedup.search.image_access import ImageAccess
 from dedup.search.index import Index
-from dedup.search.radius import RadiusMatcher
-from dedup.search.state import Search
-from dedup.verification.alignment import Seen
-from dedup.verification.geometric import LocalVerifier
-from dedup.verification.keypoints import N_KEYPOINTS, Picture
+from dedup.search.radius import RadiusSearch
+from dedup.search.state import SearchState
+from dedup.verification.alignment import LocalFeatures
+from dedup.verification.geometric import GeometricVerifier
+from dedup.verification.keypoints import N_KEYPOINTS, RgbImage
 from dedup.verification.visual_words import Vocabulary, Words
 from tests.detection.test_detector import MANIFEST
 from tests.verification.test_keypoints import patches
 
 FAR, NEAR_BY = 3.0, 0.5
-"""Embeddings of unlike pictures are some 2.8 apart here, those of near ones 0.1."""
+"""Embeddings of unlike images are some 2.8 apart here, those of near ones 0.1."""
 
 
 def seeded(name: str) -> np.random.Generator:
     return np.random.default_rng([ord(letter) for letter in name])
 
 
-def make_pictures() -> dict[str, Picture]:
-    """Eight pictures by name; of A a mirrored and cropped copy, of B a variant in other colours."""
+def make_images() -> dict[str, RgbImage]:
+    """Eight images by name; of A a mirrored and cropped copy, of B a variant in other colours."""
     found = {name: patches(place, (120, 160)) for place, name in enumerate("ABCDEFGH")}
     found["A copy"] = np.ascontiguousarray(found["A"][8:112, ::-1][:, 12:150])
     light = cv2.cvtColor(found["B"], cv2.COLOR_RGB2GRAY)[..., None] / 255
@@ -45,22 +45,22 @@ def make_pictures() -> dict[str, Picture]:
     return found
 
 
-def dyed(light: npt.NDArray[np.float64], colour: tuple[int, int, int]) -> Picture:
-    """A picture in shades of one colour, from its light, (h, w, 1) from 0 to 1."""
+def dyed(light: npt.NDArray[np.float64], colour: tuple[int, int, int]) -> RgbImage:
+    """An image in shades of one colour, from its light, (h, w, 1) from 0 to 1."""
     return np.asarray(np.rint(light * np.array(colour)), np.uint8)
 
 
-PICTURES = make_pictures()
+IMAGES = make_images()
 
 
 @cache
 def words_of(name: str) -> Words:
-    """The visual words of a picture."""
-    return Vocabulary.load().words_in(PICTURES[name])
+    """The visual words of an image."""
+    return Vocabulary.load().words_in(IMAGES[name])
 
 
 def shop(names: Sequence[str], near: Mapping[str, str] | None = None) -> Index:
-    """One product for each picture; ``near`` ones have an embedding close to another's.
+    """One product for each image; ``near`` ones have an embedding close to another's.
 
     The embeddings of all others, the copies' too, are random: words alone lead to them.
     """
@@ -82,8 +82,8 @@ def shop(names: Sequence[str], near: Mapping[str, str] | None = None) -> Index:
         columns=INDEX_IMAGES.names,
     )  # fmt: skip
     by_url = dict(zip(urls, names, strict=True))
-    sight = Sight(
-        lambda some: [PICTURES[by_url[url]] for url in some],
+    sight = ImageAccess(
+        lambda some: [IMAGES[by_url[url]] for url in some],
         lambda some: np.array([words_of(by_url[url]) for url in some], np.int32).reshape(
             -1, N_KEYPOINTS
         ),
@@ -96,10 +96,10 @@ def shop(names: Sequence[str], near: Mapping[str, str] | None = None) -> Index:
 
 def detection(
     threshold: float | str = NEAR_BY, min_score: float | str | None = 0.5, precision: float = 0.9
-) -> Detection:
+) -> Detector:
     """With a second look, unless ``min_score`` is None."""
-    verifier = None if min_score is None else LocalVerifier(min_score)
-    return Detection(RadiusMatcher(threshold, precision=precision), Grouping(), verifier)
+    verifier = None if min_score is None else GeometricVerifier(min_score)
+    return Detector(RadiusSearch(threshold, precision=precision), Grouping(), verifier)
 
 
 def ends(table: pd.DataFrame) -> set[tuple[str, str]]:
@@ -111,7 +111,7 @@ def ends(table: pd.DataFrame) -> set[tuple[str, str]]:
 def test_the_copy_is_found_and_the_variant_is_not(
     threshold: float | str, min_score: float | str
 ) -> None:
-    findings, search = detection(threshold, min_score)(shop(list(PICTURES)))
+    findings, search = detection(threshold, min_score)(shop(list(IMAGES)))
     assert ends(findings.pairs) == {("A", "A copy")}
     (pair,) = findings.pairs.to_dict("records")
     assert pair["tier"] == "near"
@@ -132,7 +132,7 @@ def test_the_copy_is_found_and_the_variant_is_not(
 
 
 def test_without_a_second_look_distance_alone_decides() -> None:
-    findings, search = detection(NEAR_BY, None)(shop(list(PICTURES)))
+    findings, search = detection(NEAR_BY, None)(shop(list(IMAGES)))
     assert ends(findings.pairs) == {("B", "B blue")}
     assert findings.pairs["score"].isna().all()
     assert findings.calibration == {}
@@ -141,7 +141,7 @@ def test_without_a_second_look_distance_alone_decides() -> None:
 
 def test_an_automatic_distance_is_chosen_by_looking() -> None:
     near = {"A copy": "A", "B blue": "B"}
-    findings, search = detection(AUTO, None)(shop(list(PICTURES), near))
+    findings, search = detection(AUTO, None)(shop(list(IMAGES), near))
     calibration = findings.calibration
     assert calibration["setting"] == "matcher.threshold"
     assert not calibration["higher_is_surer"]
@@ -152,7 +152,7 @@ def test_an_automatic_distance_is_chosen_by_looking() -> None:
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
-    index = shop(list(PICTURES))
+    index = shop(list(IMAGES))
     # Equal pixels at two addresses, and yet other details: the smaller address must always count.
     extra = index.images.iloc[[0]].assign(url="/C.png", product_id="Z", record=10)
     images = pd.concat([index.images, extra], ignore_index=True)
@@ -164,8 +164,8 @@ def test_the_order_of_rows_does_not_matter() -> None:
     assert first.facts == second.facts
 
 
-def test_a_verdict_does_not_depend_on_where_pictures_stand() -> None:
-    names = list(PICTURES)
+def test_a_verdict_does_not_depend_on_where_images_stand() -> None:
+    names = list(IMAGES)
     scores = []
     for order in (names, names[::-1]):
         near = detection()(shop(order))[1].near
@@ -174,26 +174,26 @@ def test_a_verdict_does_not_depend_on_where_pictures_stand() -> None:
 
 
 def counted(index: Index, folder: Path) -> tuple[Index, list[str]]:
-    """The index with a place for verdicts, and the pictures that it was asked for."""
+    """The index with a place for verdicts, and the images that it was asked for."""
     asked: list[str] = []
 
-    def details(urls: Sequence[str]) -> list[Picture]:
+    def details(urls: Sequence[str]) -> list[RgbImage]:
         asked.extend(urls)
         return index.sight.details(urls)
 
     return replace(index, sight=index.sight._replace(details=details, derived=folder)), asked
 
 
-@pytest.mark.parametrize("before", [[], ["A", "A copy", "B", "D"], list(PICTURES)])
+@pytest.mark.parametrize("before", [[], ["A", "A copy", "B", "D"], list(IMAGES)])
 def test_verdicts_that_were_kept_change_nothing(before: list[str], tmp_path: Path) -> None:
     """Byte for byte, from no verdict, from some and from all."""
-    find, index = detection(AUTO, AUTO), shop(list(PICTURES))
+    find, index = detection(AUTO, AUTO), shop(list(IMAGES))
     cold, search = find(index)
     if before:
         find(counted(shop(before), tmp_path)[0])
     warm, asked = counted(index, tmp_path)
     findings, searched = find(warm)
-    assert (not asked) == (before == list(PICTURES))
+    assert (not asked) == (before == list(IMAGES))
     for folder, one in (("cold", search), ("warm", searched)):
         (tmp_path / folder).mkdir()
         one.save(tmp_path / folder)
@@ -203,16 +203,16 @@ def test_verdicts_that_were_kept_change_nothing(before: list[str], tmp_path: Pat
     pd.testing.assert_frame_equal(findings.pairs, cold.pairs)
     assert findings.calibration == cold.calibration
     warm, asked = counted(index, tmp_path)
-    replace(find, matcher=RadiusMatcher(AUTO, precision=0.7))(warm)
+    replace(find, matcher=RadiusSearch(AUTO, precision=0.7))(warm)
     assert not asked  # nor for another precision
 
 
 def test_a_search_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dedup.detection.candidates.STEP", 3)
-    find, index = detection(9.0, 0.5), shop(list(PICTURES))
+    find, index = detection(9.0, 0.5), shop(list(IMAGES))
     warm, asked = counted(index, tmp_path)
 
-    def stopped(urls: Sequence[str]) -> list[Picture]:
+    def stopped(urls: Sequence[str]) -> list[RgbImage]:
         if len(asked) > 5:
             raise KeyboardInterrupt
         return warm.sight.details(urls)
@@ -229,7 +229,7 @@ def test_a_search_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_only_what_is_in_one_block_is_looked_at() -> None:
-    index = shop(list(PICTURES))
+    index = shop(list(IMAGES))
     blocks = {"A": "1", "A copy": "1", "B": "2", "B blue": "", "C": "2"}
     products = index.products.assign(
         brand=[blocks.get(name, name) for name in index.products["id"]]
@@ -237,7 +237,7 @@ def test_only_what_is_in_one_block_is_looked_at() -> None:
     index = replace(index, products=products)
     find = replace(detection(9.0, 0.5), block_by="brand")
     findings, search = find(index)
-    blank = {tuple(sorted(("B blue", name))) for name in PICTURES if name != "B blue"}
+    blank = {tuple(sorted(("B blue", name))) for name in IMAGES if name != "B blue"}
     assert ends(findings.candidates) == {("A", "A copy"), ("B", "C")} | blank
     assert len(search.near) == 2 + len(blank)
     assert ends(findings.pairs) == {("A", "A copy")}
@@ -249,12 +249,12 @@ def test_only_what_is_in_one_block_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    "before", [["A", "B", "C"], ["A", "A copy", "B", "B blue", "D"], list("CDEFGH"), list(PICTURES)]
+    "before", [["A", "B", "C"], ["A", "A copy", "B", "B blue", "D"], list("CDEFGH"), list(IMAGES)]
 )
 def test_going_on_from_an_earlier_search_changes_nothing(before: list[str]) -> None:
     find = detection(NEAR_BY, 0.5)
     _, since = find(shop(before))
-    index = shop(list(PICTURES))
+    index = shop(list(IMAGES))
     (fresh, search), (gone_on, searched) = find(index), find(index, since)
     pd.testing.assert_frame_equal(gone_on.pairs, fresh.pairs, check_dtype=False)
     pd.testing.assert_frame_equal(gone_on.groups, fresh.groups)
@@ -264,10 +264,10 @@ def test_going_on_from_an_earlier_search_changes_nothing(before: list[str]) -> N
 
 
 def test_what_was_looked_at_is_not_looked_at_again() -> None:
-    find, index = detection(NEAR_BY, 0.5), shop(list(PICTURES))
+    find, index = detection(NEAR_BY, 0.5), shop(list(IMAGES))
     _, since = find(index)
 
-    def blind(urls: Sequence[str]) -> list[Picture]:
+    def blind(urls: Sequence[str]) -> list[RgbImage]:
         assert not urls
         return []
 
@@ -321,7 +321,7 @@ def test_next_to_nothing_to_compare(
     assert search.facts["pictures"] == len(names)
 
 
-def search_of(scores: Sequence[float], distances: Sequence[float]) -> Search:
+def search_of(scores: Sequence[float], distances: Sequence[float]) -> SearchState:
     """What a search with a second look might have found."""
     near = pd.DataFrame(
         {
@@ -330,12 +330,12 @@ def search_of(scores: Sequence[float], distances: Sequence[float]) -> Search:
             "distance": distances, "score": scores, "evidence": "",
         }
     )  # fmt: skip
-    return Search(near, near[["pixels_a"]], {"looked": True})
+    return SearchState(near, near[["pixels_a"]], {"looked": True})
 
 
 def test_a_number_decides_as_it_stands() -> None:
     search = search_of([0.2, 0.5, 0.9, 1.0, 0.0], [1, 2, 3, 4, 5])
-    near, calibration = decided(search, RadiusMatcher(1.0), LocalVerifier(0.5))
+    near, calibration = decided(search, RadiusSearch(1.0), GeometricVerifier(0.5))
     assert near["reported"].tolist() == [False, True, True, True, False]
     assert near["score"].tolist() == [0.2, 0.5, 0.9, 1.0, 0.0]
     assert calibration == {}
@@ -346,7 +346,7 @@ def test_the_largest_good_distance_is_taken_with_its_ties() -> None:
     distances = rng.random(300).round(2)
     scores = 1 / (1 + np.exp(-(9 - 16 * distances + rng.normal(0, 1, 300))))
     near, calibration = decided(
-        search_of(scores.tolist(), distances.tolist()), RadiusMatcher(AUTO, precision=0.9), None
+        search_of(scores.tolist(), distances.tolist()), RadiusSearch(AUTO, precision=0.9), None
     )
     within = {least: distances <= least for least in np.unique(distances)}
     good = [least for least in within if near["score"][within[least]].mean() >= 0.9]
@@ -361,13 +361,13 @@ def test_clusters_of_vectors() -> None:
     assert clusters_of_vectors(images, 4).tolist() == [3, -1, 5, -1]
 
 
-def test_a_picture_asked_about_is_looked_at_again() -> None:
+def test_a_image_asked_about_is_looked_at_again() -> None:
     index = shop("ABCDEFGH")
     rows = np.arange(8)
-    look = Look(index.images["url"].tolist(), rows, index.sight, LocalVerifier(), 0.5)
-    asked = [PICTURES["A copy"], PICTURES["B blue"], patches(99, (120, 160))]
+    look = Look(index.images["url"].tolist(), rows, index.sight, GeometricVerifier(), 0.5)
+    asked = [IMAGES["A copy"], IMAGES["B blue"], patches(99, (120, 160))]
     nearest = Candidates(np.array([1, 2]), np.array([1, 5]))  # as embeddings might say
-    found = look([Seen.of(picture) for picture in asked], nearest)
+    found = look([LocalFeatures.of(image) for image in asked], nearest)
     assert list(zip(*(side.tolist() for side in found[:2]), strict=True)) == [(0, 0)]
     assert found.score[0] > 0.5
     assert found.evidence[0]

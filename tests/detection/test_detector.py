@@ -11,22 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dedup.detection.detector import Detection, merged
+from dedup.detection.detector import Detector, merged
 from dedup.detection.grouping import Grouping
 from dedup.errors import ArtifactError, ConfigError
 from dedup.schemas import INDEX_IMAGES
 from dedup.search.clustering import nearest_centroids
 from dedup.search.index import Index
-from dedup.search.radius import RadiusMatcher, l2_distance
+from dedup.search.radius import RadiusSearch, l2_distance
 
 MANIFEST = {"id_column": "id", "title_column": None, "checkpoint_sha256": "c", "checkpoint": "x",
             "store": "s", "reader": "pillow"}  # fmt: skip
 TEXTS = ["product_id", "url", "sha256_bytes", "sha256_pixels", "status", "reason", "detail"]
 
 
-def make_index(pictures: dict[str, list[int]], seed: int = 0, dim: int = 4) -> Index:
-    """Products with pictures; picture n has the same vector in every index of this seed."""
-    rows = [(key, number) for key, numbers in pictures.items() for number in numbers]
+def make_index(pixels: dict[str, list[int]], seed: int = 0, dim: int = 4) -> Index:
+    """Products with images; image n has the same vector in every index of this seed."""
+    rows = [(key, number) for key, numbers in pixels.items() for number in numbers]
     numbers = sorted({number for _, number in rows})
     vectors = np.array(
         [np.random.default_rng([seed, number]).normal(size=dim) for number in numbers], np.float32
@@ -36,7 +36,7 @@ def make_index(pictures: dict[str, list[int]], seed: int = 0, dim: int = 4) -> I
     vector = [numbers.index(number) for _, number in rows]
     images = pd.DataFrame(
         {
-            "record": [list(pictures).index(key) for key, _ in rows],
+            "record": [list(pixels).index(key) for key, _ in rows],
             "product_id": [key for key, _ in rows],
             "url": [f"/{key}/{number}.jpg" for key, number in rows],
             "sha256_bytes": [f"b{number}" for _, number in rows],
@@ -48,13 +48,13 @@ def make_index(pictures: dict[str, list[int]], seed: int = 0, dim: int = 4) -> I
         columns=INDEX_IMAGES.names,
     )  # fmt: skip
     images = images.astype(dict.fromkeys(TEXTS, "str"))  # where there are no rows
-    brands = [f"brand {number % 3}" for number in range(len(pictures))]
-    products = pd.DataFrame({"id": list(pictures), "brand": brands}, dtype=str)
+    brands = [f"brand {number % 3}" for number in range(len(pixels))]
+    products = pd.DataFrame({"id": list(pixels), "brand": brands}, dtype=str)
     return Index(images, vectors, centroids, products, dict(MANIFEST))
 
 
 def slow_pairs(index: Index, threshold: float) -> dict[tuple[str, str], float]:
-    """The smallest distance of every two products with a picture in common or near pictures."""
+    """The smallest distance of every two products with an image in common or near images."""
     found: dict[tuple[str, str], float] = {}
     rows = list(zip(index.images["product_id"], index.images["vector"], strict=True))
     for (a, v), (b, w) in combinations(rows, 2):
@@ -77,9 +77,9 @@ def as_dict(pairs: pd.DataFrame) -> dict[tuple[str, str], float]:
 
 def detection(
     threshold: float = 1.0, max_products: int = 100, block_by: str | None = None
-) -> Detection:
-    return Detection(
-        RadiusMatcher(threshold), Grouping(), max_products=max_products, block_by=block_by
+) -> Detector:
+    return Detector(
+        RadiusSearch(threshold), Grouping(), max_products=max_products, block_by=block_by
     )
 
 
@@ -93,8 +93,8 @@ thresholds = st.sampled_from([0.0, 0.5, 1.0, 2.0, 9.0])
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(catalogues, thresholds)
-def test_pairs_are_those_of_a_slow_loop(pictures: dict[str, list[int]], threshold: float) -> None:
-    index = make_index(pictures)
+def test_pairs_are_those_of_a_slow_loop(images: dict[str, list[int]], threshold: float) -> None:
+    index = make_index(images)
     findings, search = detection(threshold)(index)
     assert as_dict(findings.pairs) == slow_pairs(index, threshold)
     assert set(findings.pairs["tier"]) <= {"same_bytes", "near"}
@@ -108,10 +108,10 @@ def test_pairs_are_those_of_a_slow_loop(pictures: dict[str, list[int]], threshol
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(catalogues, thresholds, st.randoms(use_true_random=False))
 def test_row_order_changes_nothing(
-    pictures: dict[str, list[int]], threshold: float, random: object
+    images: dict[str, list[int]], threshold: float, random: object
 ) -> None:
-    index = make_index(pictures)
-    order = np.random.default_rng(hash(str(pictures)) % 2**32).permutation(len(index.images))
+    index = make_index(images)
+    order = np.random.default_rng(hash(str(images)) % 2**32).permutation(len(index.images))
     shuffled = Index(
         index.images.iloc[order], index.vectors, index.centroids, index.products, index.manifest
     )
@@ -191,13 +191,13 @@ def test_only_products_of_one_block_are_paired() -> None:
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(catalogues, st.lists(st.sampled_from(["x", "y", " "]), min_size=12, max_size=12), st.data())
 def test_blocks_beside_a_slow_loop(
-    pictures: dict[str, list[int]], brands: list[str], data: st.DataObject
+    images: dict[str, list[int]], brands: list[str], data: st.DataObject
 ) -> None:
-    index = make_index(pictures)
+    index = make_index(images)
     brands = brands[: len(index.products)]
     index = replace(index, products=index.products.assign(brand=brands))
-    brand = {key: cell.strip() for key, cell in zip(pictures, brands, strict=True)}
-    others = data.draw(st.none() | st.sets(st.sampled_from(sorted(pictures) or ["P"])))
+    brand = {key: cell.strip() for key, cell in zip(images, brands, strict=True)}
+    others = data.draw(st.none() | st.sets(st.sampled_from(sorted(images) or ["P"])))
     findings, search = detection(2.0, block_by="brand")(index, others=others)
     expected = {
         (a, b)
@@ -208,7 +208,7 @@ def test_blocks_beside_a_slow_loop(
     assert set(as_dict(findings.pairs)) == expected
     n_all = len(index.vectors) * (len(index.vectors) - 1) // 2
     if others is None and " " not in brands:
-        assert search.facts["comparisons"] <= 2 * n_all  # a picture may be in both blocks
+        assert search.facts["comparisons"] <= 2 * n_all  # an image may be in both blocks
 
 
 @pytest.mark.parametrize(
@@ -228,18 +228,18 @@ def test_an_earlier_search_that_does_not_fit(change: dict[str, object], message:
 
 
 def test_placeholders_cost_nothing_and_change_nothing() -> None:
-    """5 % of 100,000 products show one picture, and a few a flat one: output stays O(n)."""
+    """5 % of 100,000 products show one image, and a few a flat one: output stays O(n)."""
     n, n_placeholders = 100_000, 5_000
     rng = np.random.default_rng(0)
-    # Every tenth product shows the picture of another one; vectors of 300 pairs are close.
-    picture = np.arange(n)
-    picture[::10] = rng.integers(0, n, len(picture[::10]))
+    # Every tenth product shows the image of another one; vectors of 300 pairs are close.
+    image = np.arange(n)
+    image[::10] = rng.integers(0, n, len(image[::10]))
     vectors = rng.normal(size=(n + 2, 8)).astype(np.float32) * 10
     close = np.arange(1, 600, 2)
     vectors[close] = vectors[close - 1] + 0.001
-    index = bulk(picture, vectors, np.full(n, 40.0))
+    index = bulk(image, vectors, np.full(n, 40.0))
     holders = rng.choice(n, n_placeholders, replace=False)
-    shown = picture.copy()
+    shown = image.copy()
     shown[holders[:4_990]] = n  # "no image available"
     shown[holders[4_990:]] = n + 1  # white
     contrast = np.where(shown == n + 1, 0.5, 40.0)
@@ -255,19 +255,19 @@ def test_placeholders_cost_nothing_and_change_nothing() -> None:
     assert set(after.shared["product_id"]) == held
 
 
-def bulk(picture: np.ndarray, vectors: np.ndarray, contrast: np.ndarray) -> Index:
-    """An index of one picture a product, by the picture's number."""
-    n = len(picture)
+def bulk(image: np.ndarray, vectors: np.ndarray, contrast: np.ndarray) -> Index:
+    """An index of one image a product, by the image's number."""
+    n = len(image)
     ids = [f"P{number:06}" for number in range(n)]
     centroids = vectors[:50]
     images = pd.DataFrame(
         {
             "record": np.arange(n), "product_id": ids, "url": [f"/{key}.jpg" for key in ids],
-            "sha256_bytes": [f"b{number}" for number in picture],
-            "sha256_pixels": [f"p{number:06}" for number in picture],
+            "sha256_bytes": [f"b{number}" for number in image],
+            "sha256_pixels": [f"p{number:06}" for number in image],
             "width": 9, "height": 9, "contrast": contrast.astype(np.float32), "status": "ok",
-            "reason": "", "detail": "", "vector": picture,
-            "cluster": nearest_centroids(vectors, centroids)[picture],
+            "reason": "", "detail": "", "vector": image,
+            "cluster": nearest_centroids(vectors, centroids)[image],
         },
         columns=INDEX_IMAGES.names,
     )  # fmt: skip

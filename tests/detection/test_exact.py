@@ -61,7 +61,7 @@ def test_pairs_and_tiers_are_those_of_a_slow_loop() -> None:
         assert pairs["evidence"].tolist() == [IN_WORDS[tier] for tier in pairs["tier"]]
 
 
-def test_the_evidence_is_a_picture_of_each_product() -> None:
+def test_the_evidence_is_a_image_of_each_product() -> None:
     images = random_images(1)
     shown = set(zip(images["product_id"], images["url"], strict=True))
     pairs = best_pairs(exact_pairs(images))
@@ -87,9 +87,9 @@ def test_no_candidate_is_listed_in_vain() -> None:
     assert len(pairs) == (sizes * (sizes - 1) // 2).sum()
 
 
-def test_one_product_with_equal_pictures_is_no_pair() -> None:
+def test_one_product_with_equal_images_is_no_pair() -> None:
     assert exact_pairs(random_images(4).assign(product_id="P1", status="ok")).empty
 
 
-def test_no_pictures_no_pairs() -> None:
+def test_no_images_no_pairs() -> None:
     assert best_pairs(exact_pairs(random_images(0)[:0])).empty

@@ -34,15 +34,15 @@ def near(*ends: str) -> list[Link]:
 def index_of(
     rows: Sequence[Mapping[str, str]] = (), images: Sequence[tuple[str, str, int, int]] = ()
 ) -> Index:
-    """An index of the user's rows, and of ok pictures: product, content, width and height."""
-    pictures = pd.DataFrame(
+    """An index of the user's rows, and of ok images: product, content, width and height."""
+    pixels = pd.DataFrame(
         list(images), columns=["product_id", "sha256_pixels", "width", "height"]
     ).assign(status="ok")
-    pictures[["width", "height"]] = pictures[["width", "height"]].astype(np.int32)
+    pixels[["width", "height"]] = pixels[["width", "height"]].astype(np.int32)
     table = pd.DataFrame(list(rows), columns=None if rows else ["id"])
     empty = np.zeros((0, 2), np.float32)
     return Index(
-        pictures.reindex(columns=INDEX_IMAGES.names), empty, empty, table, {"id_column": "id"}
+        pixels.reindex(columns=INDEX_IMAGES.names), empty, empty, table, {"id_column": "id"}
     )
 
 
@@ -190,7 +190,7 @@ def test_the_smallest_id_is_kept_where_no_rule_decides() -> None:
     assert kept_of(["most_images", "largest"]) == "A"
 
 
-def test_pictures_decide() -> None:
+def test_images_decide() -> None:
     images = [("A", "p1", 9, 9), ("B", "p1", 9, 9), ("B", "p2", 1, 1), ("C", "p3", 90_000, 90_000)]
     assert kept_of(["most_images"], images=images) == "B"
     assert kept_of(["largest"], images=images) == "C"

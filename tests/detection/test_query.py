@@ -22,7 +22,7 @@ from dedup.errors import ArtifactError, SourceError
 from dedup.schemas import TIERS
 from dedup.search.embedding import Embed
 from dedup.search.index import Index
-from dedup.search.radius import RadiusMatcher
+from dedup.search.radius import RadiusSearch
 from dedup.search.update import remove
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
@@ -47,9 +47,9 @@ def checkpoint(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def crowded(tmp_path: Path) -> Catalogue:
-    """Eight products: five show the same picture, two a flat one, and some have several.
+    """Eight products: five show the same image, two a flat one, and some have several.
 
-    A flat picture is white with a corner of light grey; ``flat1`` and ``flat2`` differ in it.
+    A flat image is white with a corner of light grey; ``flat1`` and ``flat2`` differ in it.
     """
     images = tmp_path / "images"
     images.mkdir()
@@ -61,19 +61,19 @@ def crowded(tmp_path: Path) -> Catalogue:
         (images / f"flat{number}.png").write_bytes(encoded(white, "PNG"))
     (images / "0 again.png").write_bytes((images / "0.png").read_bytes())
     (images / "0.bmp").write_bytes(encoded(Image.open(images / "0.png"), "BMP"))
-    pictures = {
+    pixels = {
         "a": "0.png;1.png", "b": "0.png;flat1.png", "c": "0 again.png;2.png", "d": "0.bmp",
         "e": "0.png;0.bmp", "f": "3.png;flat1.png", "g": "4.png;3.png;2.png", "h": "5.png;none.png",
     }  # fmt: skip
     rows = [
         (product, ";".join(f"images/{name}" for name in names.split(";")))
-        for product, names in pictures.items()
+        for product, names in pixels.items()
     ]
     return CsvSource(str(write_shop(tmp_path, rows)), choice="all").read()
 
 
-class Seen(NamedTuple):
-    """A picture that is asked about."""
+class LocalFeatures(NamedTuple):
+    """An image that is asked about."""
 
     address: str
     data_digest: str
@@ -82,10 +82,10 @@ class Seen(NamedTuple):
     vector: npt.NDArray[np.float64]
 
 
-def look(address: str, checkpoint: Path) -> Seen:
+def look(address: str, checkpoint: Path) -> LocalFeatures:
     data = Path(address).read_bytes()
     pixels = decode(data).pixels
-    return Seen(
+    return LocalFeatures(
         address,
         hashlib.sha256(data).hexdigest(),
         hashlib.sha256(pixels.tobytes()).hexdigest(),
@@ -95,7 +95,7 @@ def look(address: str, checkpoint: Path) -> Seen:
 
 
 def slow_answer(
-    index: Index, pictures: Sequence[Seen], threshold: float, max_products: int
+    index: Index, images: Sequence[LocalFeatures], threshold: float, max_products: int
 ) -> list[tuple[str, str, str, str]]:
     """Product, tier, image and query image of each answer, by looking at every row."""
     shown = index.images[index.images["status"] == "ok"]
@@ -103,7 +103,7 @@ def slow_answer(
     silent = {digest for digest, n in count.items() if n > max_products}
     silent |= set(shown.loc[shown["contrast"] < 3, "sha256_pixels"])
     best: dict[str, tuple[int, float, str, str]] = {}
-    for one in pictures:
+    for one in images:
         equal = sorted(set(shown.loc[shown["sha256_pixels"] == one.digest, "product_id"]))
         for row in shown.to_dict("records"):
             product, digest = row["product_id"], row["sha256_pixels"]
@@ -127,20 +127,20 @@ def rows_of(answer: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     return list(columns.itertuples(index=False, name=None))
 
 
-def test_several_pictures_answer_as_a_loop_over_all_rows(
+def test_several_images_answer_as_a_loop_over_all_rows(
     crowded: Catalogue, checkpoint: Path, tmp_path: Path
 ) -> None:
     index = index_of(crowded, checkpoint)
     (tmp_path / "images" / "new.jpg").write_bytes(encoded(draw(77)))
     names = ["0.png", "0 again.png", "0.bmp", "2.png", "3.png", "5.png", "flat2.png", "new.jpg"]
-    pictures = [look(str(tmp_path / "images" / name), checkpoint) for name in names]
-    gaps = np.linalg.norm(index.vectors - pictures[-1].vector, axis=1)
+    images = [look(str(tmp_path / "images" / name), checkpoint) for name in names]
+    gaps = np.linalg.norm(index.vectors - images[-1].vector, axis=1)
     n_near = []
     for threshold in (0, float(np.quantile(gaps, 0.2)), float(np.quantile(gaps, 0.6)), FAR):
         for max_products in (2, 4, 100):
-            query = Query(index, RadiusMatcher(threshold), max_products=max_products)
+            query = Query(index, RadiusSearch(threshold), max_products=max_products)
             for first, last in ((0, 1), (1, 4), (3, 5), (5, 8)):
-                asked = pictures[first:last]
+                asked = images[first:last]
                 answer = query([one.address for one in asked])
                 assert list(answer) == ANSWER
                 assert rows_of(answer) == slow_answer(index, asked, threshold, max_products)
@@ -148,28 +148,28 @@ def test_several_pictures_answer_as_a_loop_over_all_rows(
     assert len(set(n_near)) > 4  # else the thresholds would tell nothing
 
 
-def test_the_order_of_rows_and_pictures_does_not_matter(
+def test_the_order_of_rows_and_images_does_not_matter(
     crowded: Catalogue, checkpoint: Path, tmp_path: Path
 ) -> None:
     addresses = [str(tmp_path / "images" / f"{number}.png") for number in (3, 0, 1)]
-    answer = Query(index_of(crowded, checkpoint), RadiusMatcher(FAR))(addresses)
+    answer = Query(index_of(crowded, checkpoint), RadiusSearch(FAR))(addresses)
     shuffled = crowded.requests.sample(frac=1, random_state=0, ignore_index=True)
     other = index_of(Catalogue(crowded.products, shuffled, "productId", "title"), checkpoint)
-    again = Query(other, RadiusMatcher(FAR))([*addresses[::-1], addresses[0]])
+    again = Query(other, RadiusSearch(FAR))([*addresses[::-1], addresses[0]])
     pd.testing.assert_frame_equal(again, answer)
 
 
-def test_equal_pictures_and_near_ones_are_found(
+def test_equal_images_and_near_ones_are_found(
     catalogue: Catalogue, checkpoint: Path, tmp_path: Path
 ) -> None:
     index = index_of(catalogue, checkpoint)
     again = tmp_path / "again.png"
     again.write_bytes((tmp_path / "images" / "copy.png").read_bytes())
-    found = Query(index, RadiusMatcher(0))(str(again))
+    found = Query(index, RadiusSearch(0))(str(again))
     assert found[["product_id", "tier"]].to_numpy().tolist() == [
         ["P21", "same_bytes"], ["P01", "same_pixels"],
     ]  # fmt: skip
-    near = Query(index, RadiusMatcher(FAR))(str(again))
+    near = Query(index, RadiusSearch(FAR))(str(again))
     assert sorted(near["product_id"]) == [f"P{number:02}" for number in range(23)]
     assert near["distance"].is_monotonic_increasing
     assert (near["distance"] > 0).tolist() == [False] * 2 + [True] * 21
@@ -180,7 +180,7 @@ def test_equal_pictures_and_near_ones_are_found(
 def test_an_address_of_the_index_is_known_however_it_is_written(
     catalogue: Catalogue, checkpoint: Path, tmp_path: Path
 ) -> None:
-    query = Query(index_of(catalogue, checkpoint), RadiusMatcher(0))
+    query = Query(index_of(catalogue, checkpoint), RadiusSearch(0))
     for address in ("images/2.jpg", "images/../images/2.jpg", str(tmp_path / "images" / "2.jpg")):
         with contextlib.chdir(tmp_path):
             answer = query(address)
@@ -189,16 +189,16 @@ def test_an_address_of_the_index_is_known_however_it_is_written(
         assert set(answer["query_image"]) == {address}
 
 
-def test_an_address_whose_picture_has_changed_is_still_the_products(
+def test_an_address_whose_image_has_changed_is_still_the_products(
     catalogue: Catalogue, checkpoint: Path, tmp_path: Path
 ) -> None:
-    query = Query(index_of(catalogue, checkpoint), RadiusMatcher(0))
+    query = Query(index_of(catalogue, checkpoint), RadiusSearch(0))
     file = tmp_path / "images" / "3.jpg"
     file.write_bytes(encoded(draw(88)))
     assert rows_of(query(str(file))) == [("P03", "same_url", str(file), str(file))]
 
 
-def test_pictures_on_a_server(tmp_path: Path, checkpoint: Path, serve: Callable[..., str]) -> None:
+def test_images_on_a_server(tmp_path: Path, checkpoint: Path, serve: Callable[..., str]) -> None:
     (tmp_path / "shop").mkdir()
     for number in range(3):
         (tmp_path / "shop" / f"{number}.jpg").write_bytes(encoded(draw(number)))
@@ -207,36 +207,34 @@ def test_pictures_on_a_server(tmp_path: Path, checkpoint: Path, serve: Callable[
     rows = [(f"P{number}", f"{host}/{number}.jpg") for number in range(3)]
     catalogue = CsvSource(str(write_shop(tmp_path, rows))).read()
     index = index_of(catalogue, checkpoint, fetcher=LOCAL)
-    answer = Query(index, RadiusMatcher(0), fetcher=LOCAL)([f"{host}/copy.jpg", f"{host}/2.jpg"])
+    answer = Query(index, RadiusSearch(0), fetcher=LOCAL)([f"{host}/copy.jpg", f"{host}/2.jpg"])
     assert rows_of(answer) == [
         ("P2", "same_url", f"{host}/2.jpg", f"{host}/2.jpg"),
         ("P1", "same_bytes", f"{host}/1.jpg", f"{host}/copy.jpg"),
     ]
 
 
-def test_a_flat_picture_is_equal_or_nothing(
+def test_a_flat_image_is_equal_or_nothing(
     crowded: Catalogue, checkpoint: Path, tmp_path: Path
 ) -> None:
     index = index_of(crowded, checkpoint)
-    query = Query(index, RadiusMatcher(FAR))
+    query = Query(index, RadiusSearch(FAR))
     answer = query(str(tmp_path / "images" / "flat1.png"))
     assert answer[["product_id", "tier"]].to_numpy().tolist() == [
         ["b", "same_url"], ["f", "same_url"],
     ]  # fmt: skip
     assert query(str(tmp_path / "images" / "flat2.png")).empty
-    assert len(query(str(tmp_path / "images" / "5.png"))) == 8  # b and f by their other pictures
-    whatever = Query(index, RadiusMatcher(FAR), min_contrast=0)
+    assert len(query(str(tmp_path / "images" / "5.png"))) == 8  # b and f by their other images
+    whatever = Query(index, RadiusSearch(FAR), min_contrast=0)
     assert len(whatever(str(tmp_path / "images" / "flat2.png"))) == 8
 
 
-def test_of_a_picture_that_many_show_some_are_listed(
+def test_of_a_image_that_many_show_some_are_listed(
     crowded: Catalogue, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = index_of(crowded, checkpoint)
     with caplog.at_level(logging.WARNING, "dedup"):
-        answer = Query(index, RadiusMatcher(FAR), max_products=3)(
-            str(tmp_path / "images" / "0.bmp")
-        )
+        answer = Query(index, RadiusSearch(FAR), max_products=3)(str(tmp_path / "images" / "0.bmp"))
     assert answer[["product_id", "tier"]].to_numpy().tolist() == [
         ["a", "same_pixels"], ["b", "same_pixels"], ["c", "same_pixels"],
     ]  # fmt: skip
@@ -244,14 +242,14 @@ def test_of_a_picture_that_many_show_some_are_listed(
     assert "3 of them" in caplog.text
 
 
-def test_a_new_picture_has_no_duplicates(
+def test_a_new_image_has_no_duplicates(
     catalogue: Catalogue, checkpoint: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "new.jpg").write_bytes(encoded(draw(77)))
     index = index_of(catalogue, checkpoint)
     for one in (index, remove(index, {f"P{number:02}" for number in range(24)})):
         for threshold in (0, 1e-6):
-            answer = Query(one, RadiusMatcher(threshold))(str(tmp_path / "new.jpg"))
+            answer = Query(one, RadiusSearch(threshold))(str(tmp_path / "new.jpg"))
             assert answer.empty
             assert list(answer) == ANSWER
 
@@ -259,7 +257,7 @@ def test_a_new_picture_has_no_duplicates(
 def test_an_answer_says_how_long_it_took(
     catalogue: Catalogue, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    query = Query(index_of(catalogue, checkpoint), RadiusMatcher(0))
+    query = Query(index_of(catalogue, checkpoint), RadiusSearch(0))
     with caplog.at_level(logging.INFO, "dedup"):
         query(str(tmp_path / "images" / "0.jpg"))
     assert "answered in " in caplog.messages[-1]
@@ -269,7 +267,7 @@ def test_an_answer_says_how_long_it_took(
 def test_a_query_that_cannot_be_read_says_why(
     catalogue: Catalogue, checkpoint: Path, tmp_path: Path
 ) -> None:
-    query = Query(index_of(catalogue, checkpoint), RadiusMatcher(0))
+    query = Query(index_of(catalogue, checkpoint), RadiusSearch(0))
     with pytest.raises(SourceError, match=r"gone\.jpg.*not_found"):
         query([str(tmp_path / "images" / "0.jpg"), "gone.jpg"])
     with pytest.raises(SourceError, match="name one"):
@@ -277,18 +275,18 @@ def test_a_query_that_cannot_be_read_says_why(
 
 
 @pytest.mark.parametrize("web", [False, True])
-def test_a_picture_that_takes_minutes_is_given_up(
+def test_a_image_that_takes_minutes_is_given_up(
     catalogue: Catalogue, checkpoint: Path, tmp_path: Path, serve: Callable[..., str], web: bool
 ) -> None:
     (tmp_path / "slow.jpg").write_bytes(many_scans(20_000))
     address = f"{serve(tmp_path)}/slow.jpg" if web else str(tmp_path / "slow.jpg")
     index = index_of(catalogue, checkpoint)
     with Decoders(timeout=0.5) as decoders:
-        query = Query(index, RadiusMatcher(0), fetcher=LOCAL, decoders=decoders)
+        query = Query(index, RadiusSearch(0), fetcher=LOCAL, decoders=decoders)
         with pytest.raises(SourceError) as caught:
             query([str(tmp_path / "images" / "0.jpg"), address])
         assert str(caught.value) == (
-            f"the picture {address} cannot be read: decoder_timeout: took more than 0.5 s"
+            f"the image {address} cannot be read: decoder_timeout: took more than 0.5 s"
         )
         assert not query(str(tmp_path / "images" / "0.jpg")).empty
 
@@ -300,24 +298,24 @@ def test_a_file_that_is_too_large_is_not_read(
     (tmp_path / "large.jpg").write_bytes(encoded(draw(3, (600, 800))))
     address = f"{serve(tmp_path)}/large.jpg" if web else str(tmp_path / "large.jpg")
     fetcher = dataclasses.replace(LOCAL, max_bytes=9000)
-    query = Query(index_of(catalogue, checkpoint), RadiusMatcher(0), fetcher=fetcher)
+    query = Query(index_of(catalogue, checkpoint), RadiusSearch(0), fetcher=fetcher)
     with pytest.raises(SourceError, match="too_large"):
         query(address)
 
 
-def test_several_pictures_share_the_children(
+def test_several_images_share_the_children(
     catalogue: Catalogue, checkpoint: Path, tmp_path: Path
 ) -> None:
     index = index_of(catalogue, checkpoint)
     names = [str(tmp_path / "images" / f"{number}.jpg") for number in range(5)]
     with Decoders(workers=2, read=tell) as decoders:
-        query = Query(index, RadiusMatcher(0), decoders=decoders)
+        query = Query(index, RadiusSearch(0), decoders=decoders)
         readings = [reading for _ in range(3) for reading in query._read(names)]
         told = {ast.literal_eval(reading.sha256_bytes)["pid"] for reading in readings}
         assert told <= {child.process.pid for child in decoders._children}
     assert len(told) <= 2
     assert os.getpid() not in told
-    found = Query(index, RadiusMatcher(0))(names)
+    found = Query(index, RadiusSearch(0))(names)
     assert sorted(found["product_id"]) == ["P00", "P01", "P02", "P03", "P04", "P20", "P21", "P22"]
     assert not [thread for thread in threading.enumerate() if "decoder" in thread.name]
 
@@ -326,10 +324,10 @@ def test_another_encoder_is_refused(catalogue: Catalogue, checkpoint: Path, tmp_
     index = index_of(catalogue, checkpoint)
     other = save_encoder(tmp_path / "other.ckpt", 1)
     with pytest.raises(ArtifactError, match="another"):
-        Query(index, RadiusMatcher(0), other)
+        Query(index, RadiusSearch(0), other)
     save_encoder(checkpoint, 2)  # the file that the index names is no longer what it was
     with pytest.raises(ArtifactError, match="another"):
-        Query(index, RadiusMatcher(0))
+        Query(index, RadiusSearch(0))
 
 
 def test_a_text_is_found_where_it_stands() -> None:

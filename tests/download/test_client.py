@@ -19,7 +19,7 @@ from dedup.download.client import Fetcher, Session
 from dedup.download.hosts import Patience
 from dedup.errors import ConfigError, FetchError
 from tests.conftest import python
-from tests.support.hostile import PICTURE, Site, hostile, make_certificates
+from tests.support.hostile import IMAGE, Site, hostile, make_certificates
 
 ROOT = Path(__file__).parents[2]
 QUICK = Patience(failures=4, pauses=(0.05, 0.1), down=0.5, backoff=0.01)
@@ -74,33 +74,33 @@ CASES: list[tuple[str, str, str | bytes, int]] = [  # id, path, what comes of it
     *(("H2", f"status/{status}", f"http_{status}", 1) for status in (400, 401, 403, 451)),
     *(("H4", f"status/{s}", f"http_{s}", 2) for s in (408, 425, 429, 500, 502, 503, 504)),
     ("H4", "status/501", "http_501", 1),
-    ("H4", "first/1/status/500/a", PICTURE, 2),
+    ("H4", "first/1/status/500/a", IMAGE, 2),
     ("H5", "loop", "redirect", 6),
-    ("H5", "hops/5", PICTURE, 1),
+    ("H5", "hops/5", IMAGE, 1),
     ("H5", "hops/6", "redirect", 1),
     ("H5", "nowhere", "http_302", 1),
     ("H5", "to?file:///etc/passwd", "redirect", 1),
     ("H5", "to?http://169.254.169.254/", "blocked_address", 1),
     ("H5", "to?http://127.0.0.1:22/", "port", 1),
     ("H5", "to?http://[::1", "redirect", 1),
-    ("H5", "to?/picture", PICTURE, 1),
+    ("H5", "to?/picture", IMAGE, 1),
     ("H5", "to?/echo/a b%3Fc=å", b"/echo/a%20b?c=%C3%A5", 1),
     ("H5", "to?/echo/%E5", b"/echo/%E5", 1),  # a header with a byte that is no UTF-8
     ("H5", "to?/status/404", "http_404", 1),
     ("H6", "silence", "timeout", 2),
-    ("H6", "first/1/silence", PICTURE, 2),
+    ("H6", "first/1/silence", IMAGE, 2),
     ("H6", "stall", "timeout", 2),
     ("H7", "drip", "timeout", 2),
     ("H8", "slow_head", "timeout", 2),
     ("H8", "large_head", "bad_answer", 1),
     ("H8", "long_head", "bad_answer", 1),
     ("H9", "short", "truncated", 2),
-    ("H9", "first/1/short", PICTURE, 2),
-    ("H10", "early_close", PICTURE[:99], 1),
-    ("H10", "unsized", PICTURE, 1),
+    ("H9", "first/1/short", IMAGE, 2),
+    ("H10", "early_close", IMAGE[:99], 1),
+    ("H10", "unsized", IMAGE, 1),
     ("H11", "short_chunk", "truncated", 2),
-    ("H11", "first/1/short_chunk", PICTURE, 2),
-    ("H11", "first/1/broken_first_chunk", PICTURE, 2),
+    ("H11", "first/1/short_chunk", IMAGE, 2),
+    ("H11", "first/1/broken_first_chunk", IMAGE, 2),
     ("H11", "chunks", b"abcde", 1),
     ("H12", "huge", "too_large", 1),
     ("H13", "endless", "too_large", 1),
@@ -113,19 +113,19 @@ CASES: list[tuple[str, str, str | bytes, int]] = [  # id, path, what comes of it
     ("H14", "packed/cut_gzip", "truncated", 2),
     ("H14", "packed/empty_gzip", "empty", 1),
     *(
-        ("H14", f"packed/{name}", PICTURE, 1)
+        ("H14", f"packed/{name}", IMAGE, 1)
         for name in ("identity", "gzip", "x_gzip", "deflate", "raw_deflate")
     ),
-    ("H15", "wrongly_typed", PICTURE, 1),
+    ("H15", "wrongly_typed", IMAGE, 1),
     ("H16", "login", b"<html>Log in</html>", 1),  # decoding finds out
     ("H17", "empty", "empty", 1),
     *(("H18", f"status/{status}", f"http_{status}", 1) for status in (204, 206, 304)),
     ("H20", "reset", "truncated", 2),
-    ("H20", "first/1/reset", PICTURE, 2),
-    ("H20", "first/1/nothing", PICTURE, 2),
+    ("H20", "first/1/reset", IMAGE, 2),
+    ("H20", "first/1/nothing", IMAGE, 2),
     ("H21", "changing", b"1", 1),
     ("H21", "changing", b"2", 1),
-    ("H22", "robots?noindex|otherbot: noai", PICTURE, 1),
+    ("H22", "robots?noindex|otherbot: noai", IMAGE, 1),
     ("H22", "robots?noindex|NoAI", "robots", 1),
     ("H23", "cookies", b"none", 1),
     ("other", "nonsense", "bad_answer", 1),
@@ -148,7 +148,7 @@ def test_every_answer_has_its_end(
 
 def test_a_chunk_that_cannot_be_read_ends_the_body(site: Site) -> None:
     assert fetch_one(site / "broken_chunk", attempts=1, timeout=5, idle_timeout=5) == "truncated"
-    assert fetch_one(site / "first/1/broken_chunk", timeout=5) == PICTURE
+    assert fetch_one(site / "first/1/broken_chunk", timeout=5) == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -189,16 +189,16 @@ def test_a_server_may_ask_for_a_wait_up_to_a_limit(  # H3
     site: Site, value: str, least: float, most: float
 ) -> None:
     start = monotonic()
-    assert fetch_one(site / f"first/1/wait/{value}", max_wait=0.3) == PICTURE
+    assert fetch_one(site / f"first/1/wait/{value}", max_wait=0.3) == IMAGE
     assert least <= monotonic() - start < most
 
 
 def test_a_body_may_have_the_largest_size_and_no_byte_more(site: Site) -> None:
     for name in ("picture", "unsized", "packed/gzip"):
-        assert fetch_one(site / name, max_bytes=len(PICTURE)) == PICTURE
+        assert fetch_one(site / name, max_bytes=len(IMAGE)) == IMAGE
     for name in ("picture", "unsized"):
-        assert fetch_one(site / name, max_bytes=len(PICTURE) - 1) == "too_large"
-    assert fetch_one(site / "packed/raw_deflate", max_bytes=len(PICTURE) - 1) == "bomb"
+        assert fetch_one(site / name, max_bytes=len(IMAGE) - 1) == "too_large"
+    assert fetch_one(site / "packed/raw_deflate", max_bytes=len(IMAGE) - 1) == "bomb"
 
 
 def test_an_endless_body_is_cut_early_and_all_is_counted(site: Site) -> None:
@@ -208,7 +208,7 @@ def test_an_endless_body_is_cut_early_and_all_is_counted(site: Site) -> None:
             assert 10_000 < entered.received < 1_000_000
             before = entered.received
             await fetch_all(entered, [site / "picture", site / "hops/2"])
-            assert entered.received - before == 2 * len(PICTURE)
+            assert entered.received - before == 2 * len(IMAGE)
             assert entered.requests == 1 + 1 + 3
 
     asyncio.run(main())
@@ -242,7 +242,7 @@ def test_connections_are_limited_and_deadlines_begin_with_them() -> None:
     async def main(first: Site, second: Site) -> None:
         async with session(connections=5, per_host=3, timeout=0.5) as entered:
             addresses = [place / f"picture/{n}" for n in range(15) for place in (first, second)]
-            assert await fetch_all(entered, addresses) == [PICTURE] * 30
+            assert await fetch_all(entered, addresses) == [IMAGE] * 30
 
     with hostile() as first, hostile() as second:
         first.delay = second.delay = 0.15  # 30 of them, 5 at once, take 0.9 s
@@ -256,7 +256,7 @@ def test_redirects_to_each_other_do_not_lock_two_hosts() -> None:
         there, back = f"to?{second / 'picture'}", f"to?{first / 'picture'}"
         async with session(per_host=1, timeout=5) as entered:
             addresses = [first / there, second / back] * 10
-            assert await fetch_all(entered, addresses) == [PICTURE] * 20
+            assert await fetch_all(entered, addresses) == [IMAGE] * 20
 
     with hostile() as first, hostile() as second:
         asyncio.run(asyncio.wait_for(main(first, second), 5))
@@ -271,7 +271,7 @@ def test_a_slow_host_leaves_the_others_their_connections() -> None:
             await asyncio.sleep(0.05)
             addresses = [fast / f"picture/{n}" for n in range(200)]
             start = monotonic()
-            assert await fetch_all(entered, addresses) == [PICTURE] * 200
+            assert await fetch_all(entered, addresses) == [IMAGE] * 200
             assert monotonic() - start < 1.5
             for task in loris:
                 task.cancel()
@@ -290,7 +290,7 @@ def test_no_request_begins_while_the_gate_is_closed() -> None:
             await asyncio.sleep(0.1)
             assert entered.requests == site.requests.total() == 0
             entered.gate.set()
-            assert await fetching == [PICTURE] * 20
+            assert await fetching == [IMAGE] * 20
 
     with hostile() as site:
         asyncio.run(main(site))
@@ -307,7 +307,7 @@ def test_a_host_that_comes_and_goes_loses_no_row() -> None:
         async with session(per_host=8, attempts=5) as entered:
             flapping = asyncio.create_task(flap(site))
             addresses = [site / f"picture/{n}" for n in range(300)]
-            assert await fetch_all(entered, addresses) == [PICTURE] * 300
+            assert await fetch_all(entered, addresses) == [IMAGE] * 300
             await flapping
             assert entered.outage == ""
             assert entered.requests <= 3 * 300
@@ -375,7 +375,7 @@ def tls_contexts(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContex
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("good", PICTURE), ("expired", "tls"), ("other_host", "tls"), ("self_signed", "tls")],
+    [("good", IMAGE), ("expired", "tls"), ("other_host", "tls"), ("self_signed", "tls")],
 )
 def test_certificates_are_verified(certificates: Path, name: str, expected: str | bytes) -> None:
     server, ours = tls_contexts(certificates, name)
@@ -388,8 +388,8 @@ def test_a_redirect_from_https_to_http_is_refused(certificates: Path, site: Site
     server, ours = tls_contexts(certificates, "good")
     with hostile(tls=server) as safe:
         assert fetch_one(safe / f"to?{site / 'picture'}", tls=ours, timeout=5) == "redirect"
-        assert fetch_one(safe / f"to?{safe / 'picture'}", tls=ours, timeout=5) == PICTURE
-        assert fetch_one(site / f"to?{safe / 'picture'}", tls=ours, timeout=5) == PICTURE
+        assert fetch_one(safe / f"to?{safe / 'picture'}", tls=ours, timeout=5) == IMAGE
+        assert fetch_one(site / f"to?{safe / 'picture'}", tls=ours, timeout=5) == IMAGE
 
 
 def test_https_from_a_server_without_it_is_a_tls_failure(site: Site) -> None:

@@ -9,10 +9,10 @@ from time import monotonic
 
 import pytest
 
-from dedup.download.hosts import MOST_HOSTS, Hosts, Patience, asked_wait, obey
+from dedup.download.hosts import MAX_HOSTS, Hosts, Patience, asked_wait, obey
 from dedup.errors import FetchError
 from tests.download.test_client import closed_port, fetch_all, session
-from tests.support.hostile import PICTURE, Answers, Site, hostile
+from tests.support.hostile import IMAGE, Answers, Site, hostile
 
 QUICK = Patience(failures=3, pauses=(0.1, 0.2), down=0.3)
 Scenario = Callable[[Hosts], Awaitable[None]]
@@ -268,7 +268,7 @@ def test_a_wait_until_a_moment_is_counted_from_now() -> None:
         (["noaim"], False),
     ],
 )
-def test_pictures_are_left_out_as_their_host_asks(tags: list[str], left_out: bool) -> None:
+def test_images_are_left_out_as_their_host_asks(tags: list[str], left_out: bool) -> None:
     try:
         obey(tags, ["noai", "noimageai"], "us")
         found = ""
@@ -285,7 +285,7 @@ def test_rows_of_a_dead_host_fail_soon_and_by_few_requests() -> None:
             start = monotonic()
             found = await fetch_all(entered, addresses)
             assert monotonic() - start < 2
-            assert found[200:] == [PICTURE] * 50
+            assert found[200:] == [IMAGE] * 50
             assert set(found[:200]) <= {"connection", "host_down"}
             assert found.count("host_down") >= 185
             assert entered.requests < 50 + 20
@@ -332,17 +332,17 @@ def test_hosts_that_nobody_waits_for_are_forgotten_and_others_are_not() -> None:
         tasks = [asyncio.create_task(ask("first", first))]
         await asyncio.sleep(0)
         tasks.append(asyncio.create_task(ask("second", second)))
-        for number in range(3 * MOST_HOSTS):
+        for number in range(3 * MAX_HOSTS):
             async with hosts.turn(f"shop-{number}.test:80") as turn:
                 turn.failed()
         assert order == ["first"]  # one request at a time, however many hosts came between
         first.set(), second.set()
         await asyncio.gather(*tasks)
         with pytest.raises(FetchError, match="host_down"):
-            async with hosts.turn(f"shop-{3 * MOST_HOSTS - 1}.test:80"):
+            async with hosts.turn(f"shop-{3 * MAX_HOSTS - 1}.test:80"):
                 """Never here: it is remembered."""
         return len(hosts._hosts), order
 
     n_hosts, order = asyncio.run(main())
     assert order == ["first", "second"]
-    assert MOST_HOSTS <= n_hosts <= 2 * MOST_HOSTS
+    assert MAX_HOSTS <= n_hosts <= 2 * MAX_HOSTS

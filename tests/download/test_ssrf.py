@@ -18,7 +18,7 @@ from dedup.download.client import Fetcher, Session
 from dedup.download.hosts import Patience
 from dedup.download.ssrf import Guard, SystemResolver, read_link, read_networks
 from dedup.errors import ConfigError, FetchError
-from tests.support.hostile import PICTURE, Answers, Site, hostile
+from tests.support.hostile import IMAGE, Answers, Site, hostile
 
 ROOT = Path(__file__).parents[2]
 
@@ -227,9 +227,9 @@ def test_a_name_is_looked_up_once_and_no_second_answer_is_used() -> None:
     async def fetch_twice(site: Site) -> None:
         session, names = rebinding(site, ["127.0.0.2"], ["127.0.0.1"])
         async with session:
-            assert await session.fetch(site / "picture") == PICTURE
-            assert await session.fetch(site / "unsized") == PICTURE  # and again by a new connection
-            assert await session.fetch(site / "picture") == PICTURE
+            assert await session.fetch(site / "picture") == IMAGE
+            assert await session.fetch(site / "unsized") == IMAGE  # and again by a new connection
+            assert await session.fetch(site / "picture") == IMAGE
         assert names.asked == ["rebind.test"]
         async with session:
             assert set((await reasons(session, [site / "picture"])).values()) == {"blocked_address"}
@@ -259,7 +259,7 @@ def test_a_name_with_both_kinds_of_addresses_is_reached_by_ipv4() -> None:
             return await session.fetch(site / "picture")
 
     with hostile("0.0.0.0") as site:
-        assert asyncio.run(fetch(site)) == PICTURE
+        assert asyncio.run(fetch(site)) == IMAGE
 
 
 @pytest.mark.parametrize(

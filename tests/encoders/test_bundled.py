@@ -11,7 +11,7 @@ from dedup.encoders.checkpoint import describe, save_safetensors
 from dedup.encoders.cnn import Cnn
 from dedup.encoders.paths import BUNDLED
 from dedup.errors import ArtifactError, CorruptError
-from tests.encoders.test_cnn import pictures
+from tests.encoders.test_cnn import random_images
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_it_is_the_encoder_of_the_file_ready_to_be_trained(saved: tuple[Cnn, Pat
                                         "weights": str(path)})):  # fmt: skip
         assert found.training
         assert all(weight.requires_grad for weight in found.parameters())
-        assert torch.equal(found.eval()(pictures(2)), net.eval()(pictures(2)))
+        assert torch.equal(found.eval()(random_images(2)), net.eval()(random_images(2)))
 
 
 def test_what_is_saved_of_it_needs_the_file_no_more(saved: tuple[Cnn, Path]) -> None:
@@ -47,6 +47,6 @@ def test_a_missing_or_broken_file_is_said(tmp_path: Path) -> None:
 def test_the_bundled_weights_are_small_and_sound() -> None:
     assert BUNDLED.stat().st_size <= 8_000_000
     with torch.no_grad():
-        embeddings = bundled().eval()(pictures(3))
+        embeddings = bundled().eval()(random_images(3))
     assert embeddings.isfinite().all()
     assert torch.pdist(embeddings).min() > 0.1

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dedup.encoders.checkpoint import build, check_resumable, describe, load_encoder, read
 from dedup.encoders.cnn import Cnn
 from dedup.encoders.conv import ConvAutoencoder
-from dedup.encoders.ensemble import Joined
+from dedup.encoders.ensemble import Ensemble
 from dedup.errors import ArtifactError, CorruptError
 
 
@@ -39,7 +39,7 @@ def write(folder: Path, value: Any) -> Path:
     return path
 
 
-def pictures(n: int = 3) -> Tensor:
+def random_images(n: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (n, 3, 200, 100), dtype=torch.uint8, generator=generator)
 
@@ -63,15 +63,15 @@ class TestRoundTrip:
     def test_encoders_of_an_encoder_are_described_in_their_turn(
         self, encoder: ConvAutoencoder
     ) -> None:
-        inner = Joined([Cnn(3, (4, 8)), encoder], (2, 1))
-        outer = Joined([encoder, inner])
+        inner = Ensemble([Cnn(3, (4, 8)), encoder], (2, 1))
+        outer = Ensemble([encoder, inner])
         description = describe(outer)
         assert description["encoders"] == [describe(encoder), describe(inner)]
         assert json.loads(json.dumps(description)) == description
         again = build(description)
         assert describe(again) == description
         again.load_state_dict(outer.state_dict())
-        torch.testing.assert_close(again.eval()(pictures()), outer.eval()(pictures()))
+        torch.testing.assert_close(again.eval()(random_images()), outer.eval()(random_images()))
 
     def test_what_is_built_is_what_was_described(self, encoder: ConvAutoencoder) -> None:
         description = describe(encoder)
@@ -88,7 +88,7 @@ class TestRoundTrip:
             loaded = load_encoder(name)
             assert not loaded.training
             assert same_weights(loaded, encoder)
-            torch.testing.assert_close(loaded(pictures()), encoder(pictures()))
+            torch.testing.assert_close(loaded(random_images()), encoder(random_images()))
 
     def test_settings_of_a_later_version_take_their_defaults(
         self, encoder: ConvAutoencoder, tmp_path: Path
@@ -314,12 +314,12 @@ class TestForeign:
     def test_parts_that_are_not_encoders(
         self, encoder: ConvAutoencoder, change: dict[str, Any]
     ) -> None:
-        description = describe(Joined([encoder]))
+        description = describe(Ensemble([encoder]))
         with pytest.raises(ArtifactError, match="cannot be built here"):
             build(description | change)
 
     def test_parts_without_end(self, encoder: ConvAutoencoder) -> None:
-        description = describe(Joined([encoder]))
+        description = describe(Ensemble([encoder]))
         description["encoders"] = [description]
         with pytest.raises(ArtifactError, match="cannot be built here"):
             build(description)

@@ -18,36 +18,36 @@ from dedup.encoders.checkpoint import (
 )
 from dedup.encoders.cnn import Cnn
 from dedup.encoders.conv import ConvAutoencoder
-from dedup.encoders.ensemble import Joined
+from dedup.encoders.ensemble import Ensemble
 from dedup.encoders.paths import BUNDLED, checkpoint_file
 from dedup.errors import ArtifactError, CorruptError
-from tests.encoders.test_checkpoint import pictures, same_weights
+from tests.encoders.test_checkpoint import random_images, same_weights
 
 
 @pytest.fixture
-def net() -> Joined:
+def net() -> Ensemble:
     """An encoder of encoders, with every kind of state."""
     torch.manual_seed(5)
-    net = Joined([Cnn(6, (4, 8)), ConvAutoencoder(4, 2, (2, 2))], (3, 1))
-    net(pictures())  # moves the running means
+    net = Ensemble([Cnn(6, (4, 8)), ConvAutoencoder(4, 2, (2, 2))], (3, 1))
+    net(random_images())  # moves the running means
     return net.eval()
 
 
 @pytest.fixture
-def path(net: Joined, tmp_path: Path) -> Path:
+def path(net: Ensemble, tmp_path: Path) -> Path:
     save_safetensors(net, tmp_path / "net.safetensors", licence="Apache-2.0", data="drawn")
     return tmp_path / "net.safetensors"
 
 
-def test_what_is_saved_comes_back(net: Joined, path: Path) -> None:
+def test_what_is_saved_comes_back(net: Ensemble, path: Path) -> None:
     loaded = load_encoder(str(path))
     assert not loaded.training
     assert describe(loaded) == describe(net)
     assert same_weights(loaded, net)
-    assert torch.equal(loaded(pictures()), net(pictures()))
+    assert torch.equal(loaded(random_images()), net(random_images()))
 
 
-def test_any_reader_of_the_format_can_read_it(net: Joined, path: Path) -> None:
+def test_any_reader_of_the_format_can_read_it(net: Ensemble, path: Path) -> None:
     weights = load_file(path)
     assert weights.keys() == net.state_dict().keys()
     assert all(torch.equal(weights[name], value) for name, value in net.state_dict().items())
@@ -58,7 +58,7 @@ def test_any_reader_of_the_format_can_read_it(net: Joined, path: Path) -> None:
     assert read(path)["metadata"]["data"] == "drawn"
 
 
-def test_the_same_encoder_gives_the_same_bytes(net: Joined, path: Path) -> None:
+def test_the_same_encoder_gives_the_same_bytes(net: Ensemble, path: Path) -> None:
     first = path.read_bytes()
     for _ in range(5):
         save_safetensors(net, path, data="drawn", licence="Apache-2.0")
@@ -73,7 +73,7 @@ def test_half_precision_is_smaller_and_hardly_different(path: Path, tmp_path: Pa
     loaded = load_encoder(half)
     kinds = {name: value.dtype for name, value in net.state_dict().items()}
     assert {name: value.dtype for name, value in loaded.state_dict().items()} == kinds
-    difference = (loaded(pictures()) - net(pictures())).norm(dim=1).max()
+    difference = (loaded(random_images()) - net(random_images())).norm(dim=1).max()
     assert 0 < difference < 0.02
 
 
@@ -97,7 +97,7 @@ def test_random_bytes(path: Path, n: int) -> None:
         load_encoder(path)
 
 
-def test_one_flipped_bit_is_found_or_changes_nothing(net: Joined, path: Path) -> None:
+def test_one_flipped_bit_is_found_or_changes_nothing(net: Ensemble, path: Path) -> None:
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
     drawn = np.random.default_rng(0)
@@ -130,7 +130,7 @@ def test_another_programs_file(path: Path, said: dict[str, str] | None) -> None:
     assert not isinstance(caught.value, CorruptError)
 
 
-def test_weights_that_are_not_finite(net: Joined, path: Path) -> None:
+def test_weights_that_are_not_finite(net: Ensemble, path: Path) -> None:
     with torch.no_grad():
         net.encoders[0].get_parameter("embedding.bias")[1] = float("inf")
     save_safetensors(net, path)
@@ -138,13 +138,13 @@ def test_weights_that_are_not_finite(net: Joined, path: Path) -> None:
         load_encoder(path)
 
 
-def test_weights_of_another_type(net: Joined, path: Path) -> None:
+def test_weights_of_another_type(net: Ensemble, path: Path) -> None:
     save_safetensors(net.to(torch.float64), path)
     with pytest.raises(ArtifactError, match="does not fit the encoder that it describes"):
         load_encoder(path)
 
 
-def test_training_cannot_go_on_from_weights_alone(net: Joined, path: Path) -> None:
+def test_training_cannot_go_on_from_weights_alone(net: Ensemble, path: Path) -> None:
     with pytest.raises(ArtifactError, match="weights alone"):
         check_resumable(path, net)
 

@@ -9,8 +9,8 @@ from dedup.encoders.cnn import Cnn
 from tests.conftest import draw
 
 
-def pictures(n: int) -> Tensor:
-    """Drawn pictures, (n, 3, 200, 100) uint8."""
+def random_images(n: int) -> Tensor:
+    """Drawn images, (n, 3, 200, 100) uint8."""
     drawn = [
         torch.frombuffer(bytearray(draw(i, (100, 200)).tobytes()), dtype=torch.uint8)
         for i in range(n)
@@ -23,7 +23,7 @@ def net() -> Cnn:
     """A small one, its running means moved from where they begin."""
     torch.manual_seed(2)
     net = Cnn(12, (8, 12))
-    net(pictures(8))
+    net(random_images(8))
     return net.eval()
 
 
@@ -38,16 +38,16 @@ def test_its_size_with_the_defaults() -> None:
     assert stem + blocks + linear + 1 == 1_492_641
 
 
-def test_each_stage_after_the_first_halves_the_picture() -> None:
+def test_each_stage_after_the_first_halves_the_image() -> None:
     net, seen = Cnn(4, (4, 5, 6)).eval(), []
     for stage in net.stages:
         stage.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape)))
-    net(pictures(1))
+    net(random_images(1))
     assert seen == [(1, 4, 50, 25), (1, 5, 25, 13), (1, 6, 13, 7)]
 
 
 def test_brightness_and_contrast_vanish(net: Cnn) -> None:
-    images = pictures(3) // 4 * 2
+    images = random_images(3) // 4 * 2
     for copy in (images + 90, images // 2, images * 2):
         torch.testing.assert_close(net.prepare(copy), net.prepare(images), atol=1e-4, rtol=1e-4)
     with torch.inference_mode():
@@ -55,13 +55,13 @@ def test_brightness_and_contrast_vanish(net: Cnn) -> None:
 
 
 def test_a_colour_cast_stays(net: Cnn) -> None:
-    images = pictures(2)
+    images = random_images(2)
     recoloured = images.flip(1)
     assert (net(recoloured) - net(images)).norm(dim=1).min() > 0.02
 
 
-def test_prepared_pictures_have_mean_0_and_spread_1(net: Cnn) -> None:
-    images = pictures(3)
+def test_prepared_images_have_mean_0_and_spread_1(net: Cnn) -> None:
+    images = random_images(3)
     kept = images.clone()
     layouts = [images, images.contiguous(memory_format=torch.channels_last), images[:, :, ::2]]
     for given in layouts:
@@ -73,7 +73,7 @@ def test_prepared_pictures_have_mean_0_and_spread_1(net: Cnn) -> None:
     assert net.prepare(images[:0]).shape == (0, 3, 200, 100)
 
 
-def test_noise_of_a_flat_picture_is_not_blown_up(net: Cnn) -> None:
+def test_noise_of_a_flat_image_is_not_blown_up(net: Cnn) -> None:
     flat = torch.full((1, 3, 200, 100), 200, dtype=torch.uint8)
     assert net.prepare(flat).eq(0).all()
     flat[0, :, ::2] = 201
@@ -102,7 +102,7 @@ def test_a_greater_power_pools_nearer_to_the_maximum(net: Cnn) -> None:
 
 
 def test_embeddings_have_unit_length_unless_asked_otherwise(net: Cnn) -> None:
-    images = pictures(3)
+    images = random_images(3)
     unit = net(images)
     torch.testing.assert_close(unit.norm(dim=1), torch.ones(3))
     net.unit = False
@@ -112,7 +112,7 @@ def test_embeddings_have_unit_length_unless_asked_otherwise(net: Cnn) -> None:
 def test_every_weight_learns_and_a_few_steps_bring_copies_together() -> None:
     torch.manual_seed(0)
     net = Cnn(8, (8, 8))
-    images = pictures(8)
+    images = random_images(8)
     copies = images.flip(3)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     losses = []

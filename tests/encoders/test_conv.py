@@ -32,11 +32,11 @@ SHAPES = {
     "unconv2": (6, 196, 96),
     "unconv1": (3, 200, 100),
 }
-"""After each layer, for one picture."""
+"""After each layer, for one image."""
 
 
-def pictures(n: int) -> Tensor:
-    """Drawn pictures, (n, 3, 200, 100) uint8."""
+def random_images(n: int) -> Tensor:
+    """Drawn images, (n, 3, 200, 100) uint8."""
     drawn = [
         torch.frombuffer(bytearray(draw(i, (100, 200)).tobytes()), dtype=torch.uint8)
         for i in range(n)
@@ -101,7 +101,7 @@ def test_every_layer_has_the_shape_of_the_original(original: ConvAutoencoder) ->
     original = copy.deepcopy(original).to("meta")  # every layer on its own, as on a GPU
     for name in SHAPES:
         note(name)
-    original.decode(*original.encode(original.prepare(pictures(2).to("meta"))))
+    original.decode(*original.encode(original.prepare(random_images(2).to("meta"))))
     for hook in hooks:
         hook.remove()
 
@@ -110,7 +110,7 @@ def test_every_layer_has_the_shape_of_the_original(original: ConvAutoencoder) ->
 
 def test_other_widths_change_only_the_layers_they_name() -> None:
     net = ConvAutoencoder(embedding_dim=5, hidden_dim=7, channels=[2, 3])
-    pixels = net.prepare(pictures(2))
+    pixels = net.prepare(random_images(2))
     embeddings, indices = net.encode(pixels)
     assert embeddings.shape == (2, 5)
     assert indices.shape == (2, 3, 48, 23)
@@ -125,7 +125,7 @@ def test_it_computes_what_the_notebook_computed(extra_relu: bool) -> None:
         name: weight.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         for name, weight in net.named_parameters()
     }
-    images = pictures(3)
+    images = random_images(3)
     expected_pixels = images.contiguous().float() / 255
     expected = notebook(weights, expected_pixels, extra_relu)
     expected_loss = functional.mse_loss(expected[1], expected_pixels)
@@ -143,7 +143,7 @@ def test_it_computes_what_the_notebook_computed(extra_relu: bool) -> None:
 
 
 def test_the_notebooks_second_relu_leaves_nothing_negative() -> None:
-    images = pictures(2)
+    images = random_images(2)
     with_relu, without = small(extra_relu=True), small()
     plain = without.decode(*without.encode(without.prepare(images)))
     redrawn = with_relu.decode(*with_relu.encode(with_relu.prepare(images)))
@@ -151,7 +151,7 @@ def test_the_notebooks_second_relu_leaves_nothing_negative() -> None:
     assert redrawn.min() >= 0
 
 
-def test_flat_pictures_pool_the_first_of_equal_pixels() -> None:
+def test_flat_images_pool_the_first_of_equal_pixels() -> None:
     # All pixels of a window tie; the memory format must not decide which of them is taken.
     net = small()
     images = torch.full((1, 3, 200, 100), 255, dtype=torch.uint8)
@@ -168,8 +168,8 @@ def test_flat_pictures_pool_the_first_of_equal_pixels() -> None:
 
 def test_pooling_indices_point_at_the_greatest_of_each_window() -> None:
     net = small()
-    hidden = net.conv2(torch.relu(net.conv1(net.prepare(pictures(1)))))
-    indices = net.encode(net.prepare(pictures(1)))[1]
+    hidden = net.conv2(torch.relu(net.conv1(net.prepare(random_images(1)))))
+    indices = net.encode(net.prepare(random_images(1)))[1]
     channel = hidden[0, 3]
     for row in range(48):
         for column in range(23):
@@ -179,14 +179,14 @@ def test_pooling_indices_point_at_the_greatest_of_each_window() -> None:
 
 def test_the_indices_carry_the_layout_past_the_embedding() -> None:
     net = small()
-    embeddings, indices = net.encode(net.prepare(pictures(2)))
+    embeddings, indices = net.encode(net.prepare(random_images(2)))
     own, others = net.decode(embeddings, indices), net.decode(embeddings, indices.flip(0))
     assert not torch.allclose(own, others)
 
 
 def test_an_embedding_hardly_depends_on_the_batch_around_it(original: ConvAutoencoder) -> None:
     # Not bit by bit: sums are taken in another order, so equality is never to be built upon.
-    images = pictures(5)
+    images = random_images(5)
     with torch.inference_mode():
         together = original(images)
         alone = torch.cat([original(image[None]) for image in images])
@@ -196,7 +196,7 @@ def test_an_embedding_hardly_depends_on_the_batch_around_it(original: ConvAutoen
     assert torch.pdist(together).min() > 1e-3
 
 
-def test_stored_pictures_become_numbers_from_0_to_1() -> None:
+def test_stored_images_become_numbers_from_0_to_1() -> None:
     images = torch.zeros(1, 3, 200, 100, dtype=torch.uint8)
     images[0, 1, 7] = 255
     images[0, 2, 9] = 51
@@ -211,18 +211,18 @@ def test_stored_pictures_become_numbers_from_0_to_1() -> None:
 
 
 def test_calling_it_gives_the_embeddings_alone() -> None:
-    net, images = small(), pictures(2)
+    net, images = small(), random_images(2)
     assert torch.equal(net(images), net.encode(net.prepare(images))[0])
     assert net(images).dtype == torch.float32
 
 
 def test_a_copy_computes_the_same() -> None:
-    net, images = small(), pictures(2)
+    net, images = small(), random_images(2)
     assert torch.equal(copy.deepcopy(net)(images), net(images))
 
 
 def test_unit_embeddings_are_the_same_ones_scaled() -> None:
-    net, images = small(), pictures(3)
+    net, images = small(), random_images(3)
     raw, encoded = net(images), net.encode(net.prepare(images))[0]
     net.unit = True
     lengths = raw.norm(dim=1, keepdim=True)

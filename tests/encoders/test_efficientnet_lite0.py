@@ -14,11 +14,11 @@ from dedup.encoders.checkpoint import build, describe, load_encoder, save_safete
 from dedup.encoders.efficientnet_lite0 import MEAN, N_FEATURES, STD, EfficientnetLite0
 from dedup.errors import ConfigError
 from tests.conftest import ROOT, python
-from tests.encoders.test_cnn import pictures
+from tests.encoders.test_cnn import random_images
 
 
 def small(embedding_dim: int = 16, **settings: bool) -> EfficientnetLite0:
-    """One with random weights, for pictures of 64 x 64."""
+    """One with random weights, for images of 64 x 64."""
     torch.manual_seed(1)
     return EfficientnetLite0(embedding_dim, (64, 64), **{"pretrained": False, **settings}).eval()
 
@@ -38,10 +38,10 @@ def test_it_computes_what_the_publishers_network_computes(published: Efficientne
         theirs = package.EfficientNet.from_pretrained(
             "efficientnet-lite0", weights_path=weights.get_model_file_path()
         ).eval()
-    pixels = published.prepare(pictures(2))
+    pixels = published.prepare(random_images(2))
     expected = theirs.extract_features(pixels.contiguous())
     torch.testing.assert_close(published.trunk(pixels), expected, atol=1e-3, rtol=1e-3)
-    features = published.features(pictures(2))
+    features = published.features(random_images(2))
     torch.testing.assert_close(features, expected.mean(dim=(2, 3)), atol=1e-4, rtol=1e-3)
     classes = theirs._fc(features)
     torch.testing.assert_close(classes, theirs(pixels.contiguous()), atol=1e-3, rtol=1e-3)
@@ -54,7 +54,7 @@ def test_its_size(published: EfficientnetLite0) -> None:
     assert sizes == [3_371_008, 655_872]
 
 
-def test_pictures_are_prepared_as_for_imagenet() -> None:
+def test_images_are_prepared_as_for_imagenet() -> None:
     net = small()
     images = torch.zeros(1, 3, 200, 100, dtype=torch.uint8)
     images[:, 1] = 255
@@ -71,7 +71,7 @@ def test_a_frozen_trunk_stays_as_it_is() -> None:
     assert not any(layer.training for layer in net.trunk.modules())
     assert net.whitening.training
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.1)
-    net(pictures(2)).sum().backward()
+    net(random_images(2)).sum().backward()
     weight = net.whitening.weight.detach().clone()
     optimizer.step()
     assert all(torch.equal(before[name], value) for name, value in net.trunk.state_dict().items())
@@ -81,7 +81,7 @@ def test_a_frozen_trunk_stays_as_it_is() -> None:
 def test_a_trunk_that_is_not_frozen_learns() -> None:
     net = small(frozen=False).train()
     assert all(layer.training for layer in net.modules())
-    net(pictures(2)).sum().backward()
+    net(random_images(2)).sum().backward()
     assert all(weight.grad is not None for weight in net.parameters())
     assert not any(layer.training for layer in net.eval().modules())
 
@@ -112,20 +112,20 @@ def test_the_strongest_axes_come_first_and_shrinkage_holds_weak_ones_down() -> N
         assert variance == pytest.approx(own / (own + raised), rel=1e-2)
 
 
-def test_more_axes_than_pictures_stay_finite() -> None:
+def test_more_axes_than_images_stay_finite() -> None:
     net = small(embedding_dim=32)
-    net.fit_whitening(net.features(pictures(3)))
-    assert net(pictures(4)).isfinite().all()
-    with pytest.raises(ConfigError, match="2 pictures or more, not 1"):
+    net.fit_whitening(net.features(random_images(3)))
+    assert net(random_images(4)).isfinite().all()
+    with pytest.raises(ConfigError, match="2 images or more, not 1"):
         net.fit_whitening(torch.ones(1, N_FEATURES))
 
 
 def test_embeddings_have_unit_length_unless_asked_otherwise() -> None:
     net = small()
-    unit = net(pictures(2))
+    unit = net(random_images(2))
     torch.testing.assert_close(unit.norm(dim=1), torch.ones(2))
     net.unit = False
-    torch.testing.assert_close(functional.normalize(net(pictures(2))), unit)
+    torch.testing.assert_close(functional.normalize(net(random_images(2))), unit)
 
 
 def test_a_saved_one_needs_no_published_weights(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_saved_one_needs_no_published_weights(tmp_path: Path) -> None:
     assert describe(net)["pretrained"] is False
     save_safetensors(net, tmp_path / "net.safetensors")
     again = load_encoder(tmp_path / "net.safetensors")
-    assert torch.equal(again(pictures(2)), net(pictures(2)))
+    assert torch.equal(again(random_images(2)), net(random_images(2)))
 
 
 def test_loaded_weights_are_its_own(published: EfficientnetLite0) -> None:

@@ -7,9 +7,9 @@ from torch import nn
 from dedup.config.instances import build
 from dedup.encoders.cnn import Cnn
 from dedup.encoders.conv import ConvAutoencoder
-from dedup.encoders.ensemble import Joined
+from dedup.encoders.ensemble import Ensemble
 from dedup.errors import ConfigError
-from tests.encoders.test_cnn import pictures
+from tests.encoders.test_cnn import random_images
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def parts() -> list[nn.Module]:
 def test_squared_distances_are_the_weighted_mean(
     parts: list[nn.Module], shares: tuple[float, ...]
 ) -> None:
-    images = pictures(4)
-    net = Joined(parts, shares).eval()
+    images = random_images(4)
+    net = Ensemble(parts, shares).eval()
     embeddings = net(images)
     assert net.embedding_dim == 10
     assert embeddings.shape == (4, 10)
@@ -43,14 +43,14 @@ def test_squared_distances_are_the_weighted_mean(
 @pytest.mark.parametrize("shares", [(1,), (1, 1, 1), (1, 0), (1, -1)])
 def test_shares_that_cannot_work(parts: list[nn.Module], shares: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match=r"encoder\.shares=.*one number above 0 for each"):
-        Joined(parts, shares)
+        Ensemble(parts, shares)
     with pytest.raises(ConfigError):
-        Joined([])
+        Ensemble([])
 
 
 def test_a_config_nests_its_parts() -> None:
     node = {
-        "_target_": "dedup.encoders.ensemble.Joined",
+        "_target_": "dedup.encoders.ensemble.Ensemble",
         "encoders": [
             {"_target_": "dedup.encoders.cnn.Cnn", "embedding_dim": 3, "widths": [4]},
             {"_target_": "dedup.encoders.cnn.Cnn", "embedding_dim": 5, "widths": [4]},
@@ -58,7 +58,7 @@ def test_a_config_nests_its_parts() -> None:
         "shares": [1, 2],
     }
     net = build(node)
-    assert isinstance(net, Joined)
+    assert isinstance(net, Ensemble)
     assert [part.embedding_dim for part in net.encoders] == [3, 5]
     assert net.shares == (1, 2)
     node["encoders"] = [{"_target_": "os.system", "command": "true"}]
@@ -67,7 +67,7 @@ def test_a_config_nests_its_parts() -> None:
 
 
 def test_training_reaches_every_part(parts: list[nn.Module]) -> None:
-    net = Joined(parts).train()
-    torch.pdist(net(pictures(3))).sum().backward()
+    net = Ensemble(parts).train()
+    torch.pdist(net(random_images(3))).sum().backward()
     assert all(weight.grad is not None for weight in parts[0].parameters())
     assert parts[1].get_parameter("conv1.weight").grad is not None

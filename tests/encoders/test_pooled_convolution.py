@@ -34,7 +34,7 @@ def plain_unpooled(pooled: Tensor, indices: Tensor, weight: Tensor, bias: Tensor
 
 @pytest.fixture(params=SIZES, ids=str)
 def given(request: pytest.FixtureRequest) -> tuple[Tensor, ...]:
-    """A picture, a kernel and biases for both directions, float64."""
+    """An image, a kernel and biases for both directions, float64."""
     n, channels, depth, height, width = request.param
     x = numbers(n, channels, POOL * height + KERNEL - 1, POOL * width + KERNEL - 1, seed=1)
     return x, numbers(depth, channels, KERNEL, KERNEL), numbers(depth), numbers(channels)
@@ -78,7 +78,7 @@ def test_gradients_are_those_of_differences() -> None:
     )
 
 
-def test_a_picture_alone_needs_no_gradient_for_it() -> None:
+def test_a_image_alone_needs_no_gradient_for_it() -> None:
     x, weight, bias = numbers(1, 2, 8, 8), numbers(3, 2, 5, 5).requires_grad_(), numbers(3)
     pooled, _ = pooled_convolution(x, weight, bias, False)
     pooled.sum().backward()

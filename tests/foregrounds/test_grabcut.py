@@ -1,4 +1,4 @@
-"""GrabCut from the middle: what it finds, and that nothing but the picture decides."""
+"""GrabCut from the middle: what it finds, and that nothing but the image decides."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,40 +13,40 @@ from tests.support.drawn_scenes import agreement, garment, ground
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_it_finds_a_garment_on_any_ground(seed: int) -> None:
-    picture, truth = garment(seed)
-    before = picture.copy()
-    mask = GrabCut()(picture)
+    image, truth = garment(seed)
+    before = image.copy()
+    mask = GrabCut()(image)
     assert agreement(mask, truth) > 0.9
     assert mask is not None
     assert (mask.shape, mask.dtype) == (truth.shape, np.uint8)
     assert len(np.unique(mask)) > 2  # soft edges
-    assert np.array_equal(picture, before)
+    assert np.array_equal(image, before)
 
 
-def test_the_picture_alone_decides() -> None:
-    pictures = [garment(seed)[0] for seed in range(4)]
+def test_the_image_alone_decides() -> None:
+    images = [garment(seed)[0] for seed in range(4)]
     find = GrabCut(side=64)
-    alone = [find(picture) for picture in pictures]
+    alone = [find(image) for image in images]
     cv2.setRNGSeed(12345)
     with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(find, pictures[::-1]))[::-1]
+        together = list(pool.map(find, images[::-1]))[::-1]
     for one, other in zip(alone, together, strict=True):
         assert one is not None
         assert np.array_equal(one, other)
 
 
 def test_a_mask_that_is_too_small_or_too_large_is_none() -> None:
-    picture, truth = garment(0)
+    image, truth = garment(0)
     share = truth.mean()
-    assert GrabCut(side=64, most_area=share - 0.05)(picture) is None
-    assert GrabCut(side=64, least_area=share + 0.05)(picture) is None
-    assert GrabCut(side=64)(picture) is not None
+    assert GrabCut(side=64, most_area=share - 0.05)(image) is None
+    assert GrabCut(side=64, least_area=share + 0.05)(image) is None
+    assert GrabCut(side=64)(image) is not None
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 300), (300, 3), (7, 7), (20, 20)])
-def test_odd_pictures_do_no_harm(shape: tuple[int, int]) -> None:
-    for picture in (np.full((*shape, 3), 200, np.uint8), ground(0, *shape)):
-        mask = GrabCut()(picture)
+def test_odd_images_do_no_harm(shape: tuple[int, int]) -> None:
+    for image in (np.full((*shape, 3), 200, np.uint8), ground(0, *shape)):
+        mask = GrabCut()(image)
         assert mask is None or mask.shape == shape
 
 

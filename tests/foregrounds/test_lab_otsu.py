@@ -9,8 +9,8 @@ from tests.support.drawn_scenes import agreement, garment
 
 
 def test_it_finds_a_garment_on_a_plain_ground() -> None:
-    picture, truth = garment(0, plain=True)
-    mask = LabOtsu()(picture)
+    image, truth = garment(0, plain=True)
+    mask = LabOtsu()(image)
     assert agreement(mask, truth) > 0.95
     assert mask is not None
     assert (mask.shape, mask.dtype) == (truth.shape, np.uint8)
@@ -18,9 +18,9 @@ def test_it_finds_a_garment_on_a_plain_ground() -> None:
 
 def test_it_fails_where_no_packshot_can_be_made() -> None:
     for seed in range(3):
-        picture = np.asarray(draw(seed))
-        assert packshot(picture) is None
-        assert LabOtsu()(picture) is None
+        image = np.asarray(draw(seed))
+        assert packshot(image) is None
+        assert LabOtsu()(image) is None
 
 
 def test_what_decides_the_masks_is_said() -> None:

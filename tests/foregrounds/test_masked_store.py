@@ -24,7 +24,7 @@ from dedup.store.image_store import ImageStore
 from dedup.store.integrity import verify
 from dedup.store.repair import repair
 from tests.conftest import DAMAGES, SMALL, draw, encoded, run, write_shop
-from tests.support.drawn_scenes import Picture, garment
+from tests.support.drawn_scenes import RgbImage, garment
 
 WITH = "foreground=lab_otsu"
 
@@ -36,8 +36,8 @@ class Bright:
     limit: int = 128
     version: int = 1
 
-    def __call__(self, picture: Picture) -> Mask | None:
-        found = picture.mean(axis=2) > self.limit
+    def __call__(self, image: RgbImage) -> Mask | None:
+        found = image.mean(axis=2) > self.limit
         return np.where(found, np.uint8(255), np.uint8(0)) if found.any() else None
 
     @property
@@ -45,27 +45,27 @@ class Bright:
         return {"part": "bright", "limit": self.limit, "version": self.version}
 
 
-def block(left: int, top: int, wide: int, high: int) -> tuple[Picture, Mask]:
+def block(left: int, top: int, wide: int, high: int) -> tuple[RgbImage, Mask]:
     """A red block on blue, 60 x 80, and its mask."""
-    picture = np.full((80, 60, 3), (0, 0, 255), np.uint8)
+    image = np.full((80, 60, 3), (0, 0, 255), np.uint8)
     mask = np.zeros((80, 60), np.uint8)
     mask[top : top + high, left : left + wide] = 255
-    picture[mask > 0] = (255, 0, 0)
-    return picture, mask
+    image[mask > 0] = (255, 0, 0)
+    return image, mask
 
 
 def test_a_product_fills_its_box_and_the_ground_is_gone() -> None:
-    picture, mask = block(10, 20, 20, 40)
-    before = picture.copy()
-    framed = Framing(margin=0, ground=77)(picture, mask)
+    image, mask = block(10, 20, 20, 40)
+    before = image.copy()
+    framed = Framing(margin=0, ground=77)(image, mask)
     assert framed.shape == (40, 20, 3)
     assert (framed == (255, 0, 0)).all()
-    framed = Framing(margin=0.1, ground=77)(picture, mask)
+    framed = Framing(margin=0.1, ground=77)(image, mask)
     assert framed.shape == (48, 28, 3)
     assert (framed[4:-4, 4:-4] == (255, 0, 0)).all()
     assert (framed[:4] == 77).all()
     assert (framed[:, -4:] == 77).all()
-    assert np.array_equal(picture, before)
+    assert np.array_equal(image, before)
 
 
 def test_place_and_ground_do_not_matter() -> None:
@@ -75,9 +75,9 @@ def test_place_and_ground_do_not_matter() -> None:
         assert np.array_equal(framing(*one), framing(*other))
 
 
-def test_a_box_may_reach_beyond_the_picture() -> None:
-    picture, mask = block(0, 0, 60, 80)
-    framed = Framing(margin=0.25, ground=0)(picture, mask)
+def test_a_box_may_reach_beyond_the_image() -> None:
+    image, mask = block(0, 0, 60, 80)
+    framed = Framing(margin=0.25, ground=0)(image, mask)
     assert framed.shape == (120, 100, 3)
     assert (framed[20:-20, 20:-20] == (255, 0, 0)).all()
     assert framed[:20].max() == 0
@@ -85,16 +85,16 @@ def test_a_box_may_reach_beyond_the_picture() -> None:
 
 @pytest.mark.parametrize("size", [(10, 40), (40, 10), (30, 30)])
 def test_keeping_the_aspect_widens_the_box_to_that_of_the_pixels(size: tuple[int, int]) -> None:
-    picture, mask = block(5, 5, *size)
-    framed = Framing(margin=0, aspect="keep", ground=0)(picture, mask)
+    image, mask = block(5, 5, *size)
+    framed = Framing(margin=0, aspect="keep", ground=0)(image, mask)
     assert framed.shape[0] == 2 * framed.shape[1]
     assert (framed[..., 0] == 255).sum() == size[0] * size[1]
 
 
 def test_soft_edges_mix_with_the_ground() -> None:
-    picture, mask = block(10, 10, 20, 20)
+    image, mask = block(10, 10, 20, 20)
     mask[10:30, 10:30] = 153
-    framed = Framing(margin=0, ground=100)(picture, mask)
+    framed = Framing(margin=0, ground=100)(image, mask)
     assert framed[5, 5].tolist() == [193, 40, 40]
 
 
@@ -104,44 +104,42 @@ def test_an_unknown_aspect_is_refused() -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> dict[str, Picture]:
-    """Seven pictures with a bright part and two dark ones, in a shop; by address."""
+def images(tmp_path: Path) -> dict[str, RgbImage]:
+    """Seven images with a bright part and two dark ones, in a shop; by address."""
     folder = tmp_path / "images"
     folder.mkdir()
     made = {}
     for number in range(9):
-        picture = (np.asarray(draw(number)) // 4).astype(np.uint8)
+        image = (np.asarray(draw(number)) // 4).astype(np.uint8)
         if number < 7:
-            picture[30 + number : 150, 20 : 90 + number] += 180
+            image[30 + number : 150, 20 : 90 + number] += 180
         path = folder / f"{number}.png"
-        Image.fromarray(picture).save(path)
-        made[str(path)] = picture
+        Image.fromarray(image).save(path)
+        made[str(path)] = image
     write_shop(tmp_path, [(f"P{n}", url) for n, url in enumerate(made)])
     return made
 
 
 def opened(folder: Path, find: Any = None, shard_rows: int = 4) -> tuple[Framed, ImageStore]:
-    """The shop's pictures, read, and their products."""
+    """The shop's images, read, and their products."""
     store = ImageStore(folder / "store", shard_rows=shard_rows)
     store.ingest(CsvSource(str(folder / "products.csv"), images_dir="/").read(), folder)
     return Framed(store, Product(find or Bright(), Framing())), store
 
 
-def slowly(picture: Picture, product: Product) -> Picture | None:
-    """What is shown of a picture, a step at a time."""
-    mask = product.foreground(picture)
+def slowly(image: RgbImage, product: Product) -> RgbImage | None:
+    """What is shown of an image, a step at a time."""
+    mask = product.foreground(image)
     if mask is None:
         return None
     small = cv2.resize(mask, MASK_SHAPE[::-1], interpolation=cv2.INTER_AREA)
-    full = cv2.resize(small, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return resize_pillow(Image.fromarray(product.framing(picture, full)))
+    full = cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return resize_pillow(Image.fromarray(product.framing(image, full)))
 
 
-def test_every_picture_is_its_product_or_whole(
-    tmp_path: Path, pictures: dict[str, Picture]
-) -> None:
+def test_every_image_is_its_product_or_whole(tmp_path: Path, images: dict[str, RgbImage]) -> None:
     framed, store = opened(tmp_path)
-    rows = framed.rows(list(pictures))
+    rows = framed.rows(list(images))
     details, whole = store.details_at(rows), store.read(rows)
     shown = framed.read(rows)
     for at in range(9):
@@ -151,11 +149,11 @@ def test_every_picture_is_its_product_or_whole(
         found = framed.found_in(details[at])  # as a query is treated
         assert (found is None) == (slow is None)
         assert found is None or np.array_equal(found[1], shown[at])
-        kept = framed.masks([list(pictures)[at]])[0]
+        kept = framed.masks([list(images)[at]])[0]
         assert (kept is None) == (slow is None)
         assert found is None or np.array_equal(found[0], kept)
     assert not np.array_equal(shown[0], whole[0])
-    assert framed.prepare(list(pictures))["failed"] == framed.failed(list(pictures)) == 2
+    assert framed.prepare(list(images))["failed"] == framed.failed(list(images)) == 2
     cut = framed.details_at(rows)
     assert np.array_equal(cut[8], details[8])
     assert (cut[0][0, 0] == 128).all()
@@ -163,14 +161,14 @@ def test_every_picture_is_its_product_or_whole(
 
 
 def test_shards_and_threads_do_not_matter(
-    tmp_path: Path, pictures: dict[str, Picture], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: dict[str, RgbImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = opened(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     (tmp_path / "b").mkdir()
-    write_shop(tmp_path / "b", [(f"P{n}", url) for n, url in enumerate(pictures)])
+    write_shop(tmp_path / "b", [(f"P{n}", url) for n, url in enumerate(images)])
     other, _ = opened(tmp_path / "b", shard_rows=512)
-    urls = list(pictures)
+    urls = list(images)
     assert one.read(one.rows(urls)).tobytes() == other.read(other.rows(urls)).tobytes()
 
 
@@ -181,40 +179,40 @@ def kept(folder: Path) -> dict[Path, int]:
 
 
 def test_what_was_found_is_kept_for_the_next_run(
-    tmp_path: Path, pictures: dict[str, Picture]
+    tmp_path: Path, images: dict[str, RgbImage]
 ) -> None:
     framed, _ = opened(tmp_path)
-    assert framed.prepare(list(pictures))["made"] == 9
+    assert framed.prepare(list(images))["made"] == 9
     before = kept(tmp_path)
     assert len(before) == 6  # two of each of three shards
     again, _ = opened(tmp_path)
-    assert again.prepare(list(pictures))["made"] == 0
-    assert again.read(again.rows(list(pictures))).any()
+    assert again.prepare(list(images))["made"] == 0
+    assert again.read(again.rows(list(images))).any()
     assert kept(tmp_path) == before
 
 
 @pytest.mark.parametrize("changed", [Bright(limit=130), Bright(version=2)])
 def test_other_settings_or_code_are_kept_apart(
-    tmp_path: Path, pictures: dict[str, Picture], changed: Bright
+    tmp_path: Path, images: dict[str, RgbImage], changed: Bright
 ) -> None:
     framed, store = opened(tmp_path)
-    framed.prepare(list(pictures))
+    framed.prepare(list(images))
     other = Framed(store, Product(changed, Framing()))
-    assert other.prepare(list(pictures))["made"] == 9
+    assert other.prepare(list(images))["made"] == 9
     assert other.product.digest != framed.product.digest
     wider = Framed(store, Product(Bright(), Framing(margin=0.2)))
-    assert wider.prepare(list(pictures))["made"] == 0  # the masks are the same
-    rows = framed.rows(list(pictures))
+    assert wider.prepare(list(images))["made"] == 0  # the masks are the same
+    rows = framed.rows(list(images))
     assert not np.array_equal(wider.read(rows), framed.read(rows))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("kind", ["masks", "framed"])
 def test_a_broken_file_is_found_and_made_again(
-    tmp_path: Path, pictures: dict[str, Picture], kind: str, damage: Callable[[Path], None]
+    tmp_path: Path, images: dict[str, RgbImage], kind: str, damage: Callable[[Path], None]
 ) -> None:
     framed, _ = opened(tmp_path)
-    rows = framed.rows(list(pictures))
+    rows = framed.rows(list(images))
     whole = framed.read(rows)
     file = next(file for file in kept(tmp_path) if f"00001.{kind}" in file.name)
     before = file.read_bytes()
@@ -226,9 +224,9 @@ def test_a_broken_file_is_found_and_made_again(
     assert verify(tmp_path / "store") == []
 
 
-def test_a_repair_drops_what_is_broken(tmp_path: Path, pictures: dict[str, Picture]) -> None:
+def test_a_repair_drops_what_is_broken(tmp_path: Path, images: dict[str, RgbImage]) -> None:
     framed, store = opened(tmp_path)
-    framed.prepare(list(pictures))
+    framed.prepare(list(images))
     file = next(iter(kept(tmp_path)))
     DAMAGES[0](file)
     repair(store, verify(tmp_path / "store"))
@@ -236,20 +234,18 @@ def test_a_repair_drops_what_is_broken(tmp_path: Path, pictures: dict[str, Pictu
     assert verify(tmp_path / "store") == []
 
 
-def test_a_picture_that_is_not_there_is_an_error(
-    tmp_path: Path, pictures: dict[str, Picture]
-) -> None:
+def test_a_image_that_is_not_there_is_an_error(tmp_path: Path, images: dict[str, RgbImage]) -> None:
     framed, _ = opened(tmp_path)
     for ask in (framed.read, framed.masks_at, framed.details_at):
-        with pytest.raises(ArtifactError, match="lacks a picture"):
+        with pytest.raises(ArtifactError, match="lacks an image"):
             ask(framed.rows(["/absent.png"]))
-    with pytest.raises(ArtifactError, match="lacks a picture"):
+    with pytest.raises(ArtifactError, match="lacks an image"):
         framed.prepare(["/absent.png"])
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 garments on plain grounds and 3 pictures without any; trained and clustered with masks."""
+    """12 garments on plain grounds and 3 images without any; trained and clustered with masks."""
     folder = tmp_path_factory.mktemp("worn")
     (folder / "images").mkdir()
     rows = []
@@ -277,7 +273,7 @@ def test_failures_are_counted_and_said(shop: Path) -> None:
         facts = json.loads((run_dir / "foreground.json").read_text())
         assert (facts["pictures"], facts["failed"]) == (15, 3)
         log = (run_dir / f"{command}.log").read_text()
-        assert "no product found in 3 of 15 pictures" in log
+        assert "no product found in 3 of 15 images" in log
 
 
 def test_the_encoder_is_shown_products(shop: Path) -> None:
@@ -294,10 +290,10 @@ def test_the_encoder_is_shown_products(shop: Path) -> None:
 
 
 def test_a_query_finds_the_product_before_another_ground(shop: Path, tmp_path: Path) -> None:
-    picture, inside = garment(4, plain=True, shift=(9, -14))
-    picture[~inside] = (205, 225, 250)
+    image, inside = garment(4, plain=True, shift=(9, -14))
+    image[~inside] = (205, 225, 250)
     file = tmp_path / "asked.png"
-    Image.fromarray(picture).save(file)
+    Image.fromarray(image).save(file)
     done = run("detect", f"query={file}", "matcher.threshold=1000", cwd=shop)
     nearest = json.loads(done.stdout)[0]
     assert nearest["product_id"] == "P04"
@@ -324,8 +320,8 @@ def test_an_index_that_grows_is_the_one_made_anew(shop: Path, tmp_path: Path) ->
 def test_two_processes_embed_products_as_one_does(shop: Path, tmp_path: Path) -> None:
     table = (shop / "products.csv").read_text()
     for number in range(15, 20):
-        picture = Image.fromarray(garment(number, plain=True)[0])
-        (shop / "images" / f"{number}.png").write_bytes(encoded(picture, "PNG"))
+        image = Image.fromarray(garment(number, plain=True)[0])
+        (shop / "images" / f"{number}.png").write_bytes(encoded(image, "PNG"))
         table += f"P{number},Title of P{number},images/{number}.png\n"
     (shop / "more.csv").write_text(table)
     elsewhere = [f"runs={tmp_path}", f"checkpoint={shop / 'runs' / 'train' / 'latest'}"]
@@ -346,12 +342,12 @@ def test_another_foreground_than_the_index_has_is_refused(shop: Path, tmp_path: 
     assert "foreground" not in Index.load(tmp_path / "cluster" / "latest").manifest
 
 
-def test_where_every_mask_fails_whole_pictures_are_used(trained: Path, tmp_path: Path) -> None:
+def test_where_every_mask_fails_whole_images_are_used(trained: Path, tmp_path: Path) -> None:
     elsewhere = [f"runs={tmp_path}", f"checkpoint={trained / 'runs' / 'train' / 'latest'}"]
     never = ["foreground=grabcut", "foreground.least_area=0.99"]  # and not along the border
     done = run("cluster", *never, "source.path=products.csv", *elsewhere, cwd=trained)
     assert "WARNING" in done.stderr
-    assert "no product found in 22 of 22 pictures" in done.stderr
+    assert "no product found in 22 of 22 images" in done.stderr
     index, whole = Index.load(tmp_path / "cluster" / "latest"), index_of(trained)
     assert index.manifest["foreground"]["failed"] == 22
     assert np.array_equal(index.vectors, whole.vectors)
@@ -364,7 +360,7 @@ def test_without_a_foreground_nothing_is_made(trained: Path) -> None:
     assert all(len(file.name.split(".")) <= 3 for file in store.iterdir())
 
 
-def test_a_preview_shows_pictures_and_stops(shop: Path) -> None:
+def test_a_preview_shows_images_and_stops(shop: Path) -> None:
     before = (shop / "runs" / "train" / "latest").resolve()
     done = run("train", WITH, "preview=6", "source=csv", "source.path=products.csv", cwd=shop)
     assert (shop / "runs" / "train" / "latest").resolve() == before

@@ -51,11 +51,11 @@ def mean(path: Path, layout: str = "nchw") -> Path:
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_a_salient_output_is_the_mask(tmp_path: Path, layout: str) -> None:
-    picture, truth = garment(0)
-    picture[:] = 20
-    picture[truth] = 240
+    image, truth = garment(0)
+    image[:] = 20
+    image[truth] = 240
     find = Onnx(model=str(mean(tmp_path / "m.onnx", layout)), layout=layout, **PLAIN)
-    mask = find(picture)
+    mask = find(image)
     assert agreement(mask, truth) > 0.9
     assert mask is not None
     assert abs(int(mask[120, 80]) - 240) <= 1
@@ -63,32 +63,32 @@ def test_a_salient_output_is_the_mask(tmp_path: Path, layout: str) -> None:
 
 
 def test_numbers_of_any_range_are_stretched(tmp_path: Path) -> None:
-    picture, truth = garment(0)
-    picture[:] = 90
-    picture[truth] = 110
+    image, truth = garment(0)
+    image[:] = 90
+    image[truth] = 110
     file = str(mean(tmp_path / "m.onnx"))
-    assert Onnx(model=file, **PLAIN)(picture) is None  # all below a half
-    assert agreement(Onnx(model=file, **{**PLAIN, "scores": "any"})(picture), truth) > 0.9
+    assert Onnx(model=file, **PLAIN)(image) is None  # all below a half
+    assert agreement(Onnx(model=file, **{**PLAIN, "scores": "any"})(image), truth) > 0.9
 
 
 @pytest.mark.parametrize("operation", [("Identity", {}), ("ArgMax", {"axis": 1})])
 def test_some_classes_are_the_product(tmp_path: Path, operation: tuple[str, Any]) -> None:
-    picture, truth = garment(0)
-    picture[:] = (0, 200, 0)
-    picture[truth] = (230, 0, 0)
-    picture[:100][truth[:100]] = (0, 0, 230)
+    image, truth = garment(0)
+    image[:] = (0, 200, 0)
+    image[truth] = (230, 0, 0)
+    image[:100][truth[:100]] = (0, 0, 230)
     file = str(model(tmp_path / "m.onnx", operation))
     sharp = {**PLAIN, "std": [0.05, 0.05, 0.05]}  # a softmax near one class
-    assert agreement(Onnx(model=file, product=[0, 2], **sharp)(picture), truth) > 0.9
+    assert agreement(Onnx(model=file, product=[0, 2], **sharp)(image), truth) > 0.9
     upper = truth.copy()
     upper[100:] = False
-    assert agreement(Onnx(model=file, product=[2], **sharp)(picture), upper) > 0.8
-    swapped = Onnx(model=file, product=[0], colours="bgr", **sharp)(picture)
+    assert agreement(Onnx(model=file, product=[2], **sharp)(image), upper) > 0.8
+    swapped = Onnx(model=file, product=[0], colours="bgr", **sharp)(image)
     assert agreement(swapped, upper) > 0.8
 
 
 def test_settings_that_do_not_fit_the_model_are_named(tmp_path: Path) -> None:
-    picture, _ = garment(0)
+    image, _ = garment(0)
     file = str(mean(tmp_path / "m.onnx"))
     for settings, said in (
         ({"size": [16, 16]}, "foreground.size"),
@@ -98,25 +98,25 @@ def test_settings_that_do_not_fit_the_model_are_named(tmp_path: Path) -> None:
         ({"product": [0, 1]}, "foreground.product"),
     ):
         with pytest.raises(ConfigError, match=said):
-            Onnx(model=file, **{**PLAIN, **settings})(picture)
+            Onnx(model=file, **{**PLAIN, **settings})(image)
     colours = str(model(tmp_path / "c.onnx", ("Identity", {})))
     with pytest.raises(ConfigError, match="one channel"):
-        Onnx(model=colours, **PLAIN)(picture)
+        Onnx(model=colours, **PLAIN)(image)
 
 
 def test_a_file_that_is_no_model_or_another_is_refused(tmp_path: Path) -> None:
-    picture, _ = garment(0)
+    image, _ = garment(0)
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"not a model")
     with pytest.raises(ConfigError, match="no ONNX model"):
-        Onnx(model=str(junk), **PLAIN)(picture)
+        Onnx(model=str(junk), **PLAIN)(image)
     with pytest.raises(ArtifactError, match="no file"):
-        Onnx(model=str(tmp_path / "absent.onnx"), **PLAIN)(picture)
+        Onnx(model=str(tmp_path / "absent.onnx"), **PLAIN)(image)
     file = mean(tmp_path / "m.onnx")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert Onnx(model=str(file), sha256=digest, **PLAIN).identity["sha256"] == digest
     with pytest.raises(ArtifactError, match="another model"):
-        Onnx(model=str(file), sha256="0" * 64, **PLAIN)(picture)
+        Onnx(model=str(file), sha256="0" * 64, **PLAIN)(image)
 
 
 def test_the_same_model_elsewhere_is_the_same(tmp_path: Path) -> None:
@@ -127,16 +127,16 @@ def test_the_same_model_elsewhere_is_the_same(tmp_path: Path) -> None:
 
 
 def test_an_open_model_can_be_sent_to_another_process(tmp_path: Path) -> None:
-    picture, truth = garment(0)
-    picture[:] = 20
-    picture[truth] = 240
+    image, truth = garment(0)
+    image[:] = 20
+    image[truth] = 240
     find = Onnx(model=str(mean(tmp_path / "m.onnx")), **PLAIN)
-    mask, again = find(picture), pickle.loads(pickle.dumps(find))(picture)
+    mask, again = find(image), pickle.loads(pickle.dumps(find))(image)
     assert mask is not None
     assert np.array_equal(mask, again)
 
 
 def test_the_model_of_the_extra_finds_a_garment() -> None:
     pytest.importorskip("rembg", reason="extra onnx")
-    picture, truth = garment(1)
-    assert agreement(Onnx()(picture), truth) > 0.8
+    image, truth = garment(1)
+    assert agreement(Onnx()(image), truth) > 0.8

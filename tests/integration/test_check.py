@@ -16,7 +16,7 @@ from tests.support.damaged import make_world
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Two shards, of 12 and 3 pictures: ``0.jpg`` and so on, beside it."""
+    """Two shards, of 12 and 3 images: ``0.jpg`` and so on, beside it."""
     urls = [str(tmp_path / f"{number}.jpg") for number in range(15)]
     for number, url in enumerate(urls):
         Path(url).write_bytes(encoded(draw(number, (60, 80))))

@@ -149,7 +149,7 @@ ELSEWHERE = [
     "dedup.cli.entrypoint.os.system", "dedup.runtime.files.write_text",
     "dedup.runtime.files.os.system", "dedup.store.repair.settle",
     "dedup.store.image_store.ImageStore.ingest",
-    "dedup.verification.classifier.Judge.load",
+    "dedup.verification.classifier.CopyClassifier.load",
     "dedup.cli.sweep.SweepSummary.on_multirun_end", "sklearn.cluster.k_means",
     "sklearn.cluster.KMeans.__init__.__globals__", "pytorch_lightning.callbacks.LambdaCallback",
     "pytorch_lightning.callbacks.os.system", "dedup.search.radius", "", "dedup", 3, None, ["x"],
@@ -187,7 +187,7 @@ def test_a_part_stands_in_its_own_place_alone(place: str, node: dict[str, Any]) 
 
 @pytest.mark.parametrize("key", ["_args_", "_partial_", "_recursive_", "_convert_", "_x_"])
 def test_special_keys_stand_where_ours_do_alone(key: str) -> None:
-    node = {"_target_": "dedup.search.radius.RadiusMatcher", key: True}
+    node = {"_target_": "dedup.search.radius.RadiusSearch", key: True}
     with pytest.raises(ConfigError, match=f"has {key}, .*leave it out"):
         build(node)
     estimator = {"_target_": "sklearn.cluster.KMeans", "_partial_": True, "n_init": 1}
@@ -205,7 +205,7 @@ def test_arguments_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_wrong_argument_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="colour"):
-        build({"_target_": "dedup.search.radius.RadiusMatcher", "colour": 1})
+        build({"_target_": "dedup.search.radius.RadiusSearch", "colour": 1})
 
 
 @pytest.mark.parametrize(

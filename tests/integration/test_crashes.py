@@ -28,7 +28,7 @@ from dedup.reports.json import JsonReport
 from dedup.runtime.files import write_csv, write_json
 from dedup.schemas import GROUPS, INDEX_IMAGES, PAIRS, SHARED
 from dedup.search.index import Index
-from dedup.search.state import Search
+from dedup.search.state import SearchState
 from dedup.search.update import remove
 from dedup.store.integrity import verify
 from dedup.store.repair import repair, settle
@@ -102,7 +102,7 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.fixture
 def urls(tmp_path: Path) -> list[str]:
-    """Eight pictures and one that is missing."""
+    """Eight images and one that is missing."""
     for number in range(8):
         (tmp_path / f"{number}.jpg").write_bytes(encoded(draw(number, (30, 40))))
     return [str(tmp_path / f"{number}.jpg") for number in range(9)]
@@ -132,7 +132,7 @@ def test_a_shard_is_there_or_not(
     shutil.copytree(store, before)
     for file in before.glob("shard-00002.*"):
         file.unlink()
-    for ending in rest:  # of another run that was cut off, with other pictures
+    for ending in rest:  # of another run that was cut off, with other images
         shutil.copy(store / f"shard-00000.{ending}", before / f"shard-00002.{ending}")
     if "parquet" in rest:
         flip(9)(before / "shard-00002.copy.parquet")
@@ -224,9 +224,9 @@ def test_a_search_is_there_or_not(tmp_path: Path) -> None:
     for folder in each_crash(before, tmp_path / "after", search.save, 5):
         if not (folder / "search.json").exists():
             with pytest.raises(ArtifactError, match="is not a search"):
-                Search.load(folder)
+                SearchState.load(folder)
         else:
-            pd.testing.assert_frame_equal(Search.load(folder).near, search.near)
+            pd.testing.assert_frame_equal(SearchState.load(folder).near, search.near)
 
 
 def update(folder: Path) -> None:
@@ -274,7 +274,7 @@ def test_an_index_that_is_open_outlives_its_folder(tmp_path: Path) -> None:
 
 
 def findings(partner: str) -> DetectionResult:
-    row = ["A", partner, 0.0, "same_url", "u", "u", 1.0, "same address", "same picture"]
+    row = ["A", partner, 0.0, "same_url", "u", "u", 1.0, "same address", "same image"]
     shared = pd.DataFrame([["0" * 64, "A", "u", 200, "shared"]], columns=SHARED.names)
     groups = pd.DataFrame(columns=GROUPS.names)
     return DetectionResult(pd.DataFrame([row], columns=PAIRS.names), groups, shared)

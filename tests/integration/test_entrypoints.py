@@ -140,13 +140,11 @@ def test_the_latest_index_serves_its_own_source_and_no_other(trained: Path) -> N
         assert json.loads((latest / "duplicates.json").read_text()) == PLANTED
 
 
-@pytest.mark.parametrize(
-    ("picture", "expected"), [("images/1.jpg", ["P01", "P21"]), ("new.png", [])]
-)
-def test_a_query_is_answered(trained: Path, picture: str, expected: list[str]) -> None:
+@pytest.mark.parametrize(("image", "expected"), [("images/1.jpg", ["P01", "P21"]), ("new.png", [])])
+def test_a_query_is_answered(trained: Path, image: str, expected: list[str]) -> None:
     (trained / "new.png").write_bytes(encoded(draw(99), "PNG"))
     index = (trained / "runs" / "cluster" / "latest").resolve()
-    done = run("detect", f"query={picture}", f"index={index}", "runs=asked", cwd=trained)
+    done = run("detect", f"query={image}", f"index={index}", "runs=asked", cwd=trained)
     answers = json.loads(done.stdout)
     assert [answer["product_id"] for answer in answers] == expected
     assert all(answer["distance"] == 0 for answer in answers)
@@ -203,7 +201,7 @@ BAD = {
     ),
     "empty file": ("train", ["source=csv", "source.path=empty.csv"], ["empty.csv", "header"]),
     "no rows": ("train", ["source=csv", "source.path=header.csv"], ["header.csv", "0 products"]),
-    "no readable picture": (
+    "no readable image": (
         "train",
         ["source=csv", "source.path=blind.csv"],
         ["not one of 1", "failed:not_found", "failures.csv"],
@@ -305,10 +303,10 @@ def test_diverging_training_stops_with_its_own_exit_code(trained: Path) -> None:
     assert not (trained / "diverged" / "train" / "latest").exists()
 
 
-@pytest.mark.parametrize("pictures", ["one", "equal"])
-def test_catalogues_with_one_distinct_picture(trained: Path, tmp_path: Path, pictures: str) -> None:
+@pytest.mark.parametrize("images", ["one", "equal"])
+def test_catalogues_with_one_distinct_image(trained: Path, tmp_path: Path, images: str) -> None:
     (tmp_path / "a.png").write_bytes(encoded(draw(5), "PNG"))
-    rows = [("A", "a.png")] if pictures == "one" else [(name, "a.png") for name in "ABC"]
+    rows = [("A", "a.png")] if images == "one" else [(name, "a.png") for name in "ABC"]
     write_shop(tmp_path, rows)
     checkpoint = (trained / "runs" / "train" / "latest").resolve()
     for command in ("cluster", "detect"):
@@ -317,7 +315,7 @@ def test_catalogues_with_one_distinct_picture(trained: Path, tmp_path: Path, pic
         done = run(command, *(overrides if command == "cluster" else []), cwd=tmp_path)
         assert command == "detect" or "1 distinct embedding(s): 1 cluster(s)" in done.stderr
     found = json.loads((tmp_path / "runs/detect/latest/duplicates.json").read_text())
-    assert sorted(found) == ([] if pictures == "one" else ["A", "B", "C"])
+    assert sorted(found) == ([] if images == "one" else ["A", "B", "C"])
 
 
 def test_help_answers_without_importing_torch(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dedup.detection.integrity import inspect_index, inspect_run, inspect_search
 from dedup.errors import ArtifactError, CorruptError
 from dedup.schemas import INDEX_IMAGES
 from dedup.search.index import Index
-from dedup.search.state import Search
+from dedup.search.state import SearchState
 from tests.search.test_index import small_search
 from tests.support.damaged import (
     Change,
@@ -303,7 +303,7 @@ CASES: list[tuple[str, str, Change, Callable[[Said], object]]] = [
 
 def load(folder: Path) -> object:
     """What is to be read of a folder, all of it."""
-    return Index.load(folder).vectors if folder.name == "index" else Search.load(folder)
+    return Index.load(folder).vectors if folder.name == "index" else SearchState.load(folder)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from dedup.encoders.checkpoint import describe, load_encoder
 from dedup.encoders.cnn import Cnn
-from dedup.encoders.ensemble import Joined
+from dedup.encoders.ensemble import Ensemble
 from dedup.errors import ArtifactError
 from tests.support.passed_on import CANARY, contents
 
@@ -26,16 +26,16 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     "another name": {"class": "dedup.encoders.ensemble.nn.Identity"},
     "a target": {"_target_": "os.system", "command": "true"},
     "inside another": {
-        "class": "dedup.encoders.ensemble.Joined", "encoders": [{"class": "os.stat"}]
+        "class": "dedup.encoders.ensemble.Ensemble", "encoders": [{"class": "os.stat"}]
     },
-    "no list": {"class": "dedup.encoders.ensemble.Joined", "encoders": {**ENCODER}},
-    "no parts": {"class": "dedup.encoders.ensemble.Joined", "encoders": []},
+    "no list": {"class": "dedup.encoders.ensemble.Ensemble", "encoders": {**ENCODER}},
+    "no parts": {"class": "dedup.encoders.ensemble.Ensemble", "encoders": []},
     "a secret": {**ENCODER, "widths": [SECRET]},
     "an unknown setting": {**ENCODER, "depth": 3},
     "a text for a number": {**ENCODER, "embedding_dim": "4"},
     "a number without end": {**ENCODER, "embedding_dim": 2**64},
     "out of range": {**ENCODER, "embedding_dim": 0},
-    "not a number": {"class": "dedup.encoders.ensemble.Joined", "encoders": [ENCODER],
+    "not a number": {"class": "dedup.encoders.ensemble.Ensemble", "encoders": [ENCODER],
                      "shares": [math.nan]},
     "weights for a number": {**ENCODER, "embedding_dim": torch.ones(1)},
     "positional arguments": {**ENCODER, "_args_": [3]},
@@ -62,7 +62,7 @@ def test_a_forged_checkpoint_is_refused(
 
 
 def test_an_honest_checkpoint_is_not(tmp_path: Path) -> None:
-    net = Joined([Cnn(4, (4, 8)), Cnn(2, (4,))], (2, 1))
+    net = Ensemble([Cnn(4, (4, 8)), Cnn(2, (4,))], (2, 1))
     weights = {f"encoder.{name}": value for name, value in net.state_dict().items()}
     torch.save({"encoder": describe(net), "state_dict": weights}, tmp_path / "best.ckpt")
     assert describe(load_encoder(tmp_path / "best.ckpt")) == describe(net)

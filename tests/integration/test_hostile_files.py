@@ -13,7 +13,7 @@ import pytest
 from dedup.cli.commands import answer, change_index, find, make_index, open_index
 from dedup.errors import ArtifactError, DedupError
 from dedup.schemas import COMPARED, NEAR
-from dedup.search.state import Search
+from dedup.search.state import SearchState
 from tests.conftest import run
 from tests.support.passed_on import CANARY, Person, forged, forged_run, make_person, untouched
 
@@ -118,7 +118,7 @@ MANIFESTS: dict[str, Change] = {
     "a store": named("dedup.store.image_store.ImageStore", path="x"),
     "another name of a class": named("dedup.foregrounds.skin_aware.GrabCut"),
     "a module's module": named("dedup.foregrounds.onnx.importlib.import_module", name="os"),
-    "a method": named(f"{GRABCUT}.__call__", picture=[]),
+    "a method": named(f"{GRABCUT}.__call__", image=[]),
     "no name": named(None),
     "a name that is none": named({"_target_": "os.system"}),
     "a secret for a name": named(SECRET),
@@ -259,7 +259,7 @@ def test_a_forged_search_and_calibration_call_nothing(
     since, cfg = person.passed / "since", person.config("look")
     since.mkdir(exist_ok=True)
     near, compared = (pd.DataFrame(columns=schema.names) for schema in (NEAR, COMPARED))
-    Search(near, compared, {**FACTS, "checkpoint_sha256": digest}).save(since)
+    SearchState(near, compared, {**FACTS, "checkpoint_sha256": digest}).save(since)
     (since / "calibration.json").write_text(json.dumps(write(person) | {"threshold": SECRET}))
     cfg.since = str(since)
     with untouched(person), pytest.raises(DedupError, match=r"since|search\.json") as caught:
@@ -294,8 +294,8 @@ RUNS: dict[str, Any] = {
     "the folder above": {**TABLE, "images_dir": ".."},
     "the home": lambda person: {**TABLE, "images_dir": str(person.home)},
     "the environment": {"_target_": CSV, "path": "/proc/self/environ"},
-    "all pictures": {"_target_": FOLDER, "path": "/"},
-    "pictures of the person": lambda person: {"_target_": FOLDER, "path": str(person.home)},
+    "all images": {"_target_": FOLDER, "path": "/"},
+    "images of the person": lambda person: {"_target_": FOLDER, "path": str(person.home)},
     "a drawn home": lambda person: {"_target_": SAMPLE, "folder": str(person.home)},
     "drawn elsewhere": {"_target_": SAMPLE, "folder": "runs/sample/../../drawn"},
     "drawn without end": {"_target_": SAMPLE, "n_products": 10**9},
@@ -345,7 +345,7 @@ def test_an_honest_run_is_not(person: Person, source: Any) -> None:
     assert index.manifest["source"] == said
 
 
-def test_a_run_of_ones_own_may_name_pictures_elsewhere(person: Person) -> None:
+def test_a_run_of_ones_own_may_name_images_elsewhere(person: Person) -> None:
     run_dir = person.folder / "runs" / "train" / "now"
     if not run_dir.is_dir():
         shutil.copytree(person.passed / "run", run_dir)
@@ -370,8 +370,8 @@ def test_a_command_ends_with_a_sentence_and_the_file_is_whole(
 ) -> None:
     index, out = person.passed / "index", person.out
     forged(index, lambda said: MANIFESTS["writes a file"](said, person))
-    picture = person.folder / "images" / "0.jpg"
-    typed = [word.format(index=index, picture=picture) for word in words]
+    image = person.folder / "images" / "0.jpg"
+    typed = [word.format(index=index, image=image) for word in words]
     with untouched(person):
         done = run(command, *typed, f"hydra.run.dir={out}", cwd=person.folder, code=2)
     assert f"{index}/manifest.json: foreground.part._target_ names" in done.stderr

@@ -28,7 +28,7 @@ SECRET = "${oc.env:CANARY}"
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Catalogue]:
-    """A store of a shop's 23 pictures in shards of 8, and the shop's catalogue."""
+    """A store of a shop's 23 images in shards of 8, and the shop's catalogue."""
     folder = tmp_path_factory.mktemp("honest")
     catalogue = CsvSource(str(make_shop(folder))).read()
     ImageStore(folder / "store", shard_rows=8).ingest(catalogue, folder)
@@ -137,11 +137,11 @@ STORES: dict[str, Change] = {
 
 def use(store: Path, catalogue: Catalogue, report_dir: Path) -> None:
     """Write to a store, and read what it holds."""
-    pictures = ImageStore(store, shard_rows=8)
-    pictures.ingest(catalogue, report_dir)
-    urls = pictures.entries.index[pictures.entries["status"] == "ok"].tolist()
-    pictures.details(urls)
-    pictures.read(pictures.rows(urls))
+    images = ImageStore(store, shard_rows=8)
+    images.ingest(catalogue, report_dir)
+    urls = images.entries.index[images.entries["status"] == "ok"].tolist()
+    images.details(urls)
+    images.read(images.rows(urls))
 
 
 def mend(store: Path) -> None:

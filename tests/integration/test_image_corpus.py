@@ -1,4 +1,4 @@
-"""The corpus of bad and odd pictures, I1 to I15: each ends as its pixels or as its reason."""
+"""The corpus of bad and odd images, I1 to I15: each ends as its pixels or as its reason."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ from tests.store.test_decode import COLOUR, OUTCOMES, grey, on_white, outcome, s
 
 Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
-PICTURE = Image.fromarray(COLOUR)
+IMAGE = Image.fromarray(COLOUR)
 FRAMES = 10_000
 
 
@@ -82,7 +82,7 @@ def one_bit() -> bytes:
 
 
 def cut(share: int) -> bytes:
-    data = encoded(PICTURE)
+    data = encoded(IMAGE)
     return data[: len(data) * share // 100]
 
 
@@ -95,9 +95,9 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         b'<svg xmlns="http://www.w3.org/2000/svg"><text>&x;</text></svg>',
         "format",
     ),
-    "I5_eps": (lambda: encoded(PICTURE, "EPS"), "format"),
+    "I5_eps": (lambda: encoded(IMAGE, "EPS"), "format"),
     **{
-        f"I6_{name.lower()}": (partial(encoded, PICTURE, name), "format")
+        f"I6_{name.lower()}": (partial(encoded, IMAGE, name), "format")
         for name in ("PDF", "TIFF", "JPEG2000", "ICNS", "SGI", "PCX", "DDS")
     },
     "I6_avif": (lambda: b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf".ljust(4000, b"\0"), "format"),
@@ -205,16 +205,16 @@ def pixels(image: Image.Image, file_format: str = "PNG", **options: Any) -> npt.
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
 def test_i10_wide_colours_become_standard_ones(file_format: str) -> None:
-    found = pixels(PICTURE, file_format, icc_profile=ADOBE_RGB, lossless=True)
+    found = pixels(IMAGE, file_format, icc_profile=ADOBE_RGB, lossless=True)
     assert np.abs(found - from_adobe(COLOUR)).max() <= 2
     assert np.abs(found - COLOUR).max() > 20  # so this is not for nothing
 
 
 def test_i10_wide_colours_of_a_jpeg_of_a_palette_and_beneath_alpha() -> None:
-    plain = pixels(PICTURE, "JPEG").astype(np.uint8)
-    found = pixels(PICTURE, "JPEG", icc_profile=ADOBE_RGB)
+    plain = pixels(IMAGE, "JPEG").astype(np.uint8)
+    found = pixels(IMAGE, "JPEG", icc_profile=ADOBE_RGB)
     assert np.abs(found - from_adobe(plain)).max() <= 2
-    few = PICTURE.quantize(64)
+    few = IMAGE.quantize(64)
     found = pixels(few, icc_profile=ADOBE_RGB)
     assert np.abs(found - from_adobe(np.asarray(few.convert("RGB")))).max() <= 2
     alpha = COLOUR[:, :, 1]
@@ -256,13 +256,13 @@ USELESS = {
 @pytest.mark.parametrize("name", USELESS)
 def test_i10_a_profile_that_says_nothing_changes_nothing(name: str) -> None:
     for file_format in ("PNG", "JPEG"):
-        plain = pixels(PICTURE, file_format)
-        assert np.array_equal(pixels(PICTURE, file_format, icc_profile=USELESS[name]), plain)
+        plain = pixels(IMAGE, file_format)
+        assert np.array_equal(pixels(IMAGE, file_format, icc_profile=USELESS[name]), plain)
 
 
 def test_i10_inks_coded_as_brightness_and_colour() -> None:
     """YCCK: what Pillow cannot write, made from a CMYK file by the Adobe marker's last byte."""
-    cyan, magenta, yellow, black = (np.asarray(band) for band in PICTURE.convert("CMYK").split())
+    cyan, magenta, yellow, black = (np.asarray(band) for band in IMAGE.convert("CMYK").split())
     coded = Image.fromarray(np.dstack([cyan, magenta, yellow])).convert("YCbCr")
     bands = [Image.fromarray(255 - np.asarray(band)) for band in coded.split()]
     written = Image.merge("CMYK", [*bands, Image.fromarray(black)])
@@ -276,7 +276,7 @@ def test_i10_inks_coded_as_brightness_and_colour() -> None:
 def test_i11_exif_of_a_megabyte_is_passed_over() -> None:
     block = b"Exif\0\0" + np.random.default_rng(11).bytes(65_000)
     segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
-    data = encoded(PICTURE)
+    data = encoded(IMAGE)
     assert np.array_equal(decode(data[:2] + segment * 16 + data[2:]).pixels, decode(data).pixels)
 
 
@@ -289,7 +289,7 @@ FLAT = {
 
 
 @pytest.mark.parametrize("name", FLAT)
-def test_flat_pictures_are_read_and_show_nothing(name: str) -> None:
+def test_flat_images_are_read_and_show_nothing(name: str) -> None:
     assert contrast(decode(encoded(FLAT[name], "PNG")).pixels) == 0
 
 
@@ -297,7 +297,7 @@ def test_i13_a_pale_product_shows_little_and_a_drawing_much() -> None:
     pale = Image.new("RGB", (300, 400), "white")
     pale.paste((250, 250, 248), (100, 100, 200, 300))
     assert 0 < contrast(decode(encoded(pale, "PNG")).pixels) < 4
-    assert contrast(decode(encoded(PICTURE, "PNG")).pixels) > 30
+    assert contrast(decode(encoded(IMAGE, "PNG")).pixels) > 30
 
 
 def test_contrast_is_the_largest_deviation_of_a_channel() -> None:
@@ -310,8 +310,8 @@ def test_contrast_is_the_largest_deviation_of_a_channel() -> None:
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
 @pytest.mark.parametrize("tail", [b"PK\x03\x04" + bytes(99), b"<script>alert(1)</script>", b"\0"])
-def test_i14_what_follows_a_picture_is_not_looked_at(file_format: str, tail: bytes) -> None:
-    data = encoded(PICTURE, file_format)
+def test_i14_what_follows_a_image_is_not_looked_at(file_format: str, tail: bytes) -> None:
+    data = encoded(IMAGE, file_format)
     found, plain = decode(data + tail), decode(data)
     assert np.array_equal(found.pixels, plain.pixels)
     assert found.detail == plain.detail
@@ -345,7 +345,7 @@ def edited(data: bytes, edits: list[tuple[float, str, bytes]]) -> bytes:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=250, deadline=None, derandomize=True, database=None)
 @given(st.sampled_from(SEEDS), EDITS)
-def test_i15_bytes_of_any_kind_end_as_a_picture_or_a_reason(
+def test_i15_bytes_of_any_kind_end_as_a_image_or_a_reason(
     data: bytes, edits: list[tuple[float, str, bytes]]
 ) -> None:
     assert outcome(edited(data, edits)) in OUTCOMES

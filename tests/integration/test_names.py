@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dedup.download.client import LOOK_UPS, Fetcher, Session
-from dedup.download.ssrf import MOST_ADDRESSES, Guard, GuardedResolver
+from dedup.download.ssrf import MAX_ADDRESSES, Guard, GuardedResolver
 from dedup.errors import FetchError
 from tests.support.hostile import DRAWN, Answers, hostile
 from tests.support.nameserver import ATTACKS, CUT, REBOUND, many, naming, setup, split
@@ -21,15 +21,15 @@ ZONE = {name: answer for name, (answer, _) in ATTACKS.items()} | REBOUND
 
 
 async def outcome(session: Session, address: str) -> str:
-    """Why a picture cannot be had, or ``ok``."""
+    """Why an image cannot be had, or ``ok``."""
     try:
-        return "ok" if await session.fetch(address) == DRAWN else "another picture"
+        return "ok" if await session.fetch(address) == DRAWN else "another image"
     except FetchError as error:
         return error.reason
 
 
 async def outcomes(fetcher: Fetcher, names: Iterable[str]) -> dict[str, str]:
-    """What becomes of a picture at each of some hosts."""
+    """What becomes of an image at each of some hosts."""
     names = list(names)
     async with fetcher.session() as session:
         found = [outcome(session, f"http://{name}/drawn") for name in names]
@@ -91,7 +91,7 @@ def test_names_that_lead_inside_lead_nowhere(tmp_path: Path) -> None:
     assert all(Guard().check(address) is None for address in found["reached"])
     assert len(found["reached"]) > 2
     assert found["closed"] == "connection"
-    assert 0 < found["knocks"] < MOST_ADDRESSES**2
+    assert 0 < found["knocks"] < MAX_ADDRESSES**2
     hanging = list(found["hanging"].values())
     assert hanging.count("timeout") == 2 * LOOK_UPS
     assert hanging.count("dns") == len(HANGING) - 2 * LOOK_UPS
@@ -102,6 +102,6 @@ def test_few_of_many_addresses_are_connected_to_and_all_are_judged() -> None:
     names = Answers(public_test=[public], mixed_test=[[*public, "127.0.0.1"]])
     guarded = GuardedResolver(Guard(), names)
     chosen = asyncio.run(guarded.resolve("public.test"))
-    assert [answer["host"] for answer in chosen] == public[:MOST_ADDRESSES]
+    assert [answer["host"] for answer in chosen] == public[:MAX_ADDRESSES]
     with pytest.raises(FetchError, match="blocked_address"):
         asyncio.run(guarded.resolve("mixed.test"))

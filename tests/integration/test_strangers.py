@@ -1,4 +1,4 @@
-"""Catalogues, pictures and stores made by somebody hostile, as the commands take them."""
+"""Catalogues, images and stores made by somebody hostile, as the commands take them."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def overrides(*more: str, **settings: str) -> list[str]:
 
 
 def make_catalogue(folder: Path) -> list[list[str]]:
-    """Pairs of products with equal pictures, and one whose picture is missing; the rows."""
+    """Pairs of products with equal images, and one whose image is missing; the rows."""
     images = folder / "images"
     images.mkdir()
     rows = []
@@ -58,7 +58,7 @@ def make_catalogue(folder: Path) -> list[list[str]]:
     for number, evil in enumerate(EVIL[:-1]):
         (folder / f"{evil}.jpg").write_bytes(encoded(draw(number)))
     (folder / "=1+1.jpg").write_bytes(encoded(draw(51)))
-    (folder / "=2.jpg").write_bytes(b"no picture")
+    (folder / "=2.jpg").write_bytes(b"no image")
     return rows
 
 
@@ -70,7 +70,7 @@ class Shop:
         self.rows = make_catalogue(folder)
         save_encoder(folder / "encoder.ckpt", 0)
         (folder / "slow.jpg").write_bytes(many_scans(20_000))
-        (folder / "\x1b[2J.jpg").write_bytes(b"no picture")
+        (folder / "\x1b[2J.jpg").write_bytes(b"no image")
         (folder / "ids.txt").write_text(f"{EVIL[0]}x\n\u202egone\n")
         self.slow = {"file": "slow.jpg", "web": f"{address}/slow.jpg"}
         ask = ["detect", "index=runs/cluster/latest", "runs=asked"]
@@ -130,7 +130,7 @@ def test_no_line_of_a_log_is_forged(shop: Shop) -> None:
     for ended in shop.said.values():
         assert FORGED not in ended.err.splitlines()
     message = shop.said["unreadable"].err
-    assert r"the picture \x1b[2J.jpg cannot be read: format" in message
+    assert r"the image \x1b[2J.jpg cannot be read: format" in message
     assert "'\\x1b[2J\\x1b[31mredx', '\\u202egone'" in shop.said["unknown"].err
 
 
@@ -185,12 +185,12 @@ def test_a_spreadsheet_runs_nothing_where_that_is_asked_for(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "web"])
-def test_a_slow_picture_is_told_in_one_sentence(shop: Shop, place: str) -> None:
+def test_a_slow_image_is_told_in_one_sentence(shop: Shop, place: str) -> None:
     ended = shop.said[place]
     assert ended.out == ""
     said = [line for line in ended.err.splitlines() if " ERROR " in line]
     assert [line[17:] for line in said] == [
-        f"the picture {shop.slow[place]} cannot be read: decoder_timeout: took more than 0.5 s"
+        f"the image {shop.slow[place]} cannot be read: decoder_timeout: took more than 0.5 s"
     ]
 
 
@@ -238,7 +238,7 @@ def test_a_question_that_is_broken_off_leaves_no_process(shop: Shop) -> None:
     )  # fmt: skip
     with asking:
         deadline, children = time.monotonic() + 120, list[int]()
-        while not any(seconds_of(child) > 0.8 for child in children):  # at work on the picture
+        while not any(seconds_of(child) > 0.8 for child in children):  # at work on the image
             assert time.monotonic() < deadline
             assert asking.poll() is None
             time.sleep(0.05)

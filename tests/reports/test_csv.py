@@ -20,7 +20,7 @@ HEADER = (
     "kept,group_size,title_a,title_b,address_a,address_b"
 )
 GROUPS_HEADER = "product_id,group_id,kept,duplicate_of,score,evidence"
-SAME, NEAR = "same picture", "near: distance 1.5"
+SAME, NEAR = "same image", "near: distance 1.5"
 EMPTY = np.zeros((0, 2), np.float32)
 INDEX = Index(pd.DataFrame(columns=INDEX_IMAGES.names), EMPTY, EMPTY, pd.DataFrame())
 
@@ -66,7 +66,7 @@ def test_one_line_for_each_pair(tmp_path: Path) -> None:
     path = written(rows, {"A": "A", "B": "A", "C": "C", "D": "C"}, tmp_path)
     assert path.read_bytes().decode() == (
         f"{HEADER}\n"
-        "A,B,0.0,same_url,A,http://x/1.jpg,http://x/1.jpg,1.0,same address,same picture,"
+        "A,B,0.0,same_url,A,http://x/1.jpg,http://x/1.jpg,1.0,same address,same image,"
         "A,2,,,http://x/1.jpg,http://x/1.jpg\n"
         'C,D,0.25,near,C,http://x/2.jpg,http://x/3.jpg,0.875,"mirrored, cropped",copy,'
         "C,2,,,http://x/2.jpg,http://x/3.jpg\n"
@@ -124,7 +124,7 @@ def test_a_pair_across_groups_has_no_group(tmp_path: Path) -> None:
     assert [record[4] for record in read(path)[1:]] == ["A", "", "C", "", ""]
 
 
-def test_pictures_that_prove_nothing_have_a_table_of_their_own(tmp_path: Path) -> None:
+def test_images_that_prove_nothing_have_a_table_of_their_own(tmp_path: Path) -> None:
     digests = ["0123456789abcdef" * 4, "f" * 64]
     shared: list[tuple[object, ...]] = [
         (digests[0], "007", "http://x/a,b.jpg", 5000, "shared"),
@@ -138,7 +138,7 @@ def test_pictures_that_prove_nothing_have_a_table_of_their_own(tmp_path: Path) -
     ]
 
 
-def test_without_such_pictures_there_is_no_such_table(tmp_path: Path) -> None:
+def test_without_such_images_there_is_no_such_table(tmp_path: Path) -> None:
     path = written([], {}, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, "groups.csv"]
 
@@ -202,7 +202,7 @@ def test_ids_and_addresses_stay_as_they_are(tmp_path: Path, odd: str) -> None:
 def test_what_is_related_has_a_table_of_its_own(tmp_path: Path) -> None:
     rows = [
         ("A", "B", 0.5, "near", "u", "v", 0.96875, "other colours", "colour variant"),
-        ("C", "D", 0.75, "near", "w", "x", math.nan, "same picture", "same product"),
+        ("C", "D", 0.75, "near", "w", "x", math.nan, "same image", "same product"),
     ]
     findings = DetectionResult(
         pairs=pd.DataFrame(columns=PAIRS.names),
@@ -216,5 +216,5 @@ def test_what_is_related_has_a_table_of_its_own(tmp_path: Path) -> None:
     assert path.with_name("related.csv").read_text() == (
         "product_id_a,product_id_b,relation,family_id,distance,image_a,image_b,score,evidence\n"
         "A,B,colour variant,A,0.5,u,v,0.96875,other colours\n"
-        "C,D,same product,,0.75,w,x,,same picture\n"
+        "C,D,same product,,0.75,w,x,,same image\n"
     )

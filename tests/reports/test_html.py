@@ -30,7 +30,7 @@ from tests.support.pages import (
     plain,
     shown_by,
     small_shop,
-    with_pictures,
+    with_images,
 )
 
 
@@ -223,7 +223,7 @@ def test_only_plain_web_addresses_become_links(tmp_path: Path, url: str) -> None
 
 def test_the_policy_allows_the_inline_blocks_and_nothing_else(tmp_path: Path) -> None:
     table = {address("A"): plain("red"), address("B"): plain("blue")}
-    page = parse(HtmlReport().write(*with_pictures(small_shop(), from_table(table)), tmp_path))
+    page = parse(HtmlReport().write(*with_images(small_shop(), from_table(table)), tmp_path))
     policies = [it for it in page.all("meta") if "http-equiv" in it.attributes]
     assert [it.attributes["http-equiv"] for it in policies] == ["Content-Security-Policy"]
     rules = dict(it.split(" ", 1) for it in policies[0].attributes["content"].split("; "))
@@ -242,11 +242,11 @@ def test_the_policy_allows_the_inline_blocks_and_nothing_else(tmp_path: Path) ->
     assert {it.attributes["href"][:5] for it in page.all("image")} == {"data:"}
 
 
-def test_pictures_are_encoded_anew_and_held_once(tmp_path: Path) -> None:
+def test_images_are_encoded_anew_and_held_once(tmp_path: Path) -> None:
     photo = plain("red", (400, 800))
     photo.info["comment"] = b"secret place"
     table = {address("A"): photo, address("B"): photo.copy(), address("C"): plain("blue", (90, 30))}
-    page = parse(HtmlReport().write(*with_pictures(small_shop(), from_table(table)), tmp_path))
+    page = parse(HtmlReport().write(*with_images(small_shop(), from_table(table)), tmp_path))
     held = {it.attributes["id"]: it.attributes for it in page.all("image")}
     shown = shown_by(page)
     assert shown[0] == shown[1] != shown[2]
@@ -264,7 +264,7 @@ def test_pictures_are_encoded_anew_and_held_once(tmp_path: Path) -> None:
     assert [it.text for it in page.all("div", "blank")] == ["No image", "No image"]
 
 
-def test_every_picture_is_asked_for_once(tmp_path: Path) -> None:
+def test_every_image_is_asked_for_once(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def thumbnails(urls: Sequence[str]) -> dict[str, Image.Image]:
@@ -275,11 +275,11 @@ def test_every_picture_is_asked_for_once(tmp_path: Path) -> None:
     shared = [(a, b, 0.0, "same_url", address(a), address(a)) for a, b in names]
     index = fine(key for ids in names for key in ids)
     tables = found(groups_of(*names), pairs_of(*shared)), index
-    HtmlReport().write(*with_pictures(tables, thumbnails), tmp_path)
+    HtmlReport().write(*with_images(tables, thumbnails), tmp_path)
     assert asked == [address(a) for a, _ in names]
 
 
-def test_a_product_shows_the_picture_that_proves_it(tmp_path: Path) -> None:
+def test_a_product_shows_the_image_that_proves_it(tmp_path: Path) -> None:
     table = {url: plain(url) for url in ("red", "green", "blue", "white")}
     pairs = pairs_of(
         ("A", "B", 0.0, "same_url", "red", "red"), ("A", "C", 0.1, "near", "blue", "green")
@@ -287,7 +287,7 @@ def test_a_product_shows_the_picture_that_proves_it(tmp_path: Path) -> None:
     rows = [("D", "gone", "failed", "http_404"), ("D", "white", "ok", ""), ("D", "red", "ok", "")]
     rows += [(key, "white", "ok", "") for key in "ABC"]
     tables = found(groups_of("ABCD"), pairs), index_of(rows)
-    page = parse(HtmlReport().write(*with_pictures(tables, from_table(table)), tmp_path))
+    page = parse(HtmlReport().write(*with_images(tables, from_table(table)), tmp_path))
     seen = {it.attributes["id"]: nearest(it.attributes["href"], table) for it in page.all("image")}
     shown = [[seen[name] for name in names] for names in shown_by(page)]
     assert shown == [["red"], ["red"], ["green", "blue"], ["white"]]
@@ -300,7 +300,7 @@ def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     pages = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        tables = with_pictures(small_shop(threshold=0.5), from_table(table))
+        tables = with_images(small_shop(threshold=0.5), from_table(table))
         pages.append(HtmlReport().write(*tables, tmp_path / name).read_bytes())
     assert pages[0] == pages[1]
 

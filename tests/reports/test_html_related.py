@@ -89,13 +89,13 @@ def test_ids_and_evidence_stay_text(tmp_path: Path, odd: str) -> None:
 
 def test_a_variant_that_was_merged_is_marked_in_its_group(tmp_path: Path) -> None:
     shop, index = small_shop()
-    pairs = shop.pairs.assign(relation=["same picture", "colour variant", "same picture"])
+    pairs = shop.pairs.assign(relation=["same image", "colour variant", "same image"])
     page = parse(HtmlReport().write(replace(shop, pairs=pairs), index, tmp_path))
     marked = [it.text.strip() for it in page.all("span", "badge")]
     assert marked.count("colour variant") == 1
 
 
-def test_pictures_without_a_product_are_counted(tmp_path: Path) -> None:
+def test_images_without_a_product_are_counted(tmp_path: Path) -> None:
     findings, index = small_shop()
     for failed, said in ((2, True), (0, False)):
         index = replace(index, manifest={**index.manifest, "foreground": {"failed": failed}})

@@ -21,7 +21,7 @@ from tests.support.pages import (
     plain,
     shared_of,
     small_shop,
-    with_pictures,
+    with_images,
 )
 
 Row = tuple[str, str, str, int, str]
@@ -38,24 +38,24 @@ SEARCH = {
 
 
 def showing(digest: str, n: int, reason: str, address: str = "") -> list[Row]:
-    """The rows of a picture that n products show."""
+    """The rows of an image that n products show."""
     return [(digest, f"{digest}{k:05}", address or f"{digest}.jpg", n, reason) for k in range(n)]
 
 
 def page_on(rows: list[Row], tmp_path: Path, findings: DetectionResult | None = None) -> Node:
-    """The page on a small shop whose products show these pictures too."""
+    """The page on a small shop whose products show these images too."""
     shop, index = small_shop()
     shared = dataclasses.replace(findings or shop, shared=shared_of(*rows))
     return parse(HtmlReport().write(shared, index, tmp_path))
 
 
-def test_nothing_is_said_where_every_picture_tells_something(tmp_path: Path) -> None:
+def test_nothing_is_said_where_every_image_tells_something(tmp_path: Path) -> None:
     page = page_on([], tmp_path)
     assert not page.all("section")
     assert "nothing" not in page.all("header")[0].text
 
 
-def test_each_picture_has_a_card_with_its_products(tmp_path: Path) -> None:
+def test_each_image_has_a_card_with_its_products(tmp_path: Path) -> None:
     page = page_on([*showing("n", 5000, "shared"), *showing("w", 3, "flat")], tmp_path)
     (section,) = page.all("section", "silent")
     assert section.all("h2")[0].text == "Images that prove nothing"
@@ -70,7 +70,7 @@ def test_each_picture_has_a_card_with_its_products(tmp_path: Path) -> None:
     assert "2 images shown by 5,003 products prove nothing" in page.all("header")[0].text
 
 
-def test_the_most_used_pictures_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
+def test_the_most_used_images_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
     rows = [row for n in range(MAX_SHARED + 5, 0, -1) for row in showing(f"{n:03}_", n + 1, "flat")]
     page = page_on(rows, tmp_path)
     (section,) = page.all("section", "silent")
@@ -79,9 +79,9 @@ def test_the_most_used_pictures_are_shown_and_the_rest_counted(tmp_path: Path) -
     assert section.all("p", "rest")[0].text == "5 more images in shared.csv."
 
 
-def test_the_picture_itself_is_shown_where_the_store_has_it(tmp_path: Path) -> None:
+def test_the_image_itself_is_shown_where_the_store_has_it(tmp_path: Path) -> None:
     table = {"n.jpg": plain("red"), "w.jpg": plain("white")}
-    shop, index = with_pictures(small_shop(), from_table(table))
+    shop, index = with_images(small_shop(), from_table(table))
     rows = showing("n", 3, "shared") + showing("w", 2, "flat") + showing("x", 2, "flat")
     findings = dataclasses.replace(shop, shared=shared_of(*rows))
     page = parse(HtmlReport().write(findings, index, tmp_path))
@@ -93,7 +93,7 @@ def test_the_picture_itself_is_shown_where_the_store_has_it(tmp_path: Path) -> N
     assert [it.text for it in cards[2].all("div", "blank")] == ["No image"]
 
 
-def test_pictures_that_prove_nothing_stand_alone_where_no_group_was_found(tmp_path: Path) -> None:
+def test_images_that_prove_nothing_stand_alone_where_no_group_was_found(tmp_path: Path) -> None:
     nothing = found(groups_of(), pairs_of())
     page = page_on(showing("n", 200, "shared"), tmp_path, nothing)
     assert "images below that prove nothing" in page.all("section", "next")[0].text

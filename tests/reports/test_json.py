@@ -20,7 +20,7 @@ INDEX = Index(pd.DataFrame(columns=INDEX_IMAGES.names), EMPTY, EMPTY, pd.DataFra
 
 def written(ends: list[tuple[str, str]], folder: Path) -> str:
     """The report on pairs between these products."""
-    rows = [(a, b, 0.0, "same_url", "u", "u", 1.0, "same address", "same picture") for a, b in ends]
+    rows = [(a, b, 0.0, "same_url", "u", "u", 1.0, "same address", "same image") for a, b in ends]
     pairs = pd.DataFrame(rows, columns=PAIRS.names)
     path = JsonReport().write(DetectionResult(pairs, NO_GROUPS, NONE_SHARED), INDEX, folder)
     assert path == folder / "duplicates.json"
@@ -55,8 +55,8 @@ def test_ids_stay_as_they_are(tmp_path: Path) -> None:
     assert json.loads(written(ends, tmp_path))["null"] == sorted(odd)
 
 
-def test_relations_are_told_where_there_are_others_than_the_same_picture(tmp_path: Path) -> None:
-    copy = ("B", "C", 0.0, "same_url", "u", "u", 1.0, "same address", "same picture")
+def test_relations_are_told_where_there_are_others_than_the_same_image(tmp_path: Path) -> None:
+    copy = ("B", "C", 0.0, "same_url", "u", "u", 1.0, "same address", "same image")
     related = [
         ("A", "B", 0.5, "near", "u", "v", 0.75, "other colours", "colour variant"),
         ("A", "D", 0.5, "near", "u", "v", math.nan, "", "same product"),
@@ -79,5 +79,5 @@ def test_relations_are_told_where_there_are_others_than_the_same_picture(tmp_pat
     assert pairs == [
         ("A", "B", "colour variant", 0.75),
         ("A", "D", "same product", None),
-        ("B", "C", "same picture", 1.0),
+        ("B", "C", "same image", 1.0),
     ]

@@ -56,7 +56,7 @@ def test_json_has_the_same_value(value: object) -> None:
 
 
 @given(TEXT)
-def test_pages_show_pictures(text: str) -> None:
+def test_pages_show_images(text: str) -> None:
     shown = visible_page(text)
     assert len(shown) == len(text)
     for one, seen in zip(text, shown, strict=True):
@@ -89,7 +89,7 @@ FORGED = "x\n12:00:00 ERROR \x1b[2J"
         ("from %(a)s", ({"a": FORGED},), "INFO from x\n    12:00:00 ERROR \\x1b[2J"),
         ("100 %", (), "INFO 100 %"),
         ("why:\n       2  failed", (), "INFO why:\n           2  failed"),
-        (f"the picture {FORGED}", (), "INFO the picture x\n    12:00:00 ERROR \\x1b[2J"),
+        (f"the image {FORGED}", (), "INFO the image x\n    12:00:00 ERROR \\x1b[2J"),
         ("a\n\nb\r\nc", (), "INFO a\n\n    b\\r\n    c"),
     ],
 )  # fmt: skip

@@ -30,4 +30,4 @@ def test_fast_work_takes_one_line(caplog: pytest.LogCaptureFixture) -> None:
         for done in (1, 2, 2):
             show(Tally(done=done))
     (line,) = (record.getMessage() for record in caplog.records)
-    assert line.startswith("reading pictures: 2 in 0:00:00, ")
+    assert line.startswith("reading images: 2 in 0:00:00, ")

@@ -34,7 +34,7 @@ from dedup.runtime.files import (
     write_table,
 )
 from dedup.runtime.run_log import RunLog, incomplete
-from dedup.runtime.shortages import LACKS, NO_ROOM, is_shortage, told
+from dedup.runtime.shortages import LACKS, NO_ROOM, explain_shortage, is_shortage
 from dedup.store.image_store import ImageStore
 from dedup.store.integrity import verify
 from tests.conftest import ROOT
@@ -65,7 +65,7 @@ def no_more_files() -> Iterator[None]:
 class TestWhatIsSaid:
     @pytest.mark.parametrize("number", [*LACKS])
     def test_the_file_and_what_to_do(self, number: int) -> None:
-        found = told(OSError(number, os.strerror(number), "runs/near.parquet"), "runs")
+        found = explain_shortage(OSError(number, os.strerror(number), "runs/near.parquet"), "runs")
         rights = number in (errno.EACCES, errno.EPERM, errno.EROFS)
         assert isinstance(found, ArtifactError if rights else StalledError)
         assert found.exit_code == (2 if rights else 6)
@@ -76,13 +76,15 @@ class TestWhatIsSaid:
         assert "\n" not in str(found)
 
     def test_a_file_without_a_name_is_in_the_folder(self) -> None:
-        found = told(OSError(errno.ENOSPC, "No space left on device"), Path("runs/detect"))
+        found = explain_shortage(
+            OSError(errno.ENOSPC, "No space left on device"), Path("runs/detect")
+        )
         assert str(found).startswith("runs/detect cannot be written, the disk is full: make room")
 
     @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.EISDIR])
     def test_what_was_taken_away(self, number: int) -> None:
         error = OSError(number, os.strerror(number), "store/shard-00000.npy")
-        found = told(error, "runs")
+        found = explain_shortage(error, "runs")
         assert isinstance(found, ArtifactError)
         assert str(found).startswith("store/shard-00000.npy ")
         assert not is_shortage(error)
@@ -90,13 +92,13 @@ class TestWhatIsSaid:
     def test_what_a_library_made_of_it(self) -> None:
         error = ValueError("Unable to configure handler 'file'")
         error.__cause__ = OSError(errno.ENOSPC, "No space left on device", "runs/detect.log")
-        assert str(told(error, "runs")).startswith("runs/detect.log cannot be written")
+        assert str(explain_shortage(error, "runs")).startswith("runs/detect.log cannot be written")
 
     @pytest.mark.parametrize(
         "error", [ValueError("wrong"), OSError("encoder error"), CorruptError("out of memory")]
     )
     def test_all_else_is_something_else(self, error: Exception) -> None:
-        assert told(error, "runs") is None
+        assert explain_shortage(error, "runs") is None
         assert not is_shortage(error)
 
     @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ class TestWhatIsSaid:
     def test_a_lack_of_memory(self, ask: Callable[[], object]) -> None:
         with pytest.raises(Exception, match=r"(?i)memory|allocate|size") as caught:
             ask()
-        found = told(caught.value, Path("runs/detect/now"))
+        found = explain_shortage(caught.value, Path("runs/detect/now"))
         assert isinstance(found, StalledError)
         assert str(found).startswith("runs/detect/now is not finished, there is not enough memory")
 
@@ -128,7 +130,7 @@ class TestWhatIsSaid:
         ],
     )
     def test_and_the_words_of_those_that_have_no_error_for_it(self, words: str) -> None:
-        found = told(RuntimeError(words), "runs/detect/now")
+        found = explain_shortage(RuntimeError(words), "runs/detect/now")
         assert isinstance(found, StalledError)
         assert f"there is not enough memory ({words})" in str(found)
 
@@ -188,14 +190,14 @@ class TestReaders:
             reader(tmp_path / name)  # with what it imports
             with no_more_files(), pytest.raises(OSError, match="Too many open files") as caught:
                 reader(tmp_path / name)
-            found = told(caught.value, tmp_path)
+            found = explain_shortage(caught.value, tmp_path)
             assert isinstance(found, StalledError)
             assert f"{tmp_path / name} cannot be opened" in str(found)
             assert "ulimit -n" in str(found)
             reader(tmp_path / name)
 
     def test_nor_are_they_to_verify(self, tmp_path: Path) -> None:
-        (tmp_path / "a.jpg").write_bytes(b"no picture")
+        (tmp_path / "a.jpg").write_bytes(b"no image")
         make_store(tmp_path / "store", [str(tmp_path / "a.jpg")])
         verify(tmp_path / "store")
         with no_more_files(), pytest.raises(OSError, match="Too many open files"):
@@ -218,7 +220,7 @@ class TestWriters:
                 with limited(resource.RLIMIT_FSIZE, n_bytes):
                     save(tmp_path)
             except OSError as error:
-                found = told(error, tmp_path)
+                found = explain_shortage(error, tmp_path)
                 assert isinstance(found, StalledError)
                 assert "a file may not be so large here" in str(found)
                 named = Path(str(found).partition(" cannot be written")[0])
@@ -240,7 +242,9 @@ class TestWriters:
 
         with pytest.raises(FileNotFoundError) as caught:
             atomically(folder / "a.txt", write)
-        assert str(told(caught.value, "")).startswith(f"{folder / 'a.txt'} is not there")
+        assert str(explain_shortage(caught.value, "")).startswith(
+            f"{folder / 'a.txt'} is not there"
+        )
 
 
 class TestTheLog:
@@ -304,7 +308,9 @@ class TestLatest:
         (tmp_path / "latest" / "mine").mkdir(parents=True)
         with pytest.raises(OSError, match="latest") as caught:
             point_latest(run, tmp_path / "latest")
-        assert str(told(caught.value, "")).startswith(f"{tmp_path / 'latest'} cannot be a file")
+        assert str(explain_shortage(caught.value, "")).startswith(
+            f"{tmp_path / 'latest'} cannot be a file"
+        )
         assert not list(tmp_path.glob(".*"))
         assert (tmp_path / "latest" / "mine").is_dir()
 
@@ -359,7 +365,7 @@ def ended(
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A folder with a store in ``runs/store/pillow``."""
-    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    (tmp_path / "a.jpg").write_bytes(b"no image")
     (tmp_path / "runs" / "store").mkdir(parents=True)
     make_store(tmp_path / "runs" / "store" / "pillow", [str(tmp_path / "a.jpg")])
     return tmp_path
@@ -427,5 +433,5 @@ def test_a_store_that_is_gone_is_missed(tmp_path: Path, caplog: pytest.LogCaptur
     assert store.thumbnails(["a.jpg"]) == {}
     store.thumbnails(["b.jpg"])
     assert [record.message for record in caplog.records] == [
-        f"no pictures are shown: the store {tmp_path / 'gone'} is gone"
+        f"no images are shown: the store {tmp_path / 'gone'} is gone"
     ]

@@ -100,11 +100,11 @@ def as_catalogue(table: Rows, path: Path) -> None:
         assert (reason == "blank_row") == is_blank
         assert (reason == "no_id") == (not is_blank and not row[0].strip())
         assert (reason == "bad_id") == ("\0" in row[0] and bool(row[0].strip()))
-    listed_again(all_failed(source, path), table)
+    find_edited_copies(all_failed(source, path), table)
 
 
 def all_failed(source: CsvSource, path: Path) -> Path:
-    """``failures.csv`` of a catalogue none of whose pictures is found; its path."""
+    """``failures.csv`` of a catalogue none of whose images is found; its path."""
     catalogue = source.read()
     images = catalogue.requests.drop_duplicates("record").assign(detail="")
     open_rows = images["status"] == ""
@@ -115,7 +115,7 @@ def all_failed(source: CsvSource, path: Path) -> Path:
     return failures
 
 
-def listed_again(failures: Path, table: Rows) -> None:
+def find_edited_copies(failures: Path, table: Rows) -> None:
     """Compare the user's own columns of ``failures.csv`` with a table."""
     header, *found = records(failures)
     own = [place for place, name in enumerate(table[0]) if not name.startswith(PREFIX)]

@@ -49,7 +49,7 @@ def index_of(
     return build_index(catalogue, images, store, checkpoint, clusterer, batch_size)
 
 
-def test_every_distinct_picture_is_embedded_once(catalogue: Catalogue, checkpoint: Path) -> None:
+def test_every_distinct_image_is_embedded_once(catalogue: Catalogue, checkpoint: Path) -> None:
     index = index_of(catalogue, checkpoint)
     ok = index.images[index.images["status"] == "ok"]
     assert len(index.images) == len(catalogue.requests)
@@ -69,7 +69,7 @@ def test_vectors_stand_in_the_order_of_their_digests(
     assert by_vector.is_monotonic_increasing
 
 
-def test_a_picture_is_in_the_cluster_of_its_nearest_centroid(
+def test_a_image_is_in_the_cluster_of_its_nearest_centroid(
     catalogue: Catalogue, checkpoint: Path
 ) -> None:
     index = index_of(catalogue, checkpoint)
@@ -95,7 +95,7 @@ def test_bits_do_not_depend_on_the_batches_and_the_order(
     pd.testing.assert_frame_equal(rows, index.images)
 
 
-def test_equal_pictures_are_found_by_their_digests(catalogue: Catalogue, checkpoint: Path) -> None:
+def test_equal_images_are_found_by_their_digests(catalogue: Catalogue, checkpoint: Path) -> None:
     pairs = exact_pairs(index_of(catalogue, checkpoint).images)
     found = {(row.product_id_a, row.product_id_b): row.tier for row in pairs.itertuples()}
     assert found == EXACT

@@ -47,9 +47,7 @@ def slow_nearest(rows: Floats, centroids: Floats) -> list[int]:
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("offset", [0.0, 100.0])
-def test_pictures_and_queries_belong_to_their_nearest_centroid(
-    estimator: Any, offset: float
-) -> None:
+def test_images_and_queries_belong_to_their_nearest_centroid(estimator: Any, offset: float) -> None:
     rows = vectors(200, offset=offset)
     labels, centroids = Clusterer(seeded(estimator), n_clusters=20).fit_predict(rows)
     assert centroids.shape == (20, 6)
@@ -72,7 +70,7 @@ def test_heaps_far_apart_become_clusters(estimator: Any) -> None:
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_fewer_pictures_than_clusters(estimator: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_fewer_images_than_clusters(estimator: Any, caplog: pytest.LogCaptureFixture) -> None:
     rows = np.repeat(np.eye(5, dtype=np.float32), 3, axis=0)
     with caplog.at_level(logging.WARNING, "dedup"):
         labels, centroids = Clusterer(seeded(estimator), n_clusters=200).fit_predict(rows)
@@ -91,7 +89,7 @@ def test_equal_vectors_are_one_cluster(estimator: Any, n: int) -> None:
     np.testing.assert_allclose(centroids, rows[:1], rtol=1e-6)
 
 
-def test_enough_pictures_are_no_reason_to_warn(caplog: pytest.LogCaptureFixture) -> None:
+def test_enough_images_are_no_reason_to_warn(caplog: pytest.LogCaptureFixture) -> None:
     Clusterer(seeded(KMeans), n_clusters=10).fit_predict(vectors(10))
     assert not caplog.records
 
@@ -101,7 +99,7 @@ def test_a_sample_is_fit_and_all_are_placed() -> None:
     given: list[Floats] = []
 
     class FirstRows:
-        """The simplest estimator: its centroids are the first pictures that it is given."""
+        """The simplest estimator: its centroids are the first images that it is given."""
 
         def __init__(self, n_clusters: int) -> None:
             self.n_clusters = n_clusters
@@ -135,7 +133,7 @@ def test_the_sample_is_drawn_from_the_seed() -> None:
     assert not np.array_equal(centroids(1), centroids(2))
 
 
-def test_more_pictures_than_a_block() -> None:
+def test_more_images_than_a_block() -> None:
     rows = vectors(2 * BLOCK + 3, dim=2)
     labels, centroids = Clusterer(seeded(KMeans), n_clusters=7, fit_on=100).fit_predict(rows)
     distance = np.linalg.norm(rows[:, None].astype(np.float64) - centroids[None], axis=2)

@@ -1,4 +1,4 @@
-"""Pictures to embeddings, beside the network called by hand."""
+"""Images to embeddings, beside the network called by hand."""
 
 import multiprocessing as mp
 import os
@@ -47,7 +47,7 @@ def store(tmp_path: Path) -> ImageStore:
 
 @pytest.fixture
 def rows(store: ImageStore, catalogue: Catalogue, tmp_path: Path) -> npt.NDArray[np.int64]:
-    """Places of the shop's pictures in three shards."""
+    """Places of the shop's images in three shards."""
     images = store.ingest(catalogue, tmp_path)
     distinct: pd.DataFrame = images[images["status"] == "ok"].drop_duplicates("sha256_pixels")
     return store.rows(distinct["url"].tolist())
@@ -58,7 +58,7 @@ def noise(n: int) -> npt.NDArray[np.uint8]:
 
 
 def by_hand(encoder: ConvAutoencoder, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """One picture after the other through the network."""
+    """One image after the other through the network."""
     with torch.no_grad():
         each = [encoder.encode(torch.tensor(p[None] / 255).float())[0] for p in pixels]
     found: npt.NDArray[np.float32] = torch.cat(each).numpy()
@@ -109,7 +109,7 @@ def test_without_a_checkpoint_it_says_so(tmp_path: Path) -> None:
         Embed(tmp_path / "absent.ckpt")
 
 
-def test_stored_pictures_keep_their_order_whatever_the_batch(
+def test_stored_images_keep_their_order_whatever_the_batch(
     checkpoint: Path, encoder: ConvAutoencoder, store: ImageStore, rows: npt.NDArray[np.int64]
 ) -> None:
     embed = Embed(checkpoint, device="cpu")
@@ -119,7 +119,7 @@ def test_stored_pictures_keep_their_order_whatever_the_batch(
         assert found.dtype == np.float32
         assert found.shape == (20, 8)
         assert np.linalg.norm(found - expected, axis=1).max() < 1e-4
-    # Pictures differ by far more than batches do, so a wrong order would show.
+    # Images differ by far more than batches do, so a wrong order would show.
     gaps = np.linalg.norm(expected[:, None] - expected[None], axis=2)
     assert gaps[~np.eye(20, dtype=bool)].min() > 1e-2
 
@@ -144,7 +144,7 @@ def threads() -> Iterator[None]:
 @pytest.mark.parametrize("n_workers", [1, 2, 4])
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 128])
 @pytest.mark.usefixtures("threads")
-def test_the_bits_depend_on_the_picture_alone(
+def test_the_bits_depend_on_the_image_alone(
     checkpoint: Path,
     store: ImageStore,
     rows: npt.NDArray[np.int64],
@@ -185,7 +185,7 @@ def test_workers_compute_side_by_side_with_one_thread_each(
 
 
 @pytest.mark.parametrize("n", [1, MICRO_BATCH - 1, MICRO_BATCH, MICRO_BATCH + 1, 3 * MICRO_BATCH])
-def test_a_batch_of_any_size_has_a_row_for_each_picture(checkpoint: Path, n: int) -> None:
+def test_a_batch_of_any_size_has_a_row_for_each_image(checkpoint: Path, n: int) -> None:
     embed = Embed(checkpoint, device="cpu")
     pixels = noise(n)
     found = embed({"pixels": pixels})["embedding"]
@@ -193,7 +193,7 @@ def test_a_batch_of_any_size_has_a_row_for_each_picture(checkpoint: Path, n: int
     assert found[-1].tobytes() == embed({"pixels": pixels[-1:]})["embedding"].tobytes()
 
 
-def test_no_pictures_have_no_embeddings_of_the_right_length(
+def test_no_images_have_no_embeddings_of_the_right_length(
     checkpoint: Path, store: ImageStore
 ) -> None:
     embed = Embed(checkpoint, device="cpu")

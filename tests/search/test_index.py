@@ -20,12 +20,12 @@ from dedup.runtime.files import write_json, write_table
 from dedup.schemas import NEAR, PAIRS
 from dedup.search.index import Index
 from dedup.search.manifest import INDEX_FORMAT
-from dedup.search.state import Search
+from dedup.search.state import SearchState
 from tests.conftest import DAMAGES, ODD_IDS
 
 
 def random_index(seed: int, n: int = 30) -> Index:
-    """An index whose rows are random; about half of its pictures are ok."""
+    """An index whose rows are random; about half of its images are ok."""
     rng = np.random.default_rng(seed)
     ok = rng.random(n) < 0.5
     n_vectors, vector = int(ok.sum() + 1) // 2, np.full(n, -1)
@@ -119,29 +119,29 @@ LOOKS = {"asked": "auto", "threshold": 0.5, "looked": True, "words": 0.25, "loss
 """What a search says of itself that looked twice."""
 
 
-def small_search() -> Search:
-    """A search of three pictures that found two pairs."""
+def small_search() -> SearchState:
+    """A search of three images that found two pairs."""
     a, b, c = (letter * 64 for letter in "0ef")
     rows = [
         (a, b, 0.2, 0.0, "", "", np.nan),
         (a, c, 0.1, 0.875, "mirrored, cropped to 80 %", "colour variant", 0.9),
     ]
     near = pd.DataFrame(rows, columns=NEAR.names)
-    return Search(near, pd.DataFrame({"sha256_pixels": [a, b, c]}), dict(LOOKS))
+    return SearchState(near, pd.DataFrame({"sha256_pixels": [a, b, c]}), dict(LOOKS))
 
 
 def test_a_search_comes_back_equal(tmp_path: Path) -> None:
     search = small_search()
     search.save(tmp_path)
-    found = Search.load(tmp_path)
+    found = SearchState.load(tmp_path)
     pd.testing.assert_frame_equal(found.near, search.near)
     pd.testing.assert_frame_equal(found.compared, search.compared)
     assert found.facts == search.facts
     (tmp_path / "near.parquet").unlink()
     with pytest.raises(ArtifactError, match=r"near\.parquet"):
-        Search.load(tmp_path)
+        SearchState.load(tmp_path)
     with pytest.raises(ArtifactError, match="leave since out"):
-        Search.load(tmp_path / "elsewhere")
+        SearchState.load(tmp_path / "elsewhere")
 
 
 def test_a_search_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
@@ -150,14 +150,14 @@ def test_a_search_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactError, match=r"search\.json was .* earlier version.*since"
     ) as caught:
-        Search.load(tmp_path)
+        SearchState.load(tmp_path)
     assert caught.type is ArtifactError
 
 
 def test_a_pair_without_a_score_is_written_as_null(tmp_path: Path) -> None:
     rows = [
-        ("A", "B", 0.5, "near", "u", "v", np.nan, "", "same picture"),
-        ("A", "C", 0, "near", "u", "v", 0.5, "", "same picture"),
+        ("A", "B", 0.5, "near", "u", "v", np.nan, "", "same image"),
+        ("A", "C", 0, "near", "u", "v", 0.5, "", "same image"),
     ]
     write_table(pd.DataFrame(rows, columns=PAIRS.names), PAIRS, tmp_path / "pairs.parquet")
     scores = pq.read_table(tmp_path / "pairs.parquet")["score"]
@@ -212,7 +212,7 @@ def test_an_index_can_be_loaded_before_its_vectors_are_checked(saved: Path) -> N
     data[-7] ^= 1
     (saved / "vectors.npy").write_bytes(data)
     index = Index.load(saved)
-    seen = index.with_pictures(lambda urls: {}, index.sight)
+    seen = index.with_images(lambda urls: {}, index.sight)
     assert len(seen.images) == 30
     for one in (index, seen):
         for _ in range(2):
@@ -256,25 +256,25 @@ def test_an_index_knows_its_encoder(tmp_path: Path) -> None:
         index.check_encoder(tmp_path / "none.ckpt")
 
 
-@pytest.mark.parametrize("n_pictures", [0, 1, 5])
-def test_an_index_may_hold_no_picture_that_is_ok(tmp_path: Path, n_pictures: int) -> None:
+@pytest.mark.parametrize("n_images", [0, 1, 5])
+def test_an_index_may_hold_no_image_that_is_ok(tmp_path: Path, n_images: int) -> None:
     index = random_index(0, n=5)
     failed = {"status": "failed", "vector": -1, "cluster": -1, "sha256_pixels": ""}
     images = index.images.assign(**failed)
-    images.loc[: n_pictures - 1, "sha256_bytes"] = ""
+    images.loc[: n_images - 1, "sha256_bytes"] = ""
     dataclasses.replace(index, images=images, vectors=index.vectors[:0]).save(tmp_path)
     found = Index.load(tmp_path)
     pd.testing.assert_frame_equal(found.images, images)
     assert found.vectors.shape == (0, 8)
 
 
-@pytest.mark.parametrize("n_pictures", [0, 1])
-def test_a_search_may_find_nothing(tmp_path: Path, n_pictures: int) -> None:
-    near, compared = small_search().near[:0], small_search().compared[:n_pictures]
-    facts = {**LOOKS, "near_pairs": 0, "pictures": n_pictures}
+@pytest.mark.parametrize("n_images", [0, 1])
+def test_a_search_may_find_nothing(tmp_path: Path, n_images: int) -> None:
+    near, compared = small_search().near[:0], small_search().compared[:n_images]
+    facts = {**LOOKS, "near_pairs": 0, "pictures": n_images}
     del facts["words"]
-    Search(near, compared, facts).save(tmp_path)
-    found = Search.load(tmp_path)
+    SearchState(near, compared, facts).save(tmp_path)
+    found = SearchState.load(tmp_path)
     pd.testing.assert_frame_equal(found.near, near)
     pd.testing.assert_frame_equal(found.compared, compared)
     assert found.facts == facts

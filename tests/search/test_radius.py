@@ -14,7 +14,7 @@ from dedup.errors import ConfigError, CorruptError
 from dedup.search.bounds import Frame, sample_of
 from dedup.search.cells import Cells
 from dedup.search.clustering import nearest_centroids
-from dedup.search.radius import Matches, RadiusMatcher, l2_distance
+from dedup.search.radius import Matches, RadiusSearch, l2_distance
 from tests.conftest import ROOT, python
 
 Vectors = npt.NDArray[np.float32]
@@ -113,7 +113,7 @@ def test_pairs_are_those_of_brute_force(
     problem: tuple[Vectors, Clusters, Vectors, float],
 ) -> None:
     vectors, clusters, centroids, threshold = problem
-    prepared = RadiusMatcher(threshold).prepare(vectors, clusters, centroids)
+    prepared = RadiusSearch(threshold).prepare(vectors, clusters, centroids)
     found = prepared.pairs()
     assert as_set(found) == brute(vectors, clusters, threshold)
     np.testing.assert_array_equal(
@@ -130,7 +130,7 @@ def test_queries_find_what_brute_force_finds(
     rng = np.random.default_rng(n_queries)
     strangers = rng.normal(size=(n_queries, vectors.shape[1])).astype(np.float32)
     queries = np.concatenate([vectors[:n_queries], strangers])
-    found = RadiusMatcher(threshold).prepare(vectors, clusters, centroids).search(queries)
+    found = RadiusSearch(threshold).prepare(vectors, clusters, centroids).search(queries)
     near = (distances(queries, vectors) <= threshold) & (clusters >= 0) & (threshold > 0)
     assert as_set(found) == set(zip(*(axis.tolist() for axis in np.nonzero(near)), strict=True))
 
@@ -141,7 +141,7 @@ def test_not_lossless_compares_inside_clusters_alone(
     problem: tuple[Vectors, Clusters, Vectors, float],
 ) -> None:
     vectors, clusters, centroids, threshold = problem
-    found = RadiusMatcher(threshold, lossless=False).prepare(vectors, clusters, centroids).pairs()
+    found = RadiusSearch(threshold, lossless=False).prepare(vectors, clusters, centroids).pairs()
     expected = brute(vectors, clusters, threshold)
     assert as_set(found) == {(i, j) for i, j in expected if clusters[i] == clusters[j]}
 
@@ -157,7 +157,7 @@ def scattered(n: int, d: int = 24, k: int = 12) -> tuple[Vectors, Clusters, Vect
 def test_blocks_and_chunks_lose_nothing() -> None:
     vectors, clusters, centroids = scattered(6000)
     threshold = 1.2
-    prepared = RadiusMatcher(threshold).prepare(vectors, clusters, centroids)
+    prepared = RadiusSearch(threshold).prepare(vectors, clusters, centroids)
     found = prepared.pairs()
     expected = brute(vectors, clusters, threshold)
     assert as_set(found) == expected
@@ -170,7 +170,7 @@ def test_blocks_and_chunks_lose_nothing() -> None:
 @pytest.mark.parametrize("most", [0, 0.5])
 def test_borders_that_hold_nothing_back(most: float) -> None:
     vectors, clusters, centroids = scattered(900)
-    prepared = RadiusMatcher(2.0).prepare(vectors, clusters, centroids)
+    prepared = RadiusSearch(2.0).prepare(vectors, clusters, centroids)
     prepared = replace(prepared, cells=replace(prepared.cells, most=most))
     assert prepared.cells.borders is None
     found = prepared.pairs()
@@ -183,7 +183,7 @@ def test_borders_that_hold_nothing_back(most: float) -> None:
 def test_rows_in_the_wrong_cluster_are_compared_with_everything() -> None:
     vectors, clusters, centroids = scattered(900)
     clusters[::50] = (clusters[::50] + 1) % len(centroids)
-    prepared = RadiusMatcher(1.5).prepare(vectors, clusters, centroids)
+    prepared = RadiusSearch(1.5).prepare(vectors, clusters, centroids)
     assert prepared.cells.borders is not None
     assert 0 < len(prepared.cells.borders.strays) <= 18
     assert as_set(prepared.pairs()) == brute(vectors, clusters, 1.5)
@@ -191,7 +191,7 @@ def test_rows_in_the_wrong_cluster_are_compared_with_everything() -> None:
 
 def test_what_is_lost_inside_clusters_is_estimated() -> None:
     vectors, clusters, centroids = scattered(3000)
-    lossy = RadiusMatcher(1.2, lossless=False).prepare(vectors, clusters, centroids)
+    lossy = RadiusSearch(1.2, lossless=False).prepare(vectors, clusters, centroids)
     found = lossy.pairs()
     lost = len(brute(vectors, clusters, 1.2)) - len(found.left)
     assert lost > 0
@@ -202,7 +202,7 @@ def test_what_is_lost_inside_clusters_is_estimated() -> None:
 def test_too_many_pairs_end_with_advice() -> None:
     vectors, clusters, centroids = scattered(300)
     with pytest.raises(ConfigError, match=r"more than 100 pairs.*lower matcher\.threshold"):
-        RadiusMatcher(50.0, max_pairs=100).prepare(vectors, clusters, centroids).pairs()
+        RadiusSearch(50.0, max_pairs=100).prepare(vectors, clusters, centroids).pairs()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -210,14 +210,14 @@ def test_vectors_that_are_not_finite_are_refused(bad: float) -> None:
     vectors, clusters, centroids = scattered(300)
     vectors[7, 3] = bad
     with pytest.raises(CorruptError, match="not finite"):
-        RadiusMatcher(1.0).prepare(vectors, clusters, centroids)
+        RadiusSearch(1.0).prepare(vectors, clusters, centroids)
 
 
 def test_memory_mapped_vectors_answer_alike(tmp_path: Path) -> None:
     vectors, clusters, centroids = scattered(500)
     np.save(tmp_path / "vectors.npy", vectors)
     mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
-    matcher = RadiusMatcher(1.2)
+    matcher = RadiusSearch(1.2)
     for one, other in zip(
         matcher.prepare(vectors, clusters, centroids).pairs(),
         matcher.prepare(mapped, clusters, centroids).pairs(),
@@ -246,7 +246,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
 
 
 def test_no_queries_no_answers() -> None:
-    prepared = RadiusMatcher(1.0).prepare(*scattered(100))
+    prepared = RadiusSearch(1.0).prepare(*scattered(100))
     assert len(prepared.search(np.empty((0, 24), np.float32)).left) == 0
 
 
@@ -255,7 +255,7 @@ def test_no_block_may_hold_a_number_that_is_not_finite(row: int) -> None:
     vectors = np.random.default_rng(0).normal(size=(16_700, 3)).astype(np.float32)
     vectors[row : row + 4, 1] = np.nan
     with pytest.raises(CorruptError, match="not finite"):
-        RadiusMatcher(0.1).prepare(vectors, np.zeros(16_700, np.int64), vectors[:1])
+        RadiusSearch(0.1).prepare(vectors, np.zeros(16_700, np.int64), vectors[:1])
 
 
 def test_infinities_that_cancel() -> None:
@@ -269,34 +269,34 @@ def test_centroids_that_removed_outliers_left_behind(size: float) -> None:
     vectors = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
     centroids = np.array([[size] * 8, [-size] * 8], np.float32)
     clusters = (vectors.sum(axis=1) < 0).astype(np.int64)
-    found = RadiusMatcher(2.5).prepare(vectors, clusters, centroids).pairs()
+    found = RadiusSearch(2.5).prepare(vectors, clusters, centroids).pairs()
     assert as_set(found) == brute(vectors, clusters, 2.5)
 
 
 @pytest.mark.parametrize("threshold", [1e39, 1e155, 1e300])
 def test_a_threshold_beyond_everything(threshold: float) -> None:
     vectors = np.array([[3e38, 0], [-3e38, 0], [1, 0]], np.float32)
-    found = RadiusMatcher(threshold).prepare(vectors, np.zeros(3, np.int64), vectors[:1]).pairs()
+    found = RadiusSearch(threshold).prepare(vectors, np.zeros(3, np.int64), vectors[:1]).pairs()
     assert len(found.left) == 3
 
 
 def test_strays_do_not_count_twice_towards_the_most_pairs() -> None:
     vectors, clusters, centroids = scattered(900)
     clusters[::50] = (clusters[::50] + 1) % len(centroids)
-    n = len(RadiusMatcher(1.5).prepare(vectors, clusters, centroids).pairs().left)
-    found = RadiusMatcher(1.5, max_pairs=n).prepare(vectors, clusters, centroids).pairs()
+    n = len(RadiusSearch(1.5).prepare(vectors, clusters, centroids).pairs().left)
+    found = RadiusSearch(1.5, max_pairs=n).prepare(vectors, clusters, centroids).pairs()
     assert len(found.left) == n
 
 
 def test_nothing_is_missed_at_threshold_0() -> None:
-    prepared = RadiusMatcher(0.0, lossless=False).prepare(*scattered(300))
+    prepared = RadiusSearch(0.0, lossless=False).prepare(*scattered(300))
     assert prepared.missed(prepared.pairs()) == 0
 
 
 def test_half_precision() -> None:
     vectors = (100 * np.random.default_rng(0).normal(size=(200, 16))).astype(np.float16)
     one = np.zeros(200, np.int64)
-    found = RadiusMatcher(500.0).prepare(vectors, one, vectors[:1].astype(np.float32))
+    found = RadiusSearch(500.0).prepare(vectors, one, vectors[:1].astype(np.float32))
     assert as_set(found.pairs()) == brute(vectors, one, 500.0)
 
 

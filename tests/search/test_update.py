@@ -32,7 +32,7 @@ from dedup.schemas import IMAGES
 from dedup.search.build import build_index
 from dedup.search.clustering import Clusterer
 from dedup.search.index import Index
-from dedup.search.radius import RadiusMatcher
+from dedup.search.radius import RadiusSearch
 from dedup.search.update import add, remove, update
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
@@ -50,7 +50,7 @@ Ingested = tuple[Catalogue, pd.DataFrame, ImageStore]
 
 @dataclass
 class World:
-    """A pool of pictures in one folder, a store that has read them, and an encoder."""
+    """A pool of images in one folder, a store that has read them, and an encoder."""
 
     folder: Path
     store: ImageStore
@@ -77,18 +77,18 @@ class World:
         return build_index(*self.ingest(rows, columns), self.checkpoint, clusterer)
 
 
-def row(product: str, *pictures: str, **cells: str) -> Row:
+def row(product: str, *images: str, **cells: str) -> Row:
     return {
         "productId": product,
         "title": f"Title of {product}",
-        "imageUrlStr": ";".join(pictures),
+        "imageUrlStr": ";".join(images),
         **cells,
     }
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Twenty drawings, some of them again as other files, and files that are no pictures."""
+    """Twenty drawings, some of them again as other files, and files that are no images."""
     for number in range(N_DRAWN):
         (tmp_path / f"{number}.jpg").write_bytes(encoded(draw(number, (30, 40))))
     for number in range(4):
@@ -96,7 +96,7 @@ def world(tmp_path: Path) -> World:
     for number in range(2, 5):
         image = Image.open(tmp_path / f"{number}.jpg")
         (tmp_path / f"again{number}.png").write_bytes(encoded(image, "PNG"))
-    (tmp_path / "junk.jpg").write_bytes(b"no picture at all")
+    (tmp_path / "junk.jpg").write_bytes(b"no image at all")
     (tmp_path / "empty.jpg").write_bytes(b"")
     pool = sorted(file.name for file in tmp_path.iterdir())
     torch.manual_seed(0)
@@ -121,7 +121,7 @@ def bits(index: Index) -> dict[str, bytes]:
 def near(index: Index, threshold: float) -> set[tuple[str, str]]:
     """Two digests for each pair that the matcher finds."""
     clusters = clusters_of_vectors(index.images, len(index.vectors))
-    prepared = RadiusMatcher(threshold).prepare(index.vectors, clusters, index.centroids)
+    prepared = RadiusSearch(threshold).prepare(index.vectors, clusters, index.centroids)
     matches = prepared.pairs()
     digest = index.images.drop_duplicates("vector").set_index("vector")["sha256_pixels"]
     ends = zip(digest[matches.left], digest[matches.right], strict=True)
@@ -139,7 +139,7 @@ def near_by_loop(vectors: dict[str, bytes], threshold: float) -> set[tuple[str, 
 
 
 def check_whole(index: Index) -> None:
-    """Every picture that is ok has its vector and its cluster, and no vector is left over."""
+    """Every image that is ok has its vector and its cluster, and no vector is left over."""
     ok = index.images["status"] == "ok"
     shown = index.images[ok]
     assert sorted(set(shown["vector"])) == list(range(len(index.vectors)))
@@ -168,8 +168,8 @@ def some_threshold(index: Index) -> float:
     return float(gaps[len(index.images) % len(gaps)])
 
 
-pictures = st.lists(st.integers(0, 29), min_size=0, max_size=3)
-rows_drawn = st.tuples(st.sampled_from(["", *IDS]), pictures)
+images = st.lists(st.integers(0, 29), min_size=0, max_size=3)
+rows_drawn = st.tuples(st.sampled_from(["", *IDS]), images)
 tables = st.tuples(st.lists(rows_drawn, min_size=1, max_size=5), st.sampled_from(["", "colour"]))
 Table = tuple[list[tuple[str, list[int]]], str]
 
@@ -224,7 +224,7 @@ class Changes(RuleBasedStateMachine):
         if len(self.index.vectors):
             check_same(self.index, self.world.fresh(self.rows, self.columns))
             return
-        # A run stops where not one picture can be read.
+        # A run stops where not one image can be read.
         if self.rows:
             pd.testing.assert_frame_equal(
                 self.index.products, self.world.read(self.rows, self.columns).products
@@ -234,7 +234,7 @@ class Changes(RuleBasedStateMachine):
         assert len(self.index.products) == len(self.rows)
 
     def drawn(self, table: Table) -> tuple[list[Row], list[str]]:
-        """Rows with at least one picture that can be read: else its run would stop."""
+        """Rows with at least one image that can be read: else its run would stop."""
         drawn, column = table
         if not any(product and {*numbers} & {*range(10)} for product, numbers in drawn):
             drawn = [*drawn, ("p0", [0])]
@@ -304,7 +304,7 @@ def test_what_is_there_is_not_embedded_again(world: World) -> None:
     assert left.vectors.tobytes() == added.vectors[np.sort(kept)].tobytes()
 
 
-def test_an_address_that_shows_another_picture_is_read_by_an_update(world: World) -> None:
+def test_an_address_that_shows_another_image_is_read_by_an_update(world: World) -> None:
     index = world.fresh(SMALL)
     (world.folder / "0.jpg").write_bytes(encoded(draw(99, (31, 40))))
     again = world.ingest([row("a", "0.jpg")])

@@ -6,7 +6,7 @@ from dedup.errors import ConfigError, SourceError
 from dedup.runtime.files import read_table, write_table
 from dedup.schemas import REQUESTS
 from dedup.sources.folder import FolderSource
-from dedup.sources.paths import PictureFolder
+from dedup.sources.paths import ImageFolder
 
 
 def fill(folder, *names):
@@ -21,7 +21,7 @@ def ends(catalogue):
     return {r.product_id: f"{r.status}:{r.reason}".strip(":") for r in rows}
 
 
-def test_every_picture_is_a_product(tmp_path):
+def test_every_image_is_a_product(tmp_path):
     shop = fill(
         tmp_path / "shop", "b.JPG", "a/2.webp", "a/10.png", "a.txt", "jpg", ".gif", "ü 1.jpeg"
     )
@@ -75,7 +75,7 @@ def test_a_name_that_is_no_text(tmp_path):
     assert ends(FolderSource(str(shop)).read()) == {"\\xff.jpg": "failed:bad_id", "a.jpg": ""}
 
 
-def test_no_folder_and_no_pictures(tmp_path):
+def test_no_folder_and_no_images(tmp_path):
     fill(tmp_path, "a.txt")
     with pytest.raises(SourceError, match=r"\.jpg, \.jpeg, \.png, \.webp, \.gif, \.bmp"):
         FolderSource(str(tmp_path)).read()
@@ -90,7 +90,7 @@ def test_where_an_address_leads(tmp_path):
     (images / "out.jpg").symlink_to(tmp_path / "shop" / "secret.jpg")
     (images / "in.jpg").symlink_to("deep/[1].jpg")
     (images / "up").symlink_to(tmp_path)
-    folder = PictureFolder(str(images))
+    folder = ImageFolder(str(images))
     root = images.resolve()
     inside = {
         "with%20space.jpg": "with space.jpg",

@@ -51,7 +51,7 @@ def pairs(path: Path) -> list[Pair]:
     return [(row["product_id_a"], row["product_id_b"], row["kind"]) for row in table(path)]
 
 
-def picture(folder: Path, cell: str) -> Path:
+def image_file(folder: Path, cell: str) -> Path:
     return folder / cell.split(";")[0]
 
 
@@ -97,7 +97,7 @@ def test_ids_are_distinct_and_every_file_is_listed(drawn: Path) -> None:
     assert listed == set((drawn / "images").iterdir())
 
 
-def test_some_products_have_their_picture_in_two_sizes(drawn: Path) -> None:
+def test_some_products_have_their_image_in_two_sizes(drawn: Path) -> None:
     several = [cell.split(";") for cell in cells(drawn).values() if ";" in cell]
     assert several
     for large, small in several:
@@ -141,7 +141,7 @@ def claims(folder: Path, a: str, b: str) -> str:
     one, other = cells(folder)[a], cells(folder)[b]
     if one == other:
         return "same_url"
-    first, second = picture(folder, one), picture(folder, other)
+    first, second = image_file(folder, one), image_file(folder, other)
     if first.read_bytes() == second.read_bytes():
         return "same_bytes"
     return "same_pixels" if np.array_equal(pixels(first), pixels(second)) else "near"
@@ -154,7 +154,7 @@ def test_pairs_are_of_the_kind_that_truth_says_and_no_others_are_equal(drawn: Pa
     seen: dict[str, list[str]] = {}
     for product, cell in cells(drawn).items():
         seen.setdefault(
-            hashlib.sha256(pixels(picture(drawn, cell)).tobytes()).hexdigest(), []
+            hashlib.sha256(pixels(image_file(drawn, cell)).tobytes()).hexdigest(), []
         ).append(product)
     equal = {tuple(sorted(pair)) for group in seen.values() for pair in combinations(group, 2)}
     assert equal == {pair for pair, kind in truth.items() if kind.startswith("same_")}
@@ -163,7 +163,7 @@ def test_pairs_are_of_the_kind_that_truth_says_and_no_others_are_equal(drawn: Pa
 def test_near_copies_are_edits_of_the_original(drawn: Path) -> None:
     seen = set()
     for a, b, kind in pairs(drawn / "truth.csv"):
-        one, other = (pixels(picture(drawn, cells(drawn)[product])) for product in (a, b))
+        one, other = (pixels(image_file(drawn, cells(drawn)[product])) for product in (a, b))
         if one.shape[0] < other.shape[0] or b in originals(drawn):
             one, other = other, one
         if kind.startswith("same_") or not {a, b} & set(originals(drawn)):
@@ -186,7 +186,7 @@ def test_no_two_garments_can_be_confused(drawn: Path) -> None:
     urls = cells(drawn)
     small = {}
     for product in originals(drawn):
-        with Image.open(picture(drawn, urls[product])) as image:
+        with Image.open(image_file(drawn, urls[product])) as image:
             small[product] = np.asarray(image.resize((100, 200)), np.float32)
     differences = [np.abs(one - other).mean() for one, other in combinations(small.values(), 2)]
     assert min(differences) > 5
@@ -201,7 +201,7 @@ def test_variants_are_the_same_garment_in_another_colour(drawn: Path) -> None:
         assert kind == "colour_variant"
         assert rows[a]["title"] == rows[b]["title"]
         assert rows[a]["color"] != rows[b]["color"]
-        one, other = (pixels(picture(drawn, rows[x]["imageUrlStr"])).astype(int) for x in (a, b))
+        one, other = (pixels(image_file(drawn, rows[x]["imageUrlStr"])).astype(int) for x in (a, b))
         corner = np.abs(one - other)[:12, :12].mean()  # the background is the same
         assert corner < 3 < np.abs(one - other).mean()
 
@@ -289,7 +289,7 @@ def test_every_way_to_fall_shades_the_cloth(fall: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sample._KINDS)
-def test_every_kind_is_drawn_within_the_picture(kind: str) -> None:
+def test_every_kind_is_drawn_within_the_image(kind: str) -> None:
     head, fabrics, shape = sample._KINDS[kind].split("\n", 2)
     assert set(fabrics.split()) <= {*FABRICS, "print"}
     assert ("print" in fabrics) == (len(head.split("; ")) == 6)

@@ -1,4 +1,4 @@
-"""Pictures of every format, mode and kind of damage against pixels computed by hand."""
+"""Images of every format, mode and kind of damage against pixels computed by hand."""
 
 import io
 import struct
@@ -19,7 +19,7 @@ from tests.conftest import draw, encoded
 
 Array = npt.NDArray[np.uint8]
 
-# A picture of the stored size is not resized, so its pixels are known to the last bit.
+# An image of the stored size is not resized, so its pixels are known to the last bit.
 COLOUR: Array = np.asarray(draw(1, (100, 200)))
 GREY, ALPHA = COLOUR[:, :, 0], COLOUR[:, :, 1]
 INDEX: Array = GREY // 64
@@ -42,7 +42,7 @@ def on_white(colour: Array, alpha: Array) -> Array:
     return np.asarray((colour * share + 255 * (1 - share)).round(), np.uint8)
 
 
-def palette_picture() -> Image.Image:
+def palette_image() -> Image.Image:
     image = Image.fromarray(INDEX, "P")
     image.putpalette(PALETTE.tobytes())
     return image
@@ -55,8 +55,8 @@ class Case(NamedTuple):
 
 
 def png_cases() -> dict[str, Case]:
-    picture, key = Image.fromarray(COLOUR), (20, 30, 40)
-    keyed = palette_picture().convert("RGB")
+    image, key = Image.fromarray(COLOUR), (20, 30, 40)
+    keyed = palette_image().convert("RGB")
     black = np.where(GREY < 128, 0, 255).astype(np.uint8)
     rgba = np.dstack([COLOUR, ALPHA])
     grey_alpha = np.dstack([GREY, ALPHA])
@@ -65,7 +65,7 @@ def png_cases() -> dict[str, Case]:
     holes = np.where(INDEX == 2, 0, 255).astype(np.uint8)
     no_key = np.where((PALETTE[INDEX] == key).all(axis=2), 0, 255).astype(np.uint8)
     return {
-        "png_rgb": Case(encoded(picture, "PNG"), COLOUR),
+        "png_rgb": Case(encoded(image, "PNG"), COLOUR),
         "png_rgba": Case(encoded(Image.fromarray(rgba), "PNG"), on_white(COLOUR, ALPHA), 1),
         "png_rgb_with_key": Case(
             saved(keyed, "PNG", transparency=key), on_white(PALETTE[INDEX], no_key)
@@ -74,56 +74,56 @@ def png_cases() -> dict[str, Case]:
         "png_la": Case(
             encoded(Image.fromarray(grey_alpha, "LA"), "PNG"), on_white(grey(GREY), ALPHA), 1
         ),
-        "png_p": Case(encoded(palette_picture(), "PNG"), PALETTE[INDEX]),
+        "png_p": Case(encoded(palette_image(), "PNG"), PALETTE[INDEX]),
         "png_p_one_colour_transparent": Case(
-            saved(palette_picture(), "PNG", transparency=2), on_white(PALETTE[INDEX], holes)
+            saved(palette_image(), "PNG", transparency=2), on_white(PALETTE[INDEX], holes)
         ),
         "png_p_every_colour_half_transparent": Case(
-            saved(palette_picture(), "PNG", transparency=see_through.tobytes()),
+            saved(palette_image(), "PNG", transparency=see_through.tobytes()),
             on_white(PALETTE[INDEX], see_through[INDEX]),
             1,
         ),
         "png_16_bit": Case(encoded(Image.fromarray(wide), "PNG"), grey(GREY)),
         "png_1_bit": Case(encoded(Image.fromarray(black > 0), "PNG"), grey(black)),
         "png_two_frames": Case(
-            saved(picture, "PNG", save_all=True, append_images=[draw(2, (100, 200))]), COLOUR
+            saved(image, "PNG", save_all=True, append_images=[draw(2, (100, 200))]), COLOUR
         ),
     }
 
 
 def jpeg_cases() -> dict[str, Case]:
-    picture = Image.fromarray(COLOUR)
+    image = Image.fromarray(COLOUR)
     fine = {"quality": 100, "subsampling": 0}
     return {
-        "jpeg_rgb": Case(saved(picture, "JPEG", **fine), COLOUR, 5),
-        "jpeg_progressive": Case(saved(picture, "JPEG", progressive=True, **fine), COLOUR, 5),
+        "jpeg_rgb": Case(saved(image, "JPEG", **fine), COLOUR, 5),
+        "jpeg_progressive": Case(saved(image, "JPEG", progressive=True, **fine), COLOUR, 5),
         "jpeg_l": Case(saved(Image.fromarray(GREY), "JPEG", quality=100), grey(GREY), 5),
-        "jpeg_cmyk": Case(saved(picture.convert("CMYK"), "JPEG", **fine), COLOUR, 5),
+        "jpeg_cmyk": Case(saved(image.convert("CMYK"), "JPEG", **fine), COLOUR, 5),
     }
 
 
 def other_cases() -> dict[str, Case]:
-    picture, second = Image.fromarray(COLOUR), draw(2, (100, 200))
+    image, second = Image.fromarray(COLOUR), draw(2, (100, 200))
     rgba = Image.fromarray(np.dstack([COLOUR, ALPHA]))
     holes = np.where(INDEX == 2, 0, 255).astype(np.uint8)
     return {
-        "webp_rgb": Case(saved(picture, "WEBP", lossless=True), COLOUR),
+        "webp_rgb": Case(saved(image, "WEBP", lossless=True), COLOUR),
         "webp_rgba": Case(
             saved(rgba, "WEBP", lossless=True, exact=True), on_white(COLOUR, ALPHA), 1
         ),
         "webp_two_frames": Case(
-            saved(picture, "WEBP", lossless=True, save_all=True, append_images=[second]), COLOUR
+            saved(image, "WEBP", lossless=True, save_all=True, append_images=[second]), COLOUR
         ),
-        "gif": Case(encoded(palette_picture(), "GIF"), PALETTE[INDEX]),
+        "gif": Case(encoded(palette_image(), "GIF"), PALETTE[INDEX]),
         "gif_transparent": Case(
-            saved(palette_picture(), "GIF", transparency=2), on_white(PALETTE[INDEX], holes)
+            saved(palette_image(), "GIF", transparency=2), on_white(PALETTE[INDEX], holes)
         ),
         "gif_two_frames": Case(
-            saved(palette_picture(), "GIF", save_all=True, append_images=[second]), PALETTE[INDEX]
+            saved(palette_image(), "GIF", save_all=True, append_images=[second]), PALETTE[INDEX]
         ),
-        "bmp_rgb": Case(encoded(picture, "BMP"), COLOUR),
+        "bmp_rgb": Case(encoded(image, "BMP"), COLOUR),
         "bmp_l": Case(encoded(Image.fromarray(GREY), "BMP"), grey(GREY)),
-        "bmp_p": Case(encoded(palette_picture(), "BMP"), PALETTE[INDEX]),
+        "bmp_p": Case(encoded(palette_image(), "BMP"), PALETTE[INDEX]),
     }
 
 
@@ -156,7 +156,7 @@ def test_one_colour_stays_that_colour(reader: str) -> None:
         assert (pixels == np.array([10, 128, 255])[:, None, None]).all()
 
 
-# EXIF: how a camera stored a picture whose upright form is given, after the EXIF standard's table.
+# EXIF: how a camera stored an image whose upright form is given, after the EXIF standard's table.
 STORED: dict[int, Callable[[Array], Array]] = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
@@ -231,7 +231,7 @@ def outcome(data: bytes) -> str:
     return "ok" if decoded.pixels.shape == IMAGE_SHAPE else "wrong shape"
 
 
-NOT_PICTURES = {
+NOT_IMAGES = {
     "nothing": b"",
     "one_byte": b"\xff",
     "random": np.random.default_rng(0).bytes(5000),
@@ -242,7 +242,7 @@ NOT_PICTURES = {
 }
 
 
-@pytest.mark.parametrize("data", NOT_PICTURES.values(), ids=NOT_PICTURES)
+@pytest.mark.parametrize("data", NOT_IMAGES.values(), ids=NOT_IMAGES)
 def test_other_formats_are_refused(data: bytes) -> None:
     assert outcome(data) == "format"
 
@@ -268,7 +268,7 @@ def test_cut_files_are_truncated(name: str, kept: float) -> None:
     assert outcome(data[: int(kept * len(data))]) == "truncated"
 
 
-def test_no_beginning_of_a_jpeg_is_a_picture() -> None:
+def test_no_beginning_of_a_jpeg_is_a_image() -> None:
     data = encoded(draw(1))
     scan = data.index(b"\xff\xda")  # where the headers end
     assert {outcome(data[:length]) for length in range(0, scan, 29)} <= {"format", "truncated"}
@@ -286,7 +286,7 @@ def test_a_png_with_wrong_bytes_inside_is_truncated(place: float, exif: bytes) -
 
 
 @pytest.mark.parametrize("name", ["jpeg_rgb", "png_rgb", "webp_rgb", "gif", "bmp_p"])
-def test_damage_of_any_kind_ends_as_a_picture_or_a_reason(name: str) -> None:
+def test_damage_of_any_kind_ends_as_a_image_or_a_reason(name: str) -> None:
     rng = np.random.default_rng(5)
     for _ in range(60):
         data = bytearray(CASES[name].data)
@@ -306,11 +306,11 @@ def test_a_jpeg_and_its_lossless_copy_give_equal_pixels(size: tuple[int, int], r
 @pytest.mark.parametrize("size", [(60, 80), (100, 200), (300, 100), (400, 533)])
 def test_the_readers_stay_close(size: tuple[int, int]) -> None:
     for seed in range(3):
-        picture, (width, height) = draw(seed, size), size
-        pen = ImageDraw.Draw(picture)
+        image, (width, height) = draw(seed, size), size
+        pen = ImageDraw.Draw(image)
         pen.rectangle((width // 5, height // 5, width // 2, height // 2), fill="red")
         pen.ellipse((width // 3, height // 3, width - 9, height - 9), outline="black", width=3)
-        data = encoded(picture, "PNG")
+        data = encoded(image, "PNG")
         fast, original = decode(data, "pillow").pixels, decode(data, "skimage").pixels
         assert structural_similarity(fast, original, channel_axis=0) > 0.95
 

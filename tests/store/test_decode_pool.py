@@ -1,4 +1,4 @@
-"""Pictures that kill, hang or starve the processes that read them, among pictures that do not."""
+"""Images that kill, hang or starve the processes that read them, among images that do not."""
 
 import ast
 import hashlib
@@ -23,7 +23,7 @@ from dedup.store.decode_pool import Decoders, Reading, read
 from tests.conftest import ROOT, draw, encoded
 from tests.support.reads import hostile, tell
 
-PICTURES = [encoded(draw(seed, (60, 80))) for seed in range(6)]
+IMAGES = [encoded(draw(seed, (60, 80))) for seed in range(6)]
 LIMIT = 2**20
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -36,12 +36,12 @@ def decoders() -> Iterator[Decoders]:
 
 
 def equal(reading: Reading, data: bytes, reader: str = "pillow") -> bool:
-    picture = decode(data, reader)
+    image = decode(data, reader)
     return (
-        np.array_equal(reading.picture.pixels, picture.pixels)
-        and reading.picture.detail == picture.detail
+        np.array_equal(reading.image.pixels, image.pixels)
+        and reading.image.detail == image.detail
         and reading.sha256_bytes == hashlib.sha256(data).hexdigest()
-        and reading.sha256_pixels == hashlib.sha256(picture.pixels.tobytes()).hexdigest()
+        and reading.sha256_pixels == hashlib.sha256(image.pixels.tobytes()).hexdigest()
     )
 
 
@@ -52,30 +52,30 @@ def failure(decoders: Decoders, source: bytes | str) -> ImageError:
 
 
 def test_children_read_as_the_parent_does(decoders: Decoders) -> None:
-    futures = [decoders.submit(data) for data in PICTURES * 4]
-    assert all(equal(f.result(30), d) for f, d in zip(futures, PICTURES * 4, strict=True))
+    futures = [decoders.submit(data) for data in IMAGES * 4]
+    assert all(equal(f.result(30), d) for f, d in zip(futures, IMAGES * 4, strict=True))
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_every_reader_works_in_a_child(reader: str) -> None:
     with Decoders(reader, workers=1) as pool:
-        assert equal(pool.submit(PICTURES[0]).result(30), PICTURES[0], reader)
+        assert equal(pool.submit(IMAGES[0]).result(30), IMAGES[0], reader)
 
 
 def test_a_reading_says_what_there_is_to_be_seen() -> None:
     flat = read(encoded(draw(0).resize((1, 1)).resize((30, 30)), "PNG"), "pillow", LIMIT)
-    seen = read(PICTURES[0], "pillow", LIMIT)
+    seen = read(IMAGES[0], "pillow", LIMIT)
     assert flat.contrast == 0
-    assert seen.contrast == pytest.approx(seen.picture.pixels.std(axis=(1, 2)).max())
-    assert seen.picture.pixels.shape == IMAGE_SHAPE
+    assert seen.contrast == pytest.approx(seen.image.pixels.std(axis=(1, 2)).max())
+    assert seen.image.pixels.shape == IMAGE_SHAPE
 
 
 def test_files_are_read_by_the_child(decoders: Decoders, tmp_path: Path) -> None:
-    (tmp_path / "good.jpg").write_bytes(PICTURES[0])
+    (tmp_path / "good.jpg").write_bytes(IMAGES[0])
     (tmp_path / "large.jpg").write_bytes(bytes(LIMIT + 1))
-    (tmp_path / "cut.jpg").write_bytes(PICTURES[0][:500])
+    (tmp_path / "cut.jpg").write_bytes(IMAGES[0][:500])
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert equal(decoders.submit(str(tmp_path / "good.jpg")).result(30), PICTURES[0])
+    assert equal(decoders.submit(str(tmp_path / "good.jpg")).result(30), IMAGES[0])
     found = {
         path: failure(decoders, str(tmp_path / path))
         for path in ("missing.jpg", "large.jpg", "pipe.jpg", "cut.jpg", "")
@@ -83,15 +83,15 @@ def test_files_are_read_by_the_child(decoders: Decoders, tmp_path: Path) -> None
     reasons = ["not_found", "too_large", "not_a_file", "truncated", "not_a_file"]
     assert [error.reason for error in found.values()] == reasons
     assert isinstance(found["missing.jpg"], FetchError)
-    assert found["cut.jpg"].sha256_bytes == hashlib.sha256(PICTURES[0][:500]).hexdigest()
+    assert found["cut.jpg"].sha256_bytes == hashlib.sha256(IMAGES[0][:500]).hexdigest()
     assert found["missing.jpg"].sha256_bytes == ""
 
 
-def test_bytes_that_are_no_picture_cost_no_child(decoders: Decoders) -> None:
-    error = failure(decoders, PICTURES[0][:-40])
+def test_bytes_that_are_no_image_cost_no_child(decoders: Decoders) -> None:
+    error = failure(decoders, IMAGES[0][:-40])
     assert isinstance(error, DecodeError)
     assert (error.reason, bool(error.detail)) == ("truncated", True)
-    assert error.sha256_bytes == hashlib.sha256(PICTURES[0][:-40]).hexdigest()
+    assert error.sha256_bytes == hashlib.sha256(IMAGES[0][:-40]).hexdigest()
     assert failure(decoders, b"<html>").reason == "format"
 
 
@@ -108,9 +108,9 @@ FATES = {
 
 
 @pytest.mark.parametrize("fate", FATES)
-def test_one_bad_picture_costs_one_row(fate: str, decoders: Decoders) -> None:
+def test_one_bad_image_costs_one_row(fate: str, decoders: Decoders) -> None:
     bad, (reason, detail) = fate.encode() + b":", FATES[fate]
-    rows = [*PICTURES[:3], bad, *PICTURES[3:]]
+    rows = [*IMAGES[:3], bad, *IMAGES[3:]]
     futures = [decoders.submit(data) for data in rows]
     wait(futures, 30)
     assert [f.exception() is None for f in futures] == [data is not bad for data in rows]
@@ -121,31 +121,31 @@ def test_one_bad_picture_costs_one_row(fate: str, decoders: Decoders) -> None:
     assert error.sha256_bytes == hashlib.sha256(bad).hexdigest()
 
 
-def test_the_next_picture_does_not_pay_for_a_late_death(decoders: Decoders) -> None:
+def test_the_next_image_does_not_pay_for_a_late_death(decoders: Decoders) -> None:
     for _ in range(2):
-        assert equal(decoders.submit(b"late:" + PICTURES[1]).result(30), PICTURES[1])
-        rows = [b"slow:" + PICTURES[2]] * 2
+        assert equal(decoders.submit(b"late:" + IMAGES[1]).result(30), IMAGES[1])
+        rows = [b"slow:" + IMAGES[2]] * 2
         futures = [decoders.submit(data) for data in rows]
-        assert all(equal(future.result(30), PICTURES[2]) for future in futures)
+        assert all(equal(future.result(30), IMAGES[2]) for future in futures)
 
 
 def test_a_child_that_was_killed_while_it_waited_is_replaced() -> None:
     with Decoders(workers=1, read=tell) as pool:
-        first = told(pool)["pid"]
+        first = explain_shortage(pool)["pid"]
         os.kill(first, signal.SIGTERM)
-        assert told(pool)["pid"] != first
+        assert explain_shortage(pool)["pid"] != first
 
 
-def test_a_picture_that_kills_once_is_read_the_second_time(
+def test_a_image_that_kills_once_is_read_the_second_time(
     decoders: Decoders, tmp_path: Path
 ) -> None:
-    (tmp_path / "met.jpg").write_bytes(PICTURES[3])
+    (tmp_path / "met.jpg").write_bytes(IMAGES[3])
     found = decoders.submit(b"once:" + os.fsencode(tmp_path / "met")).result(30)
-    assert equal(found, PICTURES[3])
+    assert equal(found, IMAGES[3])
 
 
-def told(pool: Decoders) -> dict[str, Any]:
-    facts: dict[str, Any] = ast.literal_eval(pool.submit(PICTURES[0]).result(30).sha256_bytes)
+def explain_shortage(pool: Decoders) -> dict[str, Any]:
+    facts: dict[str, Any] = ast.literal_eval(pool.submit(IMAGES[0]).result(30).sha256_bytes)
     return facts
 
 
@@ -153,7 +153,7 @@ def told(pool: Decoders) -> dict[str, Any]:
 def test_children_have_no_secrets_no_files_and_no_weight() -> None:
     with (ROOT / "pyproject.toml").open() as file, Decoders(workers=1, read=tell) as pool:
         os.set_inheritable(file.fileno(), True)
-        found = told(pool)
+        found = explain_shortage(pool)
     assert {"HOME", "USER", "PYTEST_CURRENT_TEST"}.isdisjoint(found["environment"])
     assert found["heavy"] == []
     assert found["core"] == (0, 0)
@@ -172,7 +172,7 @@ def alive(pid: int) -> bool:
 
 def test_closing_stops_at_once_and_leaves_nothing() -> None:
     with Decoders(workers=2, read=hostile) as pool:
-        pool.submit(PICTURES[0]).result(30)
+        pool.submit(IMAGES[0]).result(30)
         futures = [pool.submit(b"hang:") for _ in range(8)]
         time.sleep(0.2)
         children = [child.process.pid for child in pool._children]
@@ -193,7 +193,7 @@ def test_children_can_be_started_before_there_is_work() -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         begun = {child.process.pid for child in pool._children}
-        assert told(pool)["pid"] in begun
+        assert explain_shortage(pool)["pid"] in begun
         assert {child.process.pid for child in pool._children} == begun
     assert not any(map(alive, begun))
 
@@ -204,7 +204,7 @@ def test_it_can_be_entered_again() -> None:
         pool.submit(b"")
     for _ in range(2):
         with pool:
-            assert equal(pool.submit(PICTURES[0]).result(30), PICTURES[0])
+            assert equal(pool.submit(IMAGES[0]).result(30), IMAGES[0])
 
 
 def test_an_unknown_reader_is_a_wrong_setting() -> None:
@@ -224,7 +224,7 @@ def test_children_that_do_not_start_stop_the_run() -> None:
             Decoders(workers=1, read=unreachable) as pool,
             pytest.raises(DedupError, match=r"did not start.*No module named 'no_such_module'"),
         ):
-            pool.submit(PICTURES[0]).result(30)
+            pool.submit(IMAGES[0]).result(30)
     finally:
         del sys.modules["no_such_module"]
 
@@ -255,7 +255,7 @@ def test_children_end_with_a_parent_that_was_killed() -> None:
 
 def test_errors_survive_the_way_from_a_child() -> None:
     with pytest.raises(DecodeError) as caught:
-        read(PICTURES[0][:500], "pillow", LIMIT)
+        read(IMAGES[0][:500], "pillow", LIMIT)
     copy = pickle.loads(pickle.dumps(caught.value))
     assert type(copy) is DecodeError
     assert str(copy) == str(caught.value)

@@ -1,4 +1,4 @@
-"""Details against the pictures that they were made from, alone and out of a store."""
+"""Details against the images that they were made from, alone and out of a store."""
 
 import dataclasses
 import io
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from dedup.errors import ArtifactError, CorruptError, DecodeError
 from dedup.sources.catalogue import Catalogue
-from dedup.store.decode import DETAIL_SIZE, MOST_DETAIL, READERS, decode, reduced, restored
+from dedup.store.decode import DETAIL_SIZE, MAX_DETAIL, READERS, decode, reduced, restored
 from dedup.store.image_store import ImageStore
 from dedup.store.shards import ENTRIES, Loaded, Shards, described
 from tests.conftest import draw, encoded
@@ -43,11 +43,11 @@ def test_a_detail_keeps_the_aspect_and_is_never_enlarged(
 
 @pytest.mark.parametrize("factor", [1, 2, 5])
 def test_a_detail_is_close_to_the_mean_over_its_squares(factor: int) -> None:
-    picture = draw(6, (240 * factor, 320 * factor))
-    pen = ImageDraw.Draw(picture)
+    image = draw(6, (240 * factor, 320 * factor))
+    pen = ImageDraw.Draw(image)
     pen.ellipse([50 * factor, 50 * factor, 200 * factor, 150 * factor], fill="navy")
-    squares = np.asarray(picture, float).reshape(320, factor, 240, factor, 3)
-    found = np.asarray(opened(decode(encoded(picture, "PNG")).detail), float)
+    squares = np.asarray(image, float).reshape(320, factor, 240, factor, 3)
+    found = np.asarray(opened(decode(encoded(image, "PNG")).detail), float)
     difference = found - squares.mean(axis=(1, 3))
     assert np.sqrt((difference**2).mean()) < 4
 
@@ -75,7 +75,7 @@ def test_details_are_upright(orientation: int, file_format: str) -> None:
     assert np.abs(np.asarray(found, int) - letter_l()).mean() < 3
 
 
-def test_equal_pictures_have_equal_details() -> None:
+def test_equal_images_have_equal_details() -> None:
     jpeg = saved(draw(4, (400, 533)), "JPEG", comment=b"from a shop", dpi=(300, 300))
     exif = saved(Image.open(io.BytesIO(jpeg)), "PNG", exif=b"Exif\0\0II*\0")
     copy = encoded(Image.open(io.BytesIO(jpeg)), "PNG")
@@ -129,9 +129,9 @@ def test_what_is_no_detail_is_refused(data: bytes) -> None:
 
 
 def test_pillows_own_details_are_read_as_well() -> None:
-    picture = draw(2, (320, 240))
+    image = draw(2, (320, 240))
     for more in ({}, {"optimize": True}):
-        detail = saved(picture, "JPEG", quality=90, subsampling=0, **more)
+        detail = saved(image, "JPEG", quality=90, subsampling=0, **more)
         assert np.array_equal(restored(detail), np.asarray(opened(detail)))
 
 
@@ -140,24 +140,24 @@ def test_the_finest_noise_is_a_detail() -> None:
     stripes = np.indices(SIDE).sum(axis=0, keepdims=True).T % 2 * np.array([255, 255, 0])
     for pixels in (noise, stripes.astype(np.uint8)):
         detail = reduced(Image.fromarray(pixels))
-        assert len(detail) < MOST_DETAIL / 4
+        assert len(detail) < MAX_DETAIL / 4
         assert np.array_equal(restored(detail), np.asarray(opened(detail)))
 
 
 def test_a_store_that_was_passed_on_holds_nobody_up(tmp_path: Path) -> None:
     slow = many_scans(20_000, SIDE)
-    picture = decode(encoded(draw(2)))
+    image = decode(encoded(draw(2)))
     facts = dict.fromkeys(ENTRIES.names, "") | {"url": "u", "status": "ok", "contrast": 1.0}
     facts |= {"width": 320, "height": 320}
     shards = Shards(tmp_path, described("pillow"))
-    shards.write(0, [Loaded(facts, dataclasses.replace(picture, detail=slow))])
+    shards.write(0, [Loaded(facts, dataclasses.replace(image, detail=slow))])
     store = ImageStore(tmp_path)
     for look in (store.details, store.thumbnails, store.words):
         with pytest.raises(CorruptError, match=r"details.npy: detail 0 is no JPEG"):
             look(["u"])
 
 
-def test_damage_to_a_detail_ends_as_a_picture_or_an_error() -> None:
+def test_damage_to_a_detail_ends_as_a_image_or_an_error() -> None:
     rng = np.random.default_rng(9)
     for _ in range(200):
         data = bytearray(DETAIL)
@@ -185,7 +185,7 @@ def test_details_are_those_of_the_decoder(catalogue: Catalogue, tmp_path: Path) 
             assert np.array_equal(found, np.asarray(Image.open(io.BytesIO(jpeg))))
 
 
-def test_details_keep_their_places_when_a_picture_is_read_again(
+def test_details_keep_their_places_when_a_image_is_read_again(
     catalogue: Catalogue, tmp_path: Path
 ) -> None:
     store = ImageStore(tmp_path / "store", shard_rows=8)
@@ -197,7 +197,7 @@ def test_details_keep_their_places_when_a_picture_is_read_again(
     assert store.details([address])[0].shape == (40, 60, 3)
 
 
-def test_tiny_and_narrow_pictures_have_details(tmp_path: Path) -> None:
+def test_tiny_and_narrow_images_have_details(tmp_path: Path) -> None:
     sizes = {"dot.png": (1, 1), "post.png": (16, 1600), "line.png": (1600, 8)}
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(encoded(Image.new("RGB", size, (200, 30, 90)), "PNG"))
@@ -214,9 +214,9 @@ def test_a_detail_that_is_not_there_is_refused(catalogue: Catalogue, tmp_path: P
     missing = store.ingest(catalogue, tmp_path)["url"].iloc[-1]
     assert store.details([]) == []
     for address in (missing, "elsewhere"):
-        with pytest.raises(ArtifactError, match=r"lacks a picture.*run python cluster\.py again"):
+        with pytest.raises(ArtifactError, match=r"lacks an image.*run python cluster\.py again"):
             store.details([address])
     nowhere = ImageStore(tmp_path / "nowhere")
-    with pytest.raises(ArtifactError, match=r"there is no store of pictures at .*nowhere: put it"):
+    with pytest.raises(ArtifactError, match=r"there is no store of images at .*nowhere: put it"):
         nowhere.details([missing])
     assert not (tmp_path / "nowhere").exists()

@@ -1,4 +1,4 @@
-"""The store against the pictures that went in: none lost, none twice, and the same after a kill."""
+"""The store against the images that went in: none lost, none twice, and the same after a kill."""
 
 import json
 import subprocess
@@ -61,7 +61,7 @@ def noting(folder: Path, note: Callable[[str], None]) -> type:
 
 
 class Shop(NamedTuple):
-    """Pictures behind a server that notes each path that it is asked for."""
+    """Images behind a server that notes each path that it is asked for."""
 
     address: str
     folder: Path
@@ -121,8 +121,8 @@ def test_what_is_not_ok_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 def test_nothing_is_listed_where_all_is_well(
     shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    picture = str(shop.parent / "images" / "1.jpg")
-    ImageStore(tmp_path / "store").ingest(asking_for([picture]), tmp_path)
+    image = str(shop.parent / "images" / "1.jpg")
+    ImageStore(tmp_path / "store").ingest(asking_for([image]), tmp_path)
     assert not (tmp_path / "failures.csv").exists()
     assert capfd.readouterr().out == ""
 
@@ -173,7 +173,7 @@ def test_pixels_are_those_of_the_decoder(catalogue: Catalogue, tmp_path: Path) -
             assert np.array_equal(found, decode(Path(address).read_bytes(), reader).pixels)
 
 
-def test_no_places_are_no_pictures(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_no_places_are_no_images(catalogue: Catalogue, tmp_path: Path) -> None:
     store = ImageStore(tmp_path / "store")
     assert store.rows(["anything"]).tolist() == [[-1, -1]]
     assert store.digest() == ImageStore(tmp_path / "other").digest()
@@ -190,9 +190,9 @@ def test_thumbnails_have_the_aspect_of_the_original(tmp_path: Path) -> None:
     places = [str(tmp_path / name) for name in sizes]
     store = ImageStore(tmp_path / "store")
     store.ingest(asking_for(*([place] for place in [*places, "/gone.jpg"])), tmp_path)
-    pictures = store.thumbnails([*places, "/gone.jpg", "elsewhere"])
-    assert list(pictures) == places
-    assert [picture.size for picture in pictures.values()] == [(30, 240), (320, 160), (320, 36)]
+    images = store.thumbnails([*places, "/gone.jpg", "elsewhere"])
+    assert list(images) == places
+    assert [image.size for image in images.values()] == [(30, 240), (320, 160), (320, 36)]
 
 
 def test_shards_follow_the_catalogue(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_failures_are_read_again_when_asked(tmp_path: Path, web: Shop) -> None:
     assert Counter(web.asked) == {"0.jpg": 1, "late.jpg": 2}
 
 
-def test_no_picture_at_all_stops_the_run(tmp_path: Path) -> None:
+def test_no_image_at_all_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"not one of 2 .* 2 failed:not_found.*failures\.csv"):
         ImageStore(tmp_path / "store").ingest(asking_for(["/no.jpg"], ["/nor.jpg"]), tmp_path)
     assert len((tmp_path / "failures.csv").read_text().splitlines()) == 3
@@ -359,7 +359,7 @@ store.ingest(CsvSource(str(table)).read(), table.parent)
 
 @dataclass
 class Gate:
-    """Lets the pictures of the first four shards through, slowly, and the others when released."""
+    """Lets the images of the first four shards through, slowly, and the others when released."""
 
     asked: list[str] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)

@@ -20,7 +20,7 @@ from dedup.errors import StalledError
 from dedup.runtime.progress import Tally
 from dedup.sources.csv import CsvSource
 from dedup.store.image_store import ImageStore
-from dedup.store.ingest import MOST_UNFINISHED, SMALL_REST, Ingest
+from dedup.store.ingest import MAX_UNFINISHED, SMALL_REST, Ingest
 from dedup.store.shards import Loaded
 from tests.conftest import LOCAL, QuietHandler, draw, encoded, write_shop
 
@@ -34,7 +34,7 @@ HASTY = Fetcher(
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawn_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     for number in range(30):
         (folder / f"{number}.jpg").write_bytes(encoded(draw(number, (40, 50))))
@@ -42,7 +42,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Slow(QuietHandler):
-    """Shows pictures; those below ``/late`` only once they are released."""
+    """Shows images; those below ``/late`` only once they are released."""
 
     folder: Path
     released = threading.Event()
@@ -54,9 +54,9 @@ class Slow(QuietHandler):
 
 
 @pytest.fixture
-def slow(pictures: Path, serve: Serve) -> Iterator[type[Slow]]:
+def slow(drawn_images: Path, serve: Serve) -> Iterator[type[Slow]]:
     class Here(Slow):
-        folder = pictures
+        folder = drawn_images
         released = threading.Event()
 
     yield Here
@@ -70,22 +70,22 @@ def collected(ingest: Ingest, urls: list[str]) -> tuple[list[list[Loaded]], list
     return kept, told
 
 
-def test_rows_are_kept_in_order_and_all_of_them(pictures: Path) -> None:
-    urls = [str(pictures / f"{number}.jpg") for number in (*range(30), 99)]
+def test_rows_are_kept_in_order_and_all_of_them(drawn_images: Path) -> None:
+    urls = [str(drawn_images / f"{number}.jpg") for number in (*range(30), 99)]
     kept, told = collected(Ingest(Fetcher(), shard_rows=8), urls)
     assert [len(rows) for rows in kept] == [8, 8, 8, 7]
     assert [row.entry["url"] for rows in kept for row in rows] == urls
-    assert [row.picture is None for rows in kept for row in rows] == [False] * 30 + [True]
+    assert [row.image is None for rows in kept for row in rows] == [False] * 30 + [True]
     assert [tally.done for tally in told] == list(range(1, 32))
     assert told[-1].failed == 1
 
 
 def test_rows_that_wait_do_not_hold_up_the_others(
-    pictures: Path, slow: type[Slow], serve: Serve
+    drawn_images: Path, slow: type[Slow], serve: Serve
 ) -> None:
     host = serve(handler=slow)
-    local = [str(pictures / f"{n}.jpg") for n in range(30)]
-    copies = pictures / "copies"
+    local = [str(drawn_images / f"{n}.jpg") for n in range(30)]
+    copies = drawn_images / "copies"
     copies.mkdir(exist_ok=True)
     for number in range(600):
         place = copies / f"{number}.jpg"
@@ -104,10 +104,10 @@ def test_rows_that_wait_do_not_hold_up_the_others(
     assert urls[0] not in kept[0]
 
 
-def test_robots_are_respected_when_asked(pictures: Path, serve: Serve) -> None:
+def test_robots_are_respected_when_asked(drawn_images: Path, serve: Serve) -> None:
     class Private(QuietHandler):
         def translate_path(self, path: str) -> str:
-            return str(pictures / path.strip("/"))
+            return str(drawn_images / path.strip("/"))
 
         def end_headers(self) -> None:
             if self.path == "/1.jpg":
@@ -134,7 +134,7 @@ def test_robots_are_respected_when_asked(pictures: Path, serve: Serve) -> None:
     ],
 )
 def test_only_failures_of_the_reasons_asked_for_are_read_again(
-    tmp_path: Path, pictures: Path, serve: Serve, retry: bool | str | list[str], again: set[str]
+    tmp_path: Path, drawn_images: Path, serve: Serve, retry: bool | str | list[str], again: set[str]
 ) -> None:
     asked: list[str] = []
 
@@ -143,7 +143,7 @@ def test_only_failures_of_the_reasons_asked_for_are_read_again(
             name = self.path.strip("/")
             asked.append(name)
             if name == "ok":
-                body = (pictures / "0.jpg").read_bytes()
+                body = (drawn_images / "0.jpg").read_bytes()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -166,19 +166,19 @@ def test_only_failures_of_the_reasons_asked_for_are_read_again(
     assert len(asked) == len(again)
 
 
-def test_the_list_of_failures_can_be_read_again(tmp_path: Path, pictures: Path) -> None:
+def test_the_list_of_failures_can_be_read_again(tmp_path: Path, drawn_images: Path) -> None:
     rows = [("007", "0.jpg"), ("NA", "gone.jpg"), (' a "b" ', "gone too.jpg"), ("", "1.jpg")]
     table = write_shop(tmp_path, rows)
     with table.open("a") as file:
         file.write("X,one,two,three\n")
-    read = CsvSource(str(table), images_dir=str(pictures)).read()
+    read = CsvSource(str(table), images_dir=str(drawn_images)).read()
     ImageStore(tmp_path / "store").ingest(read, tmp_path)
-    again = CsvSource(str(tmp_path / "failures.csv"), images_dir=str(pictures)).read()
+    again = CsvSource(str(tmp_path / "failures.csv"), images_dir=str(drawn_images)).read()
     assert again.products["productId"].tolist() == ["NA", ' a "b" ', "", "X"]
     assert again.requests["reason"].tolist() == ["", "", "no_id", "no_url"]
     assert list(again.products.columns)[:3] == ["productId", "title", "imageUrlStr"]
-    copy = Path(pictures / "gone.jpg")
-    copy.write_bytes((pictures / "3.jpg").read_bytes())
+    copy = Path(drawn_images / "gone.jpg")
+    copy.write_bytes((drawn_images / "3.jpg").read_bytes())
     try:
         images = ImageStore(tmp_path / "store").ingest(again, tmp_path)
     finally:
@@ -248,9 +248,9 @@ def test_a_stopped_run_keeps_what_it_read(
     assert store.digest() == whole.digest()
 
 
-def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path, pictures: Path) -> None:
-    rows = [(f"P{n}", str(pictures / f"{n}.jpg")) for n in range(12)]
-    table, folder = write_shop(pictures, rows), tmp_path / "store"
+def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path, drawn_images: Path) -> None:
+    rows = [(f"P{n}", str(drawn_images / f"{n}.jpg")) for n in range(12)]
+    table, folder = write_shop(drawn_images, rows), tmp_path / "store"
 
     def small() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -267,30 +267,32 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path, pictures: P
     assert store.ingest(CsvSource(str(table)).read(), tmp_path)["status"].eq("ok").all()
 
 
-def test_no_network_stops_the_run_before_rows_are_burned(tmp_path: Path, pictures: Path) -> None:
+def test_no_network_stops_the_run_before_rows_are_burned(
+    tmp_path: Path, drawn_images: Path
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    rows = [(f"P{n}", str(pictures / f"{n}.jpg")) for n in range(4)]
+    rows = [(f"P{n}", str(drawn_images / f"{n}.jpg")) for n in range(4)]
     rows += [(f"N{n}", f"{nowhere}/{n}.jpg") for n in range(150)]
     store = ImageStore(tmp_path / "store", fetcher=HASTY)
     with pytest.raises(StalledError, match=r"127\.0\.0\.1.*same command goes on"):
-        store.ingest(CsvSource(str(write_shop(pictures, rows))).read(), tmp_path)
+        store.ingest(CsvSource(str(write_shop(drawn_images, rows))).read(), tmp_path)
     assert store.entries["status"].tolist() == ["ok"] * 4
 
 
 def test_a_host_that_is_down_does_not_hide_that_others_answer(
-    tmp_path: Path, pictures: Path, serve: Serve
+    tmp_path: Path, drawn_images: Path, serve: Serve
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        nowhere, there = f"http://127.0.0.1:{closed.getsockname()[1]}", serve(pictures)
-        rows = [(f"N{n}", f"{nowhere}/{n}.jpg") for n in range(MOST_UNFINISHED + 50)]
+        nowhere, there = f"http://127.0.0.1:{closed.getsockname()[1]}", serve(drawn_images)
+        rows = [(f"N{n}", f"{nowhere}/{n}.jpg") for n in range(MAX_UNFINISHED + 50)]
         rows += [(f"P{n}", f"{there}/{n % 30}.jpg?{n}") for n in range(SMALL_REST + 50)]
         store = ImageStore(tmp_path / "store", fetcher=HASTY)
         images = store.ingest(CsvSource(str(write_shop(tmp_path, rows))).read(), tmp_path)
     ended = Counter(zip(images["product_id"].str[0], images["status"], strict=True))
-    assert ended == {("N", "failed"): MOST_UNFINISHED + 50, ("P", "ok"): SMALL_REST + 50}
+    assert ended == {("N", "failed"): MAX_UNFINISHED + 50, ("P", "ok"): SMALL_REST + 50}
 
 
 def test_a_second_run_on_a_store_is_told_so(tmp_path: Path, slow: type[Slow], serve: Serve) -> None:
@@ -309,9 +311,9 @@ def test_a_second_run_on_a_store_is_told_so(tmp_path: Path, slow: type[Slow], se
     assert (tmp_path / "store" / "shard-00000.json").exists()
 
 
-def test_dozens_of_addresses_in_one_cell_take_few_turns(tmp_path: Path, pictures: Path) -> None:
+def test_dozens_of_addresses_in_one_cell_take_few_turns(tmp_path: Path, drawn_images: Path) -> None:
     missing = [f"missing-{number}.jpg" for number in range(28)]
-    good = [str(pictures / f"{number}.jpg") for number in range(2)]
+    good = [str(drawn_images / f"{number}.jpg") for number in range(2)]
     rows = [("P1", ";".join([*missing, good[0]])), ("P2", good[1]), ("P3", ";".join(missing))]
     table = write_shop(tmp_path, rows)
     source = CsvSource(str(table), images_dir="/")
@@ -323,11 +325,11 @@ def test_dozens_of_addresses_in_one_cell_take_few_turns(tmp_path: Path, pictures
 
 
 def test_what_a_setting_refused_is_read_again_once_it_changes(
-    tmp_path: Path, pictures: Path, serve: Serve
+    tmp_path: Path, drawn_images: Path, serve: Serve
 ) -> None:
-    base = serve(pictures)
-    rows = [("A", f"{base}/0.jpg"), ("B", f"{base}/none.jpg"), ("C", f"{pictures}/1.jpg")]
-    source = CsvSource(str(write_shop(tmp_path, rows)), images_dir=str(pictures))
+    base = serve(drawn_images)
+    rows = [("A", f"{base}/0.jpg"), ("B", f"{base}/none.jpg"), ("C", f"{drawn_images}/1.jpg")]
+    source = CsvSource(str(write_shop(tmp_path, rows)), images_dir=str(drawn_images))
 
     def reasons(fetcher: Fetcher) -> list[str]:
         store = ImageStore(tmp_path / "store", fetcher=fetcher)

@@ -1,4 +1,4 @@
-"""Pictures that prove nothing, against a slow loop over products."""
+"""Images that prove nothing, against a slow loop over products."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from PIL import Image
 from dedup.schemas import IMAGES, SHARED
 from dedup.sources.csv import CsvSource
 from dedup.store.image_store import ImageStore
-from dedup.store.placeholders import shared_pictures, telling
+from dedup.store.placeholders import placeholders, without_placeholders
 from tests.conftest import draw, encoded, write_shop
 
 
 def images_of(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
-    """Images: product, picture, contrast and status; each at an address of its own."""
+    """Images: product, image, contrast and status; each at an address of its own."""
     table = pd.DataFrame(list(rows), columns=["product_id", "sha256_pixels", "contrast", "status"])
     table["contrast"] = table["contrast"].astype(np.float32)
     table["url"] = [f"u{number}" for number in range(len(rows))]
@@ -23,90 +23,90 @@ def images_of(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
 
 
 def random_images(seed: int, n: int = 80) -> pd.DataFrame:
-    """Some pictures that few products show, some that many do, some of them flat."""
+    """Some images that few products show, some that many do, some of them flat."""
     rng = np.random.default_rng(seed)
-    picture = np.minimum(rng.integers(0, 12, n), rng.integers(0, 12, n))
-    contrast = rng.choice([0.0, 1.5, 3.0, 40.0], 12)[picture]
+    image = np.minimum(rng.integers(0, 12, n), rng.integers(0, 12, n))
+    contrast = rng.choice([0.0, 1.5, 3.0, 40.0], 12)[image]
     products = rng.integers(0, 30, n)
     status = rng.choice(["ok", "ok", "ok", "failed", "skipped"], n)
-    rows = zip(products, picture, contrast, status, strict=True)
+    rows = zip(products, image, contrast, status, strict=True)
     return images_of(*((f"P{a}", f"s{b}", float(c), str(d)) for a, b, c, d in rows))
 
 
 def slow_shared(
     images: pd.DataFrame, most: int, least: float
 ) -> list[tuple[str, str, str, int, str]]:
-    """The rows of ``SHARED``, by looking at every picture in turn."""
+    """The rows of ``SHARED``, by looking at every image in turn."""
     rows: list[tuple[str, str, str, int, str]] = []
     ok = images[images["status"] == "ok"].to_dict("records")
-    for picture in {row["sha256_pixels"] for row in ok}:
+    for image in {row["sha256_pixels"] for row in ok}:
         addresses: dict[str, list[str]] = {}
         for row in ok:
-            if row["sha256_pixels"] == picture:
+            if row["sha256_pixels"] == image:
                 addresses.setdefault(row["product_id"], []).append(row["url"])
                 flat = row["contrast"] < least
         n = len(addresses)
         if n > most or (flat and n >= 2):
             reason = "flat" if flat else "shared"
-            rows += [(picture, key, min(urls), n, reason) for key, urls in addresses.items()]
+            rows += [(image, key, min(urls), n, reason) for key, urls in addresses.items()]
     return sorted(rows, key=lambda row: (-row[3], row[0], row[1]))
 
 
 @pytest.mark.parametrize("seed", range(15))
 def test_the_shared_ones_are_those_of_a_slow_loop(seed: int) -> None:
     images = random_images(seed)
-    shared = shared_pictures(images, max_products=5, min_contrast=3.0)
+    shared = placeholders(images, max_products=5, min_contrast=3.0)
     assert shared.columns.tolist() == SHARED.names
     rows = list(shared.itertuples(index=False, name=None))
     assert rows == slow_shared(images, 5, 3.0)
-    shuffled = shared_pictures(images.sample(frac=1, random_state=seed), 5, 3.0)
+    shuffled = placeholders(images.sample(frac=1, random_state=seed), 5, 3.0)
     pd.testing.assert_frame_equal(shuffled, shared)
 
 
 @pytest.mark.parametrize("seed", range(15))
 def test_what_tells_something_is_what_is_left(seed: int) -> None:
     images = random_images(seed)
-    left = telling(images, max_products=5, min_contrast=3.0)
+    left = without_placeholders(images, max_products=5, min_contrast=3.0)
     pd.testing.assert_frame_equal(left, images.loc[left.index])
-    silent = set(shared_pictures(images, 5, 3.0)["sha256_pixels"])
+    silent = set(placeholders(images, 5, 3.0)["sha256_pixels"])
     fine = (images["status"] == "ok") & (images["contrast"] >= 3)
     assert (
         left.index.tolist() == images.index[fine & ~images["sha256_pixels"].isin(silent)].tolist()
     )
 
 
-def test_a_flat_picture_of_one_product_is_not_shared_and_tells_nothing() -> None:
+def test_a_flat_image_of_one_product_is_not_shared_and_tells_nothing() -> None:
     images = images_of(("A", "white", 0.5, "ok"), ("A", "coat", 30.0, "ok"))
-    assert shared_pictures(images).empty
-    assert telling(images)["sha256_pixels"].tolist() == ["coat"]
+    assert placeholders(images).empty
+    assert without_placeholders(images)["sha256_pixels"].tolist() == ["coat"]
 
 
 def test_as_many_products_as_allowed_are_not_too_many() -> None:
     rows = [(f"P{number:03}", "logo", 30.0, "ok") for number in range(101)]
-    assert shared_pictures(images_of(*rows[:100])).empty
-    assert len(telling(images_of(*rows[:100]))) == 100
-    assert shared_pictures(images_of(*rows))["n_products"].tolist() == [101] * 101
-    assert telling(images_of(*rows)).empty
+    assert placeholders(images_of(*rows[:100])).empty
+    assert len(without_placeholders(images_of(*rows[:100]))) == 100
+    assert placeholders(images_of(*rows))["n_products"].tolist() == [101] * 101
+    assert without_placeholders(images_of(*rows)).empty
 
 
-def test_one_product_may_show_a_picture_often() -> None:
+def test_one_product_may_show_a_image_often() -> None:
     images = images_of(*[("A", "coat", 30.0, "ok")] * 200)
-    assert shared_pictures(images).empty
-    assert len(telling(images)) == 200
+    assert placeholders(images).empty
+    assert len(without_placeholders(images)) == 200
 
 
 def test_flat_wins_over_shared() -> None:
     images = images_of(*((f"P{number}", "white", 1.0, "ok") for number in range(9)))
-    assert set(shared_pictures(images, max_products=3)["reason"]) == {"flat"}
+    assert set(placeholders(images, max_products=3)["reason"]) == {"flat"}
 
 
-def test_no_pictures() -> None:
-    assert shared_pictures(images_of()).columns.tolist() == SHARED.names
-    assert telling(images_of()).empty
+def test_no_images() -> None:
+    assert placeholders(images_of()).columns.tolist() == SHARED.names
+    assert without_placeholders(images_of()).empty
 
 
 def stored(folder: Path, *names: str) -> tuple[ImageStore, pd.DataFrame]:
-    """A store of these files, each the picture of one product, and its images."""
+    """A store of these files, each the image of one product, and its images."""
     shop = write_shop(folder, [(f"P{number}", name) for number, name in enumerate(names)])
     store = ImageStore(folder / "store")
     return store, store.ingest(CsvSource(str(shop)).read(), folder)
@@ -127,17 +127,17 @@ def test_contrast_tells_how_much_there_is_to_be_seen(tmp_path: Path) -> None:
     assert 0 < noisy < 2
     assert drawn > 12
     pixels = store.read(store.rows(images["url"][2:4].tolist())).astype(float)
-    slow = [max(np.std(channel) for channel in picture) for picture in pixels]
+    slow = [max(np.std(channel) for channel in image) for image in pixels]
     assert [noisy, drawn] == pytest.approx(slow, rel=1e-6)
-    assert telling(images)["product_id"].tolist() == ["P0", "P3"]
+    assert without_placeholders(images)["product_id"].tolist() == ["P0", "P3"]
 
 
-def test_a_blank_picture_at_two_products_is_found(tmp_path: Path) -> None:
+def test_a_blank_image_at_two_products_is_found(tmp_path: Path) -> None:
     (tmp_path / "drawn.jpg").write_bytes(encoded(draw(1)))
     for name, kind in (("blank.jpg", "JPEG"), ("copy.png", "PNG")):
         (tmp_path / name).write_bytes(encoded(Image.new("RGB", (300, 400), "white"), kind))
     _, images = stored(tmp_path, "drawn.jpg", "blank.jpg", "copy.png", "drawn.jpg")
-    shared = shared_pictures(images)
+    shared = placeholders(images)
     assert shared["product_id"].tolist() == ["P1", "P2"]
     assert set(shared["reason"]) == {"flat"}
 

@@ -26,13 +26,13 @@ from dedup.verification.visual_words import Vocabulary
 from tests.conftest import draw, encoded
 from tests.store.test_shards import ORDER, sha256
 
-N_PICTURES, SHARD_ROWS = 40, 12
+N_IMAGES, SHARD_ROWS = 40, 12
 MISSING = "missing.jpg"
 
 
 @dataclass
 class Source:
-    """Pictures in files, read one by one; notes which."""
+    """Images in files, read one by one; notes which."""
 
     path: Path
     reader: str = "pillow"
@@ -49,11 +49,11 @@ def read(url: str) -> Loaded:
     try:
         data = read_file(url, 10**7)
         entry["sha256_bytes"] = sha256(data)
-        picture = decode(data)
+        image = decode(data)
     except ImageError as error:
         return Loaded(entry | {"status": "failed", "reason": error.reason}, None)
-    entry |= {"sha256_pixels": sha256(picture.pixels.tobytes()), "status": "ok"}
-    return Loaded(entry | {"width": picture.width, "height": picture.height}, picture)
+    entry |= {"sha256_pixels": sha256(image.pixels.tobytes()), "status": "ok"}
+    return Loaded(entry | {"width": image.width, "height": image.height}, image)
 
 
 def make_store(folder: Path, urls: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def make_store(folder: Path, urls: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Whole:
-    """A store of four shards that nothing happened to, and where its pictures are."""
+    """A store of four shards that nothing happened to, and where its images are."""
 
     path: Path
     urls: list[str]
@@ -89,7 +89,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole() -> Iterator[Whole]:
     with folder_in_memory() as folder:
-        urls = [str(folder / f"{number}.jpg") for number in range(N_PICTURES)]
+        urls = [str(folder / f"{number}.jpg") for number in range(N_IMAGES)]
         for number, url in enumerate(urls):
             Path(url).write_bytes(encoded(draw(number, (60, 80))))
         urls.insert(15, str(folder / MISSING))
@@ -262,7 +262,7 @@ def test_a_shard_that_is_gone_is_no_hole_after_a_repair(whole: Whole, store: Pat
 
 @pytest.fixture
 def moved(whole: Whole, tmp_path: Path) -> tuple[Path, list[str]]:
-    """A store of its own pictures, which may change."""
+    """A store of its own images, which may change."""
     urls = [str(tmp_path / Path(url).name) for url in whole.urls]
     for old, new in zip(whole.urls, urls, strict=True):
         if MISSING not in old:

@@ -37,12 +37,12 @@ def one(seed: int | None) -> Loaded:
     entry |= {"url": f"/{seed}", "width": 30, "height": 40, "contrast": 1.0, "status": "ok"}
     if seed is None:
         return Loaded(entry | {"status": "failed"}, None)
-    picture = decode(encoded(draw(seed, (30, 40))))
-    return Loaded(entry | {"sha256_pixels": sha256(picture.pixels.tobytes())}, picture)
+    image = decode(encoded(draw(seed, (30, 40))))
+    return Loaded(entry | {"sha256_pixels": sha256(image.pixels.tobytes())}, image)
 
 
 def loaded(seeds: Sequence[int | None]) -> list[Loaded]:
-    """A picture for each seed, 30 pixels wide and 40 high; a failure where there is none."""
+    """An image for each seed, 30 pixels wide and 40 high; a failure where there is none."""
     return [one(seed) for seed in seeds]
 
 
@@ -55,17 +55,17 @@ def test_what_was_written_is_read_and_failures_take_no_room(tmp_path: Path) -> N
     assert entries["shard"].tolist() == [0, 0, 0, 0, 1, 2]
     assert entries["row"].tolist() == [-1, 0, -1, 1, -1, 0]
     assert entries.loc[entries["row"] < 0, "detail_length"].tolist() == [0, 0, 0]
-    everyone = [row.picture for batch in batches for row in batch]
-    digests = [sha256(picture.detail) if picture else "" for picture in everyone]
+    everyone = [row.image for batch in batches for row in batch]
+    digests = [sha256(image.detail) if image else "" for image in everyone]
     assert entries["sha256_detail"].tolist() == digests
     places = entries[["shard", *PLACE]].to_numpy(int).tolist()
-    for picture, (shard, row, start, length) in zip(everyone, places, strict=True):
-        if picture is not None:
-            assert np.array_equal(shards.pixels(shard, np.array([row])), [picture.pixels])
+    for image, (shard, row, start, length) in zip(everyone, places, strict=True):
+        if image is not None:
+            assert np.array_equal(shards.pixels(shard, np.array([row])), [image.pixels])
             held = np.load(tmp_path / f"shard-{shard:05}.details.npy").tobytes()
-            assert held[start : start + length] == picture.detail
+            assert held[start : start + length] == image.detail
             assert shards.detail(shard, row).shape == (40, 30, 3)
-    with pytest.raises(ArtifactError, match="lacks a picture"):
+    with pytest.raises(ArtifactError, match="lacks an image"):
         shards.detail(0, -1)
 
 
@@ -140,7 +140,7 @@ def test_more_shards_are_read_than_files_can_be_open(tmp_path: Path) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Three shards of two pictures and a failure each."""
+    """Three shards of two images and a failure each."""
     for number in range(3):
         Shards(tmp_path, described("pillow")).write(
             number, loaded([2 * number, None, 2 * number + 1])
@@ -256,12 +256,12 @@ def test_words_are_those_of_the_details_and_whole(store: Path) -> None:
     assert np.array_equal(np.load(file), words)
     assert np.array_equal(shards.words(0, vocabulary), words)
     shutil.copy(file, store / file.name.replace("00000", "00001"))
-    with pytest.raises(CorruptError, match="does not hold what was found in 2 pictures"):
+    with pytest.raises(CorruptError, match="does not hold what was found in 2 images"):
         shards.words(1, vocabulary)
     data = bytearray(file.read_bytes())
     data[140] ^= 1
     file.write_bytes(data)
-    with pytest.raises(CorruptError, match="does not hold what was found in 2 pictures"):
+    with pytest.raises(CorruptError, match="does not hold what was found in 2 images"):
         Shards(store).words(0, vocabulary)
 
 

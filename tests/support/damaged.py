@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dedup.detection.detector import Detection
+from dedup.detection.detector import Detector
 from dedup.detection.grouping import Grouping
 from dedup.reports.csv import CsvReport
 from dedup.reports.json import JsonReport
@@ -24,8 +24,8 @@ from dedup.runtime.run_record import seal_run
 from dedup.schemas import GROUPS, PAIRS
 from dedup.search.clustering import nearest_centroids
 from dedup.search.index import Index
-from dedup.search.radius import RadiusMatcher
-from dedup.search.state import Search
+from dedup.search.radius import RadiusSearch
+from dedup.search.state import SearchState
 
 Change = Callable[[Path], object]
 
@@ -34,7 +34,7 @@ SEALED = {"index": "manifest.json", "search": "search.json", "run": "run.json"}
 
 
 def small_index() -> Index:
-    """60 products with a picture each: 48 that differ, 6 shown twice, 6 that failed."""
+    """60 products with an image each: 48 that differ, 6 shown twice, 6 that failed."""
     rng = np.random.default_rng(7)
     vectors = rng.normal(size=(N_VECTORS, 8)).astype(np.float32)
     vectors[1::4] = vectors[::4] + rng.normal(size=(12, 8)).astype(np.float32) / 5
@@ -69,7 +69,7 @@ def small_index() -> Index:
 def make_world(folder: Path) -> Path:
     """An index, a search of it, and the folder of a run with results; their folder."""
     index = small_index()
-    findings, search = Detection(RadiusMatcher(THRESHOLD), Grouping())(index)
+    findings, search = Detector(RadiusSearch(THRESHOLD), Grouping())(index)
     assert len(search.near) > 10
     index.save(folder / "index")
     for name in ("search", "run"):
@@ -87,8 +87,8 @@ def make_world(folder: Path) -> Path:
 
 def reported(world: Path, out: Path) -> None:
     """What detect.py does with an index, going on from a search."""
-    index, since = Index.load(world / "index"), Search.load(world / "search")
-    findings, _ = Detection(RadiusMatcher(THRESHOLD), Grouping())(index, since)
+    index, since = Index.load(world / "index"), SearchState.load(world / "search")
+    findings, _ = Detector(RadiusSearch(THRESHOLD), Grouping())(index, since)
     out.mkdir()
     for report in (JsonReport(), CsvReport()):
         report.write(findings, index, out)

@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[np.uint8]
+RgbImage = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 
 SKIN = (205, 150, 125)
 
 
-def ground(seed: int, height: int = 240, width: int = 160) -> Picture:
+def ground(seed: int, height: int = 240, width: int = 160) -> RgbImage:
     """A smooth ground of greens and blues, with grain."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers([40, 90, 90], [90, 200, 220], (4, 3, 3)).astype(np.float32)
@@ -20,26 +20,26 @@ def ground(seed: int, height: int = 240, width: int = 160) -> Picture:
 
 def garment(
     seed: int, on: int | None = None, plain: bool = False, shift: tuple[int, int] = (0, 0)
-) -> tuple[Picture, Bools]:
+) -> tuple[RgbImage, Bools]:
     """A garment with stripes of its own, in the middle or moved; ``on`` says which ground.
 
     It is red, so that it differs from the ground; on a plain one of any dark colours.
     """
     rng = np.random.default_rng(seed)
-    picture = ground(seed if on is None else on)
+    image = ground(seed if on is None else on)
     if plain:
-        picture[:] = 235
+        image[:] = 235
     y, x = np.mgrid[0:240, 0:160]
     inside = ((x - 80 - shift[0]) / 45) ** 2 + ((y - 120 - shift[1]) / 75) ** 2 < 1
     limits = ([0, 0, 0], [170, 170, 170]) if plain else ([150, 0, 0], [255, 60, 60])
     stripes = rng.integers(*limits, (12, 3)).astype(np.uint8)
-    picture[inside] = stripes[((y - shift[1]) // 12 % 12)[inside]]
-    return picture, inside
+    image[inside] = stripes[((y - shift[1]) // 12 % 12)[inside]]
+    return image, inside
 
 
-def wearer(head: bool = True) -> tuple[Picture, Bools, Bools]:
-    """Somebody in a blue dress before a plain wall: the picture, the person, the dress."""
-    picture = np.full((300, 160, 3), (120, 140, 120), np.uint8)
+def wearer(head: bool = True) -> tuple[RgbImage, Bools, Bools]:
+    """Somebody in a blue dress before a plain wall: the image, the person, the dress."""
+    image = np.full((300, 160, 3), (120, 140, 120), np.uint8)
     person = np.zeros((300, 160), np.uint8)
     dress = np.zeros((300, 160), np.uint8)
     if head:
@@ -49,9 +49,9 @@ def wearer(head: bool = True) -> tuple[Picture, Bools, Bools]:
     cv2.rectangle(person, (84, 200), (98, 285), (1,), -1)
     cv2.fillPoly(dress, [np.array([[60, 62], [100, 62], [115, 205], [45, 205]])], (1,))
     person |= dress
-    picture[person > 0] = SKIN
-    picture[dress > 0] = (40, 60, 150)
-    return picture, person > 0, dress > 0
+    image[person > 0] = SKIN
+    image[dress > 0] = (40, 60, 150)
+    return image, person > 0, dress > 0
 
 
 def agreement(mask: npt.NDArray[np.uint8] | None, truth: Bools) -> float:

@@ -1,7 +1,7 @@
 """A server that misbehaves on purpose: ``with hostile() as site:``, then ask for ``site / "NAME"``.
 
 ``/NAME/...`` is answered by the method ``answer_NAME`` of ``Site``; ``/first/N/NAME/...`` by it the
-first N times, and with the picture from then on.
+first N times, and with the image from then on.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from urllib.parse import unquote
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-PICTURE = bytes(range(256)) * 4
+IMAGE = bytes(range(256)) * 4
 DRAWN = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAGklEQVR42mMUYIAAFnkYQxHGUCDMYHwPZQAALeQB2gvq"
     "qowAAAAASUVORK5CYII="
 )
-"""A picture that can be decoded."""
+"""An image that can be decoded."""
 REASONS = {302: "Found", 404: "Not Found"}
 
 
@@ -113,19 +113,19 @@ class Site:
         await (answer(ask, *words[1:]) if answer else ask.send(b"", 404))
 
     async def answer_picture(self, ask: Ask, *_: str) -> None:
-        await ask.send(PICTURE)
+        await ask.send(IMAGE)
 
     async def answer_drawn(self, ask: Ask, *_: str) -> None:
         await ask.send(DRAWN)
 
     async def answer_unsized(self, ask: Ask) -> None:
-        await ask.send(PICTURE, sized=False)
+        await ask.send(IMAGE, sized=False)
 
     async def answer_early_close(self, ask: Ask) -> None:
-        await ask.send(PICTURE[:99], sized=False)
+        await ask.send(IMAGE[:99], sized=False)
 
     async def answer_wrongly_typed(self, ask: Ask) -> None:
-        await ask.send(PICTURE, 200, "Content-Type: text/html")
+        await ask.send(IMAGE, 200, "Content-Type: text/html")
 
     async def answer_login(self, ask: Ask) -> None:
         await ask.send(b"<html>Log in</html>", 200, "Content-Type: image/jpeg")
@@ -162,7 +162,7 @@ class Site:
         await ask.send(b"", 302, f"Location: {f'/hops/{int(n) - 1}' if int(n) > 1 else '/picture'}")
 
     async def answer_short(self, ask: Ask) -> None:
-        await ask.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1025\r\n\r\n" + PICTURE)
+        await ask.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1025\r\n\r\n" + IMAGE)
         ask.writer.close()
 
     async def answer_chunks(self, ask: Ask) -> None:
@@ -183,30 +183,30 @@ class Site:
         await ask.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n")
 
     async def answer_reset(self, ask: Ask) -> None:
-        await ask.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n" + PICTURE[:99])
+        await ask.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n" + IMAGE[:99])
         await asyncio.sleep(0.01)
         linger = struct.pack("ii", 1, 0)
         ask.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         ask.writer.transport.abort()
 
     async def answer_huge(self, ask: Ask) -> None:
-        await ask.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n" + PICTURE)
+        await ask.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n" + IMAGE)
 
     async def answer_endless(self, ask: Ask) -> None:
         await ask.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
-            await ask.raw(b"400\r\n" + PICTURE + b"\r\n")
+            await ask.raw(b"400\r\n" + IMAGE + b"\r\n")
 
     async def answer_silence(self, ask: Ask) -> None:
         await asyncio.sleep(60)
 
     async def answer_stall(self, ask: Ask) -> None:
-        await ask.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n" + PICTURE[:5])
+        await ask.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n" + IMAGE[:5])
         await asyncio.sleep(60)
 
     async def answer_drip(self, ask: Ask) -> None:
         await ask.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n")
-        for byte in PICTURE:
+        for byte in IMAGE:
             await ask.raw(bytes([byte]))
             await asyncio.sleep(0.05)
 
@@ -217,10 +217,10 @@ class Site:
             await asyncio.sleep(0.05)
 
     async def answer_large_head(self, ask: Ask) -> None:
-        await ask.send(PICTURE, 200, "X-Large: " + "x" * 65_536)
+        await ask.send(IMAGE, 200, "X-Large: " + "x" * 65_536)
 
     async def answer_long_head(self, ask: Ask) -> None:
-        await ask.send(PICTURE, 200, *(f"X-{number}: 1" for number in range(1000)))
+        await ask.send(IMAGE, 200, *(f"X-{number}: 1" for number in range(1000)))
 
     async def answer_cookies(self, ask: Ask) -> None:
         fields = [f"Set-Cookie: c{number}=1; Path=/" for number in range(100)]
@@ -235,7 +235,7 @@ class Site:
 
     async def answer_robots(self, ask: Ask) -> None:
         tags = [f"X-Robots-Tag: {tag}" for tag in unquote(ask.query).split("|")]
-        await ask.send(PICTURE, 200, *tags)
+        await ask.send(IMAGE, 200, *tags)
 
     async def answer_packed(self, ask: Ask, name: str) -> None:
         encoding, body = PACKED[name]
@@ -254,18 +254,18 @@ def _nested(data: bytes, levels: int) -> bytes:
 
 
 PACKED = {
-    "identity": ("identity", PICTURE),
-    "gzip": ("gzip", gzip.compress(PICTURE)),
-    "x_gzip": ("X-GZip", gzip.compress(PICTURE)),
-    "deflate": ("deflate", zlib.compress(PICTURE)),
-    "raw_deflate": ("deflate", _raw_deflate(PICTURE)),
+    "identity": ("identity", IMAGE),
+    "gzip": ("gzip", gzip.compress(IMAGE)),
+    "x_gzip": ("X-GZip", gzip.compress(IMAGE)),
+    "deflate": ("deflate", zlib.compress(IMAGE)),
+    "raw_deflate": ("deflate", _raw_deflate(IMAGE)),
     "gzip_bomb": ("gzip", gzip.compress(bytes(2**22))),
     "deflate_bomb": ("deflate", zlib.compress(bytes(2**22))),
-    "cut_gzip": ("gzip", gzip.compress(PICTURE)[:-20]),
-    "no_gzip": ("gzip", PICTURE),
+    "cut_gzip": ("gzip", gzip.compress(IMAGE)[:-20]),
+    "no_gzip": ("gzip", IMAGE),
     "empty_gzip": ("gzip", gzip.compress(b"")),
-    "br": ("br", PICTURE),
-    "zstd": ("zstd", PICTURE),
+    "br": ("br", IMAGE),
+    "zstd": ("zstd", IMAGE),
     "six_times": (", ".join(["gzip"] * 6), _nested(bytes(2**22), 6)),
 }
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 KINDS = {"A": 1, "CNAME": 5, "AAAA": 28}
 SERVFAIL, NXDOMAIN, CUT = 2, 3, -1
-MOST_BY_UDP = 512
+MAX_BY_UDP = 512
 
 
 class Record(NamedTuple):
@@ -76,10 +76,10 @@ class NameServer:
         name, (number,) = ".".join(labels).lower(), struct.unpack_from(">H", message, place + 1)
         kind = {value: key for key, value in KINDS.items()}.get(number, "")
         question = message[12 : place + 5]
-        if most == MOST_BY_UDP:
+        if most == MAX_BY_UDP:
             self.asked[name, kind] += 1
         answer = self.zone.get(name, lambda *_: NXDOMAIN)(kind, self.asked[name, kind])
-        if answer is None or (answer == CUT and most != MOST_BY_UDP):
+        if answer is None or (answer == CUT and most != MAX_BY_UDP):
             return None
         if isinstance(answer, bytes):
             return message[:2] + answer
@@ -100,7 +100,7 @@ class NameServer:
         with suppress(OSError):
             while True:
                 message, sender = line.recvfrom(4096)
-                if reply := self.reply(message, MOST_BY_UDP):
+                if reply := self.reply(message, MAX_BY_UDP):
                     line.sendto(reply, sender)
 
     def serve_tcp(self, door: socket.socket) -> None:
@@ -230,7 +230,7 @@ ATTACKS: dict[str, tuple[Callable[[str, int], Answer], str]] = {
     "garbage.test": (split(A=b"\xff" * 99, AAAA=b"\xff" * 99), "dns"),
     "absent.test": (split(A=NXDOMAIN, AAAA=NXDOMAIN), "dns"),
 }
-"""What each name is answered, and the words that may be said of a picture there."""
+"""What each name is answered, and the words that may be said of an image there."""
 REBOUND = {
     "rebound.test": rebound("127.0.0.1"),
     "rebound6.test": rebound("::1"),

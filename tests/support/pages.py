@@ -21,7 +21,7 @@ Tables = tuple[DetectionResult, Index]
 
 VOID = {"meta", "link", "input", "br", "img"}
 Pair = tuple[str, str, float, str, str, str]
-Picture = tuple[str, str, str, str]  # product id, address, status, reason
+Thumbnail = tuple[str, str, str, str]  # product id, address, status, reason
 
 
 @dataclass
@@ -89,34 +89,34 @@ def pairs_of(*rows: Pair, seen: Mapping[str, tuple[float, str]] | None = None) -
     known = {tier: (1.0, tier.replace("_", " ")) for tier in ("same_bytes", "same_pixels")}
     known |= {"same_url": (1.0, "same address"), "near": (math.nan, "")}
     full = [
-        (*row, *(seen or {}).get(row[0] + row[1], known[row[3]]), "same picture")
+        (*row, *(seen or {}).get(row[0] + row[1], known[row[3]]), "same image")
         for row in sorted(rows)
     ]
     return pd.DataFrame(full, columns=PAIRS.names)
 
 
 def found(groups: pd.DataFrame, pairs: pd.DataFrame, **search: object) -> DetectionResult:
-    """What was found, without a picture that proves nothing."""
+    """What was found, without an image that proves nothing."""
     return DetectionResult(groups=groups, pairs=pairs, shared=shared_of(), search=search)
 
 
 def shared_of(*rows: tuple[str, str, str, int, str]) -> pd.DataFrame:
-    """A table of pictures that prove nothing."""
+    """A table of images that prove nothing."""
     return pd.DataFrame(list(rows), columns=SHARED.names)
 
 
 def pair(a: str, b: str, distance: float = 0.0, tier: str = "same_bytes") -> Pair:
-    """A pair whose pictures lie at the products' usual addresses."""
+    """A pair whose images lie at the products' usual addresses."""
     return a, b, distance, tier, address(a), address(b)
 
 
 def address(product_id: str) -> str:
-    """Where a product's picture usually lies."""
+    """Where a product's image usually lies."""
     return f"https://shop.example/{product_id}.jpg"
 
 
-def index_of(rows: list[Picture], titles: dict[str, str] | None = None) -> Index:
-    """An index of these pictures."""
+def index_of(rows: list[Thumbnail], titles: dict[str, str] | None = None) -> Index:
+    """An index of these images."""
     images = pd.DataFrame(rows, columns=["product_id", "url", "status", "reason"])
     images = images.reindex(columns=INDEX_IMAGES.names)
     products = pd.DataFrame((titles or {}).items(), columns=["sku", "name"])
@@ -136,35 +136,35 @@ def small_shop(**search: object) -> Tables:
     return found(groups, pairs, **search), index
 
 
-def with_pictures(tables: Tables, thumbnails: Thumbnails) -> Tables:
-    """The same tables, and an index that gives these pictures."""
+def with_images(tables: Tables, thumbnails: Thumbnails) -> Tables:
+    """The same tables, and an index that gives these images."""
     findings, index = tables
     return findings, dataclasses.replace(index, thumbnails=thumbnails)
 
 
 def plain(color: str, size: tuple[int, int] = (60, 80)) -> Image.Image:
-    """A picture of one colour."""
+    """An image of one colour."""
     return Image.new("RGB", size, color)
 
 
 def from_table(table: dict[str, Image.Image]) -> Thumbnails:
-    """Gives the pictures of a table and leaves out the rest."""
+    """Gives the images of a table and leaves out the rest."""
     return lambda urls: {url: table[url] for url in urls if url in table}
 
 
 def shown_by(page: Node) -> list[list[str]]:
-    """The pictures' names in each product's tile."""
+    """The images' names in each product's tile."""
     tiles = page.all("li", "product")
     return [[it.attributes["href"].removeprefix("#") for it in tile.all("use")] for tile in tiles]
 
 
 def fine(ids: Iterable[str]) -> Index:
-    """An index of products whose one picture is ok."""
+    """An index of products whose one image is ok."""
     return index_of([(key, address(key), "ok", "") for key in ids])
 
 
 def nearest(uri: str, table: dict[str, Image.Image]) -> str:
-    """The address in ``table`` whose mean colour is closest to that of a data URI's picture."""
+    """The address in ``table`` whose mean colour is closest to that of a data URI's image."""
     with Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))) as image:
         color = np.asarray(image.convert("RGB")).mean(axis=(0, 1))
     return min(table, key=lambda url: float(np.abs(np.asarray(table[url])[0, 0] - color).sum()))

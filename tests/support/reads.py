@@ -1,6 +1,6 @@
-"""Ways in which reading a picture can go wrong; in child processes, so light to import.
+"""Ways in which reading an image can go wrong; in child processes, so light to import.
 
-What a picture does to its child is written in its bytes.
+What an image does to its child is written in its bytes.
 """
 
 import ctypes
@@ -69,7 +69,7 @@ def hostile(source: bytes | str, reader: str, max_bytes: int) -> Reading:
 
 
 def tell(source: bytes | str, reader: str, max_bytes: int) -> Reading:
-    """Facts about the process that reads, as the digest of a picture of no account."""
+    """Facts about the process that reads, as the digest of an image of no account."""
     facts = {
         "environment": sorted(os.environ),
         "heavy": sorted({"torch", "pandas", "hydra", "pytorch_lightning"} & set(sys.modules)),
@@ -79,4 +79,4 @@ def tell(source: bytes | str, reader: str, max_bytes: int) -> Reading:
         "open_files": len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0,
         "pid": os.getpid(),
     }
-    return Reading(repr(facts), "", 0.0, read(source, reader, max_bytes).picture)
+    return Reading(repr(facts), "", 0.0, read(source, reader, max_bytes).image)

@@ -70,7 +70,7 @@ def encoder() -> ConvAutoencoder:
     return ConvAutoencoder(embedding_dim=4, hidden_dim=8, channels=(2, 4))
 
 
-def pictures(shop: Path, **settings: Any) -> CatalogueDataModule:
+def images(shop: Path, **settings: Any) -> CatalogueDataModule:
     """Fifteen to train on in five steps, and five that are held out."""
     store = ImageStore(shop.with_name("store"))
     images = store.ingest(CsvSource(str(shop)).read(), shop.parent)
@@ -176,7 +176,7 @@ def in_a_process(
     os.setsid()
     multiprocessing.set_start_method("fork", force=True)  # of loader processes, as in a command
     torch.set_num_threads(1)
-    data = pictures(shop, **settings)
+    data = images(shop, **settings)
     task = Slow(slow, seconds, encoder=encoder(), lr=2e-3)
     try:
         train(folder, data, resume=resume, task=task)

@@ -53,9 +53,9 @@ class Run:
         return event_accumulator.EventAccumulator(str(self.folder), everything).Reload()
 
     def held_out(self) -> Tensor:
-        """The held-out pictures, (n, 3, 200, 100) uint8."""
-        pictures = self.data.pictures(self.data.val_images)
-        return pictures.__getitems__(range(len(pictures)))
+        """The held-out images, (n, 3, 200, 100) uint8."""
+        images = self.data.stored_images(self.data.val_images)
+        return images.__getitems__(range(len(images)))
 
     def reconstructed(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Held-out originals and their reconstructions between 0 and 1."""
@@ -153,9 +153,9 @@ class TestReconstructions:
 
         shown = np.asarray(Image.open(io.BytesIO(images[-1].encoded_image_string))) / 255
         for column, pair in enumerate(zip(*run.reconstructed(), strict=True)):
-            for row, picture in enumerate(pair):
+            for row, pixels in enumerate(pair):
                 place = shown[200 * row :, 100 * column :][:200, :100]
-                np.testing.assert_allclose(place, picture.transpose(1, 2, 0), atol=2 / 255)
+                np.testing.assert_allclose(place, pixels.transpose(1, 2, 0), atol=2 / 255)
 
     @pytest.mark.parametrize("n_images", [0, -1])
     def test_none_cannot_be_drawn(self, n_images: int) -> None:
@@ -204,7 +204,7 @@ class TestProjector:
         assert EmbeddingProjector(n_images).n_images == n_images
 
 
-class TestOneHeldOutPicture:
+class TestOneHeldOutImage:
     @pytest.fixture
     def lone(self, tmp_path: Path) -> Run:
         return train(tmp_path, val_fraction=0.01, max_epochs=1, n_images=8)
@@ -311,7 +311,7 @@ class TestThumbnails:
 
 
 class Sleeper(pl.LightningModule):
-    """Takes its time for the first batch of an epoch, and longer for held-out pictures."""
+    """Takes its time for the first batch of an epoch, and longer for held-out images."""
 
     def __init__(self) -> None:
         super().__init__()

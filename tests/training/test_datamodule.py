@@ -15,7 +15,7 @@ from dedup.errors import ConfigError
 from dedup.schemas import IMAGE_SHAPE
 from dedup.sources.catalogue import Catalogue
 from dedup.store.image_store import ImageStore
-from dedup.training.datamodule import Batch, CatalogueDataModule, families
+from dedup.training.datamodule import Batch, CatalogueDataModule, connected_products
 from dedup.training.views import ViewBatch, Views
 
 
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> ImageStore:
 
 @pytest.fixture
 def images(store: ImageStore, catalogue: Catalogue, tmp_path: Path) -> pd.DataFrame:
-    """The shop's pictures: 20 distinct ones of P00-P19, three copies, and one that is missing."""
+    """The shop's images: 20 distinct ones of P00-P19, three copies, and one that is missing."""
     return store.ingest(catalogue, tmp_path)
 
 
@@ -38,11 +38,11 @@ def split(store: ImageStore, images: pd.DataFrame, **settings: Any) -> Catalogue
 
 
 def drawn(n_products: int, per_product: int = 1, equal: tuple[int, ...] = ()) -> pd.DataFrame:
-    """A table of pictures that lie nowhere: enough to be split.
+    """A table of images that lie nowhere: enough to be split.
 
     Args:
         n_products: how many.
-        per_product: pictures of each.
+        per_product: images of each.
         equal: rows that all show the same pixels.
     """
     n = n_products * per_product
@@ -87,7 +87,7 @@ def test_no_pixels_are_on_both_sides(nowhere: ImageStore) -> None:
         assert len(data.train_images) + len(data.val_images) == 80 - 5
 
 
-def test_each_good_picture_is_taken_once(store: ImageStore, images: pd.DataFrame) -> None:
+def test_each_good_image_is_taken_once(store: ImageStore, images: pd.DataFrame) -> None:
     data = split(store, images)
     taken = pd.concat([data.train_images, data.val_images])
     assert sorted(taken["product_id"]) == [f"P{i:02}" for i in range(20)]
@@ -144,39 +144,39 @@ def test_batches_are_what_the_store_holds(store: ImageStore, images: pd.DataFram
     assert all(batch.shape[1:] == IMAGE_SHAPE for batch in batches)
     np.testing.assert_array_equal(torch.cat(batches).numpy(), expected)
     # One by one, as the data set alone gives them.
-    alone = data.pictures(data.val_images)
+    alone = data.stored_images(data.val_images)
     np.testing.assert_array_equal(alone[4].numpy(), expected[4])
     assert len(alone) == 8
 
 
-def test_pictures_keep_the_order_of_the_rows_asked_for(
+def test_images_keep_the_order_of_the_rows_asked_for(
     store: ImageStore, images: pd.DataFrame
 ) -> None:
     data = CatalogueDataModule(store, images)
     asked = images[images["status"] == "ok"].iloc[[9, 2, 2, 17]]
-    found = data.pictures(asked).__getitems__([3, 0, 1])
+    found = data.stored_images(asked).__getitems__([3, 0, 1])
     expected = store.read(store.rows([asked["url"].iloc[i] for i in (3, 0, 1)]))
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
 def epoch(loader: DataLoader[Batch], number: int = 0) -> list[bytes]:
-    """The pictures of one epoch, in order, told to the loader as Lightning tells it.
+    """The images of one epoch, in order, told to the loader as Lightning tells it.
 
     Of views, the strong ones.
     """
     _set_sampler_epoch(loader, number)
     batches = [batch.strong if isinstance(batch, ViewBatch) else batch for batch in loader]
-    return [picture.numpy().tobytes() for batch in batches for picture in batch]
+    return [image.numpy().tobytes() for batch in batches for image in batch]
 
 
-def test_every_epoch_has_all_pictures_in_an_order_of_its_own(
+def test_every_epoch_has_all_images_in_an_order_of_its_own(
     store: ImageStore, images: pd.DataFrame
 ) -> None:
     data = split(store, images, batch_size=4, seed=3)
     loader = data.train_dataloader()
     first, second = epoch(loader, 0), epoch(loader, 1)
     everything = store.read(store.rows(data.train_images["url"].tolist()))
-    assert sorted(first) == sorted(second) == sorted(picture.tobytes() for picture in everything)
+    assert sorted(first) == sorted(second) == sorted(image.tobytes() for image in everything)
     assert first != second
 
 
@@ -208,12 +208,12 @@ def test_loader_processes_deal_the_same_batches(store: ImageStore, images: pd.Da
 
 
 def linked(shown: list[tuple[str, str]], contrast: float = 50.0) -> pd.DataFrame:
-    """A table of pictures that lie nowhere, from products and what they show."""
+    """A table of images that lie nowhere, from products and what they show."""
     return pd.DataFrame(
         {
             "product_id": [product for product, _ in shown],
             "url": [f"/{i:05}.jpg" for i in range(len(shown))],
-            "sha256_pixels": [picture for _, picture in shown],
+            "sha256_pixels": [image for _, image in shown],
             "contrast": contrast,
             "status": "ok",
         }
@@ -221,21 +221,21 @@ def linked(shown: list[tuple[str, str]], contrast: float = 50.0) -> pd.DataFrame
 
 
 def spread(links: set[tuple[str, str]], product: str) -> set[str]:
-    """Every product that can be reached over shared pictures, step by step."""
+    """Every product that can be reached over shared images, step by step."""
     reached, before = {product}, set[str]()
     while reached != before:
         before = set(reached)
-        pictures = {picture for one, picture in links if one in reached}
-        reached |= {one for one, picture in links if picture in pictures}
+        images = {image for one, image in links if one in reached}
+        reached |= {one for one, image in links if image in images}
     return reached
 
 
 class TestFamilies:
     @pytest.mark.parametrize("seed", range(5))
-    def test_products_are_joined_over_shared_pictures_however_far(self, seed: int) -> None:
+    def test_products_are_joined_over_shared_images_however_far(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         shown = [(f"P{a}", f"{b}") for a, b in zip(*rng.integers(0, 20, (2, 24)), strict=True)]
-        labels = families(linked(shown))
+        labels = connected_products(linked(shown))
         label_of = {product: label for (product, _), label in zip(shown, labels, strict=True)}
         for product, label in label_of.items():
             found = {other for other, its in label_of.items() if its == label}
@@ -253,10 +253,10 @@ class TestFamilies:
             assert len(products(data.val_images)) <= 0.3 * 24
 
     @pytest.mark.parametrize("why", ["flat", "shown by too many"])
-    def test_a_picture_that_proves_nothing_joins_nobody(self, why: str) -> None:
+    def test_a_image_that_proves_nothing_joins_nobody(self, why: str) -> None:
         n = 5 if why == "flat" else 101
         images = linked([(f"P{i}", "placeholder") for i in range(n)], 1.0 if why == "flat" else 50)
-        assert len(set(families(images))) == n
+        assert len(set(connected_products(images))) == n
 
     def test_families_larger_than_the_held_out_part(self, nowhere: ImageStore) -> None:
         members = [(c, f"{c}{i}") for c in "abc" for i in range(4 if c == "b" else 5)]
@@ -312,7 +312,7 @@ class TestWithViews:
         asked = data.val_images.iloc[[0, 4, 9]]["url"].tolist()
         np.testing.assert_array_equal(batch.weak.numpy(), store.read(store.rows(asked)))
 
-    def test_flat_pictures_have_no_views(self, store: ImageStore, images: pd.DataFrame) -> None:
+    def test_flat_images_have_no_views(self, store: ImageStore, images: pd.DataFrame) -> None:
         flat = images.assign(contrast=images["contrast"].where(images["product_id"] != "P07", 0))
         data = split(store, flat, views=Views())
         assert "P07" not in products(data.train_images) | products(data.val_images)

@@ -45,7 +45,7 @@ SETTINGS = [
     *("source=csv", "source.path=products.csv", "trainer.accelerator=cpu", "store.path=store"),
     *(*SMALL, "epochs=1", "data.batch_size=10", "data.train_on=93", "data.val_fraction=0.001"),
 ]
-"""One picture is held out, so that the second of two processes has none."""
+"""One image is held out, so that the second of two processes has none."""
 TWO = "trainer.num_processes=2"
 LIMIT = 120
 """Seconds after which a run of two processes hangs."""
@@ -53,7 +53,7 @@ LIMIT = 120
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CSV of 103 products, of one small picture each."""
+    """A folder with a CSV of 103 products, of one small image each."""
     folder = tmp_path_factory.mktemp("shop")
     for number in range(N):
         (folder / f"{number}.jpg").write_bytes(encoded(draw(number, (30, 40))))
@@ -133,7 +133,7 @@ def scalars(folder: Path) -> dict[str, list[float]]:
 def check_same_training(folder: Path, alone: Path) -> None:
     """Losses within 1e-4 of one process's at every step; weights within two steps of Adam's."""
     expected = scalars(alone)
-    assert len(expected["train/loss"]) == 10  # of 93 pictures: the last step has three
+    assert len(expected["train/loss"]) == 10  # of 93 images: the last step has three
     assert len(expected["val/loss"]) == 1
     for name, values in scalars(folder).items():
         assert values == pytest.approx(expected[name], abs=1e-4), name
@@ -158,7 +158,7 @@ class TestTraining:
         assert found == {".hydra", "00010", "best.ckpt", "events", "hparams.yaml", "last.ckpt",
                          "projector_config.pbtxt", "run.json", "train.log"}  # fmt: skip
         assert json.loads((latest / "run.json").read_text())["trainer"]["num_processes"] == 2
-        assert said.count("pictures ok") == 1
+        assert said.count("images ok") == 1
 
     def test_torchrun_starts_them(self, shop: Path, alone: Path) -> None:
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -247,7 +247,7 @@ OF = [1, 3, 5]
 """Anchors with a variant; of two processes the second has them all."""
 
 
-def pictures(n: int, seed: int) -> Tensor:
+def images(n: int, seed: int) -> Tensor:
     """Smooth patterns, (n, 3, 200, 100) uint8."""
     return torch.stack(
         [
@@ -258,8 +258,8 @@ def pictures(n: int, seed: int) -> Tensor:
 
 
 def batch(places: list[int]) -> tuple[Tensor, ViewBatch]:
-    """Some of seven pictures, and their views."""
-    weak, strong, variants = pictures(7, 0), pictures(7, 1), pictures(3, 2)
+    """Some of seven images, and their views."""
+    weak, strong, variants = images(7, 0), images(7, 1), images(3, 2)
     shown = [number for number, of in enumerate(OF) if of in places]
     of = torch.tensor([places.index(OF[number]) for number in shown], dtype=torch.int64)
     views = ViewBatch(weak[places], strong[places], variants[shown], of, LABELS[places])
@@ -267,7 +267,7 @@ def batch(places: list[int]) -> tuple[Tensor, ViewBatch]:
 
 
 def shares(n: int, size: int, rank: int, world_size: int) -> list[list[int]]:
-    """Which of n pictures a process has in each batch, of so many in all processes."""
+    """Which of n images a process has in each batch, of so many in all processes."""
     mine, step = list(range(rank, n, world_size)), size // world_size
     return [mine[start : start + step] for start in range(0, max(1, len(mine)), step)]
 
@@ -288,7 +288,7 @@ class Notes(pl.Callback):
 
 
 def steps(folder: Path, rank: int, world_size: int) -> list[Any]:
-    """Train each task for a step on seven pictures; held out are as many in two steps, or one."""
+    """Train each task for a step on seven images; held out are as many in two steps, or one."""
     notes = []
     for task_class in (AutoencoderTask, ContrastiveTask):
         for n in (7, 1):

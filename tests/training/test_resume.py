@@ -33,8 +33,8 @@ from tests.support.training import (
     differences,
     encoder,
     forkserver,
+    images,
     in_a_process,
-    pictures,
     scalars,
     train,
 )
@@ -53,15 +53,15 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty distinct pictures, in a store."""
+    """Twenty distinct images, in a store."""
     table = make_shop(tmp_path_factory.mktemp("shop"))
-    pictures(table)
+    images(table)
     return table
 
 
 @pytest.fixture(scope="module")
 def data(shop: Path) -> CatalogueDataModule:
-    return pictures(shop)
+    return images(shop)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ EVERYWHERE: dict[str, tuple[type[pl.LightningModule], dict[str, Any], dict[str, 
 @pytest.mark.parametrize("case", EVERYWHERE)
 def test_it_goes_on_from_wherever_it_was_saved(shop: Path, tmp_path: Path, case: str) -> None:
     task, dealt, settings, n_places = EVERYWHERE[case]
-    data = pictures(shop, **dealt)
+    data = images(shop, **dealt)
     run, copies = tmp_path / "whole", tmp_path / "copies"
     train(run, data, Copies(run, copies), task=task(encoder(), lr=2e-3), **settings)
     assert len(list(copies.iterdir())) == n_places
@@ -284,11 +284,11 @@ class TestBest:
      ({"framed": 1}, "foreground None -> ")],
     ids=str,
 )  # fmt: skip
-def test_it_does_not_go_on_with_other_pictures(
+def test_it_does_not_go_on_with_other_images(
     shop: Path, whole: Path, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     change = dict(change)
-    data = pictures(shop, **({} if {"images", "framed"} & set(change) else change))
+    data = images(shop, **({} if {"images", "framed"} & set(change) else change))
     if change.pop("framed", None):
         data.store = Framed(data.store, Product(LabOtsu(), Framing()))
     if change.pop("images", None):

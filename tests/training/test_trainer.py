@@ -136,7 +136,7 @@ def test_several_processes_train_by_ddp(strategy: str, n_processes: int, expecte
     assert choose_strategy(strategy, n_processes) == expected
 
 
-def test_several_processes_share_the_pictures_themselves(tmp_path: Path) -> None:
+def test_several_processes_share_the_images_themselves(tmp_path: Path) -> None:
     trainer = build_trainer(tmp_path, num_processes=2, num_nodes=3, **QUIET)
     assert type(trainer.strategy).__name__ == "DDPStrategy"
     assert (trainer.num_devices, trainer.num_nodes, trainer.world_size) == (2, 3, 6)
@@ -219,7 +219,7 @@ def test_a_setting_that_lightning_refuses_is_a_wrong_setting(
 
 @pytest.mark.skipif(visible_gpus() > 0, reason="a GPU can be seen")
 class TestWithoutGpu:
-    def test_pictures_are_embedded_on_the_cpu(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_images_are_embedded_on_the_cpu(self, caplog: pytest.LogCaptureFixture) -> None:
         assert embedding_devices("auto", "auto", 2) == ["cpu", "cpu"]
         assert not caplog.records
         assert embedding_devices(4, "auto", 1) == ["cpu"]

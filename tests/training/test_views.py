@@ -1,4 +1,4 @@
-"""Views of pictures: what is drawn, from what, and that it is drawn again alike."""
+"""Views of images: what is drawn, from what, and that it is drawn again alike."""
 
 import colorsys
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dedup.augmentations import Picture, packshot
+from dedup.augmentations import RgbImage, packshot
 from dedup.errors import ArtifactError, ConfigError
 from dedup.schemas import IMAGE_SHAPE
 from dedup.sources.csv import CsvSource
@@ -24,11 +24,11 @@ UNTOUCHED: dict[str, Any] = {"n_edits": (0, 0), "packshots": 0.0, "hue_variants"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    """Eight pictures in the order of their addresses, the last of them grey."""
+    """Eight images in the order of their addresses, the last of them grey."""
     folder = tmp_path_factory.mktemp("shop")
     for number in range(8):
-        picture = draw(number).convert("L" if number == 7 else "RGB")
-        (folder / f"{number}.jpg").write_bytes(encoded(picture))
+        image = draw(number).convert("L" if number == 7 else "RGB")
+        (folder / f"{number}.jpg").write_bytes(encoded(image))
     shop = write_shop(folder, [(f"P{number}", f"{number}.jpg") for number in range(8)])
     store = ImageStore(folder / "store")
     store.ingest(CsvSource(str(shop)).read(), folder)
@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
 
 
 def table(store: ImageStore, products: str = "ABCDEFGH") -> pd.DataFrame:
-    """The pictures as those of some products, each product a family."""
+    """The images as those of some products, each product a family."""
     urls = sorted(store.entries.index)
     return pd.DataFrame(
         {"product_id": list(products), "url": urls, "label": [ord(name) for name in products]}
@@ -47,7 +47,7 @@ def training(store: ImageStore, products: str = "ABCDEFGH", **settings: Any) -> 
     return TrainingViews(store, table(store, products), Views(**settings))
 
 
-def details(store: ImageStore) -> list[Picture]:
+def details(store: ImageStore) -> list[RgbImage]:
     return store.details(sorted(store.entries.index))
 
 
@@ -60,11 +60,11 @@ def same(a: ViewBatch, b: ViewBatch) -> bool:
     return all(torch.equal(one, other) for one, other in parts)
 
 
-def garment(colour: tuple[int, int, int], ground: tuple[int, int, int]) -> Picture:
+def garment(colour: tuple[int, int, int], ground: tuple[int, int, int]) -> RgbImage:
     """A plain thing in the middle half of a plain ground."""
-    picture = np.full((120, 80, 3), ground, np.uint8)
-    picture[30:90, 20:60] = colour
-    return picture
+    image = np.full((120, 80, 3), ground, np.uint8)
+    image[30:90, 20:60] = colour
+    return image
 
 
 class TestRecoloured:
@@ -80,12 +80,12 @@ class TestRecoloured:
         np.testing.assert_allclose(variant[0, 0], 230, atol=1)
 
     def test_sometimes_all_colours_turn_and_sometimes_the_products_alone(self) -> None:
-        picture = garment((200, 40, 60), (40, 90, 200))
+        image = garment((200, 40, 60), (40, 90, 200))
         grounds = []
         for seed in range(20):
-            variant = recoloured(picture, np.random.default_rng(seed))
+            variant = recoloured(image, np.random.default_rng(seed))
             assert variant is not None
-            grounds.append(np.abs(variant[0, 0].astype(int) - picture[0, 0]).max() > 5)
+            grounds.append(np.abs(variant[0, 0].astype(int) - image[0, 0]).max() > 5)
         assert 3 <= sum(grounds) <= 17
 
     @pytest.mark.parametrize(
@@ -99,15 +99,15 @@ class TestRecoloured:
         for seed in range(6):
             assert recoloured(garment(colour, ground), np.random.default_rng(seed)) is None
 
-    def test_a_picture_of_one_pixel(self) -> None:
+    def test_a_image_of_one_pixel(self) -> None:
         assert recoloured(np.full((1, 1, 3), 7, np.uint8), np.random.default_rng(0)) is None
 
 
 class TestDrawn:
     def test_the_generator_alone_decides(self, store: ImageStore) -> None:
-        pictures, views = details(store), Views(hue_variants=1.0)
+        images, views = details(store), Views(hue_variants=1.0)
         first, again, next_epoch = (
-            views.drawn(pictures[0], pictures[0], views.generator(0, epoch), pictures[1:])
+            views.drawn(images[0], images[0], views.generator(0, epoch), images[1:])
             for epoch in (0, 0, 1)
         )
         for one, other in zip(first, again, strict=True):
@@ -127,23 +127,23 @@ class TestDrawn:
         assert Views(seed=3).generator(1, 2).random() != other.random()
         assert Views().generator(0, 0).random() != Views().generator(0).random()
 
-    def test_pictures_are_left_as_they_are(self, store: ImageStore) -> None:
-        pictures, views = details(store), Views(hue_variants=1.0)
-        before = [picture.copy() for picture in pictures]
+    def test_images_are_left_as_they_are(self, store: ImageStore) -> None:
+        images, views = details(store), Views(hue_variants=1.0)
+        before = [image.copy() for image in images]
         for epoch in range(10):
-            views.drawn(pictures[0], pictures[1], views.generator(0, epoch), pictures[2:])
-        for picture, copy in zip(pictures, before, strict=True):
-            np.testing.assert_array_equal(picture, copy)
+            views.drawn(images[0], images[1], views.generator(0, epoch), images[2:])
+        for image, copy in zip(images, before, strict=True):
+            np.testing.assert_array_equal(image, copy)
 
     def test_packshots_stand_in_for_both_views(self) -> None:
         ground = np.asarray(draw(0, (160, 240))) // 12 + 90
         ground[60:180, 40:120] = (180, 20, 30)
-        picture = ground.astype(np.uint8)
+        image = ground.astype(np.uint8)
         views = Views(packshots=1.0, n_edits=(0, 0), weak=0.0)
         rng = views.generator(0, 0)
         rng.random()
-        expected = packshot(picture, rng)
-        found = views.drawn(picture, picture, views.generator(0, 0), [])
+        expected = packshot(image, rng)
+        found = views.drawn(image, image, views.generator(0, 0), [])
         assert expected is not None
         np.testing.assert_array_equal(found.strong, expected)
         assert (np.asarray(found.weak)[:5] > 235).all()
@@ -201,7 +201,7 @@ class TestTrainingViews:
     def test_variants_know_whose_they_are(self, store: ImageStore) -> None:
         settings = UNTOUCHED | {"hue_variants": 1.0, "weak": 0.0}
         batch = training(store, **settings).__getitems__(range(8))
-        assert 4 <= len(batch.variants) <= 7  # the last picture is grey
+        assert 4 <= len(batch.variants) <= 7  # the last image is grey
         assert 7 not in batch.variant_of
         value = batch.variants.amax(dim=1).float()  # of HSV; a turn of the hue leaves it
         own = batch.weak[batch.variant_of].amax(dim=1).float()
@@ -210,17 +210,17 @@ class TestTrainingViews:
         assert (near < far).all()
         assert not training(store, **UNTOUCHED).__getitems__(range(8)).variants.numel()
 
-    def test_the_strong_view_may_be_of_another_picture(self, store: ImageStore) -> None:
+    def test_the_strong_view_may_be_of_another_image(self, store: ImageStore) -> None:
         settings = UNTOUCHED | {"other_picture": 1.0}
         batch = training(store, products="AABCDDDE", **settings).__getitems__(range(8))
-        pictures = stored(store).float()
-        apart = (batch.strong.float()[:, None] - pictures).abs().mean(dim=(2, 3, 4))
+        images = stored(store).float()
+        apart = (batch.strong.float()[:, None] - images).abs().mean(dim=(2, 3, 4))
         shown = apart.argmin(dim=1).tolist()
         assert [shown[place] for place in (0, 1, 2, 3, 7)] == [1, 0, 2, 3, 7]
         assert all(shown[place] in {4, 5, 6} - {place} for place in (4, 5, 6))
         assert batch.labels.tolist() == [ord(name) for name in "AABCDDDE"]
 
-    def test_one_picture_alone(self, store: ImageStore) -> None:
+    def test_one_image_alone(self, store: ImageStore) -> None:
         batch = training(store).__getitems__([3])
         assert len(batch.weak) == len(batch.strong) == len(batch) == 1
 
@@ -229,7 +229,7 @@ class TestHeldOutViews:
     def held_out(self, store: ImageStore, **settings: Any) -> HeldOutViews:
         return HeldOutViews(store, table(store), Views(**settings))
 
-    def test_originals_are_the_stored_pictures(self, store: ImageStore) -> None:
+    def test_originals_are_the_stored_images(self, store: ImageStore) -> None:
         batch = self.held_out(store).__getitems__([1, 6])
         torch.testing.assert_close(batch.weak, stored(store)[[1, 6]], rtol=0, atol=0)
 
@@ -239,7 +239,7 @@ class TestHeldOutViews:
         expected = batch.weak.repeat(3, 1, 1, 1).float()
         assert (batch.strong.float() - expected).abs().mean(dim=(1, 2, 3)).max() < 2
 
-    def test_no_pictures_have_no_views(self, store: ImageStore) -> None:
+    def test_no_images_have_no_views(self, store: ImageStore) -> None:
         batch = self.held_out(store).__getitems__([])
         shapes = [part.shape for part in (batch.weak, batch.strong, batch.variants)]
         assert shapes == [(0, *IMAGE_SHAPE)] * 3
@@ -253,7 +253,7 @@ class TestHeldOutViews:
         assert not torch.equal(first.strong[:8], first.strong[8:])
         assert not same(self.held_out(store, seed=1).__getitems__(range(8)), first)
 
-    def test_every_colourful_picture_has_a_variant(self, store: ImageStore) -> None:
+    def test_every_colourful_image_has_a_variant(self, store: ImageStore) -> None:
         batch = self.held_out(store, hue_variants=0.0).__getitems__(range(8))
         assert 4 <= len(batch.variants) <= 7
         assert 7 not in batch.variant_of
@@ -266,7 +266,7 @@ def test_a_batch_moves_as_one(store: ImageStore) -> None:
     assert len(moved) == 4
 
 
-def test_a_missing_picture_is_said(store: ImageStore, tmp_path: Path) -> None:
+def test_a_missing_image_is_said(store: ImageStore, tmp_path: Path) -> None:
     empty = HeldOutViews(ImageStore(tmp_path / "empty"), table(store), Views())
-    with pytest.raises(ArtifactError, match="no store of pictures"):
+    with pytest.raises(ArtifactError, match="no store of images"):
         empty.__getitems__([0])

@@ -1,4 +1,4 @@
-"""Placements of drawn pictures in each other, beside the maps that they were moved by."""
+"""Placements of drawn images in each other, beside the maps that they were moved by."""
 
 import cv2
 import numpy as np
@@ -7,21 +7,21 @@ import pytest
 
 from dedup.verification.alignment import (
     FARTHEST,
-    LEAST_INLIERS,
+    MIN_INLIERS,
     RATIO,
     Alignment,
-    Seen,
+    LocalFeatures,
     align,
     align_whole,
     matches,
 )
-from dedup.verification.keypoints import Keypoints, Picture, mirrored, root
+from dedup.verification.keypoints import Keypoints, RgbImage, mirrored, root
 from tests.conftest import draw
 from tests.verification.test_keypoints import patches
 
 Matrix = npt.NDArray[np.float64]
 SIZE = (160, 200)
-"""Height and width of the pictures that are moved."""
+"""Height and width of the images that are moved."""
 
 
 def similarity(scale: float, degrees: float, x: float, y: float) -> Matrix:
@@ -31,20 +31,20 @@ def similarity(scale: float, degrees: float, x: float, y: float) -> Matrix:
     return np.array([[cos, -sin, x], [sin, cos, y]])
 
 
-def moved(picture: Picture, matrix: Matrix, size: tuple[int, int] = (240, 320)) -> Picture:
-    """The picture under a map, on grey ground, (height, width)."""
+def moved(image: RgbImage, matrix: Matrix, size: tuple[int, int] = (240, 320)) -> RgbImage:
+    """The image under a map, on grey ground, (height, width)."""
     height, width = size
     return np.asarray(
-        cv2.warpAffine(picture, matrix, (width, height), borderValue=(128, 128, 128)), np.uint8
+        cv2.warpAffine(image, matrix, (width, height), borderValue=(128, 128, 128)), np.uint8
     )
 
 
-def flipped(picture: Picture) -> Picture:
-    return np.ascontiguousarray(picture[:, ::-1])
+def flipped(image: RgbImage) -> RgbImage:
+    return np.ascontiguousarray(image[:, ::-1])
 
 
 def miss(found: Matrix, true: Matrix, size: tuple[int, int] = SIZE) -> float:
-    """How far the corners of a picture are from where they should be, in pixels at most."""
+    """How far the corners of an image are from where they should be, in pixels at most."""
     height, width = size
     corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], float)
     return float(np.linalg.norm(corners @ (found - true).T, axis=1).max())
@@ -63,22 +63,22 @@ MOVES = {
 
 @pytest.mark.parametrize("is_mirrored", [False, True])
 @pytest.mark.parametrize("name", MOVES)
-def test_a_moved_picture_is_placed_where_it_lies(name: str, is_mirrored: bool) -> None:
-    picture = patches(list(MOVES).index(name), SIZE)
-    shown = flipped(picture) if is_mirrored else picture
-    placed = align(Seen.of(picture), Seen.of(moved(shown, MOVES[name])))
+def test_a_moved_image_is_placed_where_it_lies(name: str, is_mirrored: bool) -> None:
+    image = patches(list(MOVES).index(name), SIZE)
+    shown = flipped(image) if is_mirrored else image
+    placed = align(LocalFeatures.of(image), LocalFeatures.of(moved(shown, MOVES[name])))
     assert placed is not None
     assert placed.mirrored == is_mirrored
     assert miss(placed.matrix, MOVES[name]) < 2
-    assert LEAST_INLIERS <= placed.n_inliers <= placed.n_matches
+    assert MIN_INLIERS <= placed.n_inliers <= placed.n_matches
 
 
 @pytest.mark.parametrize("is_mirrored", [False, True])
 def test_a_crop_is_placed_in_the_whole(is_mirrored: bool) -> None:
-    picture = patches(20)
-    part = np.ascontiguousarray(picture[60:200, 90:280])
+    image = patches(20)
+    part = np.ascontiguousarray(image[60:200, 90:280])
     shown = flipped(part) if is_mirrored else part
-    placed = align(Seen.of(shown), Seen.of(picture))
+    placed = align(LocalFeatures.of(shown), LocalFeatures.of(image))
     assert placed is not None
     assert placed.mirrored == is_mirrored
     assert miss(placed.matrix, similarity(1, 0, 90, 60), part.shape[:2]) < 2
@@ -86,7 +86,10 @@ def test_a_crop_is_placed_in_the_whole(is_mirrored: bool) -> None:
 
 def test_the_other_way_round_is_the_inverse() -> None:
     one, other = patches(21, SIZE), moved(patches(21, SIZE), MOVES["turned"])
-    there, back = align(Seen.of(one), Seen.of(other)), align(Seen.of(other), Seen.of(one))
+    there, back = (
+        align(LocalFeatures.of(one), LocalFeatures.of(other)),
+        align(LocalFeatures.of(other), LocalFeatures.of(one)),
+    )
     assert there is not None
     assert back is not None
     last = [[0, 0, 1]]
@@ -94,63 +97,66 @@ def test_the_other_way_round_is_the_inverse() -> None:
     assert miss(round_trip[:2], similarity(1, 0, 0, 0)) < 3
 
 
-def test_unlike_pictures_are_not_placed() -> None:
-    seen = [Seen.of(patches(seed, (120, 160))) for seed in range(30, 40)]
+def test_unlike_images_are_not_placed() -> None:
+    seen = [LocalFeatures.of(patches(seed, (120, 160))) for seed in range(30, 40)]
     rng = np.random.default_rng(0)
-    seen += [Seen.of(rng.integers(0, 256, (120, 160, 3), np.uint8)) for _ in range(2)]
+    seen += [LocalFeatures.of(rng.integers(0, 256, (120, 160, 3), np.uint8)) for _ in range(2)]
     placed = [align(one, other) for one in seen for other in seen if one is not other]
     assert sum(it is not None for it in placed) <= 1
     assert not any(align_whole(one, other) for one in seen for other in seen if one is not other)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 90), (120, 160)])
-def test_a_flat_picture_is_placed_nowhere(size: tuple[int, int]) -> None:
-    flat, picture = Seen.of(np.full((*size, 3), 200, np.uint8)), Seen.of(patches(0, (120, 160)))
+def test_a_flat_image_is_placed_nowhere(size: tuple[int, int]) -> None:
+    flat, image = (
+        LocalFeatures.of(np.full((*size, 3), 200, np.uint8)),
+        LocalFeatures.of(patches(0, (120, 160))),
+    )
     height, width = size
     assert flat.box == (0, 0, width, height)
-    for one, other in ((flat, picture), (picture, flat), (flat, flat)):
+    for one, other in ((flat, image), (image, flat), (flat, flat)):
         assert align(one, other) is None
         assert align_whole(one, other) == []
 
 
-def smooth(seed: int, size: tuple[int, int] = (160, 120)) -> Picture:
-    """A picture without corners, (width, height)."""
+def smooth(seed: int, size: tuple[int, int] = (160, 120)) -> RgbImage:
+    """An image without corners, (width, height)."""
     return np.asarray(draw(seed, size))
 
 
-def framed(picture: Picture, top: int, left: int, bottom: int, right: int) -> Picture:
+def framed(image: RgbImage, top: int, left: int, bottom: int, right: int) -> RgbImage:
     """On white ground."""
     sides = ((top, bottom), (left, right), (0, 0))
-    return np.pad(picture, sides, constant_values=255)
+    return np.pad(image, sides, constant_values=255)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("is_mirrored", [False, True])
 def test_wholes_are_laid_from_border_to_border(seed: int, is_mirrored: bool) -> None:
-    picture = smooth(seed)
+    image = smooth(seed)
     larger = np.asarray(draw(seed, (240, 150)))
     shown = framed(flipped(larger) if is_mirrored else larger, 20, 40, 30, 10)
-    laid = align_whole(Seen.of(framed(picture, 6, 4, 8, 12)), Seen.of(shown))
+    laid = align_whole(LocalFeatures.of(framed(image, 6, 4, 8, 12)), LocalFeatures.of(shown))
     assert [it.mirrored for it in laid] == [is_mirrored]
-    left = 12 if is_mirrored else 4  # of the picture in its frame, once mirrored
+    left = 12 if is_mirrored else 4  # of the image in its frame, once mirrored
     expected = np.array([[240 / 160, 0, 40 - left * 240 / 160], [0, 150 / 120, 20 - 6 * 150 / 120]])
     assert miss(laid[0].matrix, expected, (134, 176)) < 4
     assert (laid[0].n_matches, laid[0].n_inliers) == (0, 0)
 
 
 def test_other_wholes_are_not_laid_over_each_other() -> None:
-    seen = [Seen.of(smooth(seed)) for seed in range(8)]
+    seen = [LocalFeatures.of(smooth(seed)) for seed in range(8)]
     assert not any(align_whole(one, other) for one in seen for other in seen if one is not other)
-    negative = Seen.of(np.asarray(255 - smooth(0), np.uint8))
+    negative = LocalFeatures.of(np.asarray(255 - smooth(0), np.uint8))
     assert align_whole(seen[0], negative) == []
 
 
 def test_what_lies_inside_a_border() -> None:
-    seen = Seen.of(framed(smooth(0) // 2, 11, 7, 5, 3))
+    seen = LocalFeatures.of(framed(smooth(0) // 2, 11, 7, 5, 3))
     assert seen.box == (7, 11, 160, 120)
     assert abs(float(seen.thumb.mean())) < 1e-6
     assert float(np.linalg.norm(seen.thumb)) == pytest.approx(1)
-    assert not Seen.of(np.full((50, 40, 3), 9, np.uint8)).thumb.any()
+    assert not LocalFeatures.of(np.full((50, 40, 3), 9, np.uint8)).thumb.any()
 
 
 def slow_matches(one: Keypoints, other: Keypoints) -> list[tuple[int, int]]:
@@ -168,14 +174,18 @@ def slow_matches(one: Keypoints, other: Keypoints) -> list[tuple[int, int]]:
 
 
 def test_matches_are_those_of_a_slow_loop() -> None:
-    picture = patches(50, (80, 100))
-    one = Seen.of(picture).keypoints
-    noise = np.random.default_rng(0).normal(0, 12, picture.shape)
-    noisy = np.clip(picture + noise, 0, 255).astype(np.uint8)
-    for other in (Seen.of(noisy).keypoints, mirrored(one, 100), Seen.of(patches(51)).keypoints):
+    image = patches(50, (80, 100))
+    one = LocalFeatures.of(image).keypoints
+    noise = np.random.default_rng(0).normal(0, 12, image.shape)
+    noisy = np.clip(image + noise, 0, 255).astype(np.uint8)
+    for other in (
+        LocalFeatures.of(noisy).keypoints,
+        mirrored(one, 100),
+        LocalFeatures.of(patches(51)).keypoints,
+    ):
         left, right = matches(one, other)
         assert list(zip(left.tolist(), right.tolist(), strict=True)) == slow_matches(one, other)
-    assert len(matches(one, Seen.of(noisy).keypoints)[0]) > 10
+    assert len(matches(one, LocalFeatures.of(noisy).keypoints)[0]) > 10
     few = Keypoints(one.places[:3], one.descriptors[:3])
     assert len(matches(few, one)[0]) == len(matches(one, few)[0]) == 0
 

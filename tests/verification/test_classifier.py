@@ -12,7 +12,14 @@ from safetensors.numpy import load_file, save_file
 from dedup.errors import ArtifactError, CorruptError
 from dedup.verification.alignment import Alignment
 from dedup.verification.appearance import Agreement
-from dedup.verification.classifier import BUNDLED, FALLING, FEATURES, RISING, Judge, features
+from dedup.verification.classifier import (
+    BUNDLED,
+    FALLING,
+    FEATURES,
+    RISING,
+    CopyClassifier,
+    features,
+)
 from tests.conftest import DAMAGES
 
 Rows = npt.NDArray[np.float64]
@@ -26,7 +33,7 @@ SEEN = Agreement(
 PLACED = Alignment(np.array([[2.0, 0, 5], [0, 1.0, 5]]), True, 40, 30)
 
 
-def grown(seed: int, n_trees: int = 6) -> Judge:
+def grown(seed: int, n_trees: int = 6) -> CopyClassifier:
     """Random trees of random depths, in arrays that are longer than they need."""
     rng = np.random.default_rng(seed)
     feature = np.full((n_trees, NODES), -1)
@@ -39,10 +46,10 @@ def grown(seed: int, n_trees: int = 6) -> Judge:
                 left[tree, node], right[tree, node] = free, free + 1
                 free += 2
     threshold, value = rng.normal(size=(2, n_trees, NODES)).round(1)
-    return Judge(feature, threshold, left, right, value, -0.7, 0.1)
+    return CopyClassifier(feature, threshold, left, right, value, -0.7, 0.1)
 
 
-def walk(judge: Judge, row: Rows) -> float:
+def walk(judge: CopyClassifier, row: Rows) -> float:
     """The base and the leaf of every tree that a row comes to."""
 
     def leaf(tree: int, node: int) -> float:
@@ -65,9 +72,9 @@ def test_log_odds_are_those_of_a_walk(seed: int) -> None:
 
 
 def test_the_bundled_trees_are_those_of_a_walk() -> None:
-    judge, rows = Judge.load(), plausible(20)
+    judge, rows = CopyClassifier.load(), plausible(20)
     assert judge.log_odds(rows.tolist()) == pytest.approx([walk(judge, row) for row in rows])
-    assert Judge.load() is judge
+    assert CopyClassifier.load() is judge
     assert 0 < judge.fitted_share < 1
 
 
@@ -104,7 +111,7 @@ def plausible(count: int) -> Rows:
 
 @pytest.mark.parametrize(("names", "sign"), [(RISING, 1), (FALLING, -1)])
 def test_more_of_a_feature_moves_the_judge_one_way(names: tuple[str, ...], sign: int) -> None:
-    judge, rows = Judge.load(), plausible(150)
+    judge, rows = CopyClassifier.load(), plausible(150)
     before = judge.log_odds(rows.tolist())
     for name in names:
         more = rows.copy()
@@ -116,7 +123,7 @@ def test_the_judge_tells_a_copy_from_chance() -> None:
     sure = SEEN._replace(cover_other=0.9, gain=1.0, structure=0.99, same=1.0, whole=0.99)
     wrong = SEEN._replace(structure=0.1, same=0.1, whole=0.0, hue=80.0, tint=20.0, tone=15.0)
     straight = PLACED._replace(matrix=np.array([[1.0, 0, 0], [0, 1.0, 0]]), n_inliers=200)
-    high, low = Judge.load().log_odds(
+    high, low = CopyClassifier.load().log_odds(
         [features(straight, sure), features(PLACED._replace(n_inliers=6), wrong)]
     )
     assert high > 0 > low
@@ -129,16 +136,16 @@ def saved(path: Path, **changed: npt.NDArray[np.float64]) -> Path:
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
-    copy = Judge.load(saved(tmp_path / "judge.safetensors"))
+    copy = CopyClassifier.load(saved(tmp_path / "judge.safetensors"))
     rows = plausible(10).tolist()
-    assert np.array_equal(copy.log_odds(rows), Judge.load().log_odds(rows))
+    assert np.array_equal(copy.log_odds(rows), CopyClassifier.load().log_odds(rows))
     shifted = replace(copy, base=copy.base + 1)
     assert shifted.log_odds(rows) == pytest.approx(copy.log_odds(rows) + 1)
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="missing"):
-        Judge.load(tmp_path / "judge.safetensors")
+        CopyClassifier.load(tmp_path / "judge.safetensors")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -146,7 +153,7 @@ def test_a_damaged_file_is_refused(damage: Callable[[Path], None], tmp_path: Pat
     file = saved(tmp_path / "judge.safetensors")
     damage(file)
     with pytest.raises(CorruptError, match="cannot be read"):
-        Judge.load(file)
+        CopyClassifier.load(file)
 
 
 def test_a_file_that_lacks_something_is_refused(tmp_path: Path) -> None:
@@ -155,6 +162,6 @@ def test_a_file_that_lacks_something_is_refused(tmp_path: Path) -> None:
         file = tmp_path / f"{name}.safetensors"
         save_file({key: array for key, array in arrays.items() if key != name}, file)
         with pytest.raises(CorruptError, match=name):
-            Judge.load(file)
+            CopyClassifier.load(file)
     with pytest.raises(CorruptError):
-        Judge.load(saved(tmp_path / "empty.safetensors", base=np.empty(0)))
+        CopyClassifier.load(saved(tmp_path / "empty.safetensors", base=np.empty(0)))

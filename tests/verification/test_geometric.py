@@ -1,13 +1,19 @@
-"""Second looks at drawn pictures that were edited, and what is said of them."""
+"""Second looks at drawn images that were edited, and what is said of them."""
 
 import numpy as np
 import pytest
 
-from dedup.verification.alignment import Alignment, Seen
+from dedup.verification.alignment import Alignment, LocalFeatures
 from dedup.verification.appearance import Agreement
-from dedup.verification.classifier import FEATURES, Judge
-from dedup.verification.geometric import LocalVerifier, Placement, Verdict, in_words, placements
-from dedup.verification.keypoints import Picture
+from dedup.verification.classifier import FEATURES, CopyClassifier
+from dedup.verification.geometric import (
+    AlignedPair,
+    GeometricVerifier,
+    Verdict,
+    in_words,
+    placements,
+)
+from dedup.verification.keypoints import RgbImage
 from dedup.verification.relations import NOTHING, SAME_PRODUCT
 from tests.conftest import draw
 from tests.verification.test_keypoints import patches
@@ -20,9 +26,9 @@ SAME = Agreement(
 STRAIGHT = Alignment(np.array([[1.0, 0, 0], [0, 1.0, 0]]), False, 50, 40)
 
 
-def by_structure() -> Judge:
+def by_structure() -> CopyClassifier:
     """A judge of one tree: log odds 3 where structure is above a half, -2 elsewhere."""
-    return Judge(
+    return CopyClassifier(
         feature=np.array([[FEATURES.index("structure"), -1, -1]]),
         threshold=np.array([[0.5, 0, 0]]),
         left=np.array([[1, 0, 0]]),
@@ -33,40 +39,40 @@ def by_structure() -> Judge:
     )
 
 
-def flipped(picture: Picture) -> Picture:
-    return np.ascontiguousarray(picture[:, ::-1])
+def flipped(image: RgbImage) -> RgbImage:
+    return np.ascontiguousarray(image[:, ::-1])
 
 
-def look(one: Picture, other: Picture, verifier: LocalVerifier) -> Verdict:
-    (verdict,) = verifier([(Seen.of(one), Seen.of(other))])
+def look(one: RgbImage, other: RgbImage, verifier: GeometricVerifier) -> Verdict:
+    (verdict,) = verifier([(LocalFeatures.of(one), LocalFeatures.of(other))])
     return verdict
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_edited_copy_is_found_and_another_picture_is_not(seed: int) -> None:
-    verifier = LocalVerifier(judge=by_structure())
-    picture = patches(seed, (160, 200))
-    copy = flipped(picture)[10:150, 20:180].copy()
-    found = look(picture, copy, verifier)
+def test_an_edited_copy_is_found_and_another_image_is_not(seed: int) -> None:
+    verifier = GeometricVerifier(judge=by_structure())
+    image = patches(seed, (160, 200))
+    copy = flipped(image)[10:150, 20:180].copy()
+    found = look(image, copy, verifier)
     assert found.log_odds == 3
     assert found.placement is not None
     assert found.placement.alignment.mirrored
     assert found.evidence.startswith("mirrored, cropped to ")
-    other = look(picture, patches(seed + 50, (160, 200)), verifier)
+    other = look(image, patches(seed + 50, (160, 200)), verifier)
     assert other.log_odds < 0
-    assert look(picture, picture, verifier).evidence == "no edit seen"
+    assert look(image, image, verifier).evidence == "no edit seen"
 
 
-def before(product: Picture, ground: Picture, at: tuple[int, int]) -> Seen:
+def before(product: RgbImage, ground: RgbImage, at: tuple[int, int]) -> LocalFeatures:
     """A product somewhere on a ground, with the mask of it."""
-    picture, mask = ground.copy(), np.zeros(ground.shape[:2], np.uint8)
+    image, mask = ground.copy(), np.zeros(ground.shape[:2], np.uint8)
     place = tuple(slice(start, start + n) for start, n in zip(at, product.shape, strict=False))
-    picture[place], mask[place] = product, 255
-    return Seen.of(picture, mask)
+    image[place], mask[place] = product, 255
+    return LocalFeatures.of(image, mask)
 
 
 def test_one_product_before_two_grounds_is_one_product() -> None:
-    verifier, size = LocalVerifier(judge=by_structure()), (240, 240)
+    verifier, size = GeometricVerifier(judge=by_structure()), (240, 240)
     product, other = patches(1, (120, 110)), patches(2, (120, 110))
     grounds = patches(3, size), patches(4, size)
     first, again = before(product, grounds[0], (40, 60)), before(product, grounds[1], (80, 90))
@@ -76,27 +82,27 @@ def test_one_product_before_two_grounds_is_one_product() -> None:
     assert nothing.relation == NOTHING
 
 
-def test_pictures_without_keypoints_are_laid_from_border_to_border() -> None:
-    picture = np.asarray(draw(3, (120, 160)))
-    framed = np.pad(picture, ((20, 20), (10, 30), (0, 0)), constant_values=255)
-    found = placements(Seen.of(picture), Seen.of(framed))
+def test_images_without_keypoints_are_laid_from_border_to_border() -> None:
+    image = np.asarray(draw(3, (120, 160)))
+    framed = np.pad(image, ((20, 20), (10, 30), (0, 0)), constant_values=255)
+    found = placements(LocalFeatures.of(image), LocalFeatures.of(framed))
     assert found
     assert max(it.agreement.structure for it in found) > 0.8
 
 
 def test_what_cannot_be_placed_is_no_copy() -> None:
     flat = np.full((90, 90, 3), 255, np.uint8)
-    verdict = look(flat, patches(0, (90, 90)), LocalVerifier())
+    verdict = look(flat, patches(0, (90, 90)), GeometricVerifier())
     assert verdict == Verdict(-np.inf, None)
     assert verdict.score == 0
     assert verdict.evidence == ""
-    assert LocalVerifier()([]) == []
+    assert GeometricVerifier()([]) == []
 
 
 def test_the_surest_placement_counts() -> None:
-    low = Placement(STRAIGHT, SAME._replace(structure=0.1))
-    high = Placement(STRAIGHT._replace(mirrored=True), SAME)
-    verifier = LocalVerifier(judge=by_structure())
+    low = AlignedPair(STRAIGHT, SAME._replace(structure=0.1))
+    high = AlignedPair(STRAIGHT._replace(mirrored=True), SAME)
+    verifier = GeometricVerifier(judge=by_structure())
     verdicts = verifier.verdicts([[low, high], [], [low]])
     assert [it.log_odds for it in verdicts] == [3, -np.inf, -2]
     assert [it.placement for it in verdicts] == [high, None, low]
@@ -104,10 +110,10 @@ def test_the_surest_placement_counts() -> None:
 
 
 def test_a_verdict_does_not_depend_on_the_other_pairs() -> None:
-    seen = [Seen.of(patches(seed, (100, 140))) for seed in range(2)]
-    seen.append(Seen.of(patches(0, (100, 140))[5:, 9:].copy()))
+    seen = [LocalFeatures.of(patches(seed, (100, 140))) for seed in range(2)]
+    seen.append(LocalFeatures.of(patches(0, (100, 140))[5:, 9:].copy()))
     pairs = [(one, other) for one in seen for other in seen]
-    verifier = LocalVerifier()
+    verifier = GeometricVerifier()
     together = [it.log_odds for it in verifier(pairs)]
     alone = [verifier([pair])[0].log_odds for pair in pairs]
     assert together == alone == [it.log_odds for it in verifier(iter(pairs))]
@@ -139,4 +145,4 @@ def turned(degrees: float, across: float = 1.0) -> Alignment:
     ],
 )
 def test_what_was_done_is_said(placed: Alignment, seen: dict[str, float], words: str) -> None:
-    assert in_words(Placement(placed, SAME._replace(**seen))) == words
+    assert in_words(AlignedPair(placed, SAME._replace(**seen))) == words

@@ -1,4 +1,4 @@
-"""Keypoints of drawn pictures, against those of the same pictures mirrored, cropped and flat."""
+"""Keypoints of drawn images, against those of the same images mirrored, cropped and flat."""
 
 import cv2
 import numpy as np
@@ -8,15 +8,15 @@ from PIL import Image
 from dedup.verification.keypoints import (
     N_KEYPOINTS,
     Keypoints,
-    Picture,
+    RgbImage,
     find_keypoints,
     mirrored,
     root,
 )
 
 
-def patches(seed: int, size: tuple[int, int] = (240, 320)) -> Picture:
-    """A picture of coloured spots, (height, width), which has many keypoints."""
+def patches(seed: int, size: tuple[int, int] = (240, 320)) -> RgbImage:
+    """An image of coloured spots, (height, width), which has many keypoints."""
     height, width = size
     noise = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
@@ -29,11 +29,11 @@ def agreeing(one: Keypoints, other: Keypoints) -> float:
     return float(((apart < 1) & (alike > 0.95)).any(axis=1).mean())
 
 
-def test_a_mirrored_picture_has_the_mirrored_keypoints() -> None:
-    picture = patches(0)
-    turned = mirrored(find_keypoints(picture), picture.shape[1])
-    assert agreeing(turned, find_keypoints(picture[:, ::-1].copy())) > 0.8
-    assert agreeing(find_keypoints(picture), find_keypoints(picture[:, ::-1].copy())) < 0.1
+def test_a_mirrored_image_has_the_mirrored_keypoints() -> None:
+    image = patches(0)
+    turned = mirrored(find_keypoints(image), image.shape[1])
+    assert agreeing(turned, find_keypoints(image[:, ::-1].copy())) > 0.8
+    assert agreeing(find_keypoints(image), find_keypoints(image[:, ::-1].copy())) < 0.1
 
 
 def test_two_mirrors_change_nothing() -> None:
@@ -44,15 +44,15 @@ def test_two_mirrors_change_nothing() -> None:
 
 
 def test_a_crop_keeps_its_keypoints() -> None:
-    picture = patches(2)
-    part = find_keypoints(picture[40:200, 60:280].copy())
+    image = patches(2)
+    part = find_keypoints(image[40:200, 60:280].copy())
     moved = Keypoints(part.places + np.array([60, 40], np.float32), part.descriptors)
-    assert agreeing(moved, find_keypoints(picture)) > 0.3
+    assert agreeing(moved, find_keypoints(image)) > 0.3
 
 
 def test_keypoints_are_bounded_and_always_the_same() -> None:
-    picture = patches(3, (320, 320))
-    one, other = find_keypoints(picture), find_keypoints(picture)
+    image = patches(3, (320, 320))
+    one, other = find_keypoints(image), find_keypoints(image)
     assert one.places.shape == (N_KEYPOINTS, 2)
     assert one.descriptors.shape == (N_KEYPOINTS, 128)
     assert np.array_equal(one.places, other.places)
@@ -60,7 +60,7 @@ def test_keypoints_are_bounded_and_always_the_same() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 320), (320, 2), (200, 150)])
-def test_a_flat_picture_has_none(size: tuple[int, int]) -> None:
+def test_a_flat_image_has_none(size: tuple[int, int]) -> None:
     keypoints = find_keypoints(np.full((*size, 3), 255, np.uint8))
     assert keypoints.places.shape == (0, 2)
     assert keypoints.descriptors.shape == (0, 128)

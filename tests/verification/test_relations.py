@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.detection.detector import Detection, merged
+from dedup.detection.detector import Detector, merged
 from dedup.detection.grouping import Grouping
 from dedup.detection.results import DetectionResult
 from dedup.schemas import GROUPS, NEAR, PAIRS
-from dedup.search.radius import RadiusMatcher
-from dedup.search.state import Search
-from dedup.verification.geometric import LocalVerifier
+from dedup.search.radius import RadiusSearch
+from dedup.search.state import SearchState
+from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.relations import (
     APART,
     IGNORE,
@@ -20,7 +20,7 @@ from dedup.verification.relations import (
     MERGE,
     N_INLIERS,
     NOTHING,
-    SAME_PICTURE,
+    SAME_IMAGE,
     SAME_PRODUCT,
     SEPARATE,
     SURE,
@@ -30,17 +30,17 @@ from dedup.verification.relations import (
     relation,
     settled,
 )
-from tests.detection.test_comparison import NEAR_BY, PICTURES, ends, shop
+from tests.detection.test_comparison import IMAGES, NEAR_BY, ends, shop
 from tests.verification.test_geometric import SAME, STRAIGHT
 
 MODES = (SEPARATE, MERGE, IGNORE)
 
 
 def detect(
-    variants: str, names: list[str] | None = None, since: Search | None = None
-) -> tuple[DetectionResult, Search]:
-    matcher = RadiusMatcher(NEAR_BY, variants=variants)
-    return Detection(matcher, Grouping(), LocalVerifier(0.5))(shop(names or list(PICTURES)), since)
+    variants: str, names: list[str] | None = None, since: SearchState | None = None
+) -> tuple[DetectionResult, SearchState]:
+    matcher = RadiusSearch(NEAR_BY, variants=variants)
+    return Detector(matcher, Grouping(), GeometricVerifier(0.5))(shop(names or list(IMAGES)), since)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def called_slowly(seen: str, is_copy: bool, variants: str, looked: bool) -> tupl
     if looked and seen == VARIANT and variants != IGNORE:
         return VARIANT, variants == MERGE
     if is_copy:
-        return SAME_PICTURE, True
+        return SAME_IMAGE, True
     return (SAME_PRODUCT if looked and seen == SAME_PRODUCT else NOTHING), False
 
 
@@ -147,14 +147,14 @@ def test_variants_stand_apart_are_merged_or_are_passed_over() -> None:
     assert pair["score"] > 0.9
     assert "other colours" in pair["evidence"]
     merged_pairs = found[MERGE].pairs.set_index("product_id_a")["relation"]
-    assert merged_pairs.to_dict() == {"A": SAME_PICTURE, "B": VARIANT}
+    assert merged_pairs.to_dict() == {"A": SAME_IMAGE, "B": VARIANT}
 
 
 @pytest.mark.parametrize("variants", MODES)
 def test_a_later_search_finds_what_one_search_does(variants: str) -> None:
     whole, _ = detect(variants)
     for left_out in ("B", "A copy"):
-        fewer = [name for name in PICTURES if name != left_out]
+        fewer = [name for name in IMAGES if name != left_out]
         _, before = detect(SEPARATE, fewer)  # what is kept does not depend on the setting
         again, _ = detect(variants, since=before)
         for name in ("pairs", "related", "families", "groups"):
@@ -163,29 +163,29 @@ def test_a_later_search_finds_what_one_search_does(variants: str) -> None:
 
 def test_variants_between_two_catalogues() -> None:
     both, theirs = merged(shop(["A", "B"]), shop(["B blue", "C"]), "B:")
-    matcher = RadiusMatcher(NEAR_BY)
-    found, _ = Detection(matcher, Grouping(), LocalVerifier(0.5))(both, others=theirs)
+    matcher = RadiusSearch(NEAR_BY)
+    found, _ = Detector(matcher, Grouping(), GeometricVerifier(0.5))(both, others=theirs)
     assert found.pairs.empty
     assert ends(found.related) == {("B", "B:B blue")}
 
 
 @pytest.mark.parametrize("variants", MODES)
 def test_without_a_second_look_nothing_is_a_variant(variants: str) -> None:
-    index = shop(list(PICTURES))
-    found, _ = Detection(RadiusMatcher(NEAR_BY, variants=variants), Grouping())(index)
-    assert set(found.pairs["relation"]) == {SAME_PICTURE}
+    index = shop(list(IMAGES))
+    found, _ = Detector(RadiusSearch(NEAR_BY, variants=variants), Grouping())(index)
+    assert set(found.pairs["relation"]) == {SAME_IMAGE}
     assert found.related.empty
     assert found.families.empty
 
 
-def test_a_pair_that_another_picture_proves_is_no_variant() -> None:
+def test_a_pair_that_another_image_proves_is_no_variant() -> None:
     index = shop(["B", "B blue"])
     shared = index.images.assign(
         record=[0, 1], url="/B.png", vector=0, sha256_bytes="bB", sha256_pixels="pB"
     )
     images = pd.concat([index.images, shared], ignore_index=True)
-    found, _ = Detection(RadiusMatcher(NEAR_BY), Grouping(), LocalVerifier(0.5))(
+    found, _ = Detector(RadiusSearch(NEAR_BY), Grouping(), GeometricVerifier(0.5))(
         replace(index, images=images)
     )
-    assert found.pairs["relation"].tolist() == [SAME_PICTURE]
+    assert found.pairs["relation"].tolist() == [SAME_IMAGE]
     assert found.related.empty

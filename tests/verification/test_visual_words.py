@@ -15,7 +15,7 @@ from dedup.errors import ArtifactError, ConfigError, CorruptError
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
 from dedup.store.image_store import ImageStore
-from dedup.verification.keypoints import N_KEYPOINTS, Picture, find_keypoints, mirrored_descriptors
+from dedup.verification.keypoints import N_KEYPOINTS, RgbImage, find_keypoints, mirrored_descriptors
 from dedup.verification.visual_words import Proposals, Vocabulary, Words, propose, similarities
 from tests.conftest import DAMAGES, encoded, write_shop
 from tests.verification.test_keypoints import patches
@@ -38,13 +38,13 @@ def descriptors(count: int, seed: int = 0) -> Descriptors:
     return np.random.default_rng(seed).integers(0, 200, (count, 128), dtype=np.uint8)
 
 
-def pictures(count: int, seed: int = 0, k: int = 12, most: int = 30) -> Words:
-    """The words of pictures: random ones, copies, mirrored copies, and a few without any."""
+def images(count: int, seed: int = 0, k: int = 12, most: int = 30) -> Words:
+    """The words of images: random ones, copies, mirrored copies, and a few without any."""
     rng = np.random.default_rng(seed)
     words = np.full((count, N_KEYPOINTS), -1, np.int32)
     for row in range(count):
         found = np.unique(rng.integers(0, k * k, rng.integers(0, most)))
-        if row > 4 and row % 5 == 0:  # half of another picture's, perhaps mirrored
+        if row > 4 and row % 5 == 0:  # half of another image's, perhaps mirrored
             found = words[row - 3][words[row - 3] >= 0][::2]
             found = np.sort(found % k * k + found // k) if row % 2 else found
         words[row, : len(found)] = found
@@ -89,7 +89,7 @@ def test_a_word_is_the_pair_of_nearest_centroids() -> None:
             assert apart[code] < apart.min() + 1e-3
 
 
-def test_a_picture_has_each_word_once_in_order() -> None:
+def test_a_image_has_each_word_once_in_order() -> None:
     known, found = vocabulary(), descriptors(200)
     expected = sorted({int(known.words(found[row : row + 1])[0]) for row in range(200)})
     words = known.words(found)
@@ -130,7 +130,7 @@ def test_no_keypoints_no_words_no_proposals() -> None:
 
 @pytest.mark.parametrize("least", [0.05, 0.3, 0.9])
 def test_proposals_are_those_of_a_slow_loop(least: float) -> None:
-    known, a, b = vocabulary(), pictures(60), pictures(40, seed=1)
+    known, a, b = vocabulary(), images(60), images(40, seed=1)
     b[:10] = a[20:30]
     for other in (b, None):
         found = propose(a, other, known, least)
@@ -144,7 +144,7 @@ def test_proposals_are_those_of_a_slow_loop(least: float) -> None:
 
 
 def test_similarities_are_those_proposed() -> None:
-    known, words = vocabulary(), pictures(80)
+    known, words = vocabulary(), images(80)
     found = propose(words, None, known, 1e-6)
     assert len(found.left) > 100
     there = similarities(words[found.left], words[found.right], known)
@@ -157,7 +157,7 @@ def test_similarities_are_those_proposed() -> None:
 
 def test_blocks_and_threads_do_not_matter() -> None:
     """Parts of less than a block are compared in the calling thread alone."""
-    known, words = vocabulary(k=40), pictures(5000, k=40, most=12)  # several blocks either way
+    known, words = vocabulary(k=40), images(5000, k=40, most=12)  # several blocks either way
     whole = propose(words, None, known, 0.6)
     assert len(whole.left) > 1000
     starts = range(0, 5000, 250)
@@ -169,7 +169,7 @@ def test_blocks_and_threads_do_not_matter() -> None:
 
 
 def test_too_many_pairs_end_the_search() -> None:
-    known, words = vocabulary(), pictures(60)
+    known, words = vocabulary(), images(60)
     count = len(propose(words, None, known, 0.2).left)
     assert len(propose(words, None, known, 0.2, max_pairs=count).left) == count
     with pytest.raises(ConfigError, match=r"matcher\.max_pairs"):
@@ -179,7 +179,7 @@ def test_too_many_pairs_end_the_search() -> None:
 def test_an_edited_copy_is_proposed() -> None:
     known = Vocabulary.load()
     originals = [patches(seed) for seed in range(6)]
-    crops = [picture[30:220, 50:300] // 2 + 100 for picture in originals]
+    crops = [image[30:220, 50:300] // 2 + 100 for image in originals]
     copies = [crop[:, ::-1].copy() if turn % 2 else crop for turn, crop in enumerate(crops)]
     a, b = (np.stack([known.words_in(each) for each in side]) for side in (originals, copies))
     found = propose(a, b, known, 0.1)
@@ -203,7 +203,7 @@ def test_the_bundled_vocabulary_is_whole() -> None:
 def test_a_saved_vocabulary_is_read_back(tmp_path: Path) -> None:
     known = vocabulary()
     for name in ("one", "other"):
-        known.save(tmp_path / name, pictures="none", command="test", a="1", b="2", c="3")
+        known.save(tmp_path / name, images="none", command="test", a="1", b="2", c="3")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     back = Vocabulary.read(tmp_path / "one")
     assert np.allclose(back.centroids, known.centroids, atol=1e-3)
@@ -240,8 +240,8 @@ def test_a_file_of_other_shapes_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Catalogue:
-    """Seven pictures, one of them flat."""
-    images: list[Picture] = [patches(seed, (100, 80)) for seed in range(6)]
+    """Seven images, one of them flat."""
+    images: list[RgbImage] = [patches(seed, (100, 80)) for seed in range(6)]
     images.append(np.full((40, 40, 3), 200, np.uint8))
     for number, image in enumerate(images):
         (tmp_path / f"{number}.png").write_bytes(encoded(Image.fromarray(image), "PNG"))
@@ -265,7 +265,7 @@ def kept(store: ImageStore) -> dict[Path, float]:
 def test_a_store_finds_words_once(store: ImageStore, shop: Catalogue) -> None:
     urls = shop.requests["url"].tolist()
     words = store.words(urls)
-    expected = [Vocabulary.load().words_in(picture) for picture in store.details(urls)]
+    expected = [Vocabulary.load().words_in(image) for image in store.details(urls)]
     assert np.array_equal(words, expected)
     assert (words[6] == -1).all()
     files = kept(store)
@@ -275,12 +275,12 @@ def test_a_store_finds_words_once(store: ImageStore, shop: Catalogue) -> None:
     assert np.array_equal(ImageStore(store.path).words(some), words[[6, 0, 0]])
     assert store.words([]).shape == (0, N_KEYPOINTS)
     assert kept(store) == files
-    with pytest.raises(ArtifactError, match="lacks a picture"):
+    with pytest.raises(ArtifactError, match="lacks an image"):
         store.words([urls[0], "/nowhere.png"])
 
 
 def longer(file: Path) -> None:
-    """The words of one picture more."""
+    """The words of one image more."""
     words = np.load(file)
     np.save(file, np.concatenate([words, words[:1]]))
 

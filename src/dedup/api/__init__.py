@@ -36,8 +36,8 @@ from dedup.search import origins
 from dedup.search.clustering import Clusterer
 from dedup.search.index import Index as SavedIndex
 from dedup.search.manifest import MANIFEST, SEARCH
-from dedup.search.radius import RadiusMatcher, ordered
-from dedup.search.state import Search
+from dedup.search.radius import RadiusSearch, ordered
+from dedup.search.state import SearchState
 
 MAX_GROUPS_SHOWN = 10
 """Groups that a notebook shows of a result."""
@@ -110,7 +110,7 @@ class DetectionResult(results.DetectionResult):
     """
 
     index: Index | None = None
-    state: Search | None = None
+    state: SearchState | None = None
     folder: Path | None = None
 
     def save(self, folder: str | Path, index: Path | None = None) -> None:
@@ -139,7 +139,7 @@ class DetectionResult(results.DetectionResult):
         folder = Path(folder)
         with as_errors(folder):
             result, named = super().load(folder), results.index_of(folder)
-            state = Search.load(folder) if (folder / SEARCH).is_file() else None
+            state = SearchState.load(folder) if (folder / SEARCH).is_file() else None
             index = None
             if named is not None and (named / MANIFEST).is_file():
                 index = Index.load(named)
@@ -228,7 +228,7 @@ def find_duplicates(
         detection = detection_of(cfg, index, settings)
         before = since.state if isinstance(since, DetectionResult) else since
         if isinstance(before, str | Path):
-            before = Search.load(Path(before))
+            before = SearchState.load(Path(before))
         sampling = pipeline.Sampling(None, cfg.seed)
         result, state = pipeline.detect(index, detection, sampling, before)
         return DetectionResult(**vars(result), index=index, state=state, folder=folder)
@@ -351,7 +351,7 @@ def match(vectors: npt.ArrayLike, threshold: float) -> pd.DataFrame:
     with one_thread():
         clusterer: Clusterer = build(default_config("cluster").clusterer)
         clusters, centroids = clusterer.fit_predict(table)
-        pairs = ordered(RadiusMatcher(threshold).prepare(table, clusters, centroids).pairs())
+        pairs = ordered(RadiusSearch(threshold).prepare(table, clusters, centroids).pairs())
     columns = (np.minimum(pairs.left, pairs.right), np.maximum(pairs.left, pairs.right))
     frame = pd.DataFrame({"left": columns[0], "right": columns[1], "distance": pairs.distance})
     return frame.sort_values(["left", "right"], ignore_index=True).astype(_TYPES)

@@ -15,11 +15,11 @@ from dedup import pipeline
 from dedup.config.instances import build, default_config, plain
 from dedup.config.limits import check_limits
 from dedup.config.targets import check_config
-from dedup.detection.detector import Detection
+from dedup.detection.detector import Detector
 from dedup.errors import DedupError, SourceError
-from dedup.foregrounds.masked_store import Pictures
+from dedup.foregrounds.masked_store import ImageReader
 from dedup.runtime.progress import hidden
-from dedup.runtime.shortages import told
+from dedup.runtime.shortages import explain_shortage
 from dedup.search import origins
 from dedup.search.index import Index
 from dedup.sources.frame import FrameSource
@@ -51,7 +51,7 @@ def configured(checkpoint: str | Path, settings: Mapping[str, Any]) -> DictConfi
 
 def detection_of(
     cfg: DictConfig, index: Index, settings: Mapping[str, Any] | None = None
-) -> Detection:
+) -> Detector:
     """How duplicates are found: as the index was made for, where no setting says otherwise."""
     matcher, verifier = plain(cfg.matcher), plain(cfg.verifier)
     recipe = origins.recipe(index)
@@ -60,7 +60,7 @@ def detection_of(
         others = {k: v for k, v in recipe.matcher.items() if f"matcher.{k}" not in given}
         matcher, verifier = matcher | others, recipe.verifier
     parts = {"matcher": build(matcher), "verifier": build(verifier)}
-    detection: Detection = build(cfg.detection, grouping=build(cfg.grouping), **parts)
+    detection: Detector = build(cfg.detection, grouping=build(cfg.grouping), **parts)
     return detection
 
 
@@ -107,7 +107,7 @@ def embedding_of(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:
     return pipeline.Embedding(checkpoint, cfg.data.batch_size, devices)
 
 
-def images_of(cfg: DictConfig, index: Index, folder: Path) -> Pictures:
+def images_of(cfg: DictConfig, index: Index, folder: Path) -> ImageReader:
     """The store of an index as its encoder was shown it."""
     path, reader = index.manifest["store"], index.manifest["reader"]
     store: ImageStore = build(cfg.store, fetcher=build(cfg.fetch), path=path, reader=reader)
@@ -128,7 +128,7 @@ def as_errors(where: Path | str) -> Iterator[None]:
     except DedupError:
         raise
     except Exception as error:
-        found = told(error, where)
+        found = explain_shortage(error, where)
         if found is None:
             raise
         raise found from error

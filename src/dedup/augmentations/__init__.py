@@ -1,9 +1,9 @@
-"""What happens to a product's picture when it is listed again, as a family of edits.
+"""What happens to a product's image when it is listed again, as a family of edits.
 
 For training (pairs that should stay close), for calibration (edited copies as known positives) and
-for benchmarks by edit and strength. Pictures are (h, w, 3) uint8 RGB of any size; an edit returns
+for benchmarks by edit and strength. Images are (h, w, 3) uint8 RGB of any size; an edit returns
 a new one, which may have another size, and leaves its input alone. The same generator state gives
-the same picture.
+the same image.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,31 +14,31 @@ from numpy.random import Generator
 
 from dedup.augmentations import background, colour, geometry, layout, overlay
 from dedup.augmentations.background import foreground, packshot
-from dedup.augmentations.overlay import Picture
+from dedup.augmentations.overlay import RgbImage
 from dedup.errors import ConfigError
 
-__all__ = ["EDITS", "Edit", "Picture", "edit", "foreground", "packshot", "relist"]
+__all__ = ["EDITS", "Edit", "RgbImage", "edit", "foreground", "packshot", "relist"]
 
-_LEAST_STRENGTH = 0.1
+_MIN_STRENGTH = 0.1
 _LAST_OFTEN = 0.5  # how often a chain of two or more ends by saving the file again
-_GROWTH = 2.0  # a chain's picture is reduced beyond this area, as shops do
+_GROWTH = 2.0  # a chain's image is reduced beyond this area, as shops do
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One thing that happens to a picture.
+    """One thing that happens to an image.
 
     Attributes:
         name: how it is asked for.
-        apply: from a picture, a strength of 0 (hardly visible) to 1 (still seen as the same listing
-            picture), a generator and another picture to the edited picture.
-        needs_other: does nothing without another picture.
+        apply: from an image, a strength of 0 (hardly visible) to 1 (still seen as the same listing
+            image), a generator and another image to the edited image.
+        needs_other: does nothing without another image.
         weight: how often `relist` takes it, against the others.
         kind: `relist` takes one edit of a kind at most.
     """
 
     name: str
-    apply: Callable[[Picture, float, Generator, Picture | None], Picture]
+    apply: Callable[[RgbImage, float, Generator, RgbImage | None], RgbImage]
     needs_other: bool = False
     weight: float = 1.0
     kind: str = ""
@@ -89,20 +89,20 @@ EDITS: dict[str, Edit] = {
 
 
 def edit(
-    picture: Picture, name: str, strength: float, rng: Generator, other: Picture | None = None
-) -> Picture:
+    image: RgbImage, name: str, strength: float, rng: Generator, other: RgbImage | None = None
+) -> RgbImage:
     """One edit, by name, of a strength from 0 to 1.
 
     Raises:
         ConfigError: no edit has the name, the strength is not within 0 to 1, or the edit needs
-            another picture and has none.
+            another image and has none.
     """
     chosen = _known(name)
     if not 0 <= strength <= 1:
         raise ConfigError(f"The strength of the edit {name} is {strength}: give one from 0 to 1.")
     if chosen.needs_other and other is None:
-        raise ConfigError(f"The edit {name} needs another picture: give it one.")
-    return np.ascontiguousarray(chosen.apply(picture, strength, rng, other))
+        raise ConfigError(f"The edit {name} needs another image: give it one.")
+    return np.ascontiguousarray(chosen.apply(image, strength, rng, other))
 
 
 def _known(name: str) -> Edit:
@@ -112,37 +112,37 @@ def _known(name: str) -> Edit:
     return EDITS[name]
 
 
-def relist(
-    picture: Picture,
+def augment(
+    image: RgbImage,
     rng: Generator,
     strength: float = 1.0,
     n_edits: tuple[int, int] = (1, 4),
     names: Sequence[str] | None = None,
-    others: Sequence[Picture] = (),
-) -> tuple[Picture, tuple[str, ...]]:
+    others: Sequence[RgbImage] = (),
+) -> tuple[RgbImage, tuple[str, ...]]:
     """A random chain of edits, in a plausible order.
 
     Args:
-        picture: (h, w, 3) uint8.
+        image: (h, w, 3) uint8.
         rng: the chain and the strengths, from 0.1 to ``strength``, are drawn from it.
         strength: the strongest that an edit may be, 0 to 1.
         n_edits: the fewest and the most edits.
         names: which edits may be drawn; all by default.
-        others: pictures to put beside this one; without any, edits that need one are left out.
+        others: images to put beside this one; without any, edits that need one are left out.
 
     Returns:
-        The edited picture, and the names of its edits in order.
+        The edited image, and the names of its edits in order.
 
     Raises:
         ConfigError: a name is unknown, or the strength is not within 0 to 1.
     """
     usable = [each for each in map(_known, names or EDITS) if others or not each.needs_other]
     chain = _chain(usable, int(rng.integers(n_edits[0], n_edits[1] + 1)), rng)
-    edited = picture.copy()
+    edited = image.copy()
     for name in chain:
         other = others[int(rng.integers(len(others)))] if len(others) else None
-        amount = rng.uniform(min(_LEAST_STRENGTH, strength), strength)
-        edited = _reduced(edit(edited, name, amount, rng, other), _GROWTH * picture.size)
+        amount = rng.uniform(min(_MIN_STRENGTH, strength), strength)
+        edited = _reduced(edit(edited, name, amount, rng, other), _GROWTH * image.size)
     return edited, chain
 
 
@@ -162,9 +162,9 @@ def _chain(usable: Sequence[Edit], length: int, rng: Generator) -> tuple[str, ..
     return tuple(name for name in EDITS if name in taken.values())
 
 
-def _reduced(picture: Picture, size: float) -> Picture:
-    """The picture, made smaller where it has more than ``size`` values."""
-    if picture.size <= size:
-        return picture
-    scale = (size / picture.size) ** 0.5
-    return overlay.resized(picture, picture.shape[1] * scale, picture.shape[0] * scale)
+def _reduced(image: RgbImage, size: float) -> RgbImage:
+    """The image, made smaller where it has more than ``size`` values."""
+    if image.size <= size:
+        return image
+    scale = (size / image.size) ** 0.5
+    return overlay.resized(image, image.shape[1] * scale, image.shape[0] * scale)

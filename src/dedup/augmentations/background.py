@@ -7,32 +7,32 @@ import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
 
-from dedup.augmentations.overlay import Colour, Picture, colour, covering, grow, resized
+from dedup.augmentations.overlay import Colour, RgbImage, colour, covering, grow, resized
 
-_SIDE = 128  # pixels of the reduced picture's longer side
+_SIDE = 128  # pixels of the reduced image's longer side
 _SHARES = 0.08, 0.85  # a believable product's share of the area
-_MOST_BORDER = 0.4
-_LEAST_MIDDLE = 0.35  # of the picture's middle quarter
-_MOST_RAGGED = 9.0
-_LEAST_SEPARATION = 0.6  # of the variance that the mask explains (Otsu's criterion)
+_MAX_BORDER = 0.4
+_MIN_MIDDLE = 0.35  # of the image's middle quarter
+_MAX_RAGGED = 9.0
+_MIN_SEPARATION = 0.6  # of the variance that the mask explains (Otsu's criterion)
 
 
-def foreground(picture: Picture) -> npt.NDArray[np.bool_]:
-    """Where the product is, (h, w) bool: what differs in colour from the picture's border.
+def foreground(image: RgbImage) -> npt.NDArray[np.bool_]:
+    """Where the product is, (h, w) bool: what differs in colour from the image's border.
 
     Distances in CIE Lab from the border's median colour are split by Otsu's threshold (1979); the
     large connected parts are kept and their holes filled.
     """
-    mask, _ = _mask(picture)
-    height, width = picture.shape[:2]
+    mask, _ = _mask(image)
+    height, width = image.shape[:2]
     full = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(full > 127, dtype=np.bool_)
 
 
-def _mask(picture: Picture) -> tuple[Picture, float]:
-    """The reduced picture's mask (0 or 255) and how well it tells two colours apart, 0 to 1."""
-    scale = min(1.0, _SIDE / max(picture.shape[:2]))
-    small = resized(picture, picture.shape[1] * scale, picture.shape[0] * scale)
+def _mask(image: RgbImage) -> tuple[RgbImage, float]:
+    """The reduced image's mask (0 or 255) and how well it tells two colours apart, 0 to 1."""
+    scale = min(1.0, _SIDE / max(image.shape[:2]))
+    small = resized(image, image.shape[1] * scale, image.shape[0] * scale)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2Lab).astype(np.float32)
     edge = max(1, min(small.shape[:2]) // 32)
     ring = np.concatenate(
@@ -46,7 +46,7 @@ def _mask(picture: Picture) -> tuple[Picture, float]:
     return solid(np.asarray(mask, dtype=np.uint8)), _separation(distance, mask > 0)
 
 
-def _separation(distance: Picture, mask: npt.NDArray[np.bool_]) -> float:
+def _separation(distance: RgbImage, mask: npt.NDArray[np.bool_]) -> float:
     """The share of the distances' variance that lies between the mask and the rest."""
     total, share = float(distance.var()), float(mask.mean())
     if total < 1 or share in (0.0, 1.0):
@@ -60,8 +60,8 @@ def _ring(values: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
-def solid(mask: Picture) -> Picture:
-    """The largest connected part of a mask and its like within the picture, without holes."""
+def solid(mask: RgbImage) -> RgbImage:
+    """The largest connected part of a mask and its like within the image, without holes."""
     closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _kernel(5))
     opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, _kernel(5))
     found, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
@@ -79,63 +79,63 @@ def solid(mask: Picture) -> Picture:
     return solid
 
 
-def _kernel(side: int) -> Picture:
+def _kernel(side: int) -> RgbImage:
     """A round one, for the morphology of masks."""
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
 
 
-def _raggedness(mask: Picture) -> float:
+def _raggedness(mask: RgbImage) -> float:
     """The outlines' length by the root of the area: 3.5 for a disc, about 6 for a shirt."""
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     length = sum(cv2.arcLength(outline, True) for outline in outlines)
     return length / math.sqrt(max(1, cv2.countNonZero(mask)))
 
 
-def _believable(mask: Picture, separation: float) -> bool:
+def _believable(mask: RgbImage, separation: float) -> bool:
     """Whether a mask may be one product: size, place, contrast and outline."""
     rows, columns = mask.shape[0] // 4, mask.shape[1] // 4
     middle = mask[rows : mask.shape[0] - rows, columns : mask.shape[1] - columns]
     return (
         _SHARES[0] <= float((mask > 0).mean()) <= _SHARES[1]
-        and float((_ring(mask) > 0).mean()) < _MOST_BORDER
-        and float((middle > 0).mean()) > _LEAST_MIDDLE
-        and separation >= _LEAST_SEPARATION
-        and _raggedness(mask) <= _MOST_RAGGED
+        and float((_ring(mask) > 0).mean()) < _MAX_BORDER
+        and float((middle > 0).mean()) > _MIN_MIDDLE
+        and separation >= _MIN_SEPARATION
+        and _raggedness(mask) <= _MAX_RAGGED
     )
 
 
-def coverage(picture: Picture) -> Picture | None:
+def coverage(image: RgbImage) -> RgbImage | None:
     """The product's coverage, (h, w) uint8 with soft edges; None where it is not to be believed."""
-    mask, separation = _mask(picture)
+    mask, separation = _mask(image)
     if not _believable(mask, separation):
         return None
-    return softened(mask, *picture.shape[:2])
+    return softened(mask, *image.shape[:2])
 
 
-def softened(mask: Picture, height: int, width: int) -> Picture:
-    """A reduced picture's mask, 0 or 255, in full size and with soft edges, (height, width)."""
+def softened(mask: RgbImage, height: int, width: int) -> RgbImage:
+    """A reduced image's mask, 0 or 255, in full size and with soft edges, (height, width)."""
     full = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
     soft = cv2.GaussianBlur(full, (0, 0), 0.4 * max(height, width) / _SIDE + 0.3)
     return np.asarray(np.clip(soft.astype(np.int16) * 2 - 180, 0, 255), dtype=np.uint8)
 
 
-def _over(picture: Picture, alpha: Picture, ground: Picture, amount: float = 1.0) -> Picture:
-    """A picture's product before a ground of its size; ``amount`` 0 leaves the old ground."""
+def _over(image: RgbImage, alpha: RgbImage, ground: RgbImage, amount: float = 1.0) -> RgbImage:
+    """An image's product before a ground of its size; ``amount`` 0 leaves the old ground."""
     rest = (255 - alpha.astype(np.float32)) * np.float32(amount / 255)
-    return np.asarray(cv2.blendLinear(ground, picture, rest, 1 - rest), dtype=np.uint8)
+    return np.asarray(cv2.blendLinear(ground, image, rest, 1 - rest), dtype=np.uint8)
 
 
-def packshot(picture: Picture, rng: Generator | None = None) -> Picture | None:
-    """The product cut out, centred on white with a slight shadow, in a picture of the same size.
+def packshot(image: RgbImage, rng: Generator | None = None) -> RgbImage | None:
+    """The product cut out, centred on white with a slight shadow, in an image of the same size.
 
     Args:
-        picture: (h, w, 3) uint8.
+        image: (h, w, 3) uint8.
         rng: varies the scale and place, the ground up to a light grey, and the shadow.
 
     Returns:
         The packshot, or None where no believable product is found.
     """
-    alpha = coverage(picture)
+    alpha = coverage(image)
     if alpha is None or not alpha.any():
         return None
     height, width = alpha.shape
@@ -146,13 +146,13 @@ def packshot(picture: Picture, rng: Generator | None = None) -> Picture | None:
     x, y = (0.5, 0.5) if rng is None else rng.uniform(0.4, 0.6, 2)
     move = np.array([[scale, 0, free[0] * x - left * scale], [0, scale, free[1] * y - top * scale]])
     ground = 255 if rng is None or rng.random() < 0.5 else int(rng.integers(236, 256))
-    product = cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    product = cv2.warpAffine(image, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
     moved = np.asarray(cv2.warpAffine(alpha, move, (width, height)), dtype=np.uint8)
     depth = 0.1 if rng is None else rng.uniform(0, 0.2)
     return _over(np.asarray(product, dtype=np.uint8), moved, _shaded(moved, ground, depth))
 
 
-def _shaded(alpha: Picture, value: int, depth: float) -> Picture:
+def _shaded(alpha: RgbImage, value: int, depth: float) -> RgbImage:
     """A grey ground with the soft shadow of what will stand on it, slightly below it."""
     unit = math.sqrt(alpha.size)
     fall = np.array([[1, 0, 0], [0, 1, 0.012 * unit]])
@@ -164,14 +164,14 @@ def _shaded(alpha: Picture, value: int, depth: float) -> Picture:
     return np.asarray(cv2.merge([grey, grey, grey]), dtype=np.uint8)
 
 
-def ground(picture: Picture, strength: float, rng: Generator, other: Picture | None) -> Picture:
-    """The product before another ground: white, a colour, a gradient, a picture.
+def ground(image: RgbImage, strength: float, rng: Generator, other: RgbImage | None) -> RgbImage:
+    """The product before another ground: white, a colour, a gradient, an image.
 
-    A picture without a believable product comes back as it is.
+    An image without a believable product comes back as it is.
     """
-    alpha = coverage(picture)
+    alpha = coverage(image)
     if alpha is None:
-        return picture.copy()
+        return image.copy()
     height, width = alpha.shape
     kind = rng.random()
     if kind < 0.35:
@@ -181,11 +181,11 @@ def ground(picture: Picture, strength: float, rng: Generator, other: Picture | N
     elif kind < 0.8:
         new = _gradient(height, width, colour(rng), colour(rng), rng)
     else:
-        new = np.full_like(picture, colour(rng))
-    return _over(picture, alpha, new, min(1.0, grow(strength, rng, 0.3, 1.5)))
+        new = np.full_like(image, colour(rng))
+    return _over(image, alpha, new, min(1.0, grow(strength, rng, 0.3, 1.5)))
 
 
-def _gradient(height: int, width: int, start: Colour, end: Colour, rng: Generator) -> Picture:
+def _gradient(height: int, width: int, start: Colour, end: Colour, rng: Generator) -> RgbImage:
     """A ground that goes from one colour to another, along a side or out from the middle."""
     row, column = (
         np.linspace(0, 1, height, dtype=np.float32),

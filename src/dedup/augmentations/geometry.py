@@ -1,4 +1,4 @@
-"""What a re-listing does to a picture's shape and size; each edit as in `dedup.augmentations`."""
+"""What a re-listing does to an image's shape and size; each edit as in `dedup.augmentations`."""
 
 import math
 
@@ -6,27 +6,27 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from dedup.augmentations.overlay import Picture, colour, covering, grow, resized
+from dedup.augmentations.overlay import RgbImage, colour, covering, grow, resized
 
 _FILTERS = cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4
-_LEAST_SIDE = 40  # pixels; a reduced picture that stays small is not smaller
+_MIN_SIDE = 40  # pixels; a reduced image that stays small is not smaller
 
 
-def crop(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def crop(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """An off-centre part that keeps 95 % to 40 % of the area, in another aspect."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     share = grow(strength, rng, 0.96, 0.4)
     aspect = math.exp(rng.uniform(-0.4, 0.4) * strength)
     high = min(1.0, math.sqrt(share * aspect))
     wide = min(1.0, share / high)
     rows, columns = max(1, round(high * height)), max(1, round(wide * width))
     top, left = (rng.beta(1.5, 1.5, 2) * (height - rows + 1, width - columns + 1)).astype(int)
-    return picture[top : top + rows, left : left + columns].copy()
+    return image[top : top + rows, left : left + columns].copy()
 
 
-def zoom_out(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
-    """The picture on a larger ground: white, black, grey, a colour, its own border or blur."""
-    height, width = picture.shape[:2]
+def zoom_out(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
+    """The image on a larger ground: white, black, grey, a colour, its own border or blur."""
+    height, width = image.shape[:2]
     grown = grow(strength, rng, 0.05, 0.9) * np.array([height, width])
     kind = rng.random()
     if kind < 0.3:
@@ -36,45 +36,45 @@ def zoom_out(picture: Picture, strength: float, rng: Generator, _: Picture | Non
     split = rng.choice([0.5, rng.uniform(0, 1)], 2)
     top, left = (grown * split).astype(int)
     rows, columns = np.array([height, width]) + grown.astype(int)
-    canvas = _ground(picture, int(rows), int(columns), rng)
-    canvas[top : top + height, left : left + width] = picture
+    canvas = _ground(image, int(rows), int(columns), rng)
+    canvas[top : top + height, left : left + width] = image
     return canvas
 
 
-def _ground(picture: Picture, rows: int, columns: int, rng: Generator) -> Picture:
-    """A ground of (rows, columns) for a picture, most often white."""
+def _ground(image: RgbImage, rows: int, columns: int, rng: Generator) -> RgbImage:
+    """A ground of (rows, columns) for an image, most often white."""
     kind = rng.random()
     if kind < 0.15:
-        small = covering(picture, 1 + columns // 8, 1 + rows // 8)
+        small = covering(image, 1 + columns // 8, 1 + rows // 8)
         return resized(np.asarray(cv2.blur(small, (7, 7)), dtype=np.uint8), columns, rows)
     paint = (255, 255, 255) if kind < 0.5 else colour(rng)
     if kind > 0.85:
-        paint = _border_colour(picture)
+        paint = _border_colour(image)
     return np.full((rows, columns, 3), paint, dtype=np.uint8)
 
 
-def _border_colour(picture: Picture) -> tuple[int, int, int]:
-    """The mean colour of the picture's outermost pixels."""
-    ring = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+def _border_colour(image: RgbImage) -> tuple[int, int, int]:
+    """The mean colour of the image's outermost pixels."""
+    ring = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     red, green, blue = ring.mean(axis=0)
     return int(red), int(green), int(blue)
 
 
-def squeeze(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def squeeze(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """Width by height changed by a factor of 0.6 to 1.6; the area stays."""
     factor = math.exp(rng.choice([-0.5, 0.48]) * grow(strength, rng, 0.05, 1.0))
-    height, width = picture.shape[:2]
-    return resized(picture, width * math.sqrt(factor), height / math.sqrt(factor))
+    height, width = image.shape[:2]
+    return resized(image, width * math.sqrt(factor), height / math.sqrt(factor))
 
 
-def mirror(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def mirror(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """Left and right exchanged."""
-    return picture[:, ::-1].copy()
+    return image[:, ::-1].copy()
 
 
-def rotate(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def rotate(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """Turned by up to 15 degrees: corners filled, cut off, or on a larger canvas."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     angle = rng.choice([-1, 1]) * grow(strength, rng, 1.0, 15.0)
     sin, cos = math.sin(math.radians(abs(angle))), math.cos(math.radians(angle))
     cut = cos + sin * max(height, width) / min(height, width)
@@ -85,56 +85,56 @@ def rotate(picture: Picture, strength: float, rng: Generator, _: Picture | None)
         larger = math.ceil(width * cos + height * sin), math.ceil(width * sin + height * cos)
         turn[:, 2] += (larger[0] - width) / 2, (larger[1] - height) / 2
         width, height = larger
-    return _warped(picture, np.vstack([turn, [0, 0, 1]]), height, width, rng)
+    return _warped(image, np.vstack([turn, [0, 0, 1]]), height, width, rng)
 
 
-def shear(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def shear(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """Slanted by up to a fifth along one axis."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     slant = np.eye(3)
     axis = int(rng.integers(2))
     slant[axis, 1 - axis] = rng.choice([-1, 1]) * grow(strength, rng, 0.02, 0.2)
     middle = np.array([width / 2, height / 2])
     slant[:2, 2] = middle - slant[:2, :2] @ middle
-    return _warped(picture, slant, height, width, rng)
+    return _warped(image, slant, height, width, rng)
 
 
-def perspective(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def perspective(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """Seen aslant: each corner moved by up to a tenth of the side."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
     shifts = rng.choice([-1, 1], (4, 2)) * rng.uniform(0.2, 1, (4, 2))
     moved = corners + shifts * grow(strength, rng, 0.01, 0.12) * [width, height]
     matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
-    return _warped(picture, np.asarray(matrix, dtype=np.float64), height, width, rng)
+    return _warped(image, np.asarray(matrix, dtype=np.float64), height, width, rng)
 
 
 def _warped(
-    picture: Picture,
+    image: RgbImage,
     matrix: np.ndarray[tuple[int, int], np.dtype[np.float64]],
     height: int,
     width: int,
     rng: Generator,
-) -> Picture:
-    """A picture under a 3 x 3 map, what was not seen before filled with a colour or the edge."""
+) -> RgbImage:
+    """An image under a 3 x 3 map, what was not seen before filled with a colour or the edge."""
     mode = cv2.BORDER_REPLICATE if rng.random() < 0.3 else cv2.BORDER_CONSTANT
     paint = (255, 255, 255) if rng.random() < 0.5 else colour(rng)
     warped = cv2.warpPerspective(
-        picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=paint
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=paint
     )
     return np.asarray(warped, dtype=np.uint8)
 
 
-def rescale(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def rescale(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """Reduced, down to a sixth, and left small or brought back; any of five filters each way."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     factor = 1 / grow(strength, rng, 1.1, 6.0)
     down, up = rng.choice(_FILTERS[:4]), rng.choice(_FILTERS[1:])
     back = rng.random() < 0.6
     if not back:
-        factor = min(1.0, max(factor, _LEAST_SIDE / min(height, width)))
+        factor = min(1.0, max(factor, _MIN_SIDE / min(height, width)))
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    small = cv2.resize(picture, size, interpolation=int(down))
+    small = cv2.resize(image, size, interpolation=int(down))
     if back:
         small = cv2.resize(small, (width, height), interpolation=int(up))
     return np.asarray(small, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""A picture as one part of a larger one: a collage, or a phone's or a desktop's screen."""
+"""An image as one part of a larger one: a collage, or a phone's or a desktop's screen."""
 
 import math
 from typing import TypeAlias
@@ -10,7 +10,7 @@ from numpy.random import Generator
 from dedup.augmentations.overlay import (
     Box,
     Colour,
-    Picture,
+    RgbImage,
     colour,
     covering,
     grow,
@@ -19,23 +19,23 @@ from dedup.augmentations.overlay import (
     write,
 )
 
-Cells: TypeAlias = list[tuple[bool, Box]]  # true: the picture itself; false: the other one
+Cells: TypeAlias = list[tuple[bool, Box]]  # true: the image itself; false: the other one
 
-_MOST_SLENDER = math.log(2.2)  # a collage's width by height, or height by width
-_GROWTH = 1.25  # area of a collage or screen by that of the picture in it
+_MAX_SLENDER = math.log(2.2)  # a collage's width by height, or height by width
+_GROWTH = 1.25  # area of a collage or screen by that of the image in it
 
 
-def collage(picture: Picture, strength: float, rng: Generator, other: Picture | None) -> Picture:
-    """The picture beside, above, among, with or within another; its share is .9 to about .27."""
+def collage(image: RgbImage, strength: float, rng: Generator, other: RgbImage | None) -> RgbImage:
+    """The image beside, above, among, with or within another; its share is .9 to about .27."""
     if other is None:
-        return picture.copy()
+        return image.copy()
     share = grow(strength, rng, 0.92, 0.26)
-    cells = _cells(share, picture.shape[1] / picture.shape[0], rng)
+    cells = _cells(share, image.shape[1] / image.shape[0], rng)
     _, _, wide, high = _own(cells)
     scale = math.sqrt(_GROWTH * wide * high) if wide * high < 1 / _GROWTH else 1.0
     height, width = (
         max(1, round(side * scale / part))
-        for side, part in zip(picture.shape[:2], (high, wide), strict=True)
+        for side, part in zip(image.shape[:2], (high, wide), strict=True)
     )
     canvas = np.full((height, width, 3), colour(rng), dtype=np.uint8)
     gap = rng.choice([0.0, rng.uniform(0.002, 0.02)]) * min(height, width)
@@ -43,17 +43,17 @@ def collage(picture: Picture, strength: float, rng: Generator, other: Picture | 
     for own, (left, top, part_wide, part_high) in cells:
         x = (1 - left - part_wide if across else left, part_wide)
         y = (1 - top - part_high if down else top, part_high)
-        _fill(canvas, picture if own else other, (x[0], y[0], x[1], y[1]), gap)
+        _fill(canvas, image if own else other, (x[0], y[0], x[1], y[1]), gap)
     return canvas
 
 
 def _own(cells: Cells) -> Box:
-    """The picture's own place in a collage."""
+    """The image's own place in a collage."""
     return next(box for own, box in cells if own)
 
 
 def _cells(share: float, aspect: float, rng: Generator) -> Cells:
-    """Where the picture itself (true) and the other one stand, in the order they are drawn."""
+    """Where the image itself (true) and the other one stand, in the order they are drawn."""
     rest, side = 1 - share, math.sqrt(share)
     small = math.sqrt(rest)
     layouts: list[Cells] = [
@@ -76,26 +76,28 @@ def _cells(share: float, aspect: float, rng: Generator) -> Cells:
     if share > 0.65:
         layouts.append([(True, (0, 0, 1, 1)), (False, (0.98 - small, 0.98 - small, small, small))])
     slender = [abs(math.log(aspect * _own(each)[3] / _own(each)[2])) for each in layouts]
-    likely = np.flatnonzero(np.array(slender) <= max(_MOST_SLENDER, min(slender)))
+    likely = np.flatnonzero(np.array(slender) <= max(_MAX_SLENDER, min(slender)))
     return layouts[int(rng.choice(likely))]
 
 
-def _fill(canvas: Picture, picture: Picture, box: Box, gap: float) -> None:
-    """Draw a picture into a box, given in shares of the canvas, less a gap in pixels."""
+def _fill(canvas: RgbImage, image: RgbImage, box: Box, gap: float) -> None:
+    """Draw an image into a box, given in shares of the canvas, less a gap in pixels."""
     height, width = canvas.shape[:2]
     left, right = round(box[0] * width + gap), round((box[0] + box[2]) * width - gap)
     top, bottom = round(box[1] * height + gap), round((box[1] + box[3]) * height - gap)
     if right > left >= 0 and bottom > top >= 0:
         region = canvas[top:bottom, left:right]
-        region[:] = covering(picture, right - left, bottom - top)[
+        region[:] = covering(image, right - left, bottom - top)[
             : region.shape[0], : region.shape[1]
         ]
 
 
-def screenshot(picture: Picture, strength: float, rng: Generator, other: Picture | None) -> Picture:
-    """The picture in a shop's page on a phone or a desktop; it takes 80 % to 35 % of the area."""
+def screenshot(
+    image: RgbImage, strength: float, rng: Generator, other: RgbImage | None
+) -> RgbImage:
+    """The image in a shop's page on a phone or a desktop; it takes 80 % to 35 % of the area."""
     share = grow(strength, rng, 0.82, 0.35)
-    rows, columns = picture.shape[:2]
+    rows, columns = image.shape[:2]
     beside = _beside(share, rows / columns, rng)
     wide, high = share**beside, share ** (1 - beside)
     scale = math.sqrt(_GROWTH * share)
@@ -109,14 +111,14 @@ def screenshot(picture: Picture, strength: float, rng: Generator, other: Picture
     _panel(canvas, (0, top + high, 1, 1 - top - high), rng, other)
     _panel(canvas, (0, top, left, high), rng, other)
     _panel(canvas, (left + wide, top, 1 - left - wide, high), rng, other)
-    _fill(canvas, picture, (left, top, wide, high), 0)
+    _fill(canvas, image, (left, top, wide, high), 0)
     if rng.random() < 0.5:
         _controls(canvas, (left * width, top * height, wide * width, high * height), rng)
     return canvas
 
 
 def _beside(share: float, aspect: float, rng: Generator) -> float:
-    """How much of the room is beside the picture (0: all above and below), for a screen's shape."""
+    """How much of the room is beside the image (0: all above and below), for a screen's shape."""
     phone = rng.random() < 0.65
     target = math.log(rng.uniform(1.4, 2.2) if phone else rng.uniform(0.5, 0.8))
     return float(np.clip(0.5 + (math.log(aspect) - target) / (2 * math.log(1 / share)), 0, 1))
@@ -128,7 +130,7 @@ def _grey(rng: Generator, low: int, high: int) -> Colour:
 
 
 def _panel(
-    canvas: Picture, box: Box, rng: Generator, other: Picture | None, bar: bool = False
+    canvas: RgbImage, box: Box, rng: Generator, other: RgbImage | None, bar: bool = False
 ) -> None:
     """Fill a part of the screen with rows of text, grey lines, buttons, icons or thumbnails."""
     height, width = canvas.shape[:2]
@@ -148,7 +150,7 @@ def _panel(
         top += row * rng.uniform(1.15, 1.8)
 
 
-def _row(region: Picture, box: Box, ink: Colour, rng: Generator, other: Picture | None) -> None:
+def _row(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbImage | None) -> None:
     """One row of a page, in a box of pixels."""
     left, top, width, height = box
     kind = rng.random()
@@ -166,7 +168,7 @@ def _row(region: Picture, box: Box, ink: Colour, rng: Generator, other: Picture 
         _icons(region, box, ink, rng, other)
 
 
-def _icons(region: Picture, box: Box, ink: Colour, rng: Generator, other: Picture | None) -> None:
+def _icons(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbImage | None) -> None:
     """A row of round or square icons, or of thumbnails."""
     left, top, width, height = box
     count = int(rng.integers(2, 8))
@@ -186,8 +188,8 @@ def _icons(region: Picture, box: Box, ink: Colour, rng: Generator, other: Pictur
                 cell[:] = covering(other, cell.shape[1], cell.shape[0])
 
 
-def _controls(canvas: Picture, box: Box, rng: Generator) -> None:
-    """What an app lays on the picture: dots, a round button, a counter."""
+def _controls(canvas: RgbImage, box: Box, rng: Generator) -> None:
+    """What an app lays on the image: dots, a round button, a counter."""
     left, top, width, height = box
     size = max(2, int(0.04 * math.sqrt(width * height)))
     grey = _grey(rng, 0, 256)

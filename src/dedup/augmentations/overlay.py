@@ -1,6 +1,6 @@
-"""What a re-listing puts on or around a picture: text, stickers, frames, other pictures, a screen.
+"""What a re-listing puts on or around an image: text, stickers, frames, other images, a screen.
 
-Every edit here is ``(picture, strength, rng, other) -> picture``, as in `dedup.augmentations`, on
+Every edit here is ``(image, strength, rng, other) -> image``, as in `dedup.augmentations`, on
 (h, w, 3) uint8 RGB. The private functions draw in place, on a copy that an edit has made.
 """
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 
-Picture: TypeAlias = npt.NDArray[np.uint8]
+RgbImage: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.uint8]
 Colour: TypeAlias = tuple[int, int, int]
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, width, height as shares of 1
@@ -31,7 +31,7 @@ def grow(strength: float, rng: Generator, low: float, high: float) -> float:
 
 
 def colour(rng: Generator) -> Colour:
-    """A colour that shops put on or around pictures: often white, black or grey."""
+    """A colour that shops put on or around images: often white, black or grey."""
     kind = rng.random()
     if kind < 0.3:
         return (255, 255, 255)
@@ -52,23 +52,23 @@ def vivid(rng: Generator) -> Colour:
     return int(red), int(green), int(blue)
 
 
-def resized(picture: Picture, width: float, height: float) -> Picture:
-    """The picture in a new size, in pixels, at least 1 x 1."""
+def resized(image: RgbImage, width: float, height: float) -> RgbImage:
+    """The image in a new size, in pixels, at least 1 x 1."""
     size = max(1, round(width)), max(1, round(height))
-    smaller = size[0] * size[1] < picture.shape[0] * picture.shape[1]
+    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
     return np.asarray(
-        cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR),
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR),
         dtype=np.uint8,
     )
 
 
-def covering(picture: Picture, width: int, height: int) -> Picture:
-    """The middle of a picture, as much of it as fills (height, width) without a change of shape."""
-    rows, columns = picture.shape[:2]
+def covering(image: RgbImage, width: int, height: int) -> RgbImage:
+    """The middle of an image, as much of it as fills (height, width) without a change of shape."""
+    rows, columns = image.shape[:2]
     scale = max(width / columns, height / rows)
     high, wide = max(1, int(height / scale)), max(1, int(width / scale))
     top, left = (rows - high) // 2, (columns - wide) // 2
-    return resized(picture[top : top + high, left : left + wide], width, height)
+    return resized(image[top : top + high, left : left + wide], width, height)
 
 
 def phrase(rng: Generator) -> str:
@@ -112,7 +112,7 @@ def _turned(mask: Mask, degrees: float) -> Mask:
 
 
 def lay(
-    canvas: Picture, mask: Mask, paint: Picture | Colour, left: float, top: float, opacity: float
+    canvas: RgbImage, mask: Mask, paint: RgbImage | Colour, left: float, top: float, opacity: float
 ) -> None:
     """Paint a colour or a patch through a mask; what lies beyond the canvas is cut off."""
     x, y = round(left), round(top)
@@ -127,7 +127,7 @@ def lay(
     region[:] = cv2.blendLinear(new, region, cover, 1 - cover)
 
 
-def write(canvas: Picture, box: Box, ink: Colour, rng: Generator, opacity: float = 1.0) -> None:
+def write(canvas: RgbImage, box: Box, ink: Colour, rng: Generator, opacity: float = 1.0) -> None:
     """A phrase inside a box of pixels, cut off where it is too long."""
     left, top, width, height = box
     text = lettering(phrase(rng), max(4.0, height), rng)
@@ -138,7 +138,7 @@ def write(canvas: Picture, box: Box, ink: Colour, rng: Generator, opacity: float
 
 
 def _place(rng: Generator, shape: Sequence[int], height: float, width: float) -> tuple[int, int]:
-    """Left and top for a thing on a picture: a corner, the middle or anywhere."""
+    """Left and top for a thing on an image: a corner, the middle or anywhere."""
     free = (shape[1] - width, shape[0] - height)
     kind = rng.random()
     if kind < 0.5:
@@ -156,10 +156,10 @@ def ink_on(paint: Colour) -> Colour:
     return (0, 0, 0) if sum(paint) > 400 else (255, 255, 255)
 
 
-def watermark(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def watermark(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """Half-transparent text: once at any angle and place, or all over."""
-    canvas = picture.copy()
-    height, width = picture.shape[:2]
+    canvas = image.copy()
+    height, width = image.shape[:2]
     opacity = grow(strength, rng, 0.1, 0.65)
     ink = (255, 255, 255) if rng.random() < 0.5 else colour(rng)
     angle = float(rng.choice([0, 0, 30, 45, -30, 90, rng.uniform(-60, 60)]))
@@ -236,10 +236,10 @@ _SHAPES: dict[str, Callable[[int, int, Generator], Mask]] = {
 }  # fmt: skip
 
 
-def sticker(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def sticker(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """One to four opaque badges, labels, corner ribbons or codes on up to a quarter of the area."""
-    canvas = picture.copy()
-    height, width = picture.shape[:2]
+    canvas = image.copy()
+    height, width = image.shape[:2]
     share = grow(strength, rng, 0.02, 0.25)
     count = 1 + int(rng.integers(0, 1 + round(3 * strength)))
     for part in rng.dirichlet(np.full(count, 3.0)) * share:
@@ -258,7 +258,7 @@ def sticker(picture: Picture, strength: float, rng: Generator, _: Picture | None
     return canvas
 
 
-def _badge(name: str, height: int, width: int, rng: Generator) -> tuple[Picture, Mask]:
+def _badge(name: str, height: int, width: int, rng: Generator) -> tuple[RgbImage, Mask]:
     """A sticker's colours and its outline, each (height, width)."""
     mask = _SHAPES[name](height, width, rng)
     ground = colour(rng)
@@ -283,14 +283,14 @@ def _badge(name: str, height: int, width: int, rng: Generator) -> tuple[Picture,
     return patch, mask
 
 
-def banner(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def banner(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """A bar of text, such as a price, along the top, the bottom or both: over it or beside it."""
-    canvas = picture.copy()
-    width = picture.shape[1]
+    canvas = image.copy()
+    width = image.shape[1]
     sides = [(True,), (False,), (True, False)][int(rng.choice(3, p=[0.35, 0.45, 0.2]))]
     outside = rng.random() < 0.4
     for top in sides:
-        high = max(2, round(picture.shape[0] * grow(strength, rng, 0.06, 0.25 / len(sides))))
+        high = max(2, round(image.shape[0] * grow(strength, rng, 0.06, 0.25 / len(sides))))
         bar = np.full((high, width, 3), paint := colour(rng), dtype=np.uint8)
         parts = int(rng.integers(1, 4))
         for part in range(parts):
@@ -306,20 +306,20 @@ def banner(picture: Picture, strength: float, rng: Generator, _: Picture | None)
     return canvas
 
 
-def border(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
+def border(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
     """A frame of one or two colours around or over the edge; at times wider below."""
     wide = max(
-        1, round(math.sqrt(picture.shape[0] * picture.shape[1]) * grow(strength, rng, 0.01, 0.1))
+        1, round(math.sqrt(image.shape[0] * image.shape[1]) * grow(strength, rng, 0.01, 0.1))
     )
     below = wide * (int(rng.integers(2, 4)) if rng.random() < 0.15 else 1)
     paint = colour(rng)
     if rng.random() < 0.5:
-        canvas = picture.copy()
-        wide = min(wide, *(max(1, side // 5) for side in picture.shape[:2]))
+        canvas = image.copy()
+        wide = min(wide, *(max(1, side // 5) for side in image.shape[:2]))
         canvas[:wide], canvas[-wide:], canvas[:, :wide], canvas[:, -wide:] = (paint,) * 4
     else:
         framed = cv2.copyMakeBorder(
-            picture, wide, below, wide, wide, cv2.BORDER_CONSTANT, value=paint
+            image, wide, below, wide, wide, cv2.BORDER_CONSTANT, value=paint
         )
         canvas = np.asarray(framed, dtype=np.uint8)
     if rng.random() < 0.3:
@@ -329,10 +329,10 @@ def border(picture: Picture, strength: float, rng: Generator, _: Picture | None)
     return canvas
 
 
-def tint_band(picture: Picture, strength: float, rng: Generator, _: Picture | None) -> Picture:
-    """A see-through coloured or dark band over up to a third of the picture."""
-    canvas = picture.copy()
-    height, width = picture.shape[:2]
+def tint_band(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
+    """A see-through coloured or dark band over up to a third of the image."""
+    canvas = image.copy()
+    height, width = image.shape[:2]
     share = grow(strength, rng, 0.1, 0.34)
     along = rng.random() < 0.7
     high, wide = (round(height * share), width) if along else (height, round(width * share))
@@ -348,10 +348,10 @@ def tint_band(picture: Picture, strength: float, rng: Generator, _: Picture | No
     return canvas
 
 
-def erase(picture: Picture, strength: float, rng: Generator, other: Picture | None) -> Picture:
+def erase(image: RgbImage, strength: float, rng: Generator, other: RgbImage | None) -> RgbImage:
     """Rectangles, blobs or strokes that hide up to a quarter: flat, blurred, in blocks or noise."""
-    canvas = picture.copy()
-    height, width = picture.shape[:2]
+    canvas = image.copy()
+    height, width = image.shape[:2]
     share = grow(strength, rng, 0.02, 0.25)
     count = int(rng.integers(1, 5))
     for part in rng.dirichlet(np.full(count, 2.0)) * share:
@@ -365,7 +365,7 @@ def erase(picture: Picture, strength: float, rng: Generator, other: Picture | No
     return canvas
 
 
-def _cover(region: Picture, rng: Generator, other: Picture | None) -> Picture:
+def _cover(region: RgbImage, rng: Generator, other: RgbImage | None) -> RgbImage:
     """What hides a region: a patch of its size."""
     height, width = region.shape[:2]
     kind = rng.random()

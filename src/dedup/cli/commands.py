@@ -13,17 +13,17 @@ from omegaconf import DictConfig
 from dedup import pipeline
 from dedup.cli.entrypoint import typed
 from dedup.config.instances import build, default_settings, plain
-from dedup.detection.detector import Detection
+from dedup.detection.detector import Detector
 from dedup.detection.results import DetectionResult, index_of
 from dedup.encoders.paths import checkpoint_file
 from dedup.errors import ArtifactError, ConfigError
-from dedup.foregrounds.masked_store import Framed, Pictures
+from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.files import sha256_file
 from dedup.runtime.printable import visible_json
 from dedup.search import origins
 from dedup.search.index import Index
 from dedup.search.manifest import MANIFEST, RESULT, read_manifest
-from dedup.search.state import Search
+from dedup.search.state import SearchState
 from dedup.store.decode_pool import Decoders
 from dedup.store.image_store import ImageStore
 
@@ -33,7 +33,7 @@ STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
 """The name of a run's folder: when it started."""
 
 
-def training_images(cfg: DictConfig, run_dir: Path) -> tuple[Pictures, Any]:
+def training_images(cfg: DictConfig, run_dir: Path) -> tuple[ImageReader, Any]:
     """The store, and the images to train on in the schema ``IMAGES``."""
     images = _images(cfg)
     return images, pipeline.read_training_images(build(cfg.source), images, run_dir)
@@ -169,7 +169,7 @@ def _named_index(folder: Path) -> Path | None:
         return None
 
 
-def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, Search]:
+def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, SearchState]:
     """What ``detect.py`` finds in an index, or between it and the one that ``against=`` names.
 
     Returns:
@@ -183,7 +183,7 @@ def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, Search]
     sampling = pipeline.Sampling(cfg.checkpoint, cfg.seed)
     truth = None if cfg.truth is None else Path(cfg.truth)
     if cfg.against is None:
-        since = None if cfg.since is None else Search.load(Path(cfg.since))
+        since = None if cfg.since is None else SearchState.load(Path(cfg.since))
         return index, *pipeline.detect(index, detection, sampling, since, truth)
     if cfg.since is not None:
         raise ConfigError("since= goes on with one catalogue: leave it out, or against=")
@@ -212,10 +212,10 @@ def _plain_rows(table: Any) -> list[dict[str, Any]]:
     return [{name: None if cell != cell else cell for name, cell in row.items()} for row in rows]
 
 
-def _detection(cfg: DictConfig, index: Index) -> Detection:
+def _detection(cfg: DictConfig, index: Index) -> Detector:
     """How duplicates are found: as the index was made for, where the config says nothing else."""
     matcher, verifier = _recipe(cfg, index)
-    detection: Detection = build(
+    detection: Detector = build(
         cfg.detection,
         matcher=build(matcher),
         grouping=build(cfg.grouping),
@@ -268,7 +268,7 @@ def _foreground(cfg: DictConfig) -> dict[str, Any] | None:
     return {"part": plain(cfg.foreground), "framing": plain(cfg.framing)}
 
 
-def _images(cfg: DictConfig) -> Pictures:
+def _images(cfg: DictConfig) -> ImageReader:
     """The store, seen through the foreground if one was chosen."""
     return pipeline.open_images(build(cfg.store, fetcher=build(cfg.fetch)), _foreground(cfg))
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 from dedup.errors import DedupError
 from dedup.runtime import processes
 from dedup.runtime.printable import visible_lines
-from dedup.runtime.shortages import told
+from dedup.runtime.shortages import explain_shortage
 
 log = logging.getLogger("dedup")
 
@@ -58,7 +58,7 @@ def one_message(where: Path | str) -> Iterator[None]:
     except DedupError as error:
         stop(str(error), error.exit_code)
     except Exception as error:
-        found = told(error, where)
+        found = explain_shortage(error, where)
         if found is None:
             raise
         log.debug("where it was:", exc_info=error)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from dedup.cli.outcome import one_message, point_latest, say, stop
 from dedup.errors import DedupError, StoppedError
 from dedup.runtime.printable import visible
-from dedup.runtime.shortages import told
+from dedup.runtime.shortages import explain_shortage
 
 log = logging.getLogger("dedup")
 
@@ -45,7 +45,7 @@ def keep_failure(run_dir: Path) -> Iterator[None]:
     except StoppedError:
         raise
     except Exception as error:
-        failure = error if isinstance(error, DedupError) else told(error, run_dir)
+        failure = error if isinstance(error, DedupError) else explain_shortage(error, run_dir)
         if failure is None:
             log.exception("the run failed in a way that nobody foresaw")
         else:

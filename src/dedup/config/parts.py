@@ -30,7 +30,7 @@ DEPTH = 8
 MOST = 2**63
 """Whole numbers are smaller."""
 
-MOST_SAID = 1000
+MAX_SAID = 1000
 """Characters that a message has for what is wrong."""
 
 SHOWN = 80
@@ -110,7 +110,7 @@ class Record:
 
     def _said(self, key: str, what: str) -> str:
         said = _printable(f"{key} {what}")
-        return f"{self.file}: {said[:MOST_SAID]}: {self.advice}"
+        return f"{self.file}: {said[:MAX_SAID]}: {self.advice}"
 
     def _built(self, said: Mapping[str, Any], place: str, key: str, named: str) -> Any:
         settings = dict(said)

@@ -26,11 +26,11 @@ ENCODERS = (
     "dedup.encoders.cnn.Cnn",
     "dedup.encoders.conv.ConvAutoencoder",
     "dedup.encoders.efficientnet_lite0.EfficientnetLite0",
-    "dedup.encoders.ensemble.Joined",
+    "dedup.encoders.ensemble.Ensemble",
 )
 FRAMINGS = ("dedup.foregrounds.masked_store.Framing",)
-MATCHERS = ("dedup.search.radius.RadiusMatcher",)
-VERIFIERS = ("dedup.verification.geometric.LocalVerifier",)
+MATCHERS = ("dedup.search.radius.RadiusSearch",)
+VERIFIERS = ("dedup.verification.geometric.GeometricVerifier",)
 
 FILES: Mapping[str, tuple[str, ...]] = {
     "encoder": ENCODERS,
@@ -67,7 +67,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     ),
     "matcher": MATCHERS,
     "verifier": VERIFIERS,
-    "detection": ("dedup.detection.detector.Detection",),
+    "detection": ("dedup.detection.detector.Detector",),
     "grouping": ("dedup.detection.grouping.Grouping",),
     "report.*": (
         "dedup.reports.csv.CsvReport",

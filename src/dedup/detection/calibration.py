@@ -27,8 +27,8 @@ FLOOR = 0.5
 LENIENCY = 30.0
 """One pair may be so many times as doubtful as all of them may be together."""
 
-MOST_SHIFT = 7.0
-"""Largest change of the log odds; more would say that the judge knows nothing of such pictures."""
+MAX_SHIFT = 7.0
+"""Largest change of the log odds; more would say that the judge knows nothing of such images."""
 
 STEPS = 100
 
@@ -82,7 +82,7 @@ def prior_shift(log_odds: Floats, fitted_share: float) -> float:
             (expected_copies + PSEUDO_PAIRS * fitted_share) / (len(doubtful) + PSEUDO_PAIRS)
         )
         share = min(max(share, 1e-6), 1 - 1e-6)
-    return float(np.clip(_logit(share) - start, -MOST_SHIFT, MOST_SHIFT))
+    return float(np.clip(_logit(share) - start, -MAX_SHIFT, MAX_SHIFT))
 
 
 def caution(log_odds: Floats, fitted_share: float) -> float:
@@ -98,7 +98,7 @@ def calibrated(log_odds: Floats, precision: float, fitted_share: float) -> Calib
     """The least score whose pairs are expected to be right as often as asked.
 
     Args:
-        log_odds: (n,) of all candidates; -inf where two pictures could not be compared.
+        log_odds: (n,) of all candidates; -inf where two images could not be compared.
         precision: asked, more than 0 and less than 1.
         fitted_share: see ``prior_shift``.
     """

@@ -1,8 +1,8 @@
 """Candidates for copies, and a second look at each of them; runs without torch.
 
-Candidates are pictures with near embeddings, which the matcher finds, and pictures with rare visual
-words in common: the embedding sees goods without marks, the words see parts and pictures inside
-pictures. How far either goes follows from a budget of candidates for each picture.
+Candidates are images with near embeddings, which the matcher finds, and images with rare visual
+words in common: the embedding sees goods without marks, the words see parts and images inside
+images. How far either goes follows from a budget of candidates for each image.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from dedup.runtime.digits import SUREST, rounded_up, score
 from dedup.runtime.parallel import in_order
 from dedup.runtime.progress import counting
 from dedup.schemas import RELATIONS
-from dedup.search.image_access import Sight
+from dedup.search.image_access import ImageAccess
 from dedup.store.derived import Derived, digest_of
-from dedup.verification.alignment import Seen
-from dedup.verification.geometric import LocalVerifier, Placement, Verdict, placements
+from dedup.verification.alignment import LocalFeatures
+from dedup.verification.geometric import AlignedPair, GeometricVerifier, Verdict, placements
 from dedup.verification.relations import NOTHING, SEPARATE, VARIANT, counted
 from dedup.verification.visual_words import Vocabulary, Words, propose
 
@@ -37,16 +37,16 @@ Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 
 SAMPLE = 1000
-"""Pictures that a budget's limits are measured on, at most."""
+"""Images that a budget's limits are measured on, at most."""
 
 IN_MEMORY = 2000
-"""Pictures that are kept in memory with their keypoints, some 0.3 MB each."""
+"""Images that are kept in memory with their keypoints, some 0.3 MB each."""
 
 STEP = 128
 """Candidates of which the verdicts come together: about a second of work on 2 cores."""
 
 VERSION = 1
-"""Of verdicts: raised when the same two pictures would get another one."""
+"""Of verdicts: raised when the same two images would get another one."""
 
 MAX_EVIDENCE = 200
 """Letters of what was seen in words; what is said is far shorter."""
@@ -65,8 +65,8 @@ VERDICTS = pa.schema(
 FIGURES = 4
 """Of a radius that is chosen, from its first one that is not 0."""
 
-LEAST_WORDS = 0.02
-"""Similarity of words below which two pictures have nothing in common."""
+MIN_WORDS = 0.02
+"""Similarity of words below which two images have nothing in common."""
 
 
 class Candidates(NamedTuple):
@@ -81,35 +81,33 @@ class Candidates(NamedTuple):
     right: Ints
 
 
-def least_words(
-    words: Words, per_picture: float, seed: int = 0, blocks: Blocks | None = None
-) -> float:
-    """The similarity of words that gives so many candidates for each picture, on average.
+def min_words(words: Words, per_image: float, seed: int = 0, blocks: Blocks | None = None) -> float:
+    """The similarity of words that gives so many candidates for each image, on average.
 
-    Measured on a sample of the pictures against all of them; of those in its blocks, where given.
+    Measured on a sample of the images against all of them; of those in its blocks, where given.
     """
     sample = _sample(len(words), seed)
-    found = propose(words[sample], words, Vocabulary.load(), LEAST_WORDS)
+    found = propose(words[sample], words, Vocabulary.load(), MIN_WORDS)
     left, right = sample[found.left], found.right
     counts = left != right
     if blocks is not None:
         counts &= blocks.together(left, right)
     similar = np.sort(found.similarity[counts])[::-1]
-    wanted = int(per_picture * len(sample) * 2)  # a pair is a candidate of both its pictures
-    return float(similar[wanted]) if wanted < len(similar) else LEAST_WORDS
+    wanted = int(per_image * len(sample) * 2)  # a pair is a candidate of both its images
+    return float(similar[wanted]) if wanted < len(similar) else MIN_WORDS
 
 
 def radius(
-    vectors: Vectors, per_picture: float, seed: int = 0, blocks: Blocks | None = None
+    vectors: Vectors, per_image: float, seed: int = 0, blocks: Blocks | None = None
 ) -> float:
-    """The distance that gives so many candidates for each picture, on average.
+    """The distance that gives so many candidates for each image, on average.
 
     Measured on a sample of the vectors, (n, d), against all of them, or those in its blocks;
     rounded up to ``FIGURES`` figures, so that it is no pair's very distance.
     """
     sample = _sample(len(vectors), seed)
     asked = np.asarray(vectors[sample], np.float64)
-    n_kept = min(len(vectors) - 1, int(8 * per_picture * 2) + 1)
+    n_kept = min(len(vectors) - 1, int(8 * per_image * 2) + 1)
     if n_kept < 1:
         return 0.0
 
@@ -132,7 +130,7 @@ def radius(
         distances = distances[np.isfinite(distances)]
         if not len(distances):
             return 0.0
-    wanted = min(int(per_picture * len(sample) * 2), len(distances) - 1)
+    wanted = min(int(per_image * len(sample) * 2), len(distances) - 1)
     return rounded_up(float(distances[wanted]), FIGURES)
 
 
@@ -147,10 +145,10 @@ def united(*parts: Candidates) -> Candidates:
 def by_words(
     words: Words, asked: Ints | None, pool: Ints | None, least: float, max_pairs: int
 ) -> Candidates:
-    """Pairs of pictures with words in common.
+    """Pairs of images with words in common.
 
     Args:
-        words: (n, N_KEYPOINTS), of every picture that may be compared.
+        words: (n, N_KEYPOINTS), of every image that may be compared.
         asked: rows that are compared with ``pool``; ``None`` for every two rows.
         pool: rows; ``None`` for all.
         least: similarity, more than 0.
@@ -168,20 +166,20 @@ def by_words(
 def look(
     candidates: Candidates,
     urls: npt.NDArray[np.object_],
-    sight: Sight,
-    verifier: LocalVerifier,
+    sight: ImageAccess,
+    verifier: GeometricVerifier,
 ) -> Iterator[list[Verdict]]:
     """Look at each candidate, and give the verdicts in their order, ``STEP`` at a time.
 
-    Which of two pictures is laid over the other follows from the rows: the left over the right.
+    Which of two images is laid over the other follows from the rows: the left over the right.
 
     Args:
         candidates: rows of ``urls``, sorted.
-        urls: an address of each picture.
-        sight: gives the pictures.
+        urls: an address of each image.
+        sight: gives the images.
         verifier: looks.
     """
-    kept: dict[int, Seen] = {}
+    kept: dict[int, LocalFeatures] = {}
     with counting("comparing candidates", len(candidates.left), "pairs") as count:
         for block in _blocks(candidates):
             pairs = list(zip(candidates.left[block], candidates.right[block], strict=True))
@@ -201,16 +199,16 @@ def known_or_looked_at(
     candidates: Candidates,
     keys: Sequence[str],
     urls: npt.NDArray[np.object_],
-    sight: Sight,
-    verifier: LocalVerifier,
+    sight: ImageAccess,
+    verifier: GeometricVerifier,
 ) -> pd.DataFrame:
     """The verdicts on candidates, those of earlier runs taken from where they are kept.
 
     Args:
         candidates: rows of ``urls``, sorted.
         keys: of each candidate, see ``verdict_keys``.
-        urls: an address of each picture.
-        sight: gives the pictures, and says where verdicts are kept.
+        urls: an address of each image.
+        sight: gives the images, and says where verdicts are kept.
         verifier: looks.
 
     Returns:
@@ -250,19 +248,19 @@ def verdict_keys(
 
     Args:
         candidates: rows of ``digests``.
-        digests: of each picture, as it was read and as it is stored.
+        digests: of each image, as it was read and as it is stored.
         settings: the digest of how it is read and looked at, see ``settings_digest``.
     """
     pairs = zip(digests[candidates.left], digests[candidates.right], strict=True)
     return [hashlib.sha256(f"{settings} {a} {b}".encode()).hexdigest() for a, b in pairs]
 
 
-def settings_digest(verifier: LocalVerifier, *more: str) -> str:
-    """The digest of what verdicts depend on besides the pictures, as 64 hex digits.
+def settings_digest(verifier: GeometricVerifier, *more: str) -> str:
+    """The digest of what verdicts depend on besides the images, as 64 hex digits.
 
     Args:
         verifier: looks.
-        more: how pictures are read, and how their products are found.
+        more: how images are read, and how their products are found.
     """
     judge, digest = verifier.judge, hashlib.sha256()
     for array in (judge.feature, judge.threshold, judge.left, judge.right, judge.value):
@@ -282,21 +280,23 @@ def _are_verdicts(rows: pd.DataFrame) -> bool:
     )
 
 
-def _placer(seen: dict[int, Seen]) -> Callable[[tuple[int, int]], list[Placement]]:
+def _placer(seen: dict[int, LocalFeatures]) -> Callable[[tuple[int, int]], list[AlignedPair]]:
     return lambda pair: placements(seen[pair[0]], seen[pair[1]])
 
 
-def _seen(rows: Sequence[int], urls: npt.NDArray[np.object_], sight: Sight) -> Iterator[Seen]:
+def _seen(
+    rows: Sequence[int], urls: npt.NDArray[np.object_], sight: ImageAccess
+) -> Iterator[LocalFeatures]:
     return _looked_at(sight, [str(urls[row]) for row in rows])
 
 
-def _looked_at(sight: Sight, urls: list[str]) -> Iterator[Seen]:
+def _looked_at(sight: ImageAccess, urls: list[str]) -> Iterator[LocalFeatures]:
     pairs = zip(sight.details(urls), sight.masks(urls), strict=True)
-    return in_order(lambda pair: Seen.of(*pair), pairs)
+    return in_order(lambda pair: LocalFeatures.of(*pair), pairs)
 
 
 def _blocks(candidates: Candidates) -> Iterator[slice]:
-    """Runs of candidates with no more pictures in them than are kept in memory."""
+    """Runs of candidates with no more images in them than are kept in memory."""
     start, rows = 0, set[int]()
     for place, pair in enumerate(zip(*candidates, strict=True)):
         if len(rows) > IN_MEMORY:
@@ -329,23 +329,23 @@ class Copies(NamedTuple):
 
 
 class Look:
-    """A second look at pictures that are asked about; made once for an index.
+    """A second look at images that are asked about; made once for an index.
 
     Args:
-        urls: (n,) an address of each vector's picture; of those that take part.
+        urls: (n,) an address of each vector's image; of those that take part.
         vectors: (n,) the vectors' rows.
-        sight: gives the pictures.
+        sight: gives the images.
         verifier: looks.
         min_score: least score.
-        variants: what colour variants are, see ``RadiusMatcher``.
+        variants: what colour variants are, see ``RadiusSearch``.
     """
 
     def __init__(
         self,
         urls: Sequence[str],
         vectors: Ints,
-        sight: Sight,
-        verifier: LocalVerifier,
+        sight: ImageAccess,
+        verifier: GeometricVerifier,
         min_score: float,
         variants: str = SEPARATE,
     ) -> None:
@@ -356,10 +356,10 @@ class Look:
         self.min_score = min_score
         self.variants = variants
         self.words = sight.words(list(urls))
-        self.least = least_words(self.words, verifier.word_candidates)
+        self.least = min_words(self.words, verifier.word_candidates)
 
-    def __call__(self, seen: Sequence[Seen], near: Candidates) -> Copies:
-        """Which of the index's pictures are copies of which that were asked about.
+    def __call__(self, seen: Sequence[LocalFeatures], near: Candidates) -> Copies:
+        """Which of the index's images are copies of which that were asked about.
 
         Args:
             seen: those asked about.

@@ -1,4 +1,4 @@
-"""Compare an index's pictures, and decide which of them show the same; runs without torch."""
+"""Compare an index's images, and decide which of them show the same; runs without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dedup.detection.candidates import (
     Candidates,
     by_words,
     known_or_looked_at,
-    least_words,
+    min_words,
     radius,
     settings_digest,
     united,
@@ -27,9 +27,9 @@ from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
 from dedup.schemas import AUTO, NEAR
 from dedup.search.index import Index
-from dedup.search.radius import Matches, RadiusMatcher, l2_distance, ordered
-from dedup.search.state import Search
-from dedup.verification.geometric import LocalVerifier
+from dedup.search.radius import Matches, RadiusSearch, l2_distance, ordered
+from dedup.search.state import SearchState
+from dedup.verification.geometric import GeometricVerifier
 
 log = logging.getLogger("dedup")
 
@@ -43,7 +43,7 @@ FIGURES = 6
 
 @dataclass(frozen=True)
 class Scope:
-    """Which pictures are compared with which.
+    """Which images are compared with which.
 
     Attributes:
         clusters: (n_vectors,) of each vector that may be found, -1 for the others.
@@ -62,7 +62,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A search of an index's pictures.
+    """A search of an index's images.
 
     Args:
         index: what to search.
@@ -75,13 +75,13 @@ class Comparison:
 
     index: Index
     images: pd.DataFrame
-    matcher: RadiusMatcher
-    verifier: LocalVerifier | None
+    matcher: RadiusSearch
+    verifier: GeometricVerifier | None
     blocks: Blocks | None = None
     block_by: str | None = None
 
-    def search(self, since: Search | None, others: Collection[str] | None) -> Search:
-        """The pictures that are near each other, with the judge's score where it was asked.
+    def search(self, since: SearchState | None, others: Collection[str] | None) -> SearchState:
+        """The images that are near each other, with the judge's score where it was asked.
 
         Args:
             since: an earlier search to go on from.
@@ -111,17 +111,17 @@ class Comparison:
         }
         facts |= {} if self.block_by is None else {"block_by": self.block_by}
         compared = pd.DataFrame({"sha256_pixels": np.sort(digests)})
-        return Search(near.sort_values(NEAR.names[:2], ignore_index=True), compared, facts)
+        return SearchState(near.sort_values(NEAR.names[:2], ignore_index=True), compared, facts)
 
     @property
-    def _judged(self) -> LocalVerifier | None:
+    def _judged(self) -> GeometricVerifier | None:
         """What looks again: the verifier, or one that helps to choose the threshold."""
         if self.verifier is None and self.matcher.threshold == AUTO:
-            return LocalVerifier()
+            return GeometricVerifier()
         return self.verifier
 
     def _scope(
-        self, rows: Ints, digests: Names, since: Search | None, others: Collection[str] | None
+        self, rows: Ints, digests: Names, since: SearchState | None, others: Collection[str] | None
     ) -> Scope:
         clusters = clusters_of_vectors(self.images, len(self.index.vectors))
         none = pd.DataFrame(columns=NEAR.names)
@@ -136,7 +136,7 @@ class Comparison:
         if since is None or self.blocks is not None:
             return Scope(clusters, None, n_all, none)
         known = np.isin(digests, since.compared["sha256_pixels"])
-        n = counted(len(rows), "picture")
+        n = counted(len(rows), "image")
         log.info("compared before: %d of %s", known.sum(), n)
         before = since.near
         if self._judged is None:
@@ -144,7 +144,7 @@ class Comparison:
         there = before["pixels_a"].isin(digests[known]) & before["pixels_b"].isin(digests[known])
         return Scope(clusters, rows[~known], n_all, before[there], since.facts["comparisons"])
 
-    def _limits(self, rows: Ints, urls: Names, since: Search | None) -> dict[str, Any]:
+    def _limits(self, rows: Ints, urls: Names, since: SearchState | None) -> dict[str, Any]:
         """How far candidates are looked for."""
         asked, verifier = self.matcher.threshold, self._judged
         limits: dict[str, Any] = {
@@ -163,11 +163,11 @@ class Comparison:
         if self.verifier is not None:
             words = self.index.sight.words(list(urls[rows]))
             blocks = None if self.blocks is None else self.blocks.at(rows)
-            limits["words"] = least_words(words, self.verifier.word_candidates, blocks=blocks)
+            limits["words"] = min_words(words, self.verifier.word_candidates, blocks=blocks)
         return limits
 
     def _n_pairs(self, clusters: Ints, asked: Ints | None, rows: Ints) -> int:
-        """How many pairs of pictures may be compared, at most."""
+        """How many pairs of images may be compared, at most."""
         sizes = (
             (None if some is None else len(some), int((clusters[pool] >= 0).sum()))
             for some, pool in self._tasks(asked, rows)
@@ -178,7 +178,7 @@ class Comparison:
         """What is compared with what, see ``Blocks.tasks``."""
         return iter([(asked, rows)]) if self.blocks is None else self.blocks.tasks(rows, asked)
 
-    def _near(self, matcher: RadiusMatcher, scope: Scope, rows: Ints) -> tuple[Matches, float]:
+    def _near(self, matcher: RadiusSearch, scope: Scope, rows: Ints) -> tuple[Matches, float]:
         """Vectors within the threshold, and how many pairs of them were missed, about."""
         if self.blocks is None:
             return _search(matcher, self.index, scope.clusters, scope.asked)
@@ -212,11 +212,11 @@ class Comparison:
         candidates = Candidates(found.left, found.right)
         if self.verifier is not None:
             candidates = united(candidates, self._by_words(scope, limits["words"], rows, urls))
-        # By digest, so that a verdict does not depend on where a picture stands in the index.
+        # By digest, so that a verdict does not depend on where an image stands in the index.
         swap = names[candidates.left] > names[candidates.right]
         left = np.where(swap, candidates.right, candidates.left)
         right = np.where(swap, candidates.left, candidates.right)
-        log.info("%s for %s", counted(len(left), "candidate"), counted(len(rows), "picture"))
+        log.info("%s for %s", counted(len(left), "candidate"), counted(len(rows), "image"))
         files = np.full(len(self.index.vectors), "", object)
         files[rows] = (first["sha256_bytes"] + first["sha256_pixels"]).to_numpy(object)
         settings = settings_digest(verifier, self.index.manifest["reader"], self.index.shows)
@@ -250,7 +250,7 @@ class Comparison:
 
 
 def _search(
-    matcher: RadiusMatcher,
+    matcher: RadiusSearch,
     index: Index,
     clusters: Ints,
     asked: Ints | None,
@@ -284,7 +284,7 @@ def _search(
 
 
 def decided(
-    search: Search, matcher: RadiusMatcher, verifier: LocalVerifier | None
+    search: SearchState, matcher: RadiusSearch, verifier: GeometricVerifier | None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Which near pairs are reported, and what to expect of them.
 
@@ -295,7 +295,7 @@ def decided(
     near, auto = search.near, AUTO in (matcher.threshold, getattr(verifier, "min_score", None))
     if not search.facts["looked"]:
         return near.assign(reported=True), {}
-    judge = (verifier or LocalVerifier()).judge
+    judge = (verifier or GeometricVerifier()).judge
     scores = near["score"].to_numpy(np.float64)
     with np.errstate(divide="ignore"):
         log_odds = np.log(scores) - np.log1p(-scores)
@@ -356,7 +356,7 @@ def clusters_of_vectors(images: pd.DataFrame, n_vectors: int) -> Ints:
 
 
 def _named(left: Ints, right: Ints, distance: npt.NDArray[Any], names: Names) -> pd.DataFrame:
-    """Pairs of vectors as pairs of pictures, the smaller digest first."""
+    """Pairs of vectors as pairs of images, the smaller digest first."""
     a, b = names[left], names[right]
     swap = a > b
     ends = {"pixels_a": np.where(swap, b, a), "pixels_b": np.where(swap, a, b)}

@@ -20,12 +20,12 @@ from dedup.errors import ArtifactError, ConfigError
 from dedup.runtime.parallel import one_thread
 from dedup.schemas import AUTO, NEAR, PAIRS
 from dedup.search.clustering import nearest_centroids
-from dedup.search.image_access import Sight
+from dedup.search.image_access import ImageAccess
 from dedup.search.index import Index
-from dedup.search.radius import RadiusMatcher
-from dedup.search.state import Search
-from dedup.store.placeholders import shared_pictures, telling
-from dedup.verification.geometric import LocalVerifier
+from dedup.search.radius import RadiusSearch
+from dedup.search.state import SearchState
+from dedup.store.placeholders import placeholders, without_placeholders
+from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.relations import NOTHING, VARIANT, families, settled
 
 log = logging.getLogger("dedup")
@@ -35,7 +35,7 @@ ENDS = ["product_id_a", "product_id_b"]
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detector:
     """Every two products that are duplicates: by equal pixels, by distance or by a second look.
 
     Args:
@@ -43,8 +43,8 @@ class Detection:
             verifier, as far as its budget of candidates goes; without, as far as the judge expects
             ``matcher.precision``.
         grouping: makes groups of the pairs.
-        verifier: looks again at near pictures, and at pictures with visual words in common.
-        max_products: a picture that more products than this show proves nothing.
+        verifier: looks again at near images, and at images with visual words in common.
+        max_products: an image that more products than this show proves nothing.
         min_contrast: nor does one with less contrast, 0 to 127.5.
         block_by: a column of the user's: only products with equal cells in it are compared. One
             with a blank cell is compared with all.
@@ -52,9 +52,9 @@ class Detection:
             who calls this, see ``dedup.detection.recall``.
     """
 
-    matcher: RadiusMatcher
+    matcher: RadiusSearch
     grouping: Grouping
-    verifier: LocalVerifier | None = None
+    verifier: GeometricVerifier | None = None
     max_products: int = 100
     min_contrast: float = 3.0
     block_by: str | None = None
@@ -62,13 +62,13 @@ class Detection:
 
     @one_thread()
     def __call__(
-        self, index: Index, since: Search | None = None, others: Collection[str] | None = None
-    ) -> tuple[DetectionResult, Search]:
+        self, index: Index, since: SearchState | None = None, others: Collection[str] | None = None
+    ) -> tuple[DetectionResult, SearchState]:
         """Search an index.
 
         Args:
             index: what to search.
-            since: an earlier search. Pictures that it compared are not compared with each other
+            since: an earlier search. Images that it compared are not compared with each other
                 again; the result is the same.
             others: ids of products; only pairs of one of these and one of the rest are taken.
 
@@ -77,7 +77,7 @@ class Detection:
             ArtifactError: ``since`` does not fit.
         """
         self._check(index, since)
-        images = telling(index.images, self.max_products, self.min_contrast)
+        images = without_placeholders(index.images, self.max_products, self.min_contrast)
         exact = exact_pairs(images)
         blocks = self._blocks(index, images)
         comparison = Comparison(index, images, self.matcher, self.verifier, blocks, self.block_by)
@@ -98,7 +98,7 @@ class Detection:
         found = DetectionResult(
             pairs=pairs,
             groups=groups,
-            shared=shared_pictures(index.images, self.max_products, self.min_contrast),
+            shared=placeholders(index.images, self.max_products, self.min_contrast),
             search=search.facts,
             calibration=calibration,
             candidates=best_pairs(candidates[PAIRS.names]),
@@ -130,7 +130,7 @@ class Detection:
             )  # fmt: skip
         return Blocks.of(images, cells, len(index.vectors))
 
-    def _check(self, index: Index, since: Search | None) -> None:
+    def _check(self, index: Index, since: SearchState | None) -> None:
         columns = list(index.products.columns)
         self.grouping.check(columns)
         if self.block_by is not None and self.block_by not in columns:
@@ -177,7 +177,7 @@ def _without(pairs: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
 
 
 def clustered_table(index: Index) -> pd.DataFrame:
-    """The user's table with one more column, ``cluster``: that of the record's first good picture.
+    """The user's table with one more column, ``cluster``: that of the record's first good image.
 
     A record without one has an empty cell. Should the table have a column of that name already,
     it is replaced.
@@ -246,8 +246,8 @@ def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
     return both, set(images["product_id"])
 
 
-def _both(index: Index, other: Index) -> Sight:
-    """Looks up the pictures of either."""
+def _both(index: Index, other: Index) -> ImageAccess:
+    """Looks up the images of either."""
     mine = set(index.images["url"])
 
     def looked_up(urls: Sequence[str], ours: Callable[..., Any], theirs: Callable[..., Any]) -> Any:
@@ -260,7 +260,7 @@ def _both(index: Index, other: Index) -> Sight:
         together = [*parts[0], *parts[1]]
         return [together[place] for place in order]
 
-    return Sight(
+    return ImageAccess(
         lambda urls: looked_up(urls, index.sight.details, other.sight.details),
         lambda urls: np.array(
             looked_up(urls, index.sight.words, other.sight.words), np.int32
@@ -289,7 +289,7 @@ def _placed(index: Index, other: Index) -> tuple[Ints, npt.NDArray[np.float32]]:
 
 
 def _shown_by(near: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Every two different products that show two near pictures; columns of ``PAIRS``, but tier."""
+    """Every two different products that show two near images; columns of ``PAIRS``, but tier."""
     shown = images[images["sha256_pixels"].isin(pd.unique(near[NEAR.names[:2]].to_numpy().ravel()))]
     shown = shown[["sha256_pixels", "product_id", "url"]].drop_duplicates()
     pairs = near

@@ -1,4 +1,4 @@
-"""Products that show equal pictures, found by content digests without any model."""
+"""Products that show equal images, found by content digests without any model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ EVIDENCE = ("same address", "same bytes", "same pixels")
 
 
 def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
-    """Every two products with a picture of equal pixels.
+    """Every two products with an image of equal pixels.
 
-    A picture that n products show makes n (n - 1) / 2 pairs: leave out beforehand what thousands
-    show (``sharing.telling``).
+    An image that n products show makes n (n - 1) / 2 pairs: leave out beforehand what thousands
+    show (``sharing.without_placeholders``).
 
     Args:
         images: schema ``IMAGES``; only rows that are ok count.
@@ -26,16 +26,16 @@ def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Candidates in the schema ``PAIRS``, of tier ``same_url``, ``same_bytes`` or
         ``same_pixels``, distance 0 and score 1. Two products may stand in it more than once, by
-        several pictures; ``grouping.best_pairs`` keeps the surest.
+        several images; ``grouping.best_pairs`` keeps the surest.
     """
     ok = images.loc[images["status"] == "ok", LOOKED_AT]
     shown = ok[ok.duplicated("sha256_pixels", keep=False)]
-    picture, url, content = (
+    image, url, content = (
         pd.factorize(shown[name])[0] for name in ("sha256_pixels", "url", "sha256_bytes")
     )
     product = pd.factorize(shown["product_id"], sort=True)[0]
-    order = np.lexsort([product, picture])
-    a, b = (order[rows] for rows in _later_partners(picture[order], product[order]))
+    order = np.lexsort([product, image])
+    a, b = (order[rows] for rows in _later_partners(image[order], product[order]))
     rank = np.where(url[a] == url[b], 0, np.where(content[a] == content[b], 1, 2))
     columns = {
         f"{name}_{end}": shown[column].array[rows]
@@ -48,23 +48,23 @@ def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _later_partners(picture: Ints, product: Ints) -> tuple[Ints, Ints]:
-    """Every two rows that are of one picture and of two products, the earlier row first.
+def _later_partners(image: Ints, product: Ints) -> tuple[Ints, Ints]:
+    """Every two rows that are of one image and of two products, the earlier row first.
 
     Args:
-        picture: (n,), sorted.
-        product: (n,), sorted within each picture.
+        image: (n,), sorted.
+        product: (n,), sorted within each image.
 
     Returns:
         The rows of each pair, two arrays of one length.
     """
-    n = len(picture)
-    new_picture = np.diff(picture, prepend=-1) != 0
-    new_product = new_picture | (np.diff(product, prepend=-1) != 0)
-    after_picture, after_product = (
-        np.append(np.flatnonzero(new), n)[np.cumsum(new)] for new in (new_picture, new_product)
+    n = len(image)
+    new_image = np.diff(image, prepend=-1) != 0
+    new_product = new_image | (np.diff(product, prepend=-1) != 0)
+    after_image, after_product = (
+        np.append(np.flatnonzero(new), n)[np.cumsum(new)] for new in (new_image, new_product)
     )
-    counts = after_picture - after_product
+    counts = after_image - after_product
     left = np.repeat(np.arange(n), counts)
     # within the run of each left row the partner moves on by one from the next product's first row
     right = np.arange(len(left)) + np.repeat(after_product - (np.cumsum(counts) - counts), counts)

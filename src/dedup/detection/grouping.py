@@ -18,7 +18,7 @@ from dedup.search.index import Index
 Ints = npt.NDArray[np.int64]
 ENDS = ["product_id_a", "product_id_b"]
 LINKAGES = ("kept", "single")
-OF_PICTURES = ("most_images", "largest")
+OF_IMAGES = ("most_images", "largest")
 OF_COLUMNS = ("highest", "lowest", "true")
 YES = ("true", "1", "yes", "y", "in stock")
 """What a cell says, in any case, to count as true."""
@@ -49,11 +49,11 @@ class Grouping:
 
     Args:
         linkage: ``single`` joins whatever is linked through any number of pairs. ``kept`` asks for
-            a pair of each product with the kept one of its group, so that a chain of pictures,
+            a pair of each product with the kept one of its group, so that a chain of images,
             each a little unlike the one before, does not join what has nothing in common.
         keep: rules for the kept product, the first is the strongest; where all of them leave a
-            draw, the smallest id wins. ``most_images``: most distinct ok pictures. ``largest``: the
-            ok picture with most pixels. ``highest:COLUMN`` and ``lowest:COLUMN``: by the user's
+            draw, the smallest id wins. ``most_images``: most distinct ok images. ``largest``: the
+            ok image with most pixels. ``highest:COLUMN`` and ``lowest:COLUMN``: by the user's
             column, as numbers where every cell that is not empty is one, else as text, which puts
             dates such as 2024-05-31 in order; empty cells lose. ``true:COLUMN``: cells that say
             true, 1, yes, y or in stock. A product on several rows counts with the best of them.
@@ -79,7 +79,7 @@ class Grouping:
 
         Args:
             pairs: schema ``PAIRS``.
-            index: gives the pictures and the user's table that the rules look at.
+            index: gives the images and the user's table that the rules look at.
 
         Returns:
             Schema ``GROUPS``; a group's id is its smallest product id, the same in every run.
@@ -108,8 +108,8 @@ class Grouping:
             raise ConfigError(f"linkage is {self.linkage}: set it to {' or '.join(LINKAGES)}")
         for name, column in self._rules():
             rule = f"{name}:{column}" if column else name
-            if name not in OF_PICTURES + OF_COLUMNS or (name in OF_COLUMNS) != bool(column):
-                known = [*OF_PICTURES, *(f"{one}:COLUMN" for one in OF_COLUMNS)]
+            if name not in OF_IMAGES + OF_COLUMNS or (name in OF_COLUMNS) != bool(column):
+                known = [*OF_IMAGES, *(f"{one}:COLUMN" for one in OF_COLUMNS)]
                 raise ConfigError(f"keep: there is no rule {rule}, {_hint(rule, known)}")
             if column and column not in columns:
                 hint = _hint(column, list(columns))
@@ -206,7 +206,7 @@ def _places(rules: Sequence[tuple[str, str]], ids: pd.Index[str], index: Index) 
 
 def _cost(name: str, column: str, index: Index) -> pd.Series[float]:
     """What a rule makes of each product, by id, lower is better; without those that it lacks."""
-    if name in OF_PICTURES:
+    if name in OF_IMAGES:
         ok = index.images[index.images["status"] == "ok"]
         if name == "most_images":
             shown = ok[["product_id", "sha256_pixels"]].drop_duplicates()

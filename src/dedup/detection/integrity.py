@@ -26,7 +26,7 @@ from dedup.search.manifest import (
     read_manifest,
     read_result,
 )
-from dedup.search.state import Search
+from dedup.search.state import SearchState
 from dedup.store.integrity import Damage, Kind
 
 log = logging.getLogger("dedup")
@@ -59,7 +59,7 @@ def inspect_search(folder: Path) -> list[Damage]:
         _, files = read_facts(folder)
     except CorruptError as error:
         return [Damage(None, SEARCH, "changed", detail=str(error))]
-    return _changed(folder, files) or _impossible(folder, files, lambda: Search.load(folder))
+    return _changed(folder, files) or _impossible(folder, files, lambda: SearchState.load(folder))
 
 
 def inspect_result(folder: Path) -> list[Damage]:

@@ -1,4 +1,4 @@
-"""Ask an index which products show the pictures of a new one."""
+"""Ask an index which products show the images of a new one."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from dedup.schemas import AUTO, TIERS
 from dedup.search.build import DIGEST
 from dedup.search.embedding import Embed
 from dedup.search.index import Index
-from dedup.search.radius import RadiusMatcher
+from dedup.search.radius import RadiusSearch
 from dedup.store.decode import Pixels, restored
 from dedup.store.decode_pool import Decoders, Reading
 from dedup.store.local_files import is_http
-from dedup.store.placeholders import telling
-from dedup.verification.alignment import Seen
-from dedup.verification.geometric import LocalVerifier
+from dedup.store.placeholders import without_placeholders
+from dedup.verification.alignment import LocalFeatures
+from dedup.verification.geometric import GeometricVerifier
 
 log = logging.getLogger("dedup")
 
@@ -48,7 +48,7 @@ URL, BYTES, PIXELS, NEAR = range(len(TIERS))
 
 
 class Asked(NamedTuple):
-    """One picture of the new product.
+    """One image of the new product.
 
     Attributes:
         address: as it was asked for.
@@ -74,13 +74,13 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Pictures of the index for one or more that were asked about, arrays of one length.
+    """Images of the index for one or more that were asked about, arrays of one length.
 
     Attributes:
         row: into ``Query.shown``.
         rank: of the tier, into ``TIERS``.
         distance: L2 of the embeddings, 0 for equal pixels.
-        query: which picture was asked about.
+        query: which image was asked about.
         score: how sure, 0 to 1; 1 for equal pixels; NaN: the distance alone.
         evidence: in words; "": the distance alone.
     """
@@ -94,21 +94,21 @@ class Found(NamedTuple):
 
 
 class Query:
-    """Answers which products show a new one's pictures; loads encoder and index once.
+    """Answers which products show a new one's images; loads encoder and index once.
 
-    A picture that is flat, or that more than ``max_products`` products show, proves nothing: asked
+    An image that is flat, or that more than ``max_products`` products show, proves nothing: asked
     about, it is found by equal pixels alone, and it is near to no other.
 
     Args:
         index: the index to ask.
-        matcher: finds near pictures.
+        matcher: finds near images.
         checkpoint: the encoder; the one that the index names if ``None``.
-        max_products: of a picture that more products show, so many are answered, by smallest id.
+        max_products: of an image that more products show, so many are answered, by smallest id.
         min_contrast: less is flat, see ``decode.contrast``.
         verifier: if given, looks again at what is near or has visual words in common. A score of
             ``auto`` is the least that a precision of ``matcher.precision`` ever asks for.
-        fetcher: how pictures with a web address are fetched.
-        decoders: child processes that decode the pictures, entered already; ``None`` starts some
+        fetcher: how images with a web address are fetched.
+        decoders: child processes that decode the images, entered already; ``None`` starts some
             for each question, with the limits that are usual.
 
     Raises:
@@ -119,11 +119,11 @@ class Query:
     def __init__(
         self,
         index: Index,
-        matcher: RadiusMatcher,
+        matcher: RadiusSearch,
         checkpoint: str | Path | None = None,
         max_products: int = 100,
         min_contrast: float = 3.0,
-        verifier: LocalVerifier | None = None,
+        verifier: GeometricVerifier | None = None,
         fetcher: Fetcher | None = None,
         decoders: Decoders | None = None,
     ) -> None:
@@ -147,13 +147,13 @@ class Query:
         self.by_vector: Ints = np.argsort(self.vector, kind="stable")
         counts = np.bincount(self.vector, minlength=len(index.vectors))
         self.starts: Ints = np.concatenate([[0], counts.cumsum()])
-        compared = telling(index.images, max_products, min_contrast)
+        compared = without_placeholders(index.images, max_products, min_contrast)
         self.clusters = clusters_of_vectors(compared, len(index.vectors))
         first = shown.iloc[np.unique(self.vector, return_index=True)[1]]
         first = first[self.clusters[first["vector"]] >= 0]
         rows = first["vector"].to_numpy(np.int64)
         if matcher.threshold == AUTO:
-            near = (verifier or LocalVerifier()).near_candidates
+            near = (verifier or GeometricVerifier()).near_candidates
             matcher = matcher.at(radius(index.vectors[rows], near))
         self.prepared = (
             matcher.prepare(index.vectors, self.clusters, index.centroids)
@@ -172,25 +172,25 @@ class Query:
             )
 
     def __call__(self, addresses: str | Sequence[str]) -> pd.DataFrame:
-        """The products that show one of these pictures, surest and closest first.
+        """The products that show one of these images, surest and closest first.
 
         Args:
-            addresses: the new product's pictures, each a path or an http(s) address.
+            addresses: the new product's images, each a path or an http(s) address.
 
         Returns:
-            Columns ``product_id``, ``distance``, ``tier``, ``image`` (the product's picture),
+            Columns ``product_id``, ``distance``, ``tier``, ``image`` (the product's image),
             ``query_image`` (the address that was asked), ``cluster``, ``score`` (how sure, 0 to
             1, before any calibration; missing where the distance alone decides), ``evidence``
             (in words) and ``title``. Each product once, by its surest tier, then its smallest
             distance; no row where nothing matches.
 
         Raises:
-            SourceError: a picture cannot be read, or none is named.
+            SourceError: an image cannot be read, or none is named.
         """
         start = time.perf_counter()
         names = [addresses] if isinstance(addresses, str) else sorted(set(addresses))
         if not names:
-            raise SourceError("no picture was asked about: name one address or more")
+            raise SourceError("no image was asked about: name one address or more")
         asked = [self._asked(*one) for one in zip(names, self._read(names), strict=True)]
         before = time.perf_counter()
         vectors = self.embed({"pixels": np.stack([one.shown for one in asked])})["embedding"]
@@ -202,7 +202,7 @@ class Query:
 
     @one_thread()
     def answer(self, asked: Sequence[Asked], vectors: npt.NDArray[np.float32]) -> pd.DataFrame:
-        """What ``__call__`` returns, for pictures that are read and embedded, (q, d)."""
+        """What ``__call__`` returns, for images that are read and embedded, (q, d)."""
         equal = [self.by_digest.first(one.sha256_pixels) for one in asked]
         parts = [self._exact(number, one, equal[number]) for number, one in enumerate(asked)]
         telling = np.array([self._tells(*one) for one in zip(asked, equal, strict=True)])
@@ -232,7 +232,7 @@ class Query:
         return pd.DataFrame(columns)
 
     def _read(self, addresses: Sequence[str]) -> list[Reading]:
-        """Read pictures as an index's are: in child processes, whose limits they cannot pass."""
+        """Read images as an index's are: in child processes, whose limits they cannot pass."""
         usual = Decoders(self.reader, max_bytes=self.fetcher.max_bytes)
         with nullcontext(self.decoders) if self.decoders else usual as decoders:
             begun = [(address, self._begin(address, decoders)) for address in addresses]
@@ -243,12 +243,12 @@ class Query:
             return decoders.submit(self.fetcher.fetch(address) if is_http(address) else address)
 
     def _asked(self, address: str, found: Reading) -> Asked:
-        detail = restored(found.picture.detail)
-        mask, shown = self.product_of(detail) or (None, found.picture.pixels)
+        detail = restored(found.image.detail)
+        mask, shown = self.product_of(detail) or (None, found.image.pixels)
         return Asked(
             address=address,
             place=address if is_http(address) else os.path.realpath(address),
-            pixels=found.picture.pixels,
+            pixels=found.image.pixels,
             detail=detail,
             flat=bool(np.float32(found.contrast) < self.min_contrast),  # float32: as stored
             sha256_bytes=found.sha256_bytes,
@@ -258,7 +258,7 @@ class Query:
         )
 
     def _tells(self, one: Asked, equal: int | None) -> bool:
-        """Whether a picture may be near to others: it is not flat, nor shared by too many.
+        """Whether an image may be near to others: it is not flat, nor shared by too many.
 
         ``equal`` is a row with equal pixels.
         """
@@ -294,7 +294,7 @@ class Query:
     def _near(
         self, vectors: npt.NDArray[np.float32], numbers: Ints, asked: Sequence[Asked]
     ) -> Found:
-        """Pictures near to those asked about, of embeddings (q, d) and numbers (q,)."""
+        """Images near to those asked about, of embeddings (q, d) and numbers (q,)."""
         none, empty = np.empty(0, np.int64), np.empty(0)
         if not len(vectors) or (self.prepared is None and self.look is None):
             return Found(none, none, empty, none, empty, np.empty(0, object))
@@ -304,7 +304,7 @@ class Query:
             found, distance = Candidates(matches.left, matches.right), matches.distance
         score, evidence = np.full(len(distance), np.nan), np.full(len(distance), "", object)
         if self.look is not None:
-            copies = self.look([Seen.of(one.detail, one.mask) for one in asked], found)
+            copies = self.look([LocalFeatures.of(one.detail, one.mask) for one in asked], found)
             found, score, evidence = Candidates(*copies[:2]), copies.score, copies.evidence
             apart = vectors[found.left].astype(np.float64) - self.vectors[found.right]
             distance = np.linalg.norm(apart, axis=1)
@@ -325,11 +325,11 @@ class Query:
 
 @contextmanager
 def _about(address: str) -> Iterator[None]:
-    """Make what is wrong with a picture an error that names it."""
+    """Make what is wrong with an image an error that names it."""
     try:
         yield
     except ImageError as error:
-        raise SourceError(f"the picture {visible(address)} cannot be read: {error}") from error
+        raise SourceError(f"the image {visible(address)} cannot be read: {error}") from error
 
 
 def _result(address: str, begun: Future[Reading]) -> Reading:

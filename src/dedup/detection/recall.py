@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image
 
-from dedup.augmentations import EDITS, Picture, relist
+from dedup.augmentations import EDITS, RgbImage, augment
 from dedup.detection.calibration import expected
 from dedup.detection.candidates import settings_digest
 from dedup.detection.results import DetectionResult
@@ -26,9 +26,9 @@ from dedup.search.embedding import Embed
 from dedup.search.index import Index
 from dedup.store.decode import resizer
 from dedup.store.derived import Derived, digest_of
-from dedup.store.placeholders import telling
-from dedup.verification.alignment import Seen
-from dedup.verification.geometric import LocalVerifier, Placement, placements
+from dedup.store.placeholders import without_placeholders
+from dedup.verification.alignment import LocalFeatures
+from dedup.verification.geometric import AlignedPair, GeometricVerifier, placements
 from dedup.verification.visual_words import Vocabulary, similarities
 
 log = logging.getLogger("dedup")
@@ -76,14 +76,14 @@ class _Copy(NamedTuple):
 
     pixels: npt.NDArray[np.uint8]
     words: float
-    looks: list[Placement]
+    looks: list[AlignedPair]
     edits: tuple[str, ...]
 
 
 def with_recall(
     findings: DetectionResult,
     sampled: Index,
-    verifier: LocalVerifier | None,
+    verifier: GeometricVerifier | None,
     checkpoint: str | Path | None = None,
     seed: int = 0,
     max_products: int = 100,
@@ -110,7 +110,7 @@ def with_recall(
         return calibration
     shift = calibration.pop("shift")
     if estimate_recall:
-        copies = listed_again(
+        copies = find_edited_copies(
             sampled, findings.search, verifier, shift, checkpoint, seed, max_products, min_contrast
         )
         calibration |= expected(calibration, findings.candidates, copies.surety, copies.chains)
@@ -125,10 +125,10 @@ def with_recall(
 
 
 @one_thread()
-def listed_again(
+def find_edited_copies(
     index: Index,
     facts: dict[str, Any],
-    verifier: LocalVerifier | None,
+    verifier: GeometricVerifier | None,
     shift: float,
     checkpoint: str | Path | None = None,
     seed: int = 0,
@@ -142,7 +142,7 @@ def listed_again(
 
     Args:
         index: with its store attached.
-        facts: of the search, see ``Search``: how far it looked.
+        facts: of the search, see ``SearchState``: how far it looked.
         verifier: as the search had it; without, distances are given.
         shift: of the log odds in this catalogue.
         checkpoint: the encoder; the one that the index names if ``None``.
@@ -155,7 +155,7 @@ def listed_again(
     """
     checkpoint = checkpoint or index.manifest["checkpoint"]
     index.check_encoder(checkpoint)
-    chosen = _sample(telling(index.images, max_products, min_contrast), seed)
+    chosen = _sample(without_placeholders(index.images, max_products, min_contrast), seed)
     if not len(chosen):
         return Copies(np.empty(0), [])
     keys = _keys(chosen, index, verifier, seed)
@@ -190,11 +190,11 @@ def _number(*parts: object) -> int:
 
 
 def _keys(
-    chosen: pd.DataFrame, index: Index, verifier: LocalVerifier | None, seed: int
+    chosen: pd.DataFrame, index: Index, verifier: GeometricVerifier | None, seed: int
 ) -> list[str]:
     """The digest of all that each copy, and what is found of it, depends on."""
     manifest = index.manifest
-    looks = settings_digest(verifier or LocalVerifier(), manifest["reader"], index.shows)
+    looks = settings_digest(verifier or GeometricVerifier(), manifest["reader"], index.shows)
     settings = digest_of(
         VERSION, cv2.__version__, np.__version__, manifest["checkpoint_sha256"], looks,
         verifier is not None, Vocabulary.load().digest, STRENGTH, N_EDITS, seed,
@@ -208,7 +208,7 @@ def _compared(
     index: Index,
     chosen: pd.DataFrame,
     places: Sequence[int],
-    verifier: LocalVerifier | None,
+    verifier: GeometricVerifier | None,
     checkpoint: str | Path,
     seed: int,
 ) -> pd.DataFrame:
@@ -224,8 +224,8 @@ def _compared(
 
     def copy(place: int) -> _Copy:
         other = urls[(place + 1) % len(urls)]
-        pictures = index.sight.details([urls[place], other])
-        return make(pictures[0], pictures[1], _number(seed, "edits", numbers[place]))
+        images = index.sight.details([urls[place], other])
+        return make(images[0], images[1], _number(seed, "edits", numbers[place]))
 
     copies = []
     with counting(f"estimating recall on {len(places)} edited images", len(places)) as count:
@@ -249,19 +249,19 @@ def _compared(
     )
 
 
-def _maker(index: Index, looks: bool) -> Callable[[Picture, Picture, int], _Copy]:
+def _maker(index: Index, looks: bool) -> Callable[[RgbImage, RgbImage, int], _Copy]:
     """What edits an image, given another one and a number to draw by, and looks at the copy."""
     resize, product = resizer(index.manifest["reader"]), index.sight.product
     vocabulary = Vocabulary.load()
 
-    def make(original: Picture, other: Picture, number: int) -> _Copy:
+    def make(original: RgbImage, other: RgbImage, number: int) -> _Copy:
         rng = np.random.default_rng(number)
-        copy, chain = relist(original, rng, STRENGTH, N_EDITS, others=[other])
+        copy, chain = augment(original, rng, STRENGTH, N_EDITS, others=[other])
         shown = product(copy)
         pixels = resize(Image.fromarray(copy)) if shown is None else shown[1]
         if not looks:
             return _Copy(pixels, np.nan, [], chain)
-        ends = Seen.of(original), Seen.of(copy)
+        ends = LocalFeatures.of(original), LocalFeatures.of(copy)
         words = [vocabulary.words(end.keypoints.descriptors)[None] for end in ends]
         similarity = similarities(words[0], words[1], vocabulary)
         return _Copy(pixels, float(similarity[0]), placements(*ends, colours=False), chain)

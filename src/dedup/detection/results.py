@@ -42,7 +42,7 @@ class DetectionResult:
         pairs: the schema ``PAIRS``.
         groups: the schema ``GROUPS``.
         shared: the schema ``SHARED``.
-        search: the facts of a ``Search``.
+        search: the facts of a ``SearchState``.
         calibration: how the threshold was chosen, plain JSON values; empty where it was given as
             a number. ``precision`` asked for; ``setting`` that was chosen, ``verifier.min_score``
             or ``matcher.threshold``; ``threshold``, its value; ``higher_is_surer``;

@@ -34,7 +34,7 @@ from dedup.download.ssrf import (
 from dedup.errors import ConfigError, FetchError
 
 NAME = "dedup-catalogue"
-MOST_HOPS = 5
+MAX_HOPS = 5
 DNS_SECONDS = 60
 """For how long the answer of a name service is used."""
 LOOK_UPS = 4
@@ -64,13 +64,13 @@ class StatusError(FetchError):
     """
 
     def __init__(self, status: int, wait: float) -> None:
-        super().__init__(f"http_{status}", "no picture in the answer")
+        super().__init__(f"http_{status}", "no image in the answer")
         self.wait = wait
 
 
 @dataclass(frozen=True)
 class Fetcher:
-    """How pictures are fetched.
+    """How images are fetched.
 
     Args:
         connections: at once, in all.
@@ -82,7 +82,7 @@ class Fetcher:
         attempts: how many at most, the first one included.
         max_wait: seconds; a server that asks for a longer wait is asked again after these.
         allow_networks: networks that may be reached although not public, such as ``10.0.0.0/8``.
-        robots: words of ``X-Robots-Tag`` that a picture is left out for, such as ``noai``.
+        robots: words of ``X-Robots-Tag`` that an image is left out for, such as ``noai``.
         contact: an address or page for whoever wonders who is asking.
         patience: how long is waited for a host that does not answer.
     """
@@ -105,7 +105,7 @@ class Fetcher:
         return Session(self, patience=self.patience)
 
     def fetch(self, address: str) -> bytes:
-        """Fetch one picture. Where an event loop runs already, use a ``session``.
+        """Fetch one image. Where an event loop runs already, use a ``session``.
 
         Raises:
             FetchError: see ``Session.fetch``.
@@ -186,7 +186,7 @@ class Session:
         return self._hosts.outage
 
     async def fetch(self, address: str) -> bytes:
-        """Fetch one picture, in several attempts where these may help.
+        """Fetch one image, in several attempts where these may help.
 
         Args:
             address: http(s) address.
@@ -194,7 +194,7 @@ class Session:
         Raises:
             FetchError: the address is not asked for (``bad_url``, ``scheme``, ``port``,
                 ``blocked_address``); nobody answers (``dns``, ``tls``, ``timeout``,
-                ``connection``, ``host_down``); or the answer holds no picture (``http_404`` and
+                ``connection``, ``host_down``); or the answer holds no image (``http_404`` and
                 so on, ``redirect``, ``robots``, ``empty``, ``truncated``, ``too_large``,
                 ``bad_answer``, ``encoding``, ``bomb``).
             ConfigError: this process may open no further connection.
@@ -223,7 +223,7 @@ class Session:
 
     async def _attempt(self, link: Link) -> bytes:
         left = self.fetcher.timeout
-        for _ in range(MOST_HOPS + 1):
+        for _ in range(MAX_HOPS + 1):
             self._guard.check_link(link)
             async with self._hosts.turn(link.origin) as turn:
                 await self.gate.wait()
@@ -233,10 +233,10 @@ class Session:
             if isinstance(answer, bytes):
                 return answer
             link = _follow(link, answer)
-        raise FetchError("redirect", f"more than {MOST_HOPS} redirects")
+        raise FetchError("redirect", f"more than {MAX_HOPS} redirects")
 
     async def _exchange(self, link: Link, turn: Turn, seconds: float) -> bytes | str:
-        """One request; the picture, or where else it is."""
+        """One request; the image, or where else it is."""
         self.requests += 1
         failure: FetchError
         heard = False
@@ -247,14 +247,14 @@ class Session:
             ):
                 heard = True  # the host is there, however slow the rest of the answer comes
                 turn.answered()
-                picture = await self._read(answer)
+                image = await self._read(answer)
         except FetchError as error:
             failure = error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = _failure(error)
             failure.__cause__ = error
         else:
-            return picture
+            return image
         if isinstance(failure, UnreachableError) and not heard:
             turn.failed()
         elif failure.reason not in SILENT:
@@ -273,10 +273,10 @@ class Session:
         if (answer.content_length or 0) > most:
             raise FetchError("too_large", f"{answer.content_length} bytes, more than {most}")
         body = await self._body(answer)
-        picture = unpack(body, most) if body and unpack else body
-        if not picture:
+        image = unpack(body, most) if body and unpack else body
+        if not image:
             raise FetchError("empty", "no bytes at all")
-        return picture
+        return image
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
@@ -396,11 +396,11 @@ def _unpack_deflate(body: bytes, most: int) -> bytes:
 def _unpack(body: bytes, most: int, window_bits: int) -> bytes:
     machine = zlib.decompressobj(window_bits)
     try:
-        picture = machine.decompress(body, most + 1)
+        image = machine.decompress(body, most + 1)
     except zlib.error as error:
         raise FetchError("encoding", "not packed in the way that it says") from error
-    if len(picture) > most:
+    if len(image) > most:
         raise FetchError("bomb", f"more than {most} bytes when unpacked")
     if not machine.eof:
-        raise FetchError("truncated", f"it broke off after {len(picture)} bytes")
-    return picture
+        raise FetchError("truncated", f"it broke off after {len(image)} bytes")
+    return image

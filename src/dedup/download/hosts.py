@@ -40,7 +40,7 @@ class Patience:
 PATIENCE = Patience()
 """What a run over a catalogue takes."""
 
-MOST_HOSTS = 10_000
+MAX_HOSTS = 10_000
 """So many hosts are remembered at least, of those that nobody asks or waits for. A catalogue may
 name a million, and each takes more than a kilobyte."""
 
@@ -192,8 +192,8 @@ class Hosts:
         """One by its name; the one asked for longest ago is forgotten first."""
         host = self._hosts.pop(name, None) or Host(name, self._per_host, self._patience)
         self._hosts[name] = host
-        if len(self._hosts) > 2 * MOST_HOSTS:
-            for old in list(self._hosts)[:-MOST_HOSTS]:
+        if len(self._hosts) > 2 * MAX_HOSTS:
+            for old in list(self._hosts)[:-MAX_HOSTS]:
                 if not self._hosts[old].users:
                     del self._hosts[old]
         return host
@@ -252,7 +252,7 @@ def asked_wait(headers: Mapping[str, str]) -> float:
 
 
 def obey(tags: Sequence[str], forbidden: Sequence[str], us: str) -> None:
-    """Leave out a picture that its host does not want to be read.
+    """Leave out an image that its host does not want to be read.
 
     Args:
         tags: values of ``X-Robots-Tag``: ``noai`` is for all, ``otherbot: noai`` for one reader.

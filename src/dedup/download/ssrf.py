@@ -1,4 +1,4 @@
-"""Who may be connected to. Addresses of pictures come from others, and may point at the inside.
+"""Who may be connected to. Addresses of images come from others, and may point at the inside.
 
 Names prove nothing: what is judged is the IP address, each time a socket is about to connect.
 """
@@ -35,7 +35,7 @@ Network = IPv4Network | IPv6Network
 
 MAX_ADDRESS = 8192
 """The longest address, in characters."""
-MOST_ADDRESSES = 4
+MAX_ADDRESSES = 4
 """So many of a name's addresses are connected to. A name may have thousands, of others' machines:
 one row would knock at all of their doors."""
 
@@ -94,7 +94,7 @@ BAD_PORTS = frozenset(
     | {8529, 9042, 9092, 9160, 9200, 9300, 9418, 10250, 10255, 10256, 11211, 15672, 25565, 26257}
     | {26379, 27017, 27018, 27019, 28015}
 )
-"""Ports from 1024 on that no shop shows pictures at."""
+"""Ports from 1024 on that no shop shows images at."""
 
 _GLOBAL = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -142,7 +142,7 @@ def read_link(address: str) -> Link:
     try:
         return _read_link(address)
     except ValueError as error:
-        raise FetchError("bad_url", "no address of a host and a picture there") from error
+        raise FetchError("bad_url", "no address of a host and an image there") from error
 
 
 def _read_link(address: str) -> Link:
@@ -299,7 +299,7 @@ class GuardedResolver(AbstractResolver):
         for answer in found:
             self.guard.check(answer["host"])
         chosen = [answer for answer in found if ":" not in answer["host"]] or found
-        return chosen[:MOST_ADDRESSES]
+        return chosen[:MAX_ADDRESSES]
 
     async def close(self) -> None:
         """Close the inner resolver."""

@@ -40,8 +40,8 @@ class _Block(nn.Module):
 class Cnn(nn.Module):
     """Stem, one residual block for each width, GeM pooling, linear layer, unit length.
 
-    A picture's brightness and contrast are taken out before the network sees it; its colours
-    keep their relation. Pooled are the whole picture and its upper, middle and lower third, each
+    An image's brightness and contrast are taken out before the network sees it; its colours
+    keep their relation. Pooled are the whole image and its upper, middle and lower third, each
     with generalised-mean pooling (Radenovic et al. 2018, equation 3), so that the embedding keeps
     a rough layout and a mirrored copy pools alike.
 
@@ -77,9 +77,9 @@ class Cnn(nn.Module):
                 layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Bring stored pictures, (n, 3, 200, 100) uint8, to mean 0 and spread 1, float32.
+        """Bring stored images, (n, 3, 200, 100) uint8, to mean 0 and spread 1, float32.
 
-        Mean and spread are of all pixels and channels of a picture together.
+        Mean and spread are of all pixels and channels of an image together.
         """
         # Flat, not over three axes: five times faster on a CPU.
         flat = images.permute(0, 2, 3, 1).flatten(1).float()
@@ -98,7 +98,7 @@ class Cnn(nn.Module):
         return torch.cat([whole, bands], dim=1).pow(1 / power)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map stored pictures, (n, 3, 200, 100) uint8, to embeddings (n, d) float32."""
+        """Map stored images, (n, 3, 200, 100) uint8, to embeddings (n, d) float32."""
         features = self.stages(self.stem(self.prepare(images)))
         embeddings: Tensor = self.embedding(self.pool(features)).float()
         return functional.normalize(embeddings) if self.unit else embeddings

@@ -13,17 +13,17 @@ from dedup.encoders.pooled_convolution import KERNEL, POOL, pooled_convolution, 
 from dedup.schemas import IMAGE_SHAPE
 
 AT_ONCE = 16
-"""Pictures that pass the convolutions together on a CPU: what lies between them fits the cache."""
+"""Images that pass the convolutions together on a CPU: what lies between them fits the cache."""
 
 
 class ConvAutoencoder(nn.Module):
     """Conv-ReLU-Conv-MaxPool-Linear-Linear, and its mirror Linear-Linear-MaxUnpool-Conv-ReLU-Conv.
 
     The pooling indices pass from ``encode`` to ``decode`` beside the embedding. They carry the
-    picture's layout round the bottleneck, so a low reconstruction loss says little about the
+    image's layout round the bottleneck, so a low reconstruction loss says little about the
     embedding: judge an encoder by how it ranks known duplicates.
 
-    With the defaults: 36,725,859 parameters; a picture is (16, 48, 23) = 17,664 numbers after
+    With the defaults: 36,725,859 parameters; an image is (16, 48, 23) = 17,664 numbers after
     pooling, then 1,024, then 256.
 
     Args:
@@ -72,11 +72,11 @@ class ConvAutoencoder(nn.Module):
             conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Bring stored pictures, (n, 3, 200, 100) uint8, to float32 between 0 and 1."""
+        """Bring stored images, (n, 3, 200, 100) uint8, to float32 between 0 and 1."""
         return images.to(memory_format=torch.channels_last).float() / 255
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Map prepared pictures, (n, 3, 200, 100) float32, to embeddings.
+        """Map prepared images, (n, 3, 200, 100) float32, to embeddings.
 
         Returns:
             Embeddings (n, d), and the pooling indices (n, 16, 48, 23) that ``decode`` needs.
@@ -86,7 +86,7 @@ class ConvAutoencoder(nn.Module):
         return self.embedding(self.hidden(pooled.flatten(1))), indices
 
     def decode(self, embeddings: Tensor, indices: Tensor) -> Tensor:
-        """Map embeddings (n, d) and their pooling indices to pictures (n, 3, 200, 100) float32."""
+        """Map embeddings (n, d) and their pooling indices to images (n, 3, 200, 100) float32."""
         pooled = self.unhidden(self.unembedding(embeddings)).unflatten(1, self.pooled_shape)
         size = self._at_once(pooled)
         parts = zip(torch.split(pooled, size), torch.split(indices, size), strict=True)
@@ -94,15 +94,15 @@ class ConvAutoencoder(nn.Module):
         return torch.relu(pixels) if self.extra_relu else pixels
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map stored pictures, (n, 3, 200, 100) uint8, to embeddings (n, d) float32."""
+        """Map stored images, (n, 3, 200, 100) uint8, to embeddings (n, d) float32."""
         embeddings = self.encode(self.prepare(images))[0]
         return functional.normalize(embeddings) if self.unit else embeddings
 
-    def _at_once(self, pictures: Tensor) -> int:
-        return AT_ONCE if pictures.device.type == "cpu" else max(1, len(pictures))
+    def _at_once(self, images: Tensor) -> int:
+        return AT_ONCE if images.device.type == "cpu" else max(1, len(images))
 
     def _pooled(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features (n, 16, 48, 23) and their indices, of pictures that pass together."""
+        """Pooled features (n, 16, 48, 23) and their indices, of images that pass together."""
         hidden = torch.relu(self.conv1(pixels))
         if _sparsely(hidden):
             weight, bias = _weights(self.conv2)

@@ -87,7 +87,7 @@ def _imagenet_weights() -> list[Tensor]:
 
 
 class EfficientnetLite0(nn.Module):
-    """ImageNet features, averaged over the picture, then a linear layer, unit length.
+    """ImageNet features, averaged over the image, then a linear layer, unit length.
 
     The linear layer is a random projection until ``fit_whitening`` or a training sets it.
 
@@ -95,7 +95,7 @@ class EfficientnetLite0(nn.Module):
 
     Args:
         embedding_dim: length d of an embedding.
-        size: height and width that pictures are brought to; multiples of 32 are as at ImageNet.
+        size: height and width that images are brought to; multiples of 32 are as at ImageNet.
         frozen: the trunk stays as it is, in evaluation mode, and the linear layer alone is trained.
         pretrained: begin with the ImageNet weights. ``False`` once they are loaded: from then on
             they are this encoder's own and come with its checkpoint.
@@ -146,7 +146,7 @@ class EfficientnetLite0(nn.Module):
         return self
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Bring stored pictures, (n, 3, 200, 100) uint8, to ImageNet's size and range, float32."""
+        """Bring stored images, (n, 3, 200, 100) uint8, to ImageNet's size and range, float32."""
         pixels = functional.interpolate(images.float(), self.size, mode="bilinear")
         mean, std = (
             torch.tensor(values, device=images.device).reshape(3, 1, 1) * 255
@@ -155,7 +155,7 @@ class EfficientnetLite0(nn.Module):
         return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
-        """Map stored pictures, (n, 3, 200, 100) uint8, to the trunk's features (n, 1280)."""
+        """Map stored images, (n, 3, 200, 100) uint8, to the trunk's features (n, 1280)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features: Tensor = self.trunk(self.prepare(images)).mean(dim=(2, 3))
         return features
@@ -168,14 +168,14 @@ class EfficientnetLite0(nn.Module):
         share of the mean variance.
 
         Args:
-            features: ``features`` of many pictures, (n, 1280).
+            features: ``features`` of many images, (n, 1280).
             shrinkage: that share.
 
         Raises:
-            ConfigError: fewer than 2 pictures.
+            ConfigError: fewer than 2 images.
         """
         if len(features) < 2:
-            raise ConfigError(f"whitening is fitted on 2 pictures or more, not {len(features)}")
+            raise ConfigError(f"whitening is fitted on 2 images or more, not {len(features)}")
         with torch.no_grad():
             mean = features.double().mean(dim=0)
             centred = features.double() - mean
@@ -186,6 +186,6 @@ class EfficientnetLite0(nn.Module):
             self.whitening.bias.copy_(-rows @ mean)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map stored pictures, (n, 3, 200, 100) uint8, to embeddings (n, d) float32."""
+        """Map stored images, (n, 3, 200, 100) uint8, to embeddings (n, d) float32."""
         embeddings: Tensor = self.whitening(self.features(images)).float()
         return functional.normalize(embeddings) if self.unit else embeddings

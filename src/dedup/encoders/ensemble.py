@@ -12,7 +12,7 @@ from torch.nn import functional
 from dedup.errors import ConfigError
 
 
-class Joined(nn.Module):
+class Ensemble(nn.Module):
     """The embeddings of several encoders, each of unit length and weighted, one after another.
 
     The squared distance of two joined embeddings is the weighted mean of the parts' squared
@@ -40,7 +40,7 @@ class Joined(nn.Module):
         self.embedding_dim: int = sum(dims)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map stored pictures, (n, 3, 200, 100) uint8, to embeddings (n, d) of unit length."""
+        """Map stored images, (n, 3, 200, 100) uint8, to embeddings (n, d) of unit length."""
         shares = self.shares or (1.0,) * len(self.encoders)
         parts = [
             functional.normalize(part(images)) * (share / sum(shares)) ** 0.5

@@ -1,7 +1,7 @@
-"""Where the product is in a picture: one part a module, chosen with ``foreground=``.
+"""Where the product is in an image: one part a module, chosen with ``foreground=``.
 
-A foreground is called with a picture and gives a soft mask of its size, or ``None`` where what it
-found is not to be believed; the whole picture is used then.
+A foreground is called with an image and gives a soft mask of its size, or ``None`` where what it
+found is not to be believed; the whole image is used then.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dedup.augmentations.overlay import Picture
+from dedup.augmentations.overlay import RgbImage
 
 Mask = npt.NDArray[np.uint8]
 """(h, w) uint8: how much of each pixel is product, 0 to 255."""
 
 
 class Foreground(Protocol):
-    """A way to tell a product from its ground. Equal pictures have equal masks."""
+    """A way to tell a product from its ground. Equal images have equal masks."""
 
-    def __call__(self, picture: Picture) -> Mask | None:
-        """The mask of a picture, (h, w, 3) uint8 RGB, or ``None`` where it fails."""
+    def __call__(self, image: RgbImage) -> Mask | None:
+        """The mask of an image, (h, w, 3) uint8 RGB, or ``None`` where it fails."""
         ...
 
     @property
@@ -37,9 +37,9 @@ def guarded(mask: Mask, least_area: float, most_area: float, most_border: float)
 
     Args:
         mask: (h, w) uint8.
-        least_area: share of the picture that a product covers at least.
+        least_area: share of the image that a product covers at least.
         most_area: and at most.
-        most_border: share of the picture's outermost pixels that it covers at most.
+        most_border: share of the image's outermost pixels that it covers at most.
     """
     inside = mask > 127
     border = np.concatenate([inside[0], inside[-1], inside[1:-1, 0], inside[1:-1, -1]])

@@ -1,4 +1,4 @@
-"""Colours of the middle against colours of the rest, along the picture's edges."""
+"""Colours of the middle against colours of the rest, along the image's edges."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 
 from dedup.augmentations.background import softened, solid
-from dedup.augmentations.overlay import Picture, resized
+from dedup.augmentations.overlay import RgbImage, resized
 from dedup.foregrounds import Mask, guarded
 
 VERSION = 1
-"""Raised when the same picture and settings give another mask."""
+"""Raised when the same image and settings give another mask."""
 
-_LEAST_SIDE = 8
-"""Pixels of the reduced picture's shorter side: in fewer there are no two colours to learn."""
+_MIN_SIDE = 8
+"""Pixels of the reduced image's shorter side: in fewer there are no two colours to learn."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class GrabCut:
     Args:
         side: pixels of the longer side at which it works; the time grows with its square.
         iterations: rounds of learning colours and cutting.
-        width: of the ellipse that is probably product at first, as a share of the picture's.
+        width: of the ellipse that is probably product at first, as a share of the image's.
         height: likewise.
         core: of the ellipse in the middle that surely is product, as a share of both sides.
-        border: of the strip round the picture that surely is not, as a share of the longer side.
-        least_area: a mask of less of the picture is not believed.
+        border: of the strip round the image that surely is not, as a share of the longer side.
+        least_area: a mask of less of the image is not believed.
         most_area: nor is one of more,
-        most_border: nor one that covers more of the picture's outermost pixels.
+        most_border: nor one that covers more of the image's outermost pixels.
     """
 
     side: int = 192
@@ -45,12 +45,12 @@ class GrabCut:
     most_area: float = 0.9
     most_border: float = 0.5
 
-    def __call__(self, picture: Picture) -> Mask | None:
-        """The mask, (h, w) uint8, of a picture (h, w, 3) uint8 RGB; ``None`` where it fails."""
-        height, width = picture.shape[:2]
+    def __call__(self, image: RgbImage) -> Mask | None:
+        """The mask, (h, w) uint8, of an image (h, w, 3) uint8 RGB; ``None`` where it fails."""
+        height, width = image.shape[:2]
         scale = min(1.0, self.side / max(height, width))
-        small = resized(picture, width * scale, height * scale)
-        if min(small.shape[:2]) < _LEAST_SIDE:
+        small = resized(image, width * scale, height * scale)
+        if min(small.shape[:2]) < _MIN_SIDE:
             return None
         mask = solid(self._cut(small))
         found = guarded(mask, self.least_area, self.most_area, self.most_border)
@@ -61,12 +61,12 @@ class GrabCut:
         """All that decides the masks."""
         return {"part": "grabcut", "version": VERSION, **asdict(self)}
 
-    def _cut(self, picture: Picture) -> Mask:
-        """The product in a reduced picture, 0 or 255."""
-        labels = self._prior(*picture.shape[:2])
+    def _cut(self, image: RgbImage) -> Mask:
+        """The product in a reduced image, 0 or 255."""
+        labels = self._prior(*image.shape[:2])
         models = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.setRNGSeed(0)  # this thread's: what came before must not decide
-        cv2.grabCut(picture, labels, (0, 0, 0, 0), *models, self.iterations, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(image, labels, (0, 0, 0, 0), *models, self.iterations, cv2.GC_INIT_WITH_MASK)
         product = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
         return np.where(product, np.uint8(255), np.uint8(0))
 

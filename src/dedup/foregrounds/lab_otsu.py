@@ -1,4 +1,4 @@
-"""What differs in colour from the picture's border: fast, and for plain grounds."""
+"""What differs in colour from the image's border: fast, and for plain grounds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from dedup.augmentations.background import coverage
-from dedup.augmentations.overlay import Picture
+from dedup.augmentations.overlay import RgbImage
 from dedup.foregrounds import Mask
 
 VERSION = 1
-"""Raised when the same picture and settings give another mask."""
+"""Raised when the same image and settings give another mask."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class LabOtsu:
     guard: size, place, contrast and outline.
     """
 
-    def __call__(self, picture: Picture) -> Mask | None:
-        """The mask, (h, w) uint8, of a picture (h, w, 3) uint8 RGB; ``None`` where it fails."""
-        return coverage(picture)
+    def __call__(self, image: RgbImage) -> Mask | None:
+        """The mask, (h, w) uint8, of an image (h, w, 3) uint8 RGB; ``None`` where it fails."""
+        return coverage(image)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -35,10 +35,10 @@ from dedup.store.shards import Shards, lacking
 log = logging.getLogger("dedup")
 
 VERSION = 1
-"""Raised when the same picture, mask and settings give other pixels."""
+"""Raised when the same image, mask and settings give other pixels."""
 
 MASK_SHAPE = (128, 128)
-"""Height and width of a kept mask, whatever the picture's."""
+"""Height and width of a kept mask, whatever the image's."""
 
 BATCH = 1024
 """Masks held in memory at once when they are counted."""
@@ -65,11 +65,11 @@ class Framing:
         if self.aspect not in ASPECTS:
             raise ConfigError(f"framing.aspect={self.aspect}: expected one of {', '.join(ASPECTS)}")
 
-    def __call__(self, picture: Pixels, mask: Mask) -> Pixels:
-        """The product of a picture in its box.
+    def __call__(self, image: Pixels, mask: Mask) -> Pixels:
+        """The product of an image in its box.
 
         Args:
-            picture: (h, w, 3) uint8 RGB.
+            image: (h, w, 3) uint8 RGB.
             mask: (h, w) uint8, with some pixels above 127.
 
         Returns:
@@ -77,7 +77,7 @@ class Framing:
         """
         left, top, wide, high = self._box(mask)
         share = mask[..., None] / np.float32(255)
-        product = picture * share + self.ground * (1 - share)
+        product = image * share + self.ground * (1 - share)
         box = np.full((high, wide, 3), self.ground, np.uint8)
         height, width = mask.shape
         rows = slice(max(0, top), min(height, top + high))
@@ -90,7 +90,7 @@ class Framing:
         return box
 
     def _box(self, mask: Mask) -> tuple[int, int, int, int]:
-        """Left, top, width and height of the box; it may reach beyond the picture."""
+        """Left, top, width and height of the box; it may reach beyond the image."""
         left, top, wide, high = cv2.boundingRect((mask > 127).astype(np.uint8))
         margin = round(self.margin * max(wide, high))
         left, top, wide, high = left - margin, top - margin, wide + 2 * margin, high + 2 * margin
@@ -104,7 +104,7 @@ class Framing:
 
 @dataclass(frozen=True)
 class Product:
-    """Finds the product of a picture and frames it.
+    """Finds the product of an image and frames it.
 
     Args:
         foreground: finds it.
@@ -125,22 +125,22 @@ class Product:
         """Of all that decides the masks alone."""
         return digest({"foreground": self.foreground.identity, "shape": list(MASK_SHAPE)})
 
-    def mask(self, picture: Pixels) -> Mask:
-        """The mask of a picture as it is kept, ``MASK_SHAPE``; all 0 where the foreground fails."""
-        found = self.foreground(picture)
+    def mask(self, image: Pixels) -> Mask:
+        """The mask of an image as it is kept, ``MASK_SHAPE``; all 0 where the foreground fails."""
+        found = self.foreground(image)
         if found is None:
             return np.zeros(MASK_SHAPE, np.uint8)
         height, width = MASK_SHAPE
         small = cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.uint8) if (small > 127).any() else np.zeros_like(small)
 
-    def shown(self, picture: Pixels, mask: Mask) -> Pixels:
-        """The product of a picture in its box, by a kept mask; the whole picture by one of 0."""
-        height, width = picture.shape[:2]
+    def shown(self, image: Pixels, mask: Mask) -> Pixels:
+        """The product of an image in its box, by a kept mask; the whole image by one of 0."""
+        height, width = image.shape[:2]
         full = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
         if not (full > 127).any():
-            return picture
-        return self.framing(picture, np.asarray(full, np.uint8))
+            return image
+        return self.framing(image, np.asarray(full, np.uint8))
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Framed:
     """A store of which the products alone are seen; read like an ``ImageStore``.
 
     Args:
-        store: where the pictures lie.
+        store: where the images lie.
         product: what is seen of them.
         settings: what says how to make ``product`` again, for an index's manifest.
     """
@@ -173,18 +173,18 @@ class Framed:
 
     @property
     def reader(self) -> str:
-        """How pictures are resized."""
+        """How images are resized."""
         return self.store.reader
 
     def rows(self, urls: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Where pictures lie, as ``ImageStore.rows`` says."""
+        """Where images lie, as ``ImageStore.rows`` says."""
         return self.store.rows(urls)
 
     def read(self, rows: npt.NDArray[np.int64]) -> Pixels:
         """The pixels that are shown at (n, 2) places, (n, 3, 200, 100) uint8.
 
         Raises:
-            ArtifactError: a shard is missing, or the store lacks one of the pictures.
+            ArtifactError: a shard is missing, or the store lacks one of the images.
             CorruptError: a shard cannot be read.
         """
         return self._kept(rows, "framed", IMAGE_SHAPE)
@@ -194,45 +194,45 @@ class Framed:
         return self._kept(rows, "masks", MASK_SHAPE)
 
     def details_at(self, rows: npt.NDArray[np.int64]) -> list[Pixels]:
-        """The products at (n, 2) places, each (h, w, 3) uint8 RGB; whole pictures where it failed.
+        """The products at (n, 2) places, each (h, w, 3) uint8 RGB; whole images where it failed.
 
         Raises:
-            ArtifactError: the store lacks one of the pictures, or a file of a shard.
+            ArtifactError: the store lacks one of the images, or a file of a shard.
             CorruptError: a shard cannot be read, or a detail in it is not whole.
         """
-        pictures, masks = self.store.details_at(rows), self.masks_at(rows)
-        return [self.product.shown(*both) for both in zip(pictures, masks, strict=True)]
+        images, masks = self.store.details_at(rows), self.masks_at(rows)
+        return [self.product.shown(*both) for both in zip(images, masks, strict=True)]
 
     def masks(self, urls: Sequence[str]) -> list[Mask | None]:
-        """The kept masks of pictures, each (128, 128) uint8; ``None`` where the foreground failed.
+        """The kept masks of images, each (128, 128) uint8; ``None`` where the foreground failed.
 
         Raises:
-            ArtifactError: the store lacks one of the pictures, or a file of a shard.
+            ArtifactError: the store lacks one of the images, or a file of a shard.
             CorruptError: a shard cannot be read.
         """
         return [mask if mask.any() else None for mask in self.masks_at(self.rows(urls))]
 
-    def found_in(self, picture: Pixels) -> tuple[Mask, Pixels] | None:
-        """The mask of a picture, (h, w, 3) uint8, as it would be kept, and what would be shown.
+    def found_in(self, image: Pixels) -> tuple[Mask, Pixels] | None:
+        """The mask of an image, (h, w, 3) uint8, as it would be kept, and what would be shown.
 
         Returns:
             (128, 128) and (3, 200, 100) uint8; ``None`` where it stays whole.
         """
-        mask = self.product.mask(picture)
-        return (mask, self._squashed(picture, mask)) if mask.any() else None
+        mask = self.product.mask(image)
+        return (mask, self._squashed(image, mask)) if mask.any() else None
 
     def failed(self, urls: Sequence[str]) -> int:
-        """In how many of some pictures no product is found."""
+        """In how many of some images no product is found."""
         rows = np.unique(self.rows(urls), axis=0)
         starts = range(0, len(rows), BATCH)
         masks = (self.masks_at(rows[start : start + BATCH]) for start in starts)
         return sum(int((~part.any(axis=(1, 2))).sum()) for part in masks)
 
     def prepare(self, urls: Sequence[str]) -> dict[str, Any]:
-        """Find the products of pictures, of whole shards at a time, and say how many failed.
+        """Find the products of images, of whole shards at a time, and say how many failed.
 
         Returns:
-            ``pictures``; ``failed``, of these; ``made``, the pictures whose masks were found
+            ``images``; ``failed``, of these; ``made``, the images whose masks were found
             now; and ``ms_per_picture`` of those, on all cores.
         """
         begun, made = time.perf_counter(), self._make(np.unique(self._located(urls)[:, 0]).tolist())
@@ -240,7 +240,7 @@ class Framed:
         distinct = list(dict.fromkeys(urls))
         failed = self.failed(distinct)
         say = log.warning if failed > len(distinct) / 2 else log.info
-        n = counted(len(distinct), "picture")
+        n = counted(len(distinct), "image")
         say("no product found in %d of %s: it is taken whole there", failed, n)
         return {
             "pictures": len(distinct),
@@ -269,7 +269,7 @@ class Framed:
         return found
 
     def _make(self, shards: Sequence[int]) -> int:
-        """Find the products of those shards where it was not done; in how many pictures."""
+        """Find the products of those shards where it was not done; in how many images."""
         new = [shard for shard in shards if shard not in self._whole]
         lacking = [shard for shard in new if self._lacks(shard, "masks", MASK_SHAPE)]
         made = sum(self._shards.size(shard) for shard in lacking)
@@ -312,8 +312,8 @@ class Framed:
             framed[row] = one
         self._shards.keep(shard, self._name("framed"), framed)
 
-    def _squashed(self, picture: Pixels, mask: Mask) -> Pixels:
-        return resizer(self.reader)(Image.fromarray(self.product.shown(picture, mask)))
+    def _squashed(self, image: Pixels, mask: Mask) -> Pixels:
+        return resizer(self.reader)(Image.fromarray(self.product.shown(image, mask)))
 
     def _lacks(self, shard: int, kind: str, shape: tuple[int, ...]) -> bool:
         try:
@@ -327,5 +327,5 @@ class Framed:
         return f"{kind}-{made_by[:8]}"
 
 
-Pictures = ImageStore | Framed
-"""Where an encoder's pictures come from: whole, or their products alone."""
+ImageReader = ImageStore | Framed
+"""Where an encoder's images come from: whole, or their products alone."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dedup.augmentations.overlay import Picture, resized
+from dedup.augmentations.overlay import RgbImage, resized
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds import Mask, guarded
 from dedup.runtime.files import sha256_file
@@ -21,7 +21,7 @@ from dedup.runtime.invocation import install
 from dedup.runtime.shortages import pass_on
 
 VERSION = 1
-"""Raised when the same picture and settings give another mask."""
+"""Raised when the same image and settings give another mask."""
 
 U2NETP = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 """SHA-256 of ``u2netp.onnx`` as the extra brings it: U2-Net's small model (Qin et al., 2020)."""
@@ -35,7 +35,7 @@ code is imported."""
 
 @dataclass(frozen=True)
 class Onnx:
-    """A segmentation model run by ONNX Runtime on one core a picture.
+    """A segmentation model run by ONNX Runtime on one core an image.
 
     Args:
         model: the path of an ``.onnx`` file, or ``u2netp`` for the one that the extra brings.
@@ -50,9 +50,9 @@ class Onnx:
         product: ``salient`` for an output of one channel; or the classes that count as product.
         scores: what a salient output holds: ``probability``, ``logit``, or ``any`` numbers, which
             are stretched to 0 to 1.
-        least_area: a mask of less of the picture is not believed.
+        least_area: a mask of less of the image is not believed.
         most_area: nor is one of more,
-        most_border: nor one that covers more of the picture's outermost pixels.
+        most_border: nor one that covers more of the image's outermost pixels.
     """
 
     model: str = "u2netp"
@@ -70,16 +70,16 @@ class Onnx:
     most_area: float = 0.95
     most_border: float = 0.7
 
-    def __call__(self, picture: Picture) -> Mask | None:
-        """The mask, (h, w) uint8, of a picture (h, w, 3) uint8 RGB; ``None`` where it fails.
+    def __call__(self, image: RgbImage) -> Mask | None:
+        """The mask, (h, w) uint8, of an image (h, w, 3) uint8 RGB; ``None`` where it fails.
 
         Raises:
             ConfigError: the settings do not fit the model, or the extra is not installed.
             ArtifactError: there is no such file, or it is another one.
         """
-        found = self._product(self._run(self._input(picture)))
+        found = self._product(self._run(self._input(image)))
         small = np.asarray(np.rint(found * 255), np.uint8)
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         mask = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
         return guarded(
             np.asarray(mask, np.uint8), self.least_area, self.most_area, self.most_border
@@ -128,10 +128,10 @@ class Onnx:
         _ = self._digest  # before anything of it runs
         return _opened(self._file)
 
-    def _input(self, picture: Picture) -> Floats:
-        """A picture as the model takes it, a batch of one."""
+    def _input(self, image: RgbImage) -> Floats:
+        """An image as the model takes it, a batch of one."""
         height, width = self.size
-        pixels = resized(picture, width, height).astype(np.float32)
+        pixels = resized(image, width, height).astype(np.float32)
         pixels /= max(1.0, float(pixels.max())) if self.range_to_max else 255.0
         if self.colours == "bgr":
             pixels = pixels[..., ::-1]
@@ -156,7 +156,7 @@ class Onnx:
         except _failures() as error:
             pass_on(error, self._file)
             raise ConfigError(
-                f"{self._file.name} takes {first.type} of shape {first.shape}, and a picture came "
+                f"{self._file.name} takes {first.type} of shape {first.shape}, and an image came "
                 f"as float32 of shape {list(batch.shape)}: set foreground.size and "
                 f"foreground.layout ({str(error).strip().splitlines()[0]})"
             ) from error
@@ -208,7 +208,7 @@ def _opened(file: Path) -> Any:
     import onnxruntime  # an extra, and slow to import
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a picture on each core
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # an image on each core
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

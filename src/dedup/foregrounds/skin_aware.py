@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dedup.augmentations.overlay import Picture
+from dedup.augmentations.overlay import RgbImage
 from dedup.foregrounds import Foreground, Mask, guarded
 from dedup.foregrounds.grabcut import GrabCut
 
 VERSION = 1
-"""Raised when the same picture and settings give another mask."""
+"""Raised when the same image and settings give another mask."""
 
 _SKIN = np.array([50, 136, 80]), np.array([255, 173, 125])
 """Least and most luma, red and blue difference of skin, whatever its tone (Chai and Ngan, 1999,
@@ -26,10 +26,10 @@ _ALLOWED = np.array([60.0, 6.0, 6.0])
 _NEAR_FACE = 15
 """Units of a and b within which skin of the head may differ from its median."""
 
-_LEAST_PART = 0.02
+_MIN_PART = 0.02
 """Share of what is left that a connected part of it has to have."""
 
-_LEAST_LEFT = 0.25
+_MIN_LEFT = 0.25
 """Share of the person that has to be left, or nothing is taken away."""
 
 
@@ -47,7 +47,7 @@ class SkinAware:
         least_skin: share of the head that has to look like skin.
         reach: how far, in standard deviations, a colour may lie from the head's skin.
         most_skin: where more of the person would go, nothing goes: the product has that colour.
-        least_area: a mask of less of the picture is not believed.
+        least_area: a mask of less of the image is not believed.
     """
 
     person: Foreground = field(default_factory=GrabCut)
@@ -57,12 +57,12 @@ class SkinAware:
     most_skin: float = 0.45
     least_area: float = 0.02
 
-    def __call__(self, picture: Picture) -> Mask | None:
-        """The mask, (h, w) uint8, of a picture (h, w, 3) uint8 RGB; ``None`` where it fails."""
-        person = self.person(picture)
+    def __call__(self, image: RgbImage) -> Mask | None:
+        """The mask, (h, w) uint8, of an image (h, w, 3) uint8 RGB; ``None`` where it fails."""
+        person = self.person(image)
         if person is None or not (person > 127).any():
             return None
-        smooth = np.asarray(cv2.GaussianBlur(picture, (3, 3), 0), np.uint8)
+        smooth = np.asarray(cv2.GaussianBlur(image, (3, 3), 0), np.uint8)
         inside, head = person > 127, self._head(person > 127)
         seeds = _looks_like_skin(smooth) & head
         if seeds.sum() < self.least_skin * head.sum():
@@ -70,7 +70,7 @@ class SkinAware:
         skin = self._like(smooth, seeds) & inside
         worn = _cleaned(inside & ~skin & ~head)
         left = (worn > 127).sum() / inside.sum()
-        if skin.sum() > self.most_skin * inside.sum() or left < _LEAST_LEFT:
+        if skin.sum() > self.most_skin * inside.sum() or left < _MIN_LEFT:
             return person
         soft = np.minimum(person, cv2.GaussianBlur(worn, (3, 3), 0))
         return guarded(np.asarray(soft, np.uint8), self.least_area, 1, 1)
@@ -90,9 +90,9 @@ class SkinAware:
         head[rows[0] : rows[0] + height] = inside[rows[0] : rows[0] + height]
         return head
 
-    def _like(self, picture: Picture, seeds: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def _like(self, image: RgbImage, seeds: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Where the colours are those of some pixels: a normal distribution in Lab."""
-        lab = cv2.cvtColor(picture, cv2.COLOR_RGB2Lab).astype(np.float64)
+        lab = cv2.cvtColor(image, cv2.COLOR_RGB2Lab).astype(np.float64)
         apart = lab - np.median(lab[seeds], axis=0)
         known = apart[seeds]
         known = known[(np.abs(known[:, 1:]) < _NEAR_FACE).all(axis=1)]
@@ -103,9 +103,9 @@ class SkinAware:
         return np.asarray(opened > 0, np.bool_)
 
 
-def _looks_like_skin(picture: Picture) -> npt.NDArray[np.bool_]:
+def _looks_like_skin(image: RgbImage) -> npt.NDArray[np.bool_]:
     """Where a pixel may be skin, of anybody and in any light."""
-    colours = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
+    colours = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
     return np.asarray(((colours >= _SKIN[0]) & (colours <= _SKIN[1])).all(axis=2), np.bool_)
 
 
@@ -116,5 +116,5 @@ def _cleaned(worn: npt.NDArray[np.bool_]) -> Mask:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    kept = (areas > 0) & (areas >= _LEAST_PART * areas.sum())
+    kept = (areas > 0) & (areas >= _MIN_PART * areas.sum())
     return np.where(kept[labels], np.uint8(255), np.uint8(0))

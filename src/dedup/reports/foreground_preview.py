@@ -1,4 +1,4 @@
-"""What a foreground finds in a catalogue's pictures, to be judged before it is used."""
+"""What a foreground finds in a catalogue's images, to be judged before it is used."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from dedup.store.decode import Pixels
 log = logging.getLogger("dedup")
 
 GRID = (240, 720)
-"""Height and width of a picture, its mask and its product in TensorBoard, in pixels."""
+"""Height and width of an image, its mask and its product in TensorBoard, in pixels."""
 
 
 def preview(catalogue: Catalogue, framed: Framed, name: str, n: int, run_dir: Path) -> Path:
-    """Find the products of pictures spread over a catalogue, and show them.
+    """Find the products of images spread over a catalogue, and show them.
 
-    These pictures alone are read. ``preview.html``, ``foreground.json`` and a grid for TensorBoard
+    These images alone are read. ``preview.html``, ``foreground.json`` and a grid for TensorBoard
     are written into ``run_dir``.
 
     Args:
         catalogue: what a source read.
-        framed: finds products; its store keeps the pictures.
+        framed: finds products; its store keeps the images.
         name: of the foreground, for the page.
-        n: pictures at most.
+        n: images at most.
         run_dir: an existing folder.
 
     Returns:
         The page.
 
     Raises:
-        SourceError: not one of the pictures could be read.
+        SourceError: not one of the images could be read.
     """
     requests = catalogue.requests
     open_rows = requests[requests["status"] == ""].drop_duplicates("url")
@@ -50,36 +50,36 @@ def preview(catalogue: Catalogue, framed: Framed, name: str, n: int, run_dir: Pa
     asked = open_rows.iloc[places] if len(open_rows) else requests
     images = framed.store.ingest(dataclasses.replace(catalogue, requests=asked), run_dir)
     ok = images[images["status"] == "ok"].drop_duplicates("url")
-    pictures = framed.store.details(ok["url"].tolist())
-    tried = [_try(framed, *one) for one in zip(ok["product_id"], pictures, strict=True)]
+    previews = framed.store.details(ok["url"].tolist())
+    tried = [_try(framed, *one) for one in zip(ok["product_id"], previews, strict=True)]
     failed = sum(one.mask is None for one in tried)
     milliseconds = float(np.mean([one.milliseconds for one in tried]))
     facts = {"pictures": len(tried), "failed": failed, "ms_per_picture": round(milliseconds, 2)}
     write_json({**framed.facts, **facts}, run_dir / "foreground.json")
     log.info(
-        "no product found in %d of %s; %.1f ms a picture on one core",
-        failed, counted(len(tried), "picture"), milliseconds,
+        "no product found in %d of %s; %.1f ms an image on one core",
+        failed, counted(len(tried), "image"), milliseconds,
     )  # fmt: skip
     _to_tensorboard(tried, run_dir)
     return write(tried, name, run_dir)
 
 
-def _try(framed: Framed, product_id: str, picture: Pixels) -> Tried:
+def _try(framed: Framed, product_id: str, image: Pixels) -> Tried:
     begun = time.perf_counter()
-    mask: Mask | None = framed.product.mask(picture)
+    mask: Mask | None = framed.product.mask(image)
     milliseconds = 1000 * (time.perf_counter() - begun)
     if mask is None or not mask.any():
-        return Tried(product_id, picture, None, picture, milliseconds)
-    return Tried(product_id, picture, mask, framed.product.shown(picture, mask), milliseconds)
+        return Tried(product_id, image, None, image, milliseconds)
+    return Tried(product_id, image, mask, framed.product.shown(image, mask), milliseconds)
 
 
 def _to_tensorboard(tried: list[Tried], run_dir: Path) -> None:
-    """A grid: each picture, its mask and its product in a row."""
+    """A grid: each image, its mask and its product in a row."""
     height, width = GRID
     rows = []
     for one in tried:
         row = Image.new("RGB", (width, height), "white")
-        for place, part in enumerate((one.picture, overlaid(one), one.product)):
+        for place, part in enumerate((one.image, overlaid(one), one.product)):
             small = Image.fromarray(part)
             small.thumbnail((width // 3, height))
             row.paste(small, (place * width // 3, 0))

@@ -1,7 +1,7 @@
-"""One page for people: the groups with their pictures side by side.
+"""One page for people: the groups with their images side by side.
 
 Ids, titles and addresses come from strangers. Jinja2 escapes each of them, only http(s) addresses
-become links, pictures are encoded anew, and the page's own policy forbids every script, style and
+become links, images are encoded anew, and the page's own policy forbids every script, style and
 request besides those written in ``page.css`` and ``page.js``.
 """
 
@@ -25,7 +25,7 @@ from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError
 from dedup.reports import phrases, pr_curve, related, text
 from dedup.reports.proofs import prefix_of, surest_pairs
-from dedup.reports.thumbnails import Picture, collect
+from dedup.reports.thumbnails import Thumbnail, collect
 from dedup.runtime.files import write_text
 from dedup.runtime.nouns import counted
 from dedup.runtime.printable import visible, visible_page
@@ -33,10 +33,10 @@ from dedup.schemas import RELATIONS, TIERS, Tier
 from dedup.search.index import Index
 
 MAX_PRODUCTS = 60
-"""Products shown of one group: a placeholder picture can join a hundred thousand of them."""
+"""Products shown of one group: a placeholder image can join a hundred thousand of them."""
 
 MAX_SHARED, MAX_SHOWERS = 60, 20
-"""Pictures shown that prove nothing, and products named of each."""
+"""Images shown that prove nothing, and products named of each."""
 
 TILE, GAP, HALF = 152, 24, 510
 """Least width of a product, the space between two, and room in half a row; as in ``page.css``."""
@@ -67,15 +67,15 @@ class Proof(NamedTuple):
 
 @dataclass(frozen=True)
 class Product:
-    """A product as shown; ``against`` is the other picture of the pair where no tile shows it."""
+    """A product as shown; ``against`` is the other image of the pair where no tile shows it."""
 
     product_id: str
     title: str
     kept: bool
-    picture: Picture | None
+    image: Thumbnail | None
     link: str | None
     proof: Proof | None
-    against: Picture | None
+    against: Thumbnail | None
     whose: str = ""  # "yours" or "theirs", where two catalogues were compared
 
     @property
@@ -122,18 +122,18 @@ class Group:
 
     @property
     def wide(self) -> bool:
-        """Whether the pictures need a whole row of the page to stand side by side."""
-        widths = (product.picture.width if product.picture else 0 for product in self.products)
+        """Whether the images need a whole row of the page to stand side by side."""
+        widths = (product.image.width if product.image else 0 for product in self.products)
         return sum(max(width, TILE) + GAP for width in widths) > HALF + GAP
 
 
 @dataclass(frozen=True)
 class Silent:
-    """A picture that proves nothing as shown, and the first of the products that show it."""
+    """An image that proves nothing as shown, and the first of the products that show it."""
 
     n_products: int
     reason: str
-    picture: Picture | None
+    image: Thumbnail | None
     product_ids: list[str]
 
 
@@ -148,11 +148,11 @@ class HtmlReport:
         self.max_groups = max_groups
 
     def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:
-        """Write the page; the same tables and pictures give the same bytes.
+        """Write the page; the same tables and images give the same bytes.
 
         Args:
             findings: what was found.
-            index: gives titles, thumbnails and the pictures' statuses, where it has them.
+            index: gives titles, thumbnails and the images' statuses, where it has them.
             folder: an existing folder.
 
         Returns:
@@ -182,7 +182,7 @@ class HtmlReport:
                 photos=related.filled(shown[1], titles, album),
                 n_photos=len(photos),
                 n_silent=findings.shared["sha256_pixels"].nunique(),
-                pictures=list({picture.name: picture for picture in album.values()}.values()),
+                images=list({thumbnail.name: thumbnail for thumbnail in album.values()}.values()),
                 n_groups=n_groups,
                 headline=text.headline(findings, index),
                 warnings=text.warnings(findings, index),
@@ -200,8 +200,8 @@ class HtmlReport:
 
     def _cards(
         self, findings: DetectionResult, index: Index, tiles: Sequence[related.Tile]
-    ) -> tuple[list[Group], list[Silent], dict[str, Picture]]:
-        """The groups, the pictures that prove nothing, and all pictures by address."""
+    ) -> tuple[list[Group], list[Silent], dict[str, Thumbnail]]:
+        """The groups, the images that prove nothing, and all images by address."""
         shown = _largest(findings.groups, self.max_groups)
         proofs = _proofs(shown, findings.pairs)
         members = _members(shown, proofs)
@@ -215,7 +215,7 @@ class HtmlReport:
         prefix = prefix_of(index.manifest)
         maker = _Maker(index.titles(visible), kept, faces, proofs, album, prefix)
         cards = [maker.group(group_id, ids) for group_id, ids in members.items()]
-        return cards, [replace(it, picture=album.get(url)) for url, it in silent], album
+        return cards, [replace(it, image=album.get(url)) for url, it in silent], album
 
 
 def _largest(groups: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -260,7 +260,7 @@ def _faces(groups: pd.DataFrame, proofs: dict[str, Proof], images: pd.DataFrame)
 def _addresses(
     visible: Iterable[str], faces: dict[str, str], proofs: dict[str, Proof]
 ) -> list[str]:
-    """Every address whose picture the page may show, each once."""
+    """Every address whose image the page may show, each once."""
     wanted: dict[str, None] = {}
     for key in visible:
         proof = proofs.get(key)
@@ -270,7 +270,7 @@ def _addresses(
 
 
 def _silent(shared: pd.DataFrame) -> list[tuple[str, Silent]]:
-    """What most products show, each picture with an address of it."""
+    """What most products show, each image with an address of it."""
     first = shared["sha256_pixels"].drop_duplicates()[:MAX_SHARED]
     rows = shared[shared["sha256_pixels"].isin(first)]
     found = []
@@ -288,7 +288,7 @@ class _Maker:
     kept: set[str]
     faces: dict[str, str]
     proofs: dict[str, Proof]
-    album: dict[str, Picture]
+    album: dict[str, Thumbnail]
     prefix: str | None = None  # of the other catalogue's ids
 
     def group(self, group_id: str, ids: Sequence[str]) -> Group:
@@ -314,7 +314,7 @@ class _Maker:
             product_id=key,
             title=(self.titles.get(key) or "").strip(),
             kept=key in self.kept,
-            picture=self.album.get(face),
+            image=self.album.get(face),
             link=face if LINK.fullmatch(face) and visible(face) == face else None,
             proof=proof,
             against=against,
@@ -328,7 +328,7 @@ class _Maker:
 
 
 def _n_whole(manifest: Mapping[str, Any]) -> int:
-    """Pictures in which the index's foreground found no product."""
+    """Images in which the index's foreground found no product."""
     return int((manifest.get("foreground") or {}).get("failed", 0))
 
 

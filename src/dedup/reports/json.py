@@ -22,7 +22,7 @@ class JsonReport:
     Where two catalogues were compared, ``matches.json`` says which product of the other one is
     which of one's own.
 
-    Where a pair is anything but the same picture, ``relations.json`` says what every pair is.
+    Where a pair is anything but the same image, ``relations.json`` says what every pair is.
     """
 
     def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:

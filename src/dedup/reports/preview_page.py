@@ -1,4 +1,4 @@
-"""A page of pictures, of what a foreground finds in them, and of what encoders are shown then."""
+"""A page of images, of what a foreground finds in them, and of what encoders are shown then."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _DIMMED = 0.65
 
 
 class Tried(NamedTuple):
-    """A picture, and what a foreground made of it.
+    """An image, and what a foreground made of it.
 
     Attributes:
         product_id: whose it is.
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         mask: (h', w') uint8, the mask squashed to any size; ``None`` where the foreground failed.
-        product: (_, _, 3) uint8 RGB, what is shown; the whole picture where it failed.
+        product: (_, _, 3) uint8 RGB, what is shown; the whole image where it failed.
         milliseconds: that it took.
     """
 
     product_id: str
-    picture: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
     mask: npt.NDArray[np.uint8] | None
     product: npt.NDArray[np.uint8]
     milliseconds: float
 
 
 class _Card(NamedTuple):
-    """A picture as the page shows it: data URIs, widths in CSS pixels, share of the area."""
+    """An image as the page shows it: data URIs, widths in CSS pixels, share of the area."""
 
     product_id: str
     parts: list[tuple[str, str, int]]
@@ -49,13 +49,13 @@ class _Card(NamedTuple):
 
 
 def overlaid(one: Tried) -> npt.NDArray[np.uint8]:
-    """A picture with all that is no product dimmed: (h, w, 3) uint8; all of it without a mask."""
-    height, width = one.picture.shape[:2]
+    """An image with all that is no product dimmed: (h, w, 3) uint8; all of it without a mask."""
+    height, width = one.image.shape[:2]
     share = np.zeros((height, width))
     if one.mask is not None:
         share = np.asarray(cv2.resize(one.mask, (width, height)), np.float64) / 255
-    dimmed = _DIMMED * np.array(TINT) + (1 - _DIMMED) * one.picture
-    mixed = one.picture * share[..., None] + dimmed * (1 - share[..., None])
+    dimmed = _DIMMED * np.array(TINT) + (1 - _DIMMED) * one.image
+    mixed = one.image * share[..., None] + dimmed * (1 - share[..., None])
     return np.asarray(np.rint(mixed), np.uint8)
 
 
@@ -63,7 +63,7 @@ def write(tried: Sequence[Tried], name: str, folder: Path) -> Path:
     """Write ``preview.html``, which holds all it needs and asks the network for nothing.
 
     Args:
-        tried: at least one picture; those that failed come first.
+        tried: at least one image; those that failed come first.
         name: of the foreground.
         folder: an existing folder.
 
@@ -89,7 +89,7 @@ def write(tried: Sequence[Tried], name: str, folder: Path) -> Path:
 def _card(one: Tried) -> _Card:
     parts = []
     for label, part in (
-        ("picture", one.picture), ("found", overlaid(one)), ("shown", one.product),
+        ("picture", one.image), ("found", overlaid(one)), ("shown", one.product),
     ):  # fmt: skip
         uri, width = encoded(Image.fromarray(part))
         parts.append((label, uri, width))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dedup.detection.results import DetectionResult
 from dedup.reports import phrases
-from dedup.reports.thumbnails import Picture
+from dedup.reports.thumbnails import Thumbnail
 from dedup.schemas import RELATIONS
 
 _, SAME_PRODUCT, VARIANT = RELATIONS
@@ -27,10 +27,10 @@ class Tile:
 
     product_id: str
     n_products: int  # that have this colour
-    address: str  # of its picture
+    address: str  # of its image
     said: str  # what links it to another one
     title: str = ""
-    picture: Picture | None = None
+    image: Thumbnail | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def photos(findings: DetectionResult) -> list[Kin]:
     ]
 
 
-def filled(cards: Sequence[Kin], titles: dict[str, str], album: dict[str, Picture]) -> list[Kin]:
-    """The same with titles, by product id, and pictures, by address."""
+def filled(cards: Sequence[Kin], titles: dict[str, str], album: dict[str, Thumbnail]) -> list[Kin]:
+    """The same with titles, by product id, and images, by address."""
 
     def full(tile: Tile) -> Tile:
         title = (titles.get(tile.product_id) or "").strip()
-        return replace(tile, title=title, picture=album.get(tile.address))
+        return replace(tile, title=title, image=album.get(tile.address))
 
     return [replace(card, tiles=[full(tile) for tile in card.tiles]) for card in cards]
 
@@ -92,7 +92,7 @@ def tiles_of(*parts: Iterable[Kin]) -> list[Tile]:
 
 
 def _proofs(variants: pd.DataFrame, colour_of: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """For each colour the picture of its surest pair, and what that pair says."""
+    """For each colour the image of its surest pair, and what that pair says."""
     ranked = variants.sort_values(["score", "distance"], ascending=[False, True], kind="stable")
     found: dict[str, tuple[str, str]] = {}
     for row in ranked.to_dict("records"):

@@ -1,4 +1,4 @@
-"""The pictures of a page: each encoded anew, and held once however many places show it."""
+"""The images of a page: each encoded anew, and held once however many places show it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from PIL import Image
 from dedup.schemas import Thumbnails
 
 BATCH = 256
-"""Pictures held in memory at once."""
+"""Images held in memory at once."""
 
 SIZE = (660, 220)
-"""Largest width and height of an embedded picture, in pixels."""
+"""Largest width and height of an embedded image, in pixels."""
 
 HEIGHT = 200
-"""Height at which every picture is shown, in CSS pixels."""
+"""Height at which every image is shown, in CSS pixels."""
 
 WIDTHS = (64, 420)
-"""Narrowest and widest that a picture is shown, in CSS pixels."""
+"""Narrowest and widest that an image is shown, in CSS pixels."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that the page holds once and shows under ``name``; sizes in CSS pixels."""
+class Thumbnail:
+    """An image that the page holds once and shows under ``name``; sizes in CSS pixels."""
 
     name: str
     uri: str
@@ -34,10 +34,10 @@ class Picture:
     height: int
 
 
-def collect(addresses: Sequence[str], thumbnails: Thumbnails) -> dict[str, Picture]:
-    """Pictures by address; those that look the same are one ``Picture``."""
-    album: dict[str, Picture] = {}
-    known: dict[str, Picture] = {}
+def collect(addresses: Sequence[str], thumbnails: Thumbnails) -> dict[str, Thumbnail]:
+    """Images by address; those that look the same are one ``Image``."""
+    album: dict[str, Thumbnail] = {}
+    known: dict[str, Thumbnail] = {}
     for start in range(0, len(addresses), BATCH):
         batch = addresses[start : start + BATCH]
         found = thumbnails(batch)
@@ -45,7 +45,7 @@ def collect(addresses: Sequence[str], thumbnails: Thumbnails) -> dict[str, Pictu
             if address in found:
                 uri, width = encoded(found[address])
                 name = f"p{len(known) + 1}"
-                album[address] = known.setdefault(uri, Picture(name, uri, width, HEIGHT))
+                album[address] = known.setdefault(uri, Thumbnail(name, uri, width, HEIGHT))
     return album
 
 

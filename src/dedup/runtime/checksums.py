@@ -29,7 +29,7 @@ HEX = re.compile(r"[0-9a-f]{64}")
 FILES, OWN = "files", "sha256"
 """Where a sealed file tells of other files, and its own digest."""
 
-MOST_BYTES = 2**26
+MAX_BYTES = 2**26
 """No sealed file is longer, so no more of one is read into memory."""
 
 SEALED = ("npy", "details.npy", "parquet")
@@ -99,7 +99,7 @@ def read_sealed(path: Path, what: str, advice: str) -> dict[str, Any]:
         size = path.stat().st_size
     except OSError as error:
         raise unreadable(path, advice, error) from error
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         raise CorruptError(f"{path} is not what was written, it has {size} bytes: {advice}")
     data = read_bytes(path, advice)
     content = read_seal(data)
@@ -144,7 +144,7 @@ def check_digest(file: Path, digest: str, said: Mapping[str, Any], advice: str) 
 
 
 def kept_digest(data: bytes, details: Sequence[str]) -> bytes:
-    """The 32 bytes at the end of a file of what was found in a shard's pictures.
+    """The 32 bytes at the end of a file of what was found in a shard's images.
 
     Args:
         data: the file up to there.

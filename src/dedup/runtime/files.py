@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 
 from dedup.errors import ArtifactError, ConfigError, CorruptError, LockedError
 from dedup.runtime.printable import visible_json
-from dedup.runtime.shortages import is_shortage, pass_on, told
+from dedup.runtime.shortages import explain_shortage, is_shortage, pass_on
 
 FORMULAS = ("keep", "escape")
 """What is done with cells that a spreadsheet takes for formulas."""
@@ -522,7 +522,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         ) from None
     except OSError as error:
         unusable = ArtifactError(f"{folder} cannot be written to: {error}")
-        raise told(error, folder) or unusable from error
+        raise explain_shortage(error, folder) or unusable from error
     try:
         _sign(file, str(os.getpid()))
         yield

@@ -17,8 +17,8 @@ _ACTING = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud8
 """All control characters but tab and line feed, and what turns text round; half surrogates."""
 _CONTROLS = re.compile(f"[{_ACTING}]")
 _IN_VALUES = re.compile(f"[\n{_ACTING}]")
-_PICTURES = {**{code: 0x2400 + code for code in range(0x20)}, 0x7F: 0x2421}
-"""Unicode's pictures of control characters, of those that have one."""
+_IMAGES = {**{code: 0x2400 + code for code in range(0x20)}, 0x7F: 0x2421}
+"""Unicode's images of control characters, of those that have one."""
 
 
 def visible(value: object) -> str:
@@ -41,8 +41,8 @@ def visible_json(text: str) -> str:
 
 
 def visible_page(text: str) -> str:
-    """HTML whose control characters are pictures: ESC is U+241B; of others U+FFFD."""
-    return _CONTROLS.sub(lambda found: chr(_PICTURES.get(ord(found[0]), 0xFFFD)), text)
+    """HTML whose control characters are images: ESC is U+241B; of others U+FFFD."""
+    return _CONTROLS.sub(lambda found: chr(_IMAGES.get(ord(found[0]), 0xFFFD)), text)
 
 
 class Formatter(logging.Formatter):

@@ -58,22 +58,22 @@ def hidden(is_hidden: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def reading(n_pictures: int) -> Iterator[Callable[[Tally], None]]:
-    """A bar with pictures and megabytes a second, failures and the time left.
+def reading(n_images: int) -> Iterator[Callable[[Tally], None]]:
+    """A bar with images and megabytes a second, failures and the time left.
 
     Yields:
         What is to be told how far it is.
     """
-    with _shown("reading pictures", n_pictures) as display:
+    with _shown("reading images", n_images) as display:
         started = shown = time.monotonic()
 
         def show(tally: Tally) -> None:
             nonlocal shown
             now = time.monotonic()
-            if now - shown < REFRESH and tally.done < n_pictures:
+            if now - shown < REFRESH and tally.done < n_images:
                 return
             shown, seconds = now, max(now - started, 1e-9)
-            facts = f"{tally.done / seconds:.0f} pictures/s"
+            facts = f"{tally.done / seconds:.0f} images/s"
             if tally.received:
                 facts += f", {tally.received / seconds / 1e6:.1f} MB/s"
             if tally.failed:

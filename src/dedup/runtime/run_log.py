@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from dedup.runtime.shortages import told
+from dedup.runtime.shortages import explain_shortage
 
 
 class RunLog(logging.FileHandler):
@@ -34,5 +34,7 @@ class RunLog(logging.FileHandler):
 def incomplete() -> str:
     """What is to be said of logs that are not whole; "" where all are."""
     lost = [it for it in logging.getLogger().handlers if isinstance(it, RunLog) and it.error]
-    reasons = (str(told(it.error, it.baseFilename) or it.error) for it in lost if it.error)
+    reasons = (
+        str(explain_shortage(it.error, it.baseFilename) or it.error) for it in lost if it.error
+    )
     return "\n".join(f"the log is not whole: {reason}" for reason in reasons)

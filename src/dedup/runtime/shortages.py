@@ -1,7 +1,7 @@
 """What a run may lack: room on a disk, memory, rights, open files, a folder that was there before.
 
 None of it is damage. A reader that meets such a lack passes it on, see ``pass_on``, and
-``entrypoint`` says it in one message, see ``told``.
+``entrypoint`` says it in one message, see ``explain_shortage``.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def pass_on(error: BaseException, path: Path | str) -> None:
         raise error
 
 
-def told(error: BaseException, where: Path | str) -> DedupError | None:
+def explain_shortage(error: BaseException, where: Path | str) -> DedupError | None:
     """A lack as one message that names the file and says what to do.
 
     Args:

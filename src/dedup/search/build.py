@@ -12,7 +12,7 @@ import pandas as pd
 
 from dedup import __version__
 from dedup.encoders.paths import checkpoint_file
-from dedup.foregrounds.masked_store import Framed, Pictures
+from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.files import sha256_file
 from dedup.schemas import INDEX_IMAGES
 from dedup.search.clustering import Clusterer
@@ -26,31 +26,31 @@ DIGEST = "sha256_pixels"
 def build_index(
     catalogue: Catalogue,
     images: pd.DataFrame,
-    store: Pictures,
+    store: ImageReader,
     checkpoint: str | Path,
     clusterer: Clusterer,
     batch_size: int = 128,
     devices: Sequence[str] = ("auto",),
 ) -> Index:
-    """Embed every distinct picture once, and cluster the embeddings.
+    """Embed every distinct image once, and cluster the embeddings.
 
-    Vectors stand in the order of their pictures' digests, so that neither they nor the clusters
+    Vectors stand in the order of their images' digests, so that neither they nor the clusters
     depend on the order of the catalogue.
 
     Args:
         catalogue: what a source read.
         images: what ``store.ingest(catalogue)`` returned.
-        store: where the pictures lie.
+        store: where the images lie.
         checkpoint: the encoder's checkpoint, or its run folder.
         clusterer: places embeddings in clusters.
-        batch_size: pictures read at once.
+        batch_size: images read at once.
         devices: what embeds, as torch names it; a process for each.
 
     Returns:
         The index, its ``images`` in the order of ``images``.
     """
-    distinct = distinct_pictures(images)
-    vectors = embed_pictures(distinct, store, checkpoint, batch_size, devices)
+    distinct = distinct_images(images)
+    vectors = embed_images(distinct, store, checkpoint, batch_size, devices)
     labels, centroids = clusterer.fit_predict(vectors)
     return Index(
         images=placed(images, distinct[DIGEST], np.arange(len(distinct)), labels),
@@ -68,7 +68,7 @@ def build_index(
     )
 
 
-def made_from(catalogue: Catalogue, store: Pictures) -> dict[str, Any]:
+def made_from(catalogue: Catalogue, store: ImageReader) -> dict[str, Any]:
     """What an index's manifest says of its catalogue and store: all that is added has the same."""
     framed = {"foreground": store.facts} if isinstance(store, Framed) else {}
     return {
@@ -80,20 +80,20 @@ def made_from(catalogue: Catalogue, store: Pictures) -> dict[str, Any]:
     }
 
 
-def distinct_pictures(images: pd.DataFrame) -> pd.DataFrame:
-    """One row of ``images`` for each picture that is ok, sorted by the digest of its pixels."""
+def distinct_images(images: pd.DataFrame) -> pd.DataFrame:
+    """One row of ``images`` for each image that is ok, sorted by the digest of its pixels."""
     ok = images[images["status"] == "ok"]
     return ok.drop_duplicates(DIGEST).sort_values(DIGEST, ignore_index=True)
 
 
-def embed_pictures(
+def embed_images(
     distinct: pd.DataFrame,
-    store: Pictures,
+    store: ImageReader,
     checkpoint: str | Path,
     batch_size: int,
     devices: Sequence[str] = ("auto",),
 ) -> npt.NDArray[np.float32]:
-    """The embedding of each row's picture, (n, d), in the order of the rows."""
+    """The embedding of each row's image, (n, d), in the order of the rows."""
     rows = store.rows(distinct["url"].tolist())
     return embed_on(devices, checkpoint, store, rows, batch_size)
 
@@ -108,7 +108,7 @@ def placed(
 
     Args:
         images: schema ``IMAGES``.
-        digests: of the pixels of every distinct picture that is ok, among others.
+        digests: of the pixels of every distinct image that is ok, among others.
         vectors: (n,) the place of each digest's vector.
         clusters: (n,) and its cluster.
     """

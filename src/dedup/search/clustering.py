@@ -1,4 +1,4 @@
-"""Rough buckets that save comparisons: fit on a sample, then place every picture."""
+"""Rough buckets that save comparisons: fit on a sample, then place every image."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ CROWD, ROUNDS = 2, 6
 class Clusterer:
     """Any estimator of scikit-learn's that finds centroids, fit on a sample.
 
-    Every picture belongs to its nearest centroid, so that a query finds the cluster of a picture
+    Every image belongs to its nearest centroid, so that a query finds the cluster of an image
     by the centroids alone. ``predict`` may differ: ``BisectingKMeans`` walks down a tree. The
     estimator runs on one thread, since scikit-learn's sums depend on how many there are.
 
     Args:
         estimator: called with ``n_clusters=k``, returns the estimator; its ``fit`` leaves
             ``cluster_centers_``.
-        n_clusters: how many clusters; fewer where there are fewer distinct pictures. ``None`` is
-            half the square root of the number of pictures (with fewer, comparing takes longer,
+        n_clusters: how many clusters; fewer where there are fewer distinct images. ``None`` is
+            half the square root of the number of images (with fewer, comparing takes longer,
             with more, clustering does), and then more where some clusters become far too large.
-        fit_on: pictures that the estimator is fit on; all others are placed by it. ``None`` is 64
+        fit_on: images that the estimator is fit on; all others are placed by it. ``None`` is 64
             for each cluster.
         seed: draws the sample.
     """

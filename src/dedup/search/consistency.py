@@ -24,7 +24,7 @@ Digests = npt.NDArray[np.uint64]
 """(n, 8), the 64 hexadecimal digits of each as they are written."""
 
 STATUSES = ("ok", "skipped", "failed")
-MOST_CONTRAST = 127.5
+MAX_CONTRAST = 127.5
 DIGITS = 64
 """Of a SHA-256."""
 BLOCK = 2**18
@@ -52,14 +52,14 @@ def check_columns(products: pa.Table, manifest: Mapping[str, Any], origin: Origi
 def check_images(
     images: pa.Table, ids: pa.ChunkedArray, n_vectors: int, n_clusters: int, origin: Origin
 ) -> None:
-    """Check an index's pictures.
+    """Check an index's images.
 
     Args:
         images: the schema ``INDEX_IMAGES``, without nulls but in numbers with a point.
         ids: the products' ids, by record.
         n_vectors: rows of ``vectors.npy``.
         n_clusters: rows of ``centroids.npy``.
-        origin: of the pictures.
+        origin: of the images.
 
     Raises:
         CorruptError: they cannot be what was written.
@@ -77,8 +77,8 @@ def check_images(
         origin.refuse(f"a status is none of {', '.join(STATUSES)}")
     ok = pc.equal(images["status"], "ok").to_numpy()
     if ((vector >= 0) != ok).any() or ((cluster >= 0) != ok).any():
-        origin.refuse("a picture that is not ok has a vector, or one that is ok has none")
-    for name, most in (("width", np.inf), ("height", np.inf), ("contrast", MOST_CONTRAST)):
+        origin.refuse("an image that is not ok has a vector, or one that is ok has none")
+    for name, most in (("width", np.inf), ("height", np.inf), ("contrast", MAX_CONTRAST)):
         found = images[name].to_numpy()
         if not ((found >= 0) & (found <= most)).all():
             origin.refuse(f"a {name} is out of range")
@@ -100,41 +100,41 @@ def check_images(
 def _check_owners(
     owners: pa.ChunkedArray, ids: pa.ChunkedArray, record: Ints, ok: Bools, origin: Origin
 ) -> None:
-    """Each picture that is ok is the product's in whose record it stands."""
+    """Each image that is ok is the product's in whose record it stands."""
     if not np.array_equal(record, np.arange(len(ids))):
         ids = ids.take(pa.array(record))
     other = np.flatnonzero(~pc.equal(owners, ids).to_numpy() & ok)
     if len(other):
         owner, id_ = (repr(column[int(other[0])].as_py())[:100] for column in (owners, ids))
         origin.refuse(
-            f"row {other[0]} is a picture of {owner}, its record in products.parquet {id_}"
+            f"row {other[0]} is an image of {owner}, its record in products.parquet {id_}"
         )
 
 
 def _check_vectors(
     digests: Digests, vector: Ints, cluster: Ints, n_vectors: int, origin: Origin
 ) -> None:
-    """Equal pixels share one vector, others do not, and every vector is some picture's.
+    """Equal pixels share one vector, others do not, and every vector is some image's.
 
     Args:
-        digests: (n, 8) of the pixels of each picture that is ok.
+        digests: (n, 8) of the pixels of each image that is ok.
         vector: (n,) its vector.
         cluster: (n,) its cluster.
         n_vectors: how many there are.
-        origin: of the pictures.
+        origin: of the images.
     """
     first = np.full(n_vectors, -1, np.int64)
     first[vector[::-1]] = np.arange(len(vector) - 1, -1, -1)
     if len(first) and first.min() < 0:
-        origin.refuse(f"none of its pictures has row {int(first.argmin())} of vectors.npy")
+        origin.refuse(f"none of its images has row {int(first.argmin())} of vectors.npy")
     again = np.flatnonzero(first[vector] != np.arange(len(vector)))
     before = first[vector[again]]
     if (digests[again] != digests[before]).any():
-        origin.refuse("pictures with different pixels share a vector")
+        origin.refuse("images with different pixels share a vector")
     if (cluster[again] != cluster[before]).any():
-        origin.refuse("pictures with one vector are in two clusters")
+        origin.refuse("images with one vector are in two clusters")
     if not _are_distinct(digests, first):
-        origin.refuse("pictures with equal pixels have different vectors")
+        origin.refuse("images with equal pixels have different vectors")
 
 
 def _are_distinct(digests: Digests, rows: Ints) -> bool:
@@ -154,26 +154,26 @@ def _are_distinct(digests: Digests, rows: Ints) -> bool:
 
 
 def check_compared(compared: pa.Table, origin: Origin) -> None:
-    """Check the pictures that a search compared, the schema ``COMPARED`` without nulls.
+    """Check the images that a search compared, the schema ``COMPARED`` without nulls.
 
     Raises:
         CorruptError: they cannot be what was written.
     """
     _digits(compared, "sha256_pixels", np.ones(len(compared), bool), origin)
     if not _rises(compared["sha256_pixels"]):
-        origin.refuse("its pictures are not in order, each once")
+        origin.refuse("its images are not in order, each once")
 
 
 def check_near(
     near: pa.Table, compared: pa.Table, looked: bool, relations: Collection[str], origin: Origin
 ) -> None:
-    """Check the pictures that a search found near each other.
+    """Check the images that a search found near each other.
 
     Args:
         near: the schema ``NEAR``, without nulls but in numbers with a point.
-        compared: the pictures that were compared, in the schema ``COMPARED``.
+        compared: the images that were compared, in the schema ``COMPARED``.
         looked: whether there was a second look.
-        relations: what two pictures may be to each other.
+        relations: what two images may be to each other.
         origin: of the pairs.
 
     Raises:
@@ -183,7 +183,7 @@ def check_near(
     for name in ("pixels_a", "pixels_b"):
         _digits(near, name, np.ones(len(near), bool), origin)
         if not _all(pc.is_in(near[name], compared["sha256_pixels"])):
-            origin.refuse(f"a picture in {name} is not among those of compared.parquet")
+            origin.refuse(f"an image in {name} is not among those of compared.parquet")
     if not _all(pc.less(a, b)):
         origin.refuse("pixels_a does not come before pixels_b")
     if not _rises(a, b):

@@ -1,4 +1,4 @@
-"""Pictures to embeddings, a batch of columns at a time, on one device or on several.
+"""Images to embeddings, a batch of columns at a time, on one device or on several.
 
 A CPU computes with one thread a worker, and with several workers side by side.
 """
@@ -22,7 +22,7 @@ from torch import nn
 
 from dedup.encoders.checkpoint import load_encoder
 from dedup.errors import LostProcessError
-from dedup.foregrounds.masked_store import Framed, Pictures, Product
+from dedup.foregrounds.masked_store import Framed, ImageReader, Product
 from dedup.runtime.parallel import in_order, n_threads
 from dedup.runtime.processes import deaf_children, end_with_parent
 from dedup.runtime.progress import counting
@@ -31,7 +31,7 @@ from dedup.store.image_store import ImageStore
 Vectors = npt.NDArray[np.float32]
 
 MICRO_BATCH = 16
-"""Pictures that go through the encoder together, always exactly so many; see ``Embed``."""
+"""Images that go through the encoder together, always exactly so many; see ``Embed``."""
 
 BLOCKS_EACH = 4
 """Blocks for each worker, at least, so that none waits long for the last one."""
@@ -40,12 +40,12 @@ BLOCKS_EACH = 4
 class Embed:
     """Maps a batch of columns to columns; loads the encoder once.
 
-    The encoder always gets exactly ``MICRO_BATCH`` pictures, the last ones filled up with zeros,
+    The encoder always gets exactly ``MICRO_BATCH`` images, the last ones filled up with zeros,
     and computes them on one thread. A convolution or a matrix product adds in another order for
     another batch size, and for another number of threads on some processors, so that the same
-    picture would differ by some 1e-5. So an embedding has the same bits whatever the batch, the
+    image would differ by some 1e-5. So an embedding has the same bits whatever the batch, the
     place in it, its neighbours and the number of threads: on one machine it depends on the
-    picture alone, and a picture added or asked about later lies exactly where it would lie in an
+    image alone, and an image added or asked about later lies exactly where it would lie in an
     index made anew. It is also about the fastest on a CPU: what lies between two layers fits the
     cache, and no thread waits for another.
 
@@ -64,7 +64,7 @@ class Embed:
     def __call__(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Add the column ``embedding``, (n, d) float32, to one with ``pixels``, uint8."""
         pixels = batch["pixels"]
-        # Of no pictures one batch of zeros: the encoder alone knows d.
+        # Of no images one batch of zeros: the encoder alone knows d.
         starts = range(0, max(1, len(pixels)), MICRO_BATCH)
         found = self.each(lambda at: self.block(pixels[at : at + MICRO_BATCH]), starts)
         return {**batch, "embedding": np.concatenate(list(found))}
@@ -84,7 +84,7 @@ class Embed:
 
     @torch.inference_mode()
     def _embed(self, pixels: npt.NDArray[np.uint8]) -> Vectors:
-        """Embeddings of at most ``MICRO_BATCH`` pictures."""
+        """Embeddings of at most ``MICRO_BATCH`` images."""
         # A copy: columns may be read-only, such as Ray's and memory-mapped ones.
         padded = np.zeros((MICRO_BATCH, *pixels.shape[1:]), np.uint8)
         padded[: len(pixels)] = pixels
@@ -94,11 +94,11 @@ class Embed:
 
 
 def embed_stored(
-    embed: Embed, store: Pictures, rows: npt.NDArray[np.int64], batch_size: int = 128
+    embed: Embed, store: ImageReader, rows: npt.NDArray[np.int64], batch_size: int = 128
 ) -> Vectors:
-    """Embeddings of stored pictures, (n, d) float32, for (n, 2) places in the store.
+    """Embeddings of stored images, (n, d) float32, for (n, 2) places in the store.
 
-    Each worker reads ``batch_size`` pictures at once, at most and rounded up to whole
+    Each worker reads ``batch_size`` images at once, at most and rounded up to whole
     micro-batches; the embeddings do not depend on it.
     """
     step = min(_whole(batch_size), _whole(-(-len(rows) // (BLOCKS_EACH * n_threads()))))
@@ -125,21 +125,21 @@ def _one_thread_each() -> Iterator[None]:
 def embed_on(
     devices: Sequence[str],
     checkpoint: str | Path,
-    store: Pictures,
+    store: ImageReader,
     rows: npt.NDArray[np.int64],
     batch_size: int = 128,
 ) -> Vectors:
     """The same on several devices, by a process for each; on CPUs they share the cores.
 
-    Each takes the next pictures when it is done with the last, so that none waits for a slower
-    one, and their embeddings go to the places of these pictures.
+    Each takes the next images when it is done with the last, so that none waits for a slower
+    one, and their embeddings go to the places of these images.
 
     Args:
         devices: as torch names them; the same one may come several times.
         checkpoint: a checkpoint's file or its run folder.
-        store: where the pictures lie.
+        store: where the images lie.
         rows: (n, 2) places in the store.
-        batch_size: pictures read at once, at most.
+        batch_size: images read at once, at most.
 
     Returns:
         The embeddings, (n, d) float32, of the same bits as on one of the devices.
@@ -166,7 +166,7 @@ def embed_on(
             return np.concatenate([next(found) for _ in _shown(range(len(blocks)))])
         except BrokenProcessPool as error:
             raise LostProcessError(
-                f"one of {n_workers} processes that embed pictures was ended from outside, often "
+                f"one of {n_workers} processes that embed images was ended from outside, often "
                 "for lack of memory: nothing of the index was written. Try again with fewer, by "
                 "trainer.gpus or trainer.num_processes"
             ) from error
@@ -192,7 +192,7 @@ def _embed_block(rows: npt.NDArray[np.int64]) -> Vectors:
 
 
 @cache
-def _loaded() -> tuple[Embed, Pictures]:
+def _loaded() -> tuple[Embed, ImageReader]:
     """What a worker works with; not loaded at its start, whose errors no one would hear."""
     embed = Embed(_worker["checkpoint"], _worker["device"])
     store = ImageStore(_worker["path"], _worker["reader"])
@@ -202,13 +202,13 @@ def _loaded() -> tuple[Embed, Pictures]:
 _worker: dict[str, Any] = {}
 
 
-def _whole(n_pictures: int) -> int:
-    """That many pictures in whole micro-batches."""
-    return max(1, -(-n_pictures // MICRO_BATCH)) * MICRO_BATCH
+def _whole(n_images: int) -> int:
+    """That many images in whole micro-batches."""
+    return max(1, -(-n_images // MICRO_BATCH)) * MICRO_BATCH
 
 
 def _shown(starts: range) -> Iterator[int]:
-    with counting("embedding pictures", len(starts)) as count:
+    with counting("embedding images", len(starts)) as count:
         for start in starts:
             yield start
             count()

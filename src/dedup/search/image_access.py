@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 from dedup.schemas import Image8
 
 
-def _whole(picture: Image8) -> None:
+def _whole(image: Image8) -> None:
     return None
 
 
@@ -24,15 +24,15 @@ def _unmasked(urls: Sequence[str]) -> list[Image8 | None]:
     return [None for _ in urls]
 
 
-class Sight(NamedTuple):
-    """What the pictures of an index are looked up by.
+class ImageAccess(NamedTuple):
+    """What the images of an index are looked up by.
 
     Attributes:
-        details: addresses to pictures, each (h, w, 3) uint8 RGB, 320 on the long side at most.
+        details: addresses to images, each (h, w, 3) uint8 RGB, 320 on the long side at most.
         words: addresses to their visual words, (n, ``keypoints.N_KEYPOINTS``) int32.
-        product: a picture, as ``details`` gives it, to where its product is, (h', w') uint8, a mask
+        product: an image, as ``details`` gives it, to where its product is, (h', w') uint8, a mask
             squashed to any size, and to what the index's encoder is shown of it, (3, 200, 100)
-            uint8; ``None`` where that is the whole picture.
+            uint8; ``None`` where that is the whole image.
         masks: addresses to where their products are, as ``product`` says it; ``None`` where nobody
             knows.
         derived: the folder where results are kept, see ``dedup.store.derived``; ``None``: nowhere.
@@ -46,4 +46,4 @@ class Sight(NamedTuple):
 
 
 def _no_sight(urls: Sequence[str]) -> Any:
-    raise ArtifactError("the index has no store attached: its pictures cannot be looked at")
+    raise ArtifactError("the index has no store attached: its images cannot be looked at")

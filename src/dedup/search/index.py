@@ -35,23 +35,23 @@ if TYPE_CHECKING:
     pass
 from dedup.encoders.paths import checkpoint_file
 from dedup.schemas import INDEX_IMAGES, Thumbnails
-from dedup.search.image_access import Sight, _no_sight
+from dedup.search.image_access import ImageAccess, _no_sight
 
 
 @dataclass(frozen=True)
 class Index:
-    """A catalogue that can be searched: pictures, their embeddings and their clusters.
+    """A catalogue that can be searched: images, their embeddings and their clusters.
 
     Attributes:
         images: the schema ``INDEX_IMAGES``.
-        vectors: (n, d) float32, one row for each distinct picture; may be memory-mapped. Their
+        vectors: (n, d) float32, one row for each distinct image; may be memory-mapped. Their
             first use waits until the file that they were loaded from has been checked.
         centroids: (k, d) float32, one for each cluster.
         products: the user's table, as in ``Catalogue.products``.
         manifest: checkpoint digest, store, settings and versions; plain JSON values. Where the
             encoder was shown products alone, ``foreground`` says how they were found.
-        thumbnails: small pictures by address, for reports; gives none until a store is attached.
-        sight: the pictures themselves, for a second look; raises until a store is attached.
+        thumbnails: small images by address, for reports; gives none until a store is attached.
+        sight: the images themselves, for a second look; raises until a store is attached.
     """
 
     images: pd.DataFrame
@@ -63,11 +63,11 @@ class Index:
     products: pd.DataFrame
     manifest: dict[str, Any] = field(default_factory=dict)
     thumbnails: Thumbnails = lambda urls: {}
-    sight: Sight = field(default_factory=lambda: Sight(_no_sight, _no_sight))
+    sight: ImageAccess = field(default_factory=lambda: ImageAccess(_no_sight, _no_sight))
 
     @property
     def shows(self) -> str:
-        """Digest of what the encoder was shown of pictures, "" where it was all of them."""
+        """Digest of what the encoder was shown of images, "" where it was all of them."""
         return str(self.manifest.get("foreground", {}).get("digest", ""))
 
     def titles(self, product_ids: Collection[str]) -> dict[str, str]:
@@ -95,7 +95,7 @@ class Index:
                 f"or run {command('cluster')} with this one"
             )
 
-    def with_pictures(self, thumbnails: Thumbnails, sight: Sight) -> Index:
+    def with_images(self, thumbnails: Thumbnails, sight: ImageAccess) -> Index:
         """The same index with a store attached; does not wait for the vectors."""
         return replace(self, vectors=vars(self)["vectors"], thumbnails=thumbnails, sight=sight)
 

@@ -176,7 +176,7 @@ def read_manifest(folder: Path) -> tuple[Said, Said]:
     if products["rows"] > images["rows"]:
         origin.refuse(
             f"products.parquet has {products['rows']} records, and images.parquet {images['rows']} "
-            "pictures, those of some are missing"
+            "images, those of some are missing"
         )
     _check(said, _MANIFEST, "", origin)
     _check({"url_column": None, **said}, _ADDED, "", origin)

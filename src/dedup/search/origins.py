@@ -36,7 +36,7 @@ class Source(Protocol):
     """Reads a catalogue."""
 
     def read(self) -> Catalogue:
-        """The user's table, and the pictures that it asks for."""
+        """The user's table, and the images that it asks for."""
         ...
 
 
@@ -56,8 +56,8 @@ class Recipe(NamedTuple):
     """How the images of an index are to be matched, as the settings of the parts describe it.
 
     Attributes:
-        matcher: of ``RadiusMatcher``.
-        verifier: of ``LocalVerifier``; ``None`` for none.
+        matcher: of ``RadiusSearch``.
+        verifier: of ``GeometricVerifier``; ``None`` for none.
     """
 
     matcher: dict[str, Any]
@@ -82,7 +82,7 @@ def load_index(folder: Path) -> Index:
             said[name] = _moved(said[name], folder)
         store = Path(said["store"])
         is_gone = not store.exists() or (store.is_dir() and not any(store.iterdir()))
-    if not is_gone:  # else its pictures cannot be shown, and all the rest can
+    if not is_gone:  # else its images cannot be shown, and all the rest can
         check_store(index, record)
     if "foreground" in said:
         product(said["foreground"], record)
@@ -179,7 +179,7 @@ def framed(store: ImageStore, settings: Any, record: Record) -> Framed:
     if settings["digest"] != digest:
         raise record.refused(
             "foreground",
-            "was another version, or another model's, so pictures would look otherwise now",
+            "was another version, or another model's, so images would look otherwise now",
         )
     return Framed(store, found, {name: settings[name] for name in ("part", "framing")})
 
@@ -232,7 +232,7 @@ def trained_on(checkpoint: Path, runs: Path) -> Trained:
     Args:
         checkpoint: its file.
         runs: the operator's folder of runs: what lies elsewhere may have been passed on, and names
-            no pictures but those beside its table.
+            no images but those beside its table.
 
     Raises:
         ConfigError: the run is not known.
@@ -261,7 +261,7 @@ def trained_on(checkpoint: Path, runs: Path) -> Trained:
 
 
 def _of_a_table(source: Any, runs: Path, own: bool, record: Record) -> None:
-    """Of a CSV: its pictures lie in its folder, or further down."""
+    """Of a CSV: its images lie in its folder, or further down."""
     table = Path(source.path)
     if table.is_file() and not table.stat().st_size:  # so the system's own files say of themselves
         raise record.refused("source.path", f"names {shown(source.path)}, which is empty")
@@ -276,11 +276,11 @@ def _of_a_table(source: Any, runs: Path, own: bool, record: Record) -> None:
 
 
 def _of_its_own(source: Any, runs: Path, own: bool, record: Record) -> None:
-    """Of a folder of pictures, and of what else there may be: a run of the operator's names it."""
+    """Of a folder of images, and of what else there may be: a run of the operator's names it."""
     if not own:
         advice = "name the catalogue, such as with source=folder source.path=PATH"
         raise Record(record.file, advice).refused(
-            "source", f"names pictures ({shown(vars(source))}), and the run is not one of {runs}"
+            "source", f"names images ({shown(vars(source))}), and the run is not one of {runs}"
         )
 
 

@@ -1,4 +1,4 @@
-"""All pictures whose embeddings lie within a distance: none is lost, few are compared.
+"""All images whose embeddings lie within a distance: none is lost, few are compared.
 
 Clusters save comparisons and decide nothing: a row is compared inside its cell and with every cell
 that the rule in ``dedup.search.cells`` cannot exclude. Sketches propose pairs
@@ -54,12 +54,12 @@ class Matches(NamedTuple):
     comparisons: int
 
 
-class RadiusMatcher:
+class RadiusSearch:
     """Pairs at most ``threshold`` apart.
 
     Args:
         threshold: L2 distance, lower is closer. 0 matches nothing here: distances of floats
-            cannot tell equal pictures, digests can (``exact_pairs``). ``auto`` is replaced by a
+            cannot tell equal images, digests can (``exact_pairs``). ``auto`` is replaced by a
             number, with ``at``, before anything is compared.
         lossless: compare across the borders of clusters wherever a pair can lie. Without, only
             inside each cluster, as the original experiment did.
@@ -83,11 +83,9 @@ class RadiusMatcher:
         self.precision = precision
         self.variants = variants
 
-    def at(self, threshold: float) -> RadiusMatcher:
+    def at(self, threshold: float) -> RadiusSearch:
         """The same at a threshold that is a number."""
-        return RadiusMatcher(
-            threshold, self.lossless, self.max_pairs, self.precision, self.variants
-        )
+        return RadiusSearch(threshold, self.lossless, self.max_pairs, self.precision, self.variants)
 
     def prepare(self, vectors: npt.NDArray[Any], clusters: Ints, centroids: Vectors) -> Prepared:
         """Make vectors ready to be searched.
@@ -124,7 +122,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Vectors that can be searched; made by ``RadiusMatcher.prepare``."""
+    """Vectors that can be searched; made by ``RadiusSearch.prepare``."""
 
     cells: Cells
     threshold: float

@@ -27,13 +27,13 @@ from dedup.schemas import COMPARED, NEAR, RELATIONS
 
 
 @dataclass(frozen=True)
-class Search:
-    """What was compared, and the pictures found near each other.
+class SearchState:
+    """What was compared, and the images found near each other.
 
     Attributes:
         near: the schema ``NEAR``, sorted by both.
         compared: the schema ``COMPARED``.
-        facts: plain JSON values. ``threshold``; ``lossless``; ``pictures`` that were compared;
+        facts: plain JSON values. ``threshold``; ``lossless``; ``images`` that were compared;
             ``comparisons`` made; their ``share`` of all; ``near_pairs`` found; ``missed``, those
             beyond the comparisons made: 0 where lossless, else an estimate; ``missed_share`` of
             all; ``checkpoint_sha256`` of the encoder.
@@ -52,7 +52,7 @@ class Search:
         write_sealed(self.facts, files, folder / SEARCH)
 
     @classmethod
-    def load(cls, folder: Path) -> Search:
+    def load(cls, folder: Path) -> SearchState:
         """Read a search.
 
         Raises:

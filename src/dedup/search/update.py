@@ -1,7 +1,7 @@
 """Change an index: add, remove and update products without embedding the others again.
 
 After any sequence of changes the index holds what one that is made anew from the resulting table
-would hold: the same rows, the same products, and for each picture a vector of the same bits. Only
+would hold: the same rows, the same products, and for each image a vector of the same bits. Only
 the clusters are others, for the centroids stay those of the first catalogue; no pair may depend
 on them.
 """
@@ -19,9 +19,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.errors import ArtifactError, ConfigError, SourceError
-from dedup.foregrounds.masked_store import Framed, Pictures
+from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.invocation import command
-from dedup.search.build import DIGEST, distinct_pictures, embed_pictures, made_from, placed
+from dedup.search.build import DIGEST, distinct_images, embed_images, made_from, placed
 from dedup.search.clustering import nearest_centroids
 from dedup.search.index import Index
 from dedup.sources.catalogue import Catalogue
@@ -34,22 +34,22 @@ minutes in a catalogue of a million."""
 
 
 def add(
-    index: Index, catalogue: Catalogue, images: pd.DataFrame, store: Pictures,
+    index: Index, catalogue: Catalogue, images: pd.DataFrame, store: ImageReader,
     batch_size: int = 128, devices: Sequence[str] = ("auto",),
 ) -> Index:  # fmt: skip
-    """Append a catalogue's records and pictures.
+    """Append a catalogue's records and images.
 
-    A product that is there already gets more pictures, as it would in one run over both tables,
-    one after the other. A picture that it has already, from the same address, is skipped as
+    A product that is there already gets more images, as it would in one run over both tables,
+    one after the other. An image that it has already, from the same address, is skipped as
     ``duplicate_row``, whatever the address shows by now: ``update`` takes the new one. Only
-    pictures with new pixels are embedded; each goes to the cluster with the nearest centroid.
+    images with new pixels are embedded; each goes to the cluster with the nearest centroid.
 
     Args:
         index: the index; it stays as it is.
         catalogue: what a source read, with the same columns for id and title as the index.
         images: what ``store.ingest(catalogue)`` returned.
         store: the store of the index.
-        batch_size: pictures read at once.
+        batch_size: images read at once.
         devices: what embeds, as torch names it; a process for each.
 
     Returns:
@@ -63,10 +63,10 @@ def add(
     _check_fits(index, catalogue, store)
     images = _skip_known(images, catalogue.requests["status"].to_numpy() == "", index.images)
     first = index.images[index.images["vector"] >= 0].drop_duplicates("vector")
-    new = distinct_pictures(images[~images[DIGEST].isin(first[DIGEST])])
+    new = distinct_images(images[~images[DIGEST].isin(first[DIGEST])])
     vectors, clusters = index.vectors, np.empty(0, np.int64)
     if len(new):
-        more = embed_pictures(new, store, index.manifest["checkpoint"], batch_size, devices)
+        more = embed_images(new, store, index.manifest["checkpoint"], batch_size, devices)
         clusters = nearest_centroids(more, index.centroids)
         vectors = np.concatenate([index.vectors, more])
     added = placed(
@@ -143,12 +143,12 @@ def listed_ids(ids: object) -> list[str]:
 
 
 def update(
-    index: Index, catalogue: Catalogue, images: pd.DataFrame, store: Pictures,
+    index: Index, catalogue: Catalogue, images: pd.DataFrame, store: ImageReader,
     batch_size: int = 128, devices: Sequence[str] = ("auto",),
 ) -> Index:  # fmt: skip
     """Replace the products that a catalogue names, and add those that are new.
 
-    What the catalogue says of a product replaces all its records and pictures, even where it is
+    What the catalogue says of a product replaces all its records and images, even where it is
     skipped or fails now. Arguments, result and errors are those of ``add``.
     """
     named = set(catalogue.requests["product_id"]) - {""}
@@ -172,7 +172,7 @@ def _images_by_product(index: Index) -> dict[str, frozenset[tuple[str, str]]]:
     return {key: frozenset(found) for key, found in owned.items() if key}
 
 
-def _check_fits(index: Index, catalogue: Catalogue, store: Pictures) -> None:
+def _check_fits(index: Index, catalogue: Catalogue, store: ImageReader) -> None:
     """Refuse what would not have come out of the run that made the index."""
     now = made_from(catalogue, store)
     now.pop("foreground", None)
@@ -204,7 +204,7 @@ def _skip_known(
 
     Args:
         images: schema ``IMAGES``.
-        asked: (n,) whether the source asked for the row's picture.
+        asked: (n,) whether the source asked for the row's image.
         before: the index's images.
     """
     key = ["product_id", "url"]

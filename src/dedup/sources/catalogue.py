@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What a source read: the user's table, and the pictures that it asks for.
+    """What a source read: the user's table, and the images that it asks for.
 
     Attributes:
         products: one row for every record of the input, all cells strings, columns untouched.
-        requests: the pictures asked for, in the schema ``REQUESTS``.
+        requests: the images asked for, in the schema ``REQUESTS``.
         id_column: the column of ``products`` that holds the product's id.
         title_column: the column that holds a title to show, or ``None``.
         url_column: the column that holds the images' addresses, or ``None``.

@@ -1,4 +1,4 @@
-"""A shop's CSV file as a catalogue: one product a record, with the addresses of its pictures."""
+"""A shop's CSV file as a catalogue: one product a record, with the addresses of its images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dedup.errors import ConfigError, SourceError
 from dedup.runtime.nouns import counted
 from dedup.schemas import REQUESTS
 from dedup.sources.catalogue import Catalogue
-from dedup.sources.paths import PictureFolder, opened, split_addresses
+from dedup.sources.paths import ImageFolder, opened, split_addresses
 
 CHOICES = ("first", "second", "all")
 """Which of a cell's addresses are asked for."""
@@ -45,7 +45,7 @@ _Request = tuple[str, str, list[str], str, str]  # product_id, url, alternates, 
 
 @dataclass(frozen=True)
 class CsvSource:
-    """Reads a table of products whose pictures are named by web addresses or paths.
+    """Reads a table of products whose images are named by web addresses or paths.
 
     Args:
         path: the CSV file: commas, double quotes, a header.
@@ -55,8 +55,8 @@ class CsvSource:
         rows: the records to read as ``[start, stop)``, counted from 0; a stop of ``None`` reads
             to the end.
         choice: of several addresses in one cell, ``first`` or ``second`` asks for that one and
-            falls back on the others (one picture at several sizes); ``all`` asks for each
-            (different pictures).
+            falls back on the others (one image at several sizes); ``all`` asks for each
+            (different images).
         id_column: the column with the product's id.
         url_column: the column with the addresses, separated by ``;`` or as a JSON list.
         title_column: the column with a title to show, or ``None``.
@@ -172,7 +172,7 @@ class CsvSource:
             category=places.get("category_column", -1),
             wanted=wanted,
             choice=self.choice,
-            folder=PictureFolder(self.images_dir or str(Path(self.path).parent)),
+            folder=ImageFolder(self.images_dir or str(Path(self.path).parent)),
         )
 
     def _check_columns(self, settings: Sequence[str], columns: list[str]) -> None:
@@ -197,7 +197,7 @@ class CsvSource:
 
 @dataclass
 class _Judge:
-    """Turns one record into the requests for its pictures.
+    """Turns one record into the requests for its images.
 
     ``id``, ``url`` and ``category`` say where in a record of ``n_fields`` cells they stand.
     """
@@ -208,7 +208,7 @@ class _Judge:
     category: int
     wanted: Sequence[str]
     choice: str
-    folder: PictureFolder
+    folder: ImageFolder
 
     def requests(self, cells: list[str], broken: str) -> list[_Request]:
         """One request or more for a record; a bad one has one with its reason."""
@@ -363,7 +363,7 @@ def _skip_repeats(requests: pd.DataFrame) -> pd.DataFrame:
     n_ids = rows[rows.duplicated()].nunique()
     if n_ids:
         ids = counted(n_ids, "product id")
-        _LOG.warning("%s on more than one row with different pictures: all rows are read", ids)
+        _LOG.warning("%s on more than one row with different images: all rows are read", ids)
     return requests
 
 

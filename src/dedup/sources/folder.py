@@ -1,4 +1,4 @@
-"""A folder of pictures as a catalogue: every picture file is a product."""
+"""A folder of images as a catalogue: every image file is a product."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pandas as pd
 from dedup.errors import ConfigError, SourceError
 from dedup.schemas import REQUESTS
 from dedup.sources.catalogue import Catalogue
-from dedup.sources.paths import PictureFolder
+from dedup.sources.paths import ImageFolder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-"""The file names that count as pictures, in any case."""
+"""The file names that count as images, in any case."""
 
 
 class FolderSource:
-    """Reads a folder of pictures.
+    """Reads a folder of images.
 
     Args:
         path: the folder.
@@ -30,38 +30,38 @@ class FolderSource:
         self.pattern = pattern
 
     def read(self) -> Catalogue:
-        """List the pictures, sorted by id: the path relative to the folder, with ``/``.
+        """List the images, sorted by id: the path relative to the folder, with ``/``.
 
-        The table of products has the columns ``product_id`` and ``path`` (absolute). A picture
+        The table of products has the columns ``product_id`` and ``path`` (absolute). An image
         that a symbolic link places outside the folder is skipped with ``outside_folder``; one
         whose name is no UTF-8 fails with ``bad_id``.
 
         Raises:
-            SourceError: the folder is missing or holds no picture.
+            SourceError: the folder is missing or holds no image.
             ConfigError: the pattern cannot be used.
         """
         root = Path(self.path)
         if not self.path or not root.is_dir():
-            raise SourceError(f"{self.path!r} is not a folder: set source.path= to one of pictures")
+            raise SourceError(f"{self.path!r} is not a folder: set source.path= to one of images")
         found = sorted(
-            (_text(file.relative_to(root).as_posix()), file) for file in set(self._pictures(root))
+            (_text(file.relative_to(root).as_posix()), file) for file in set(self._images(root))
         )
         if not found:
             raise SourceError(
-                f"{root} holds no picture ({', '.join(SUFFIXES)}) that matches "
+                f"{root} holds no image ({', '.join(SUFFIXES)}) that matches "
                 f"{self.pattern!r}: check source.path= and source.pattern="
             )
         ids = [product_id for product_id, _ in found]
         paths = [_text(str(file.absolute())) for _, file in found]
-        folder = PictureFolder(self.path)
+        folder = ImageFolder(self.path)
         rows = [(n, ids[n], *_request(file, folder)) for n, (_, file) in enumerate(found)]
         return Catalogue(
             products=pd.DataFrame({"product_id": ids, "path": paths}, dtype=str),
             requests=pd.DataFrame(rows, columns=REQUESTS.names),
         )
 
-    def _pictures(self, root: Path) -> Iterator[Path]:
-        """The picture files below ``root``; broken links too, so that they are accounted for."""
+    def _images(self, root: Path) -> Iterator[Path]:
+        """The image files below ``root``; broken links too, so that they are accounted for."""
         try:
             for file in root.glob(self.pattern):
                 if file.suffix.lower() in SUFFIXES and (file.is_file() or _is_broken_link(file)):
@@ -77,8 +77,8 @@ def _is_broken_link(file: Path) -> bool:
     return file.is_symlink() and not file.exists()
 
 
-def _request(file: Path, folder: PictureFolder) -> tuple[str, list[str], str, str]:
-    """The picture's url, alternates, status and reason."""
+def _request(file: Path, folder: ImageFolder) -> tuple[str, list[str], str, str]:
+    """The image's url, alternates, status and reason."""
     path = str(file.absolute())
     if path != _text(path):
         return _text(path), [], "failed", "bad_id"

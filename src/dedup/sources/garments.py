@@ -1,4 +1,4 @@
-"""Pictures of garments as a shop shows them, drawn from a seed.
+"""Images of garments as a shop shows them, drawn from a seed.
 
 A garment is a small vector drawing, given as text (see ``Design``). Its parts, laid on a canvas
 from back to front, carry colour from a woven tile and height; one light shades parts and folds.
@@ -17,19 +17,19 @@ import numpy.typing as npt
 from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 WIDTH, HEIGHT = 400, 533
-"""Size of a picture in pixels."""
+"""Size of an image in pixels."""
 
 _Floats = npt.NDArray[Any]
 _Rng = np.random.Generator
 
-_TILE = 240  # a fabric's tile: 120 pixels of the picture, drawn twice as fine
+_TILE = 240  # a fabric's tile: 120 pixels of the image, drawn twice as fine
 _LIGHT = (-0.45, -0.60, 0.66)  # towards the lamp: right, down, to the viewer
 _MARGIN = 28  # pixels around a part that its roundness and its shadow reach
 
 
 @dataclass(frozen=True)
 class Design:
-    """Everything that decides a picture; equal designs give equal pixels.
+    """Everything that decides an image; equal designs give equal pixels.
 
     A shape is a name of ``FALLS`` and then parts from back to front, all separated by ``/``. A part
     is ``cloth symmetry [height turn width]: x,y x,y~ ...``: x counts from the middle, ``~`` rounds
@@ -179,7 +179,7 @@ class _Part:
 
 
 def draw(design: Design) -> Image.Image:
-    """Draw a design as an RGB picture of ``WIDTH`` x ``HEIGHT``."""
+    """Draw a design as an RGB image of ``WIDTH`` x ``HEIGHT``."""
     rng = np.random.default_rng(design.seed)
     fall, *lines = (line.strip() for line in design.shape.split("/"))
     parts = _fit([part for line in lines for part in _parts(line)], rng)
@@ -231,7 +231,7 @@ def _curve(at: _Floats, smooth: npt.NDArray[np.bool_], closed: bool) -> _Floats:
 
 
 def _fit(parts: list[_Part], rng: _Rng) -> list[_Part]:
-    """Vary the proportions, then put the garment into the middle of the picture."""
+    """Vary the proportions, then put the garment into the middle of the image."""
     wide, long, flare = rng.uniform(0.86, 1.14), rng.uniform(0.84, 1.16), rng.uniform(-0.08, 0.10)
     every = np.concatenate([part.points for part in parts])
     down = (every[:, 1] - every[:, 1].min()) / np.ptp(every[:, 1])
@@ -250,7 +250,7 @@ def _folds(fall: str, rng: _Rng) -> _Floats:
     for across, along, degrees, height, fan in FALLS[fall]:
         grid = Image.fromarray(rng.standard_normal((64, 64)).astype(np.float32))
         turn = np.radians(degrees + rng.normal(0, 6))
-        right, down = 2 * np.cos(turn), 2 * np.sin(turn)  # for a picture of half the size
+        right, down = 2 * np.cos(turn), 2 * np.sin(turn)  # for an image of half the size
         x, y = WIDTH / 4, HEIGHT / 4
         plan = [right / across, down / across + 64 * fan, 32 - (right * x + down * y) / across]
         plan += [-down / along, right / along + 64 * fan, 32 + (down * x - right * y) / along]
@@ -264,7 +264,7 @@ def _folds(fall: str, rng: _Rng) -> _Floats:
 
 
 class _Canvas:
-    """Colour, height and light of a picture while its parts are laid on it."""
+    """Colour, height and light of an image while its parts are laid on it."""
 
     def __init__(self, design: Design, parts: list[_Part], fall: str, rng: _Rng) -> None:
         self.design, self.stiff = design, fall == "stiff"
@@ -324,7 +324,7 @@ class _Canvas:
         return colour, gloss
 
     def lit(self, rng: _Rng) -> Image.Image:
-        """The picture in its light, with background and shadow."""
+        """The image in its light, with background and shadow."""
         height = self.height
         for axis in (0, 1):
             height = (np.roll(height, 1, axis) + 2 * height + np.roll(height, -1, axis)) / 4
@@ -335,10 +335,10 @@ class _Canvas:
         glint = np.clip(facing - 1.05, 0, 1) * (26 + 120 * self.gloss)
         self.albedo *= shade[..., None]
         self.albedo += glint[..., None]
-        picture = self._backdrop(rng)
-        _paint(picture, self.cover, self.albedo)
-        picture += rng.standard_normal((HEIGHT, WIDTH, 1), np.float32)
-        return Image.fromarray(np.clip(picture, 0, 255, out=picture).astype(np.uint8))
+        image = self._backdrop(rng)
+        _paint(image, self.cover, self.albedo)
+        image += rng.standard_normal((HEIGHT, WIDTH, 1), np.float32)
+        return Image.fromarray(np.clip(image, 0, 255, out=image).astype(np.uint8))
 
     def _backdrop(self, rng: _Rng) -> _Floats:
         """The background with the garment's shadow on it."""
@@ -357,7 +357,7 @@ class _Canvas:
 
 
 def _mask(part: _Part) -> tuple[tuple[slice, slice], _Floats, float]:
-    """Where a part is: its window of the picture, its coverage there, and its usual width."""
+    """Where a part is: its window of the image, its coverage there, and its usual width."""
     at = part.points
     left, top = np.maximum(at.min(0).astype(int) - _MARGIN, 0).tolist()
     right, bottom = np.minimum(at.max(0).astype(int) + _MARGIN, (WIDTH, HEIGHT)).tolist()
@@ -375,10 +375,10 @@ def _mask(part: _Part) -> tuple[tuple[slice, slice], _Floats, float]:
     return (slice(top, bottom), slice(left, right)), cover, size
 
 
-def _paint(picture: _Floats, share: _Floats, colour: _Floats) -> None:
-    change = colour - picture
+def _paint(image: _Floats, share: _Floats, colour: _Floats) -> None:
+    change = colour - image
     change *= share[..., None]
-    picture += change
+    image += change
 
 
 def _blur(mask: _Floats, radius: float) -> _Floats:

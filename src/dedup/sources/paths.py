@@ -1,4 +1,4 @@
-"""Which places are read: one regular file, pictures below one folder, and web addresses."""
+"""Which places are read: one regular file, images below one folder, and web addresses."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def bad_byte(path: Path, codec: str) -> int:
                 return n_read
 
 
-class PictureFolder:
+class ImageFolder:
     """The folder that relative addresses start from, and that no address may leave.
 
     Args:
@@ -173,7 +173,7 @@ class PictureFolder:
         return os.path.realpath(self.path)
 
     def locate(self, address: str) -> tuple[str, str]:
-        """Judge one address of a picture.
+        """Judge one address of an image.
 
         Args:
             address: an http(s) address or a path, without blanks around it.
@@ -181,7 +181,7 @@ class PictureFolder:
         Returns:
             ``(place, "")``, where place is the http(s) address as given or an absolute path
             without symbolic links; or ``("", reason)``, where reason is ``bad_url``, ``scheme``
-            or ``outside_folder``. That the picture exists is not checked.
+            or ``outside_folder``. That the image exists is not checked.
         """
         if len(address) <= MAX_ADDRESS and _PLAIN.fullmatch(address):  # nearly all, and fast
             return address, ""

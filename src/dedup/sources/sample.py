@@ -1,6 +1,6 @@
 """A drawn catalogue with known duplicates: products to start with, and to measure with.
 
-``truth.csv`` beside the drawn table lists every pair of products that show one picture;
+``truth.csv`` beside the drawn table lists every pair of products that show one image;
 ``hard_negatives.csv`` lists pairs that look alike and are not duplicates.
 """
 
@@ -35,7 +35,7 @@ COLUMNS = tuple(_HEADER.split(","))
 """The columns of ``products.csv``: those of Flipkart's affiliate table, in its order."""
 
 COPIES = (*TIERS[:3], "recompressed", "rescaled", "cropped", "mirrored")
-"""Kinds of planted copies, from the surest to the weakest; see ``copy_picture``."""
+"""Kinds of planted copies, from the surest to the weakest; see ``copy_image``."""
 
 _COLOURS = """white:f1efea cream:eadfc8 sand:cdb28a camel:b07d4b rust:a8482a red:b3212c
     maroon:6b1826 coral:e8735c pink:e59aa9 magenta:a82a68 purple:5d3a7e lilac:b3a0d0 navy:1f2b4d
@@ -213,7 +213,7 @@ class SampleSource:
 
 
 def draw_catalogue(folder: Path, n_products: int, seed: int) -> None:
-    """Draw pictures into ``folder/images``, and the tables of products and of known pairs.
+    """Draw images into ``folder/images``, and the tables of products and of known pairs.
 
     Args:
         folder: made here, with its parents.
@@ -273,7 +273,7 @@ class _Shop:
         self.variants.append((*sorted((base["productId"], row["productId"])), "colour_variant"))
 
     def add_copy(self, kind: str, rng: np.random.Generator) -> None:
-        """List the picture of an earlier product under another id."""
+        """List the image of an earlier product under another id."""
         strength = COPIES.index(kind)
         if strength == 0 or rng.random() < 0.75:
             original, _ = self.free.pop(int(rng.integers(len(self.free))))
@@ -282,7 +282,7 @@ class _Shop:
         row = original | _new_id(original["productId"], rng) | _offer(float(original["mrp"]), rng)
         if kind != "same_url":
             source = self.folder / original["imageUrlStr"].split(";")[0]
-            row["imageUrlStr"] = f"images/{copy_picture(kind, source, row['productId'].lower())}"
+            row["imageUrlStr"] = f"images/{copy_image(kind, source, row['productId'].lower())}"
         self.groups[-1].append((strength, row))
         self.rows.append(row)
 
@@ -311,7 +311,7 @@ class _Shop:
         self.rows.append(row)
 
 
-def copy_picture(kind: str, source: Path, name: str) -> str:
+def copy_image(kind: str, source: Path, name: str) -> str:
     """Copy a JPEG beside itself as one of ``COPIES`` but the first; the new file's name."""
     target = source.with_name(name + (".png" if kind == "same_pixels" else ".jpg"))
     if kind == "same_bytes":
@@ -331,7 +331,7 @@ def copy_picture(kind: str, source: Path, name: str) -> str:
 
 
 def _describe(rng: np.random.Generator) -> tuple[_Row, Design]:
-    """Choose a garment: its row, without pictures, and its design."""
+    """Choose a garment: its row, without images, and its design."""
     head, fabrics, shape = _KINDS[str(rng.choice(list(_KINDS)))].split("\n", 2)
     prefix, noun, people, category, price, *middle = head.split("; ")
     fabric, person, brand = (str(rng.choice(s.split())) for s in (fabrics, people, _BRANDS))

@@ -1,12 +1,12 @@
-"""A picture's bytes -> 3 x 200 x 100 uint8, the same for every product; and its detail.
+"""An image's bytes -> 3 x 200 x 100 uint8, the same for every product; and its detail.
 
-The picture is decoded in full before it is resized, so a JPEG and its lossless PNG copy end as the
+The image is decoded in full before it is resized, so a JPEG and its lossless PNG copy end as the
 same pixels. The reader ``scaled`` gives that up for large JPEGs, which it decodes at some eighths
-of their size: such a picture and its PNG copy are near, and no longer exact, duplicates.
+of their size: such an image and its PNG copy are near, and no longer exact, duplicates.
 
-Colours become sRGB: by the picture's colour profile where it has one that says otherwise.
+Colours become sRGB: by the image's colour profile where it has one that says otherwise.
 
-The detail is the picture in its own aspect, for what the 200 x 100 pixels are too coarse for: a
+The detail is the image in its own aspect, for what the 200 x 100 pixels are too coarse for: a
 JPEG of at most 320 pixels on the long side, some 20 KB, whose colours are as fine as its lightness.
 """
 
@@ -38,7 +38,7 @@ HEIGHT, WIDTH = 200, 100  # of artifacts.IMAGE_SHAPE, whose pandas has no place 
 DETAIL_SIZE = 320
 """The longest side of a detail, in pixels."""
 DETAIL_QUALITY = 90
-MOST_DETAIL = 2**20
+MAX_DETAIL = 2**20
 """Bytes of a detail at most: the finest noise of that size takes a fifth of them."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -74,13 +74,13 @@ Resize = Callable[[Image.Image], Pixels]
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture as the store keeps it.
+    """An image as the store keeps it.
 
     Attributes:
         pixels: (3, 200, 100) uint8, RGB.
         width: of the original, EXIF turn applied, in pixels.
         height: likewise.
-        detail: a JPEG of the upright picture, see ``reduced``.
+        detail: a JPEG of the upright image, see ``reduced``.
     """
 
     pixels: Pixels
@@ -104,21 +104,21 @@ def decode(data: bytes, reader: str = "pillow") -> Decoded:
         ConfigError: there is no such reader.
     """
     resize = resizer(reader)
-    picture, pixels, (width, height) = upright(data, scaled=reader == "scaled")
-    return Decoded(resize(picture), width, height, _detail(picture, pixels))
+    image, pixels, (width, height) = upright(data, scaled=reader == "scaled")
+    return Decoded(resize(image), width, height, _detail(image, pixels))
 
 
 def upright(
     data: bytes, scaled: bool = False
 ) -> tuple[Image.Image, npt.NDArray[Any], tuple[int, int]]:
-    """A picture as it is to be seen.
+    """An image as it is to be seen.
 
     Args:
         data: the file's bytes.
         scaled: whether a large JPEG may be decoded at a fraction of its size.
 
     Returns:
-        The picture as an RGB image; the same as (height, width, 3) uint8; and the original's
+        The image as an RGB image; the same as (height, width, 3) uint8; and the original's
         width and height.
 
     Raises:
@@ -133,10 +133,10 @@ def upright(
             pixels = _fast(data, image, least)
             if scaled and pixels is None:
                 image.draft(None, least)
-            picture = to_rgb(image) if pixels is None else Image.fromarray(pixels)
+            turned = to_rgb(image) if pixels is None else Image.fromarray(pixels)
             turn = orientation(image)
     except UnidentifiedImageError as error:
-        raise DecodeError("format", "not a JPEG, PNG, WebP, GIF or BMP picture") from error
+        raise DecodeError("format", "not a JPEG, PNG, WebP, GIF or BMP image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DecodeError("too_many_pixels", str(error)) from error
     except UNREADABLE as error:
@@ -144,14 +144,14 @@ def upright(
     if turn in SIDEWAYS:
         width, height = height, width
     if turn in TURNS:
-        picture, pixels = picture.transpose(TURNS[turn]), None
-    return picture, np.asarray(picture) if pixels is None else pixels, (width, height)
+        turned, pixels = turned.transpose(TURNS[turn]), None
+    return turned, np.asarray(turned) if pixels is None else pixels, (width, height)
 
 
 def reduced(image: Image.Image) -> bytes:
-    """An RGB picture as a JPEG of at most ``DETAIL_SIZE`` on its long side, never enlarged.
+    """An RGB image as a JPEG of at most ``DETAIL_SIZE`` on its long side, never enlarged.
 
-    Where that is more than half its size, it is smoothed as a picture that much smaller would be,
+    Where that is more than half its size, it is smoothed as an image that much smaller would be,
     if a camera's blur is half a pixel (Lowe, 2004), and interpolated; in half the time of Pillow's
     filters, which do the rest.
     """
@@ -224,7 +224,7 @@ def _fast(data: bytes, image: Image.Image, least: tuple[int, int]) -> Pixels | N
     Args:
         data: the file's bytes.
         image: opened, not loaded.
-        least: width and height that have to be kept; all for a picture in its own size.
+        least: width and height that have to be kept; all for an image in its own size.
     """
     plain = image.format == "JPEG" and image.mode == "RGB" and "icc_profile" not in image.info
     if not plain:
@@ -269,7 +269,7 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def resize_pillow(image: Image.Image) -> Pixels:
-    """Resize an RGB picture to (3, 200, 100) uint8.
+    """Resize an RGB image to (3, 200, 100) uint8.
 
     Whole numbers of pixels are averaged, and what is left is Pillow's bicubic filter: nearer to
     the mean of each area than that filter alone, in a third of the time. All in whole numbers, so
@@ -280,7 +280,7 @@ def resize_pillow(image: Image.Image) -> Pixels:
 
 
 def resize_skimage(image: Image.Image) -> Pixels:
-    """Resize an RGB picture to (3, 200, 100) uint8 as the original did, by scikit-image."""
+    """Resize an RGB image to (3, 200, 100) uint8 as the original did, by scikit-image."""
     from skimage.transform import resize  # half a second to import, and seldom asked for
 
     small = resize(np.asarray(image), (HEIGHT, WIDTH), anti_aliasing=True)
@@ -295,7 +295,7 @@ READERS: dict[str, Resize] = {
 
 
 def resizer(reader: str) -> Resize:
-    """What resizes an RGB picture, by its name.
+    """What resizes an RGB image, by its name.
 
     Raises:
         ConfigError: there is no such reader.
@@ -321,7 +321,7 @@ def contrast(pixels: Pixels) -> float:
 
 
 def _least(image: Image.Image) -> tuple[int, int]:
-    """The width and height that a picture has to keep where it is decoded at a fraction."""
+    """The width and height that an image has to keep where it is decoded at a fraction."""
     share = max(SCALED_LONG / max(image.size), SCALED_SHORT / min(image.size))
     width, height = image.size
     return image.size if share > 0.5 else (math.ceil(width * share), math.ceil(height * share))
@@ -329,7 +329,7 @@ def _least(image: Image.Image) -> tuple[int, int]:
 
 def _check_detail(data: bytes) -> None:
     """Look through the segments of a JPEG: one small baseline frame, and all of it in one scan."""
-    if len(data) > MOST_DETAIL or data[:2] != bytes([0xFF, _START]):
+    if len(data) > MAX_DETAIL or data[:2] != bytes([0xFF, _START]):
         raise DecodeError("format", f"{len(data)} bytes that are no detail")
     at, kind, n_frames = 2, 0, 0
     while kind != _SCAN:

@@ -1,8 +1,8 @@
-"""Pictures decoded in child processes: one that crashes, hangs or eats memory costs its own row.
+"""Images decoded in child processes: one that crashes, hangs or eats memory costs its own row.
 
 A child imports what it takes to decode and nothing else, so it starts in 0.2 s and holds some 30
 MB; it inherits neither the environment, with what secrets it may hold, nor an open file. Each is
-led by one thread, so it is always known which picture it had when it died, and there is no lock or
+led by one thread, so it is always known which image it had when it died, and there is no lock or
 queue that it could leave broken to the others.
 """
 
@@ -28,7 +28,7 @@ from PIL import Image
 
 from dedup.errors import DecodeError, DedupError, ImageError
 from dedup.runtime.parallel import n_threads
-from dedup.runtime.shortages import told
+from dedup.runtime.shortages import explain_shortage
 from dedup.store.decode import Decoded, contrast, decode, resizer
 from dedup.store.local_files import read_file
 
@@ -36,41 +36,41 @@ ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
 """All that a child is told of its surroundings."""
 TUNED = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"),
-    # Pictures are too large for malloc's usual heap: their memory would go back to the system, and
+    # Images are too large for malloc's usual heap: their memory would go back to the system, and
     # come from it again page by page, for each.
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "134217728",
 }
-"""One thread for each child, and memory that is kept for the next picture."""
+"""One thread for each child, and memory that is kept for the next image."""
 START = "import sys; from dedup.store.decode_pool import answer_all; answer_all(int(sys.argv[1]))"
 PR_SET_PDEATHSIG = 1
 """Of Linux's ``prctl``: the signal that a process gets when the thread that started it ends."""
 ATTEMPTS = 2
-"""A child may die late, of the picture before. A picture that kills a second, new one did it."""
+"""A child may die late, of the image before. An image that kills a second, new one did it."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one picture's bytes gave.
+    """What one image's bytes gave.
 
     Attributes:
         sha256_bytes: of the bytes, in hexadecimal.
         sha256_pixels: of the 3 x 200 x 100 pixels.
         contrast: of the pixels, see ``decode.contrast``.
-        picture: the pixels, the detail and the original's size.
+        image: the pixels, the detail and the original's size.
     """
 
     sha256_bytes: str
     sha256_pixels: str
     contrast: float
-    picture: Decoded
+    image: Decoded
 
 
 Read = Callable[[bytes | str, str, int], Reading]
 
 
 def read(source: bytes | str, reader: str, max_bytes: int) -> Reading:
-    """Decode a picture, here and now.
+    """Decode an image, here and now.
 
     Args:
         source: its bytes, or the path of its file.
@@ -85,12 +85,12 @@ def read(source: bytes | str, reader: str, max_bytes: int) -> Reading:
     data = read_file(source, max_bytes) if isinstance(source, str) else source
     digest = hashlib.sha256(data).hexdigest()
     try:
-        picture = decode(data, reader)
+        image = decode(data, reader)
     except DecodeError as error:
         error.sha256_bytes = digest
         raise
-    pixels = hashlib.sha256(picture.pixels.tobytes()).hexdigest()
-    return Reading(digest, pixels, contrast(picture.pixels), picture)
+    pixels = hashlib.sha256(image.pixels.tobytes()).hexdigest()
+    return Reading(digest, pixels, contrast(image.pixels), image)
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ class Orders:
     """What a child is told when it starts.
 
     Attributes:
-        read: what it calls for each picture; found again by its module and name.
+        read: what it calls for each image; found again by its module and name.
         reader: see ``decode``.
         max_bytes: of a file.
-        timeout: seconds for a picture.
-        memory: bytes for a picture, beyond what the child has when it starts.
+        timeout: seconds for an image.
+        memory: bytes for an image, beyond what the child has when it starts.
     """
 
     read: Read
@@ -121,10 +121,10 @@ class Decoders:
         reader: how to resize, see ``decode``.
         workers: children at most; ``None`` for one on each core.
         timeout: seconds after which a child is killed. Its start is not counted.
-        memory: bytes of address space that a child may take for one picture (Linux). The default
+        memory: bytes of address space that a child may take for one image (Linux). The default
             is enough for a JPEG or PNG of 50 million pixels; for 12 million with ``skimage``.
         max_bytes: a larger file fails.
-        read: what is called for each picture, a function of a module.
+        read: what is called for each image, a function of a module.
     """
 
     def __init__(
@@ -167,14 +167,14 @@ class Decoders:
     def begin(self, n: int) -> None:
         """Start so many children, or as many as there may be, before there is work for them.
 
-        A child that does not start is started again for the first picture, which then says why.
+        A child that does not start is started again for the first image, which then says why.
         """
         assert self._threads is not None
         for _ in range(min(n, self.workers or n_threads())):
             self._threads.submit(self._child)
 
     def submit(self, source: bytes | str) -> Future[Reading]:
-        """Have a picture decoded, given as its bytes or as the path of its file.
+        """Have an image decoded, given as its bytes or as the path of its file.
 
         Returns:
             Its reading. Or one of the errors of ``read``; or a ``DecodeError``: ``decoder_crash``,
@@ -208,8 +208,8 @@ class Decoders:
             if attempt == ATTEMPTS and not child.ready:
                 memory = failure.reason == "decoder_oom"
                 lack = MemoryError() if memory else RuntimeError(failure.detail)
-                raise told(lack, "the reading of pictures") or DedupError(
-                    f"a process that decodes pictures did not start: {failure.detail}"
+                raise explain_shortage(lack, "the reading of images") or DedupError(
+                    f"a process that decodes images did not start: {failure.detail}"
                 )
             if failure.reason == "decoder_timeout":
                 break
@@ -229,8 +229,8 @@ class Decoders:
             try:
                 child.begin()
             except OSError as error:
-                raise told(error, "a process to decode pictures") or DedupError(
-                    f"no process can be started to decode pictures: {error}"
+                raise explain_shortage(error, "a process to decode images") or DedupError(
+                    f"no process can be started to decode images: {error}"
                 ) from error
             self._children.add(child)
         self._own.child = child
@@ -275,7 +275,7 @@ class _Child:
             undo.pop_all()
 
     def ask(self, source: bytes | str) -> Reading | ImageError | None:
-        """What it makes of a picture; ``None`` if it died."""
+        """What it makes of an image; ``None`` if it died."""
         try:
             if not self.ready:
                 self.line.send(self.orders)
@@ -308,14 +308,14 @@ def answer_all(handle: int) -> None:
     """Be a child: decode what comes until nothing more does.
 
     Args:
-        handle: of an open ``Connection``; through it come the orders, then the pictures.
+        handle: of an open ``Connection``; through it come the orders, then the images.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _end_with_parent()
     with Connection(handle) as line:
         orders: Orders = line.recv()
-        resizer(orders.reader)(Image.new("RGB", (1, 1)))  # what it imports is not a picture's
+        resizer(orders.reader)(Image.new("RGB", (1, 1)))  # what it imports is not an image's
         _limit(orders.memory)
         line.send(True)
         while True:
@@ -330,7 +330,7 @@ def answer_all(handle: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Be killed with the parent, however that ends; where that cannot be, after the picture."""
+    """Be killed with the parent, however that ends; where that cannot be, after the image."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

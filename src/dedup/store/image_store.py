@@ -1,4 +1,4 @@
-"""Each distinct picture fetched and decoded once, and kept so that random batches read fast.
+"""Each distinct image fetched and decoded once, and kept so that random batches read fast.
 
 A store is a folder of shards, see ``shards``. They follow the order of the catalogue, so a run that
 was killed and run again ends with the same bytes as one that was not.
@@ -39,19 +39,19 @@ log = logging.getLogger("dedup")
 
 FACTS = [name for name in ENTRIES.names if name not in ("url", "version", *PLACE)]
 THUMBNAIL_SIZE = (720, 240)
-BYTES_OF_A_PICTURE = 90_000
+BYTES_OF_A_IMAGE = 90_000
 """In a store, about."""
 
 
 class ImageStore:
-    """A folder of decoded pictures.
+    """A folder of decoded images.
 
     Args:
         path: the folder; made when first needed.
-        reader: how pictures are resized, see ``decode``. A store has one reader.
-        fetcher: how pictures with a web address are fetched.
+        reader: how images are resized, see ``decode``. A store has one reader.
+        fetcher: how images with a web address are fetched.
         workers: child processes that decode; ``None`` for one on each core.
-        decode_timeout: seconds after which a child that decodes one picture is killed.
+        decode_timeout: seconds after which a child that decodes one image is killed.
         decode_memory: bytes that a child may take for one.
         shard_rows: addresses in a shard; a killed run repeats those of a few shards.
         retry: read again what failed before: ``True`` for all of it, or reasons such as
@@ -87,7 +87,7 @@ class ImageStore:
         self._shards = Shards(self.path, described(reader))
 
     def ingest(self, catalogue: Catalogue, report_dir: Path) -> pd.DataFrame:
-        """Read every picture that the catalogue asks for and the store lacks.
+        """Read every image that the catalogue asks for and the store lacks.
 
         Where an address fails and the request has alternates, the next one is tried.
 
@@ -96,10 +96,10 @@ class ImageStore:
             report_dir: where ``failures.csv`` goes, if anything is not ok.
 
         Returns:
-            One row for each request, schema ``IMAGES``: bad pictures are rows with a reason.
+            One row for each request, schema ``IMAGES``: bad images are rows with a reason.
 
         Raises:
-            SourceError: not one picture could be read.
+            SourceError: not one image could be read.
             ArtifactError: the store belongs to another reader or format.
             ConfigError: there is no such reader.
             LockedError: another run writes into the store, and ``wait`` is not set.
@@ -114,13 +114,13 @@ class ImageStore:
         return images
 
     def read_anew(self, urls: Sequence[str]) -> list[Loaded]:
-        """Read pictures whatever the store says of them, in the order of their addresses."""
+        """Read images whatever the store says of them, in the order of their addresses."""
         loaded: dict[str, Loaded] = {}
         self._ingest(urls, lambda rows: loaded.update({row.entry["url"]: row for row in rows}))
         return [loaded[url] for url in urls]
 
     def rows(self, urls: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Where pictures lie, (n, 2) int64: shard and row; -1 for those the store lacks."""
+        """Where images lie, (n, 2) int64: shard and row; -1 for those the store lacks."""
         places = self.entries.reindex(list(urls))[["shard", "row"]].fillna(-1)
         return places.to_numpy(dtype=np.int64)
 
@@ -129,7 +129,7 @@ class ImageStore:
 
         Raises:
             ArtifactError: a shard is missing.
-            CorruptError: a shard cannot be read, or holds fewer pictures than its table says.
+            CorruptError: a shard cannot be read, or holds fewer images than its table says.
         """
         pixels = np.empty((len(rows), *IMAGE_SHAPE), np.uint8)
         for shard in np.unique(rows[:, 0]):
@@ -138,25 +138,25 @@ class ImageStore:
         return pixels
 
     def details(self, urls: Sequence[str]) -> list[npt.NDArray[np.uint8]]:
-        """Pictures in their own aspect, by address; see ``details_at``."""
+        """Images in their own aspect, by address; see ``details_at``."""
         return self.details_at(self.rows(urls))
 
     def details_at(self, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint8]]:
         """The details at (n, 2) places, each (h, w, 3) uint8 RGB, at most 320 on its long side.
 
         Raises:
-            ArtifactError: the store lacks one of the pictures, or a file of a shard.
+            ArtifactError: the store lacks one of the images, or a file of a shard.
             CorruptError: a shard cannot be read, or a detail in it is not whole.
         """
         return [self._shards.detail(shard, row) for shard, row in rows.tolist()]
 
     def words(self, urls: Sequence[str]) -> Words:
-        """The visual words of pictures, by address, (n, N_KEYPOINTS) int32, -1 at the end of each.
+        """The visual words of images, by address, (n, N_KEYPOINTS) int32, -1 at the end of each.
 
         They are found for whole shards at a time, and kept beside them.
 
         Raises:
-            ArtifactError: the store lacks one of the pictures, or a file of a shard.
+            ArtifactError: the store lacks one of the images, or a file of a shard.
             CorruptError: a shard cannot be read, or a detail in it is not whole.
         """
         rows, vocabulary = self.rows(urls), Vocabulary.load()
@@ -171,13 +171,13 @@ class ImageStore:
         return words
 
     def thumbnails(self, urls: Sequence[str]) -> dict[str, Image.Image]:
-        """Small RGB pictures in their original aspect; addresses that are missing are left out.
+        """Small RGB images in their original aspect; addresses that are missing are left out.
 
         Where there is no store any more a warning says so, once.
         """
         if urls and not self._gone and not self.path.is_dir():
             self._gone = True
-            log.warning("no pictures are shown: the store %s is gone", self.path)
+            log.warning("no images are shown: the store %s is gone", self.path)
         rows = self.rows(urls)
         thumbnails = {}
         for url, (shard, row) in zip(urls, rows.tolist(), strict=True):
@@ -223,7 +223,7 @@ class ImageStore:
         self._entries = None
 
     def _read(self, requests: pd.DataFrame) -> list[str]:
-        """Read a picture for each open request; the addresses that were used, or tried last."""
+        """Read an image for each open request; the addresses that were used, or tried last."""
         is_open, urls = requests["status"] == "", requests["url"].tolist()
         alternates, start = requests["alternates"].tolist(), 0
         self._add(requests.loc[is_open, "url"].drop_duplicates().tolist())
@@ -282,7 +282,7 @@ class ImageStore:
                 raise
             raise StalledError(
                 f"the store {self.path} cannot be written to: {NO_ROOM[error.errno]}. The next "
-                f"shard takes some {len(loaded) * BYTES_OF_A_PICTURE // 10**6 + 1} MB. What is "
+                f"shard takes some {len(loaded) * BYTES_OF_A_IMAGE // 10**6 + 1} MB. What is "
                 "there is whole: make room, and the same command goes on with it"
             ) from error
 
@@ -294,7 +294,7 @@ class ImageStore:
         return False
 
     def _find_words(self, shards: Sequence[int], vocabulary: Vocabulary) -> None:
-        """Find the words of all pictures of some shards, and keep them."""
+        """Find the words of all images of some shards, and keep them."""
         if not shards:
             return
 

@@ -1,4 +1,4 @@
-"""Addresses -> pictures: fetched in one event loop, decoded in child processes, kept in order.
+"""Addresses -> images: fetched in one event loop, decoded in child processes, kept in order.
 
 Rows are handed over to be kept as soon as a shard's worth of them is done. A row that waits, for a
 slow host or for its next attempt, does not hold up the others: they are kept without it.
@@ -26,13 +26,13 @@ from dedup.store.shards import ENTRIES, Loaded
 
 log = logging.getLogger("dedup")
 
-MOST_UNFINISHED = 1024
+MAX_UNFINISHED = 1024
 """Rows on their way at once: most of them wait for a connection, or for a host."""
-MOST_BODIES, MOST_BYTES = 256, 256 * 2**20
+MAX_BODIES, MAX_BYTES = 256, 256 * 2**20
 """So many bodies, or bytes of them, wait for a decoder; beyond, no further request begins."""
 SMALL_REST = 100
 """So few rows are not worth stopping for when nothing answers: they fail, each with its reason."""
-MOST_KNOCKS, KNOCK_SECONDS = 8, 15.0
+MAX_KNOCKS, KNOCK_SECONDS = 8, 15.0
 """Where a host is down and no other has answered, so many others are asked, and for so long."""
 NETWORK = ("connection", "dns", "host_down", "timeout")
 """Why a row fails when there is no network, whatever its address."""
@@ -46,13 +46,13 @@ Show = Callable[[Tally], None]
 
 @dataclass(frozen=True)
 class Ingest:
-    """Reads pictures from web addresses and files.
+    """Reads images from web addresses and files.
 
     Args:
         fetcher: how web addresses are fetched.
-        reader: how pictures are resized, see ``decode``.
+        reader: how images are resized, see ``decode``.
         workers: child processes that decode; ``None`` for one on each core.
-        decode_timeout: seconds after which a child that decodes one picture is killed.
+        decode_timeout: seconds after which a child that decodes one image is killed.
         decode_memory: bytes that a child may take for one.
         shard_rows: rows that are kept at a time.
     """
@@ -80,7 +80,7 @@ class Ingest:
         return "".join(f" {name}={value}" for name, value in settings.get(reason, {}).items())
 
     def __call__(self, urls: Sequence[str], keep: Keep, show: Show = lambda _: None) -> None:
-        """Read pictures, and hand them over in the order of their addresses.
+        """Read images, and hand them over in the order of their addresses.
 
         When it is stopped, by Ctrl-C, SIGTERM or an error, what is done by then is handed over.
 
@@ -125,7 +125,7 @@ class Ingest:
     async def _feed(self, urls: Sequence[str], line: _Line, rows: _Rows, show: Show) -> None:
         tally, waiting, begun = Tally(), iter(enumerate(urls)), 0
         while tally.done < len(urls):
-            free = min(MOST_UNFINISHED - len(line.tasks), rows.room)
+            free = min(MAX_UNFINISHED - len(line.tasks), rows.room)
             for number, url in islice(waiting, max(0, free)):
                 rows.open[number] = None
                 line.start(number, url)
@@ -133,7 +133,7 @@ class Ingest:
             number, loaded = await line.next()
             rows.add(number, loaded)
             tally.done += 1
-            tally.failed += loaded.picture is None
+            tally.failed += loaded.image is None
             tally.received = line.session.received
             show(tally)
             left = len(urls) - tally.done
@@ -152,7 +152,7 @@ async def _reached(session: Session, urls: Sequence[str]) -> bool:
     A catalogue may begin with thousands of rows of a host that is down: no other was asked by then.
     """
     at_host = {_host(url): url for url in urls if is_http(url)}
-    often = Counter(_host(url) for url in urls if is_http(url)).most_common(MOST_KNOCKS)
+    often = Counter(_host(url) for url in urls if is_http(url)).most_common(MAX_KNOCKS)
     knocks = {asyncio.create_task(_knock(session, at_host[host])) for host, _ in often}
     end = asyncio.get_running_loop().time() + KNOCK_SECONDS
     waiting = knocks
@@ -217,9 +217,9 @@ class _Line:
             entry["version"] += self.tried_with(error.reason)
             return number, Loaded(entry, None)
         entry |= {"sha256_bytes": reading.sha256_bytes, "sha256_pixels": reading.sha256_pixels}
-        entry |= {"width": reading.picture.width, "height": reading.picture.height}
+        entry |= {"width": reading.image.width, "height": reading.image.height}
         entry |= {"contrast": reading.contrast, "status": "ok"}
-        return number, Loaded(entry, reading.picture)
+        return number, Loaded(entry, reading.image)
 
     async def _decoded(self, body: bytes) -> Reading:
         self._wait_for(1, len(body))
@@ -232,7 +232,7 @@ class _Line:
         """More bodies wait for a decoder, or fewer."""
         self._bodies += bodies
         self._bytes += n_bytes
-        if self._bodies >= MOST_BODIES or self._bytes >= MOST_BYTES:
+        if self._bodies >= MAX_BODIES or self._bytes >= MAX_BYTES:
             self.session.gate.clear()
         else:
             self.session.gate.set()

@@ -57,7 +57,7 @@ STAGE = ".mending"
 _PART = re.compile(rf"\.(?:{re.escape(MANIFEST)}|{NAME.pattern})\.[0-9a-f]+\.part")
 """What a writer that was killed leaves of these files; whatever else is there is not a store's."""
 PIXELS_LENGTH = int(np.prod(IMAGE_SHAPE))
-"""Of one picture, in bytes."""
+"""Of one image, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def verify(path: Path) -> list[Damage]:
     """Compare every byte of a store with what was written.
 
     Files are read in blocks and several at a time, so a large store takes no more memory. What
-    was found in pictures is looked at as well, though it can be found again.
+    was found in images is looked at as well, though it can be found again.
 
     Returns:
         What is damaged, in the order of shards; nothing where the store is whole.
@@ -278,20 +278,20 @@ def _trusted(
 
 def _layouts(table: pd.DataFrame) -> dict[str, Layout]:
     """How pixels and details are to be by a table."""
-    pictures = table[table["row"] >= 0].sort_values("row")
-    n, urls = len(pictures), pictures["url"].tolist()
-    ends = pictures["detail_length"].cumsum().tolist()
+    images = table[table["row"] >= 0].sort_values("row")
+    n, urls = len(images), images["url"].tolist()
+    ends = images["detail_length"].cumsum().tolist()
     return {
         PIXELS: Layout(
             array_header((n, *IMAGE_SHAPE), np.uint8),
             [PIXELS_LENGTH * (row + 1) for row in range(n)],
-            pictures["sha256_pixels"].tolist(),
+            images["sha256_pixels"].tolist(),
             urls,
         ),
         DETAILS: Layout(
             array_header((max(ends, default=0),), np.uint8),
             ends,
-            pictures["sha256_detail"].tolist(),
+            images["sha256_detail"].tolist(),
             urls,
         ),
     }

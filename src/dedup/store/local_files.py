@@ -1,4 +1,4 @@
-"""Where a picture's bytes are: behind a web address, or in a local file."""
+"""Where an image's bytes are: behind a web address, or in a local file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Pictures that cannot prove that two products are one.
+"""Images that cannot prove that two products are one.
 
-A shop shows "no image available" for thousands of products. Their pictures are equal, and yet the
+A shop shows "no image available" for thousands of products. Their images are equal, and yet the
 products have nothing in common: every pair of them would be a false one, and there would be
-millions. A picture tells something only if there is something to be seen in it, and if not too
+millions. An image tells something only if there is something to be seen in it, and if not too
 many products show it.
 """
 
@@ -14,15 +14,15 @@ import pandas as pd
 from dedup.schemas import SHARED
 
 
-def shared_pictures(
+def placeholders(
     images: pd.DataFrame, max_products: int = 100, min_contrast: float = 3.0
 ) -> pd.DataFrame:
-    """The pictures that prove nothing although several products show them.
+    """The images that prove nothing although several products show them.
 
     Args:
         images: schema ``IMAGES``; only rows that are ok count.
-        max_products: a picture that more products than this show is ``shared``.
-        min_contrast: a picture with less contrast (0 to 127.5) that two products show is ``flat``;
+        max_products: an image that more products than this show is ``shared``.
+        min_contrast: an image with less contrast (0 to 127.5) that two products show is ``flat``;
             one that is both is called ``flat``.
 
     Returns:
@@ -38,15 +38,15 @@ def shared_pictures(
     return shared.reset_index(drop=True)
 
 
-def telling(
+def without_placeholders(
     images: pd.DataFrame, max_products: int = 100, min_contrast: float = 3.0
 ) -> pd.DataFrame:
-    """The rows whose picture may prove that two products are one.
+    """The rows whose image may prove that two products are one.
 
     Args:
         images: schema ``IMAGES``, perhaps with more columns.
-        max_products: as for ``shared_pictures``.
-        min_contrast: as for ``shared_pictures``; a flat picture tells nothing even if one product
+        max_products: as for ``shared_images``.
+        min_contrast: as for ``shared_images``; a flat image tells nothing even if one product
             alone shows it, for another flat one lies close to it.
 
     Returns:
@@ -58,10 +58,10 @@ def telling(
 
 
 def _counted(images: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are ok, with the number of products that show the picture, ``n_products``."""
+    """The rows that are ok, with the number of products that show the image, ``n_products``."""
     ok = images[images["status"] == "ok"]
-    picture, pictures = pd.factorize(ok["sha256_pixels"])
+    image, unique_images = pd.factorize(ok["sha256_pixels"])
     product = pd.factorize(ok["product_id"])[0]
-    shown = pd.DataFrame({"picture": picture, "product": product}).drop_duplicates()
-    n_products = np.bincount(shown["picture"], minlength=len(pictures))
-    return ok.assign(n_products=n_products[picture])
+    shown = pd.DataFrame({"picture": image, "product": product}).drop_duplicates()
+    n_products = np.bincount(shown["picture"], minlength=len(unique_images))
+    return ok.assign(n_products=n_products[image])

@@ -51,7 +51,7 @@ log = logging.getLogger("dedup")
 Fresh = Mapping[str, Loaded]
 Parts = Mapping[str, Mapping[int, bytes]]
 
-MOST_SHARDS, MOST_ROWS = 64, 1024
+MAX_SHARDS, MAX_ROWS = 64, 1024
 """So many damaged shards, and rows to be read again, are mended at a time."""
 
 
@@ -89,12 +89,12 @@ def repair(store: Store, damages: Sequence[Damage]) -> Mended:
     can be killed at any moment, and done again.
 
     Args:
-        store: reads pictures again.
+        store: reads images again.
         damages: what ``verify`` found in its folder.
 
     Raises:
         LockedError: another run writes into the store.
-        StalledError: pictures are to be read again, and no host answers.
+        StalledError: images are to be read again, and no host answers.
     """
     said = manifest(store.path) or described(store.reader)
     shards, mended = Shards(store.path, said), Mended()
@@ -125,11 +125,11 @@ def settle(shards: Shards) -> None:
 
 
 def _in_batches(shards: Shards, damaged: Iterable[int]) -> Iterator[list[State]]:
-    """Damaged shards, as many at once as are worth a start of what reads pictures."""
+    """Damaged shards, as many at once as are worth a start of what reads images."""
     present, states = shards.present(), []
     for shard in damaged:
         states.append(examined(shards, shard, present.get(shard, ())))
-        if len(states) >= MOST_SHARDS or sum(map(len, map(_broken, states))) >= MOST_ROWS:
+        if len(states) >= MAX_SHARDS or sum(map(len, map(_broken, states))) >= MAX_ROWS:
             yield states
             states = []
     yield states
@@ -174,9 +174,9 @@ def _parts(state: State, ending: str, fresh: Fresh) -> dict[int, bytes]:
     """The broken rows of an array of which the same bytes came back."""
     layout, parts = state.layouts[ending], {}
     for row in state.broken[ending]:
-        picture = fresh[layout.urls[row]].picture
-        if picture is not None:
-            data = picture.pixels.tobytes() if ending == PIXELS else picture.detail
+        image = fresh[layout.urls[row]].image
+        if image is not None:
+            data = image.pixels.tobytes() if ending == PIXELS else image.detail
             if sha256(data) == layout.digests[row]:
                 parts[row] = data
     return parts

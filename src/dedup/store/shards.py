@@ -1,6 +1,6 @@
 """The files of a store: pixels, details and a table for every so many addresses.
 
-A shard is ``shard-00000.npy``, the pixels of its pictures, (n, 3, 200, 100) uint8;
+A shard is ``shard-00000.npy``, the pixels of its images, (n, 3, 200, 100) uint8;
 ``shard-00000.details.npy``, their details, JPEGs end to end; ``shard-00000.parquet``, one row for
 each address with its digests, status and place in both; ``shard-00000.copy.parquet``, the same
 table again; and ``shard-00000.json``, its seal: size and SHA-256 of the others, and what the
@@ -9,7 +9,7 @@ store's manifest says. They are written in the order pixels, details, copy, tabl
 A shard without seal was cut off and is made again, unless its table and the copy are equal: then
 all else is whole, and the seal alone is missing.
 
-What was found in its pictures may be kept beside them, a row for each: visual words in
+What was found in its images may be kept beside them, a row for each: visual words in
 ``shard-00000.words-VOCABULARY.npy``, see ``dedup.verification.visual_words``, and products in
 ``masks-FOREGROUND`` and ``framed-PRODUCT``, see ``dedup.foregrounds.masked_store``. The last 32
 bytes of such a file are a digest over it and the details that it was found in; what that does not
@@ -87,7 +87,7 @@ NAME = re.compile(
     r"|(?:words|masks|framed)-[0-9a-f]{8}\.npy)"
 )
 KEPT = ("words", "masks", "framed")
-"""How the names of files begin, after the shard's, that hold what was found in its pictures."""
+"""How the names of files begin, after the shard's, that hold what was found in its images."""
 OPEN_ARRAYS = 64
 """Files kept mapped at once: each holds a file descriptor, and some systems allow only 256."""
 
@@ -100,12 +100,12 @@ def advice(path: Path) -> str:
 
 
 def lacking(path: Path) -> ArtifactError:
-    """What to say of a picture that a store should hold; or of a store that is not there."""
+    """What to say of an image that a store should hold; or of a store that is not there."""
     again = f"run {command('cluster')} again, which reads what is not there"
     if not path.is_dir():
         where = f"at {path}: put it back there, or beside the index"
-        return ArtifactError(f"there is no store of pictures {where}, or {again}")
-    return ArtifactError(f"the store {path} lacks a picture that it was asked for: {again}")
+        return ArtifactError(f"there is no store of images {where}, or {again}")
+    return ArtifactError(f"the store {path} lacks an image that it was asked for: {again}")
 
 
 def described(reader: str) -> dict[str, Any]:
@@ -120,11 +120,11 @@ class Loaded:
     Attributes:
         entry: its row of ``ENTRIES``; ``PLACE`` and ``sha256_detail`` are filled in when it is
             written.
-        picture: ``None`` where it failed.
+        image: ``None`` where it failed.
     """
 
     entry: dict[str, Any]
-    picture: Decoded | None
+    image: Decoded | None
 
 
 class Shards:
@@ -150,11 +150,11 @@ class Shards:
         entries = []
         for one in loaded:
             place, digest = (-1, 0, 0), ""
-            if one.picture is not None:
-                place = (len(pixels), len(details), len(one.picture.detail))
-                digest = hashlib.sha256(one.picture.detail).hexdigest()
-                pixels.append(one.picture.pixels)
-                details += one.picture.detail
+            if one.image is not None:
+                place = (len(pixels), len(details), len(one.image.detail))
+                digest = hashlib.sha256(one.image.detail).hexdigest()
+                pixels.append(one.image.pixels)
+                details += one.image.detail
             placed = dict(zip(PLACE, place, strict=True), sha256_detail=digest)
             entries.append(one.entry | placed)
         stacked = np.stack(pixels) if pixels else np.empty((0, *IMAGE_SHAPE), np.uint8)
@@ -232,7 +232,7 @@ class Shards:
         lies around each of them too, and forget what is needed for it.
 
         Raises:
-            CorruptError: the file is missing, cannot be read, or holds fewer pictures than its
+            CorruptError: the file is missing, cannot be read, or holds fewer images than its
                 table says.
         """
         file = self.file(shard, PIXELS)
@@ -240,14 +240,14 @@ class Shards:
         n_rows = rows.max() + 1
         if pixels.shape[1:] != IMAGE_SHAPE or pixels.dtype != np.uint8 or len(pixels) < n_rows:
             raise CorruptError(
-                f"{file} holds {pixels.dtype} of shape {pixels.shape}, not {n_rows} pictures or "
+                f"{file} holds {pixels.dtype} of shape {pixels.shape}, not {n_rows} images or "
                 f"more: {advice(self.path)}"
             )
         chosen = np.empty((len(rows), *IMAGE_SHAPE), np.uint8)
         size, start = chosen[0].nbytes, file.stat().st_size - pixels.nbytes
         with file.open("rb", buffering=0) as opened:
-            for picture, row in zip(chosen, rows.tolist(), strict=True):
-                if os.preadv(opened.fileno(), [picture.data], start + row * size) != size:
+            for image, row in zip(chosen, rows.tolist(), strict=True):
+                if os.preadv(opened.fileno(), [image.data], start + row * size) != size:
                     raise CorruptError(f"{file} was cut off while it was read: {advice(self.path)}")
         return chosen
 
@@ -280,7 +280,7 @@ class Shards:
             raise CorruptError(message) from error
 
     def size(self, shard: int) -> int:
-        """How many pictures a shard holds, as its table says.
+        """How many images a shard holds, as its table says.
 
         Raises:
             CorruptError: the table is missing, cannot be read, or names places that cannot be.
@@ -301,13 +301,13 @@ class Shards:
         return words
 
     def keep_words(self, shard: int, words: Words, vocabulary: Vocabulary) -> None:
-        """Keep the words of a shard's pictures; where they are lost, they can be found again."""
+        """Keep the words of a shard's images; where they are lost, they can be found again."""
         self.keep(shard, _of_words(vocabulary), words)
 
     def kept(
         self, shard: int, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike
     ) -> npt.NDArray[Any]:
-        """What is kept of a shard's pictures under a name, (n, *shape), memory-mapped.
+        """What is kept of a shard's images under a name, (n, *shape), memory-mapped.
 
         Raises:
             ArtifactError: there is nothing, or no shard.
@@ -336,7 +336,7 @@ class Shards:
         return chosen
 
     def keep(self, shard: int, name: str, found: npt.NDArray[Any]) -> None:
-        """Keep what was found in a shard's pictures; where it is lost, it can be found again."""
+        """Keep what was found in a shard's images; where it is lost, it can be found again."""
         data = array_header(found.shape, found.dtype) + found.tobytes()
         data += kept_digest(data, self._places(shard)[1])
         file = self.file(shard, f"{name}.npy")
@@ -350,8 +350,7 @@ class Shards:
     def _misfit(self, shard: int, name: str) -> CorruptError:
         file = self.file(shard, f"{name}.npy")
         return CorruptError(
-            f"{file} does not hold what was found in {self.size(shard)} pictures: "
-            f"{advice(self.path)}"
+            f"{file} does not hold what was found in {self.size(shard)} images: {advice(self.path)}"
         )
 
     def _are_equal(self, shard: int) -> bool:
@@ -401,13 +400,13 @@ class Shards:
 
     def _read_places(self, shard: int) -> tuple[npt.NDArray[np.int64], list[str]]:
         table = self._table(shard)
-        pictures = table[table["row"] >= 0].sort_values("row")
-        row, start, length = pictures[PLACE].to_numpy(np.int64).T
+        images = table[table["row"] >= 0].sort_values("row")
+        row, start, length = images[PLACE].to_numpy(np.int64).T
         if (row != np.arange(len(row))).any() or (np.minimum(start, length) < 0).any():
             file = self.file(shard, TABLE)
             raise CorruptError(f"{file} names places that cannot be: {advice(self.path)}")
         spans = np.stack([start, start + length], axis=1)
-        return spans, pictures["sha256_detail"].tolist()
+        return spans, images["sha256_detail"].tolist()
 
 
 def _of_words(vocabulary: Vocabulary) -> str:

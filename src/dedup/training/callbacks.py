@@ -60,7 +60,7 @@ class Reconstructions(pl.Callback):
     Only of a task that offers ``reconstruct``.
 
     Args:
-        n_images: how many pictures, at least 1.
+        n_images: how many images, at least 1.
 
     Raises:
         ConfigError: it is less.
@@ -74,7 +74,7 @@ class Reconstructions(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw and measure.
 
-        ``val/ssim`` is the mean structural similarity over the pictures, -1 to 1, higher is
+        ``val/ssim`` is the mean structural similarity over the images, -1 to 1, higher is
         closer (Wang et al. 2004, as scikit-image computes it).
         """
         if trainer.sanity_checking or not hasattr(pl_module, "reconstruct"):
@@ -82,8 +82,8 @@ class Reconstructions(pl.Callback):
         task, data = cast(AutoencoderTask, pl_module), cast(CatalogueDataModule, _data(trainer))
         # Spread over the products: ids often begin with the kind of garment.
         places = np.linspace(0, len(data.val_images) - 1, self.n_images).round().astype(int)
-        pictures = data.pictures(data.val_images.iloc[np.unique(places)])
-        images = pictures.__getitems__(range(len(pictures))).to(task.device)
+        stored = data.stored_images(data.val_images.iloc[np.unique(places)])
+        images = stored.__getitems__(range(len(stored))).to(task.device)
         originals, redrawn = (x.clamp(0, 1).float().cpu() for x in task.reconstruct(images))
         scores = [
             structural_similarity(a, b, channel_axis=0, data_range=1.0)
@@ -155,10 +155,10 @@ class EmbeddingProjector(pl.Callback):
             return
         data = cast(CatalogueDataModule, _data(trainer))
         shown = data.val_images[: self.n_images]
-        pictures = data.pictures(shown)
+        images = data.stored_images(shown)
         batches = [
-            pictures.__getitems__(range(start, min(start + data.batch_size, len(pictures))))
-            for start in range(0, len(pictures), data.batch_size)
+            images.__getitems__(range(start, min(start + data.batch_size, len(images))))
+            for start in range(0, len(images), data.batch_size)
         ]
         encoder = cast(Any, pl_module).encoder.eval()
         embeddings = torch.cat([encoder(batch.to(pl_module.device)).cpu() for batch in batches])

@@ -19,7 +19,13 @@ from dedup.encoders.checkpoint import read
 from dedup.errors import ConfigError, CorruptError, StalledError, StoppedError
 from dedup.runtime.files import write_json
 from dedup.runtime.signals import SIGNALS, Interrupts
-from dedup.training.loop_state import Place, place_of, random_states, restore_random, settle
+from dedup.training.loop_state import (
+    LoopPosition,
+    loop_position,
+    random_states,
+    restore_random,
+    settle,
+)
 
 log = logging.getLogger("dedup")
 
@@ -153,10 +159,10 @@ class Last(Checkpoint):
         self.every_minutes = every_minutes
         self.every_n_steps = every_n_steps
         self.interrupts: Interrupts | None = None
-        self._saved: Place | None = None
+        self._saved: LoopPosition | None = None
         self._when = 0.0
         self._n_steps = 0
-        self._saving: Place | None = None
+        self._saving: LoopPosition | None = None
         self._random: dict[str, Any] | None = None
         self._restored: dict[str, Any] | None = None
 
@@ -190,12 +196,12 @@ class Last(Checkpoint):
             StoppedError: a signal was received.
             StalledError: the disk takes no more.
         """
-        self._pause(trainer, place_of(trainer))
+        self._pause(trainer, loop_position(trainer))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save if it is time to, and stop if asked to."""
         if _is_training(trainer):
-            self._pause(trainer, place_of(trainer))
+            self._pause(trainer, loop_position(trainer))
             self._random = random_states()
 
     def on_validation_batch_end(
@@ -204,8 +210,8 @@ class Last(Checkpoint):
         """Stop if asked to; in a validation nothing has changed since it began."""
         # Processes validate different numbers of batches, and could not agree.
         if trainer.world_size == 1 and self._is_asked_to_stop():
-            if _is_training(trainer) and _can_go_on(trainer, place_of(trainer)):
-                self._save(trainer, place_of(trainer))
+            if _is_training(trainer) and _can_go_on(trainer, loop_position(trainer)):
+                self._save(trainer, loop_position(trainer))
             self._stop(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -216,7 +222,7 @@ class Last(Checkpoint):
         """Save, and stop if asked to."""
         if _is_trial(trainer):
             return
-        self._save(trainer, place_of(trainer))
+        self._save(trainer, loop_position(trainer))
         if trainer.strategy.reduce_boolean_decision(self._is_asked_to_stop(), all=False):
             self._stop(trainer)
 
@@ -228,7 +234,7 @@ class Last(Checkpoint):
             settle(checkpoint["loops"], self._saving)
             checkpoint["random"] = self._random or random_states()
 
-    def _pause(self, trainer: pl.Trainer, here: Place) -> None:
+    def _pause(self, trainer: pl.Trainer, here: LoopPosition) -> None:
         """What is to be done between two steps."""
         if self._restored is not None:
             self._arrive(trainer, here)
@@ -242,7 +248,7 @@ class Last(Checkpoint):
         if stop:
             self._stop(trainer)
 
-    def _arrive(self, trainer: pl.Trainer, here: Place) -> None:
+    def _arrive(self, trainer: pl.Trainer, here: LoopPosition) -> None:
         """Put back what Lightning does not, or not at the right moment."""
         assert self._restored is not None
         stepped = self._restored["stepped"]["_batches_that_stepped"]
@@ -257,7 +263,7 @@ class Last(Checkpoint):
         late = minutes is not None and time.monotonic() - self._when >= 60 * minutes
         return late or (steps is not None and _n_steps(trainer) - self._n_steps >= steps)
 
-    def _save(self, trainer: pl.Trainer, here: Place) -> None:
+    def _save(self, trainer: pl.Trainer, here: LoopPosition) -> None:
         self._when, self._n_steps = time.monotonic(), _n_steps(trainer)
         if here == self._saved:
             return
@@ -305,7 +311,7 @@ def _n_steps(trainer: pl.Trainer) -> int:
     return trainer.fit_loop.epoch_loop.batch_progress.total.completed
 
 
-def _can_go_on(trainer: pl.Trainer, here: Place) -> bool:
+def _can_go_on(trainer: pl.Trainer, here: LoopPosition) -> bool:
     """Whether a checkpoint can hold all of this place."""
     batches = trainer.fit_loop.epoch_loop.batch_progress
     whole = here.steps % trainer.accumulate_grad_batches == 0

@@ -1,4 +1,4 @@
-"""A catalogue's pictures as batches for training."""
+"""A catalogue's images as batches for training."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dedup.errors import ArtifactError, ConfigError
-from dedup.foregrounds.masked_store import Framed, Pictures
+from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.files import read_table, write_table
 from dedup.schemas import IMAGES
-from dedup.store.placeholders import telling
-from dedup.training.loop_state import Place, place_of
-from dedup.training.samplers import EpochDraws, EpochOrder, InTurn
+from dedup.store.placeholders import without_placeholders
+from dedup.training.loop_state import LoopPosition, loop_position
+from dedup.training.samplers import RankSliceSampler, ShardDrawSampler, ShardShuffleSampler
 from dedup.training.views import HeldOutViews, TrainingViews, ViewBatch, Views
 
 Batch = Tensor | ViewBatch
 
 
-class StoredPictures(Dataset[Tensor]):
-    """Pictures of a store by position, a whole batch at a time.
+class StoredImages(Dataset[Tensor]):
+    """Images of a store by position, a whole batch at a time.
 
     Args:
         store: where they lie.
         rows: (n, 2) int64, the places as ``ImageStore.rows`` gives them.
     """
 
-    def __init__(self, store: Pictures, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(self, store: ImageReader, rows: npt.NDArray[np.int64]) -> None:
         self.store = store
         self.rows = rows
 
@@ -46,7 +46,7 @@ class StoredPictures(Dataset[Tensor]):
         return len(self.rows)
 
     def __getitem__(self, position: int) -> Tensor:
-        """One picture, (3, 200, 100) uint8."""
+        """One image, (3, 200, 100) uint8."""
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions: Sequence[int]) -> Tensor:
@@ -55,27 +55,27 @@ class StoredPictures(Dataset[Tensor]):
 
 
 class CatalogueDataModule(pl.LightningDataModule):
-    """Training and held-out batches, split so that products which share a picture stay together.
+    """Training and held-out batches, split so that products which share an image stay together.
 
-    Equal pictures are taken once. Without views a batch is (n, 3, 200, 100) uint8; with views it
-    is a ``ViewBatch``, and pictures in which there is nothing to be seen are left out.
+    Equal images are taken once. Without views a batch is (n, 3, 200, 100) uint8; with views it
+    is a ``ViewBatch``, and images in which there is nothing to be seen are left out.
 
     Args:
-        store: where the pictures lie.
+        store: where the images lie.
         images: what ``ImageStore.ingest`` returned.
         views: what makes views, for a task that learns or measures by them.
-        batch_size: pictures in a step, of all processes together where several train.
+        batch_size: images in a step, of all processes together where several train.
         val_fraction: share of the products that is held out.
         train_on: how many products to train on; ``None`` for all that are not held out.
         num_workers: loader processes; 0 is the fastest while the store fits in memory.
-        shuffle_window: shards of the store whose pictures are shuffled together: what is read soon
+        shuffle_window: shards of the store whose images are shuffled together: what is read soon
             lies in so many files of 30 MB, so a store may be larger than the memory.
         seed: draws the split and the order of the batches.
     """
 
     def __init__(
         self,
-        store: Pictures,
+        store: ImageReader,
         images: pd.DataFrame,
         views: Views | None = None,
         batch_size: int = 128,
@@ -95,28 +95,28 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.shuffle_window = shuffle_window
         self.seed = seed
-        self._start = Place(0, 0)
+        self._start = LoopPosition(0, 0)
 
     def setup(self, stage: str | None = None) -> None:
         """Split the products.
 
         Raises:
             ConfigError: there are too few products for both parts, or the processes cannot share
-                a step's pictures evenly.
+                a step's images evenly.
         """
-        self._start = Place(0, 0)
+        self._start = LoopPosition(0, 0)
         world_size = self._share()[1]
         if self.trainer is not None and world_size > 1:
             self.images = _handed_over(self.images, self.trainer)
         if self.batch_size % world_size:
             raise ConfigError(
-                f"data.batch_size={self.batch_size} pictures in a step cannot be shared evenly by "
+                f"data.batch_size={self.batch_size} images in a step cannot be shared evenly by "
                 f"{world_size} processes: take a multiple of {world_size}"
             )
         ok = self.images[self.images["status"] == "ok"].sort_values(["product_id", "url"])
-        ok = ok.assign(label=families(ok))
+        ok = ok.assign(label=connected_products(ok))
         if self.views is not None:
-            ok = telling(ok)
+            ok = without_placeholders(ok)
         ok = ok.drop_duplicates("sha256_pixels")
         sizes = ok.groupby("label", sort=False)["product_id"].nunique()
         wanted = sizes.sum() if self.train_on is None else min(self.train_on, sizes.sum())
@@ -126,7 +126,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         rest = shuffled[~held_out]
         if n_val >= sizes.sum() or rest.empty:
             raise ConfigError(
-                f"{sizes.sum()} product(s) with distinct pictures, {len(sizes)} of them after "
+                f"{sizes.sum()} product(s) with distinct images, {len(sizes)} of them after "
                 "joining those that share one, are too few to train on with "
                 f"data.val_fraction={self.val_fraction} held out"
             )
@@ -135,30 +135,30 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.train_images = ok[ok["label"].isin(trained_on)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What decides which pictures are dealt, and how many of the epoch's steps were."""
-        at = Place(0, 0) if self.trainer is None else place_of(self.trainer)
+        """What decides which images are dealt, and how many of the epoch's steps were."""
+        at = LoopPosition(0, 0) if self.trainer is None else loop_position(self.trainer)
         return {**self._dealt(), "epoch": at.epoch, "steps": at.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on dealing where a checkpoint was saved.
 
         Raises:
-            ArtifactError: other pictures would be dealt, or in another order.
+            ArtifactError: other images would be dealt, or in another order.
         """
         then, now = {**state_dict}, self._dealt()
-        place = Place(then.pop("epoch"), then.pop("steps"))
+        place = LoopPosition(then.pop("epoch"), then.pop("steps"))
         changes = [f"{name} {then.get(name)} -> {now.get(name)}" for name in {**now, **then}
                    if then.get(name) != now.get(name)]  # fmt: skip
         if changes:
             raise ArtifactError(
-                f"the checkpoint was trained on other pictures, or in another order "
+                f"the checkpoint was trained on other images, or in another order "
                 f"({', '.join(changes)}): resume with the catalogue and the settings that it was "
                 "trained with, or train anew"
             )
         self._start = place
 
     def _dealt(self) -> dict[str, Any]:
-        pictures = hashlib.sha256("".join(self.train_images["sha256_pixels"]).encode())
+        images = hashlib.sha256("".join(self.train_images["sha256_pixels"]).encode())
         shown = self.store
         framed = {"foreground": shown.product.digest[:12]} if isinstance(shown, Framed) else {}
         return {
@@ -167,50 +167,50 @@ class CatalogueDataModule(pl.LightningDataModule):
             "seed": self.seed,
             "data.shuffle_window": self.shuffle_window,
             "training pictures": len(self.train_images),
-            "their digest": pictures.hexdigest()[:12],
+            "their digest": images.hexdigest()[:12],
         }
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, each epoch in an order of its own that the seed draws."""
         viewed = self.views is not None and self.views.training
-        pictures: StoredPictures | TrainingViews
+        images: StoredImages | TrainingViews
         if self.views is not None and viewed:
-            pictures = TrainingViews(self.store, self.train_images, self.views)
+            images = TrainingViews(self.store, self.train_images, self.views)
         else:
-            pictures = self.pictures(self.train_images)
+            images = self.stored_images(self.train_images)
         rank, world_size = self._share()
-        order = (EpochDraws if viewed else EpochOrder)(
-            len(pictures), self.seed, pictures.rows[:, 0], self.shuffle_window,
+        order = (ShardDrawSampler if viewed else ShardShuffleSampler)(
+            len(images), self.seed, images.rows[:, 0], self.shuffle_window,
             self.batch_size, rank, world_size,
         )  # fmt: skip
         order.set_epoch(self._start.epoch)
         order.skip(self._start.steps)
-        return self._loader(pictures, order)
+        return self._loader(images, order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Held-out batches in a fixed order; with views, of ``views.n_held_out`` pictures."""
-        pictures: StoredPictures | HeldOutViews = self.pictures(self.val_images)
+        """Held-out batches in a fixed order; with views, of ``views.n_held_out`` images."""
+        images: StoredImages | HeldOutViews = self.stored_images(self.val_images)
         if self.views is not None:
             spread = np.linspace(0, len(self.val_images) - 1, self.views.n_held_out)
             shown = self.val_images.iloc[np.unique(spread.round().astype(int))]
-            pictures = HeldOutViews(self.store, shown, self.views)
-        mine = InTurn(len(pictures), *self._share())
+            images = HeldOutViews(self.store, shown, self.views)
+        mine = RankSliceSampler(len(images), *self._share())
         if not len(mine):  # an empty batch: a process without one would miss what others agree on
-            return DataLoader(pictures, batch_sampler=[[]], collate_fn=_whole_batch)
-        return self._loader(pictures, mine)
+            return DataLoader(images, batch_sampler=[[]], collate_fn=_whole_batch)
+        return self._loader(images, mine)
 
-    def pictures(self, images: pd.DataFrame) -> StoredPictures:
-        """The pictures of some rows of ``images``, in their order."""
-        return StoredPictures(self.store, self.store.rows(images["url"].tolist()))
+    def stored_images(self, images: pd.DataFrame) -> StoredImages:
+        """The images of some rows of ``images``, in their order."""
+        return StoredImages(self.store, self.store.rows(images["url"].tolist()))
 
     def _share(self) -> tuple[int, int]:
         """Which of how many processes this is."""
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
-    def _loader(self, pictures: Dataset[Any], order: Sampler[int]) -> DataLoader[Batch]:
+    def _loader(self, images: Dataset[Any], order: Sampler[int]) -> DataLoader[Batch]:
         return _Resumable(
-            pictures,
+            images,
             batch_size=self.batch_size // self._share()[1],
             sampler=order,
             num_workers=self.num_workers,
@@ -231,10 +231,10 @@ class _Resumable(DataLoader[Batch]):
         pass
 
 
-def families(images: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """One label for products that share a picture, directly or by way of other products.
+def connected_products(images: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """One label for products that share an image, directly or by way of other products.
 
-    Pictures that prove nothing, because they are flat or too many products show them, join none.
+    Images that prove nothing, because they are flat or too many products show them, join none.
 
     Args:
         images: schema ``IMAGES``, rows that are ok.
@@ -243,10 +243,10 @@ def families(images: pd.DataFrame) -> npt.NDArray[np.int64]:
         (n,) int64, the label of each row's product.
     """
     product, products = pd.factorize(images["product_id"])
-    shared = telling(images.assign(product=product))
-    picture, pictures = pd.factorize(shared["sha256_pixels"])
-    n = len(products) + len(pictures)
-    edges = (np.ones(len(shared)), (shared["product"], len(products) + picture))
+    shared = without_placeholders(images.assign(product=product))
+    image, unique_images = pd.factorize(shared["sha256_pixels"])
+    n = len(products) + len(unique_images)
+    edges = (np.ones(len(shared)), (shared["product"], len(products) + image))
     labels = connected_components(coo_array(edges, shape=(n, n)), directed=False)[1]
     return np.asarray(labels, dtype=np.int64)[product]
 
@@ -264,7 +264,7 @@ def _filled(sizes: pd.Series[int], room: int) -> npt.NDArray[np.bool_]:
 
 
 def _handed_over(images: pd.DataFrame, trainer: pl.Trainer) -> pd.DataFrame:
-    """The first process's pictures: the others read none, so that all have the same.
+    """The first process's images: the others read none, so that all have the same.
 
     By way of a file, since there may be millions.
     """

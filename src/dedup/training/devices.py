@@ -64,7 +64,7 @@ def choose_devices(
 
 
 def embedding_devices(gpus: Gpus, accelerator: str, num_processes: int) -> list[str]:
-    """The devices that pictures are embedded on, as torch names them, one for each process.
+    """The devices that images are embedded on, as torch names them, one for each process.
 
     Args:
         gpus: see ``choose_devices``.

@@ -1,8 +1,8 @@
 """What several processes know together of a step: the loss, its gradient, the embeddings.
 
-Each process has a share of a step's pictures. DDP takes the mean of the processes' gradients, so
+Each process has a share of a step's images. DDP takes the mean of the processes' gradients, so
 what each of them descends is chosen such that this mean is the gradient of one process with all
-pictures of the step. In one process everything is as it was.
+images of the step. In one process everything is as it was.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch import Tensor, distributed
 
 
 def weighted(task: pl.LightningModule, loss: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """A loss that is a mean over pictures, over the pictures of all processes.
+    """A loss that is a mean over images, over the images of all processes.
 
     Args:
         task: says how many processes there are.
-        loss: one number, the mean over this process's pictures.
+        loss: one number, the mean over this process's images.
         n: how many these are.
 
     Returns:
-        The mean over all pictures, equal in all processes and without a gradient; and what this
+        The mean over all images, equal in all processes and without a gradient; and what this
         process is to descend, so that shares of unlike size have the weight that they should.
     """
     if task.trainer.world_size == 1:
@@ -31,9 +31,9 @@ def weighted(task: pl.LightningModule, loss: Tensor, n: int) -> tuple[Tensor, Te
 
 
 def mean_of(task: pl.LightningModule, means: list[tuple[Tensor, int]]) -> Tensor:
-    """The mean over all pictures of all processes, from means and their numbers of pictures.
+    """The mean over all images of all processes, from means and their numbers of images.
 
-    Lightning's own mean over processes rounds the number of pictures to whole multiples of the
+    Lightning's own mean over processes rounds the number of images to whole multiples of the
     number of processes.
     """
     zero = torch.zeros((), device=task.device)

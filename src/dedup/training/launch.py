@@ -1,7 +1,7 @@
 """Training in several processes: they begin together, and end together.
 
 Without torchrun or SLURM, ``python train.py trainer.gpus=4`` starts three more of itself once the
-pictures are read. Lightning would, too; but it appends settings to the command line that suit
+images are read. Lightning would, too; but it appends settings to the command line that suit
 Hydra's defaults alone, and where a child ends it kills its parent without an exit code.
 """
 
@@ -39,7 +39,7 @@ PATIENCE = 5.0
 """Seconds that a process which has lost another waits to be ended by whoever knows why."""
 
 READING = timedelta(days=30)
-"""How long processes wait for the first one, which may have a million pictures to fetch."""
+"""How long processes wait for the first one, which may have a million images to fetch."""
 
 
 def fit(
@@ -55,7 +55,7 @@ def fit(
     Args:
         trainer: what ``build_trainer`` gave.
         task: what is trained.
-        data: its pictures.
+        data: its images.
         checkpoint: what to go on from.
 
     Raises:
@@ -152,7 +152,7 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _met(trainer: pl.Trainer) -> Any:
-    """Wait until the first process has read the pictures; for Lightning half an hour is an error.
+    """Wait until the first process has read the images; for Lightning half an hour is an error.
 
     Returns:
         What they met at: it has to stay until Lightning has made its own.

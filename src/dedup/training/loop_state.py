@@ -15,11 +15,11 @@ import pytorch_lightning as pl
 import torch
 
 
-class Place(NamedTuple):
+class LoopPosition(NamedTuple):
     """A place between two steps.
 
     Attributes:
-        epoch: the epoch whose pictures are dealt next, from 0.
+        epoch: the epoch whose images are dealt next, from 0.
         steps: how many of its steps are done.
         validating: whether its next step is a validation.
     """
@@ -29,19 +29,19 @@ class Place(NamedTuple):
     validating: bool = False
 
 
-def place_of(trainer: pl.Trainer) -> Place:
+def loop_position(trainer: pl.Trainer) -> LoopPosition:
     """Where a trainer is; asked between a step and the next one, or in a validation."""
     loop: Any = trainer.fit_loop
     epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
     steps = batches.current.processed
     if epochs.processed < epochs.started:
-        return Place(epochs.processed, steps, bool(trainer.validating))
+        return LoopPosition(epochs.processed, steps, bool(trainer.validating))
     if batches.is_last_batch:
-        return Place(epochs.processed, 0)
-    return Place(epochs.processed - 1, steps)  # ended early: by max_steps, max_time
+        return LoopPosition(epochs.processed, 0)
+    return LoopPosition(epochs.processed - 1, steps)  # ended early: by max_steps, max_time
 
 
-def settle(loops: dict[str, Any], at: Place) -> None:
+def settle(loops: dict[str, Any], at: LoopPosition) -> None:
     """Rewrite the counters of a checkpoint's ``loops`` to go on at a place."""
     fit = loops["fit_loop"]
     begun = at.epoch + (at.steps > 0 or at.validating)

@@ -1,4 +1,4 @@
-"""In which order the pictures are dealt out, epoch by epoch, to how many processes."""
+"""In which order the images are dealt out, epoch by epoch, to how many processes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ CHUNK = 8192
 """Positions that are turned into numbers of Python's at a time."""
 
 
-class EpochOrder(Sampler[int]):
+class ShardShuffleSampler(Sampler[int]):
     """Every position once an epoch, in an order drawn from the seed and the epoch.
 
     The trainer names each epoch before it starts, so a resumed run has the order that it would
     have had without the stop.
 
     Where several processes share the work, each takes every ``world_size``-th position, so that a
-    step of all of them has the pictures of a step of one with as many. A last step with fewer
-    pictures than processes is left out then.
+    step of all of them has the images of a step of one with as many. A last step with fewer
+    images than processes is left out then.
 
     Args:
         n: how many positions.
@@ -93,7 +93,7 @@ class EpochOrder(Sampler[int]):
         return self.n - rest if rest < self.world_size and self.world_size > 1 else self.n
 
 
-class EpochDraws(EpochOrder):
+class ShardDrawSampler(ShardShuffleSampler):
     """The same order, as ``epoch * n + position``: what is drawn for a position may then differ
     from epoch to epoch, in a loader process too."""
 
@@ -102,7 +102,7 @@ class EpochDraws(EpochOrder):
             yield self.epoch * self.n + position
 
 
-class InTurn(Sampler[int]):
+class RankSliceSampler(Sampler[int]):
     """Every position in its order, of which each process takes every ``world_size``-th.
 
     Args:

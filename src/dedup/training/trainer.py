@@ -62,7 +62,7 @@ def build_trainer(
             devices=devices,
             num_nodes=num_nodes,
             strategy=choose_strategy(strategy, n_devices * num_nodes),
-            use_distributed_sampler=False,  # CatalogueDataModule shares the pictures out itself
+            use_distributed_sampler=False,  # CatalogueDataModule shares the images out itself
             default_root_dir=run_dir,
             logger=TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False),
             callbacks=callbacks,

@@ -1,4 +1,4 @@
-"""Views of a picture to learn from: edited copies of it, and the same thing in another colour."""
+"""Views of an image to learn from: edited copies of it, and the same thing in another colour."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from dedup.augmentations import Picture, packshot, relist
+from dedup.augmentations import RgbImage, augment, packshot
 from dedup.errors import ConfigError
-from dedup.foregrounds.masked_store import Pictures
+from dedup.foregrounds.masked_store import ImageReader
 from dedup.runtime.parallel import in_order
 from dedup.schemas import IMAGE_SHAPE
 from dedup.store.decode import resizer
@@ -26,9 +26,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 WEAK = ("crop", "brightness", "contrast", "gamma", "rescale", "recompress")
-"""What happens to a picture on its way from shop to shop without anybody's intent."""
+"""What happens to an image on its way from shop to shop without anybody's intent."""
 
-MOST_WEAK = 2
+MAX_WEAK = 2
 TURNS = (45.0, 315.0)
 """Degrees of hue between a product and its colour variant."""
 
@@ -38,16 +38,16 @@ COLOURED = (60, 50)
 SAME_HUE = 35.0
 """Degrees from the product's commonest hue within which a pixel belongs to it."""
 
-LEAST_CHANGE = 12.0
+MIN_CHANGE = 12.0
 """Mean change of a channel, of 255, in the middle that makes a variant another thing to the eye."""
 
 
 class Drawn(NamedTuple):
-    """One picture's views, each (h, w, 3) uint8 of a size of its own."""
+    """One image's views, each (h, w, 3) uint8 of a size of its own."""
 
-    weak: Picture
-    strong: Picture
-    variant: Picture | None
+    weak: RgbImage
+    strong: RgbImage
+    variant: RgbImage | None
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class ViewBatch:
     """The views of n anchors, squashed as the store does it, (_, 3, 200, 100) uint8.
 
     Attributes:
-        weak: (n, ...) an almost untouched copy of each anchor; of a held-out one the picture.
+        weak: (n, ...) an almost untouched copy of each anchor; of a held-out one the image.
         strong: (k * n, ...) k rounds of an edited copy of each anchor.
-        variants: (m, ...) some of the anchors in another colour; copies of no picture.
+        variants: (m, ...) some of the anchors in another colour; copies of no image.
         variant_of: (m,) int64, each variant's anchor, 0 to n - 1.
-        labels: (n,) int64, equal for products that share a picture.
+        labels: (n,) int64, equal for products that share an image.
     """
 
     weak: Tensor
@@ -84,12 +84,12 @@ class Views:
         strength: the strongest that an edit of a strong view may be, 0 to 1.
         n_edits: the fewest and the most edits of a strong view.
         weak: the strongest that an edit of a weak view may be, 0 to 1; it has none to two.
-        packshots: how often the product cut out on white ground replaces its picture.
+        packshots: how often the product cut out on white ground replaces its image.
         hue_variants: how often an anchor that is colourful gets a colour variant.
-        other_picture: how often another picture of the product, where it has one, is edited.
-        training: whether training batches hold views, or the pictures as they are.
-        n_copies: edited copies of each held-out picture.
-        n_held_out: held-out pictures that views are made of, at most.
+        other_picture: how often another image of the product, where it has one, is edited.
+        training: whether training batches hold views, or the images as they are.
+        n_copies: edited copies of each held-out image.
+        n_held_out: held-out images that views are made of, at most.
         seed: draws everything.
 
     Raises:
@@ -118,24 +118,24 @@ class Views:
             raise ConfigError(f"views.n_edits={list(self.n_edits)}: [fewest,most], as [1,4]")
 
     def generator(self, position: int, epoch: int | None = None) -> Generator:
-        """What draws the views of a picture, in an epoch or, without one, when it is held out."""
+        """What draws the views of an image, in an epoch or, without one, when it is held out."""
         return np.random.default_rng([self.seed, position, 0 if epoch is None else epoch + 1])
 
     def drawn(
-        self, picture: Picture, other: Picture, rng: Generator, others: Sequence[Picture]
+        self, image: RgbImage, other: RgbImage, rng: Generator, others: Sequence[RgbImage]
     ) -> Drawn:
         """A training anchor's views.
 
         Args:
-            picture: (h, w, 3) uint8; the weak view and the variant are made of it.
-            other: what the strong view is made of: the same, or another picture of the product.
+            image: (h, w, 3) uint8; the weak view and the variant are made of it.
+            other: what the strong view is made of: the same, or another image of the product.
             rng: decides.
-            others: pictures that may stand beside it in a collage.
+            others: images that may stand beside it in a collage.
         """
-        base = picture
+        base = image
         if rng.random() < self.packshots:
-            base = _cut_out(picture, rng)
-            other = base if other is picture else _cut_out(other, rng)
+            base = _cut_out(image, rng)
+            other = base if other is image else _cut_out(other, rng)
         variant = recoloured(base, rng) if rng.random() < self.hue_variants else None
         return Drawn(
             weak=self._weak(base, rng),
@@ -144,36 +144,36 @@ class Views:
         )
 
     def held_out(
-        self, picture: Picture, rng: Generator, others: Sequence[Picture]
-    ) -> tuple[list[Picture], Picture | None]:
-        """A held-out picture's ``n_copies`` edited copies, and its variant, if colourful."""
-        copies = [self._strong(picture, rng, others) for _ in range(self.n_copies)]
-        return copies, recoloured(picture, rng)
+        self, image: RgbImage, rng: Generator, others: Sequence[RgbImage]
+    ) -> tuple[list[RgbImage], RgbImage | None]:
+        """A held-out image's ``n_copies`` edited copies, and its variant, if colourful."""
+        copies = [self._strong(image, rng, others) for _ in range(self.n_copies)]
+        return copies, recoloured(image, rng)
 
-    def _weak(self, picture: Picture, rng: Generator) -> Picture:
-        return relist(picture, rng, self.weak, (0, MOST_WEAK), WEAK)[0]
+    def _weak(self, image: RgbImage, rng: Generator) -> RgbImage:
+        return augment(image, rng, self.weak, (0, MAX_WEAK), WEAK)[0]
 
-    def _strong(self, picture: Picture, rng: Generator, others: Sequence[Picture]) -> Picture:
+    def _strong(self, image: RgbImage, rng: Generator, others: Sequence[RgbImage]) -> RgbImage:
         fewest, most = self.n_edits
-        return relist(picture, rng, self.strength, (fewest, most), others=others)[0]
+        return augment(image, rng, self.strength, (fewest, most), others=others)[0]
 
 
-def recoloured(picture: Picture, rng: Generator) -> Picture | None:
+def recoloured(image: RgbImage, rng: Generator) -> RgbImage | None:
     """The same product in another hue: all that is coloured turns, or what has the product's hue.
 
-    The product is in the middle half of the picture. What has no colour stays, so goods that are
+    The product is in the middle half of the image. What has no colour stays, so goods that are
     grey or black have none, whatever the ground.
 
     Args:
-        picture: (h, w, 3) uint8.
+        image: (h, w, 3) uint8.
         rng: draws which of the two, and how far the hue turns, 45 to 315 degrees.
 
     Returns:
         The variant, or ``None`` where the product would hardly differ.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     middle = slice(height // 4, height - height // 4), slice(width // 4, width - width // 4)
-    hue, saturation, value = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL))
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
     turned = (saturation >= COLOURED[0]) & (value >= COLOURED[1])
     whole, turn = rng.random() < 0.5, rng.uniform(*TURNS) * 256 / 360
     if not whole:
@@ -182,26 +182,26 @@ def recoloured(picture: Picture, rng: Generator) -> Picture | None:
         turned &= apart <= SAME_HUE * 256 / 360
     shifted = np.where(turned, hue + np.uint8(turn), hue)
     variant = cv2.cvtColor(cv2.merge([shifted, saturation, value]), cv2.COLOR_HSV2RGB_FULL)
-    change = np.abs(variant[middle].astype(np.int16) - picture[middle]).mean()
-    return np.asarray(variant, dtype=np.uint8) if change >= LEAST_CHANGE else None
+    change = np.abs(variant[middle].astype(np.int16) - image[middle]).mean()
+    return np.asarray(variant, dtype=np.uint8) if change >= MIN_CHANGE else None
 
 
-def _cut_out(picture: Picture, rng: Generator) -> Picture:
-    """The product on white ground, or the picture where it cannot be told from its ground."""
-    cut = packshot(picture, rng)
-    return picture if cut is None else cut
+def _cut_out(image: RgbImage, rng: Generator) -> RgbImage:
+    """The product on white ground, or the image where it cannot be told from its ground."""
+    cut = packshot(image, rng)
+    return image if cut is None else cut
 
 
 class _Viewed(Dataset[ViewBatch]):
-    """Pictures of a store, and what their views are made with.
+    """Images of a store, and what their views are made with.
 
     Args:
-        store: where the pictures lie.
-        images: their rows, schema ``IMAGES``, with a ``label`` for products that share a picture.
+        store: where the images lie.
+        images: their rows, schema ``IMAGES``, with a ``label`` for products that share an image.
         views: makes the views.
     """
 
-    def __init__(self, store: Pictures, images: pd.DataFrame, views: Views) -> None:
+    def __init__(self, store: ImageReader, images: pd.DataFrame, views: Views) -> None:
         self.store = store
         self.rows = store.rows(images["url"].tolist())
         self.labels = torch.tensor(images["label"].to_numpy())
@@ -212,16 +212,16 @@ class _Viewed(Dataset[ViewBatch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def squash(self, pictures: Iterable[Picture]) -> Tensor:
-        """Pictures as the store keeps them, (n, 3, 200, 100) uint8."""
-        small = [self.resize(Image.fromarray(picture)) for picture in pictures]
+    def squash(self, images: Iterable[RgbImage]) -> Tensor:
+        """Images as the store keeps them, (n, 3, 200, 100) uint8."""
+        small = [self.resize(Image.fromarray(image)) for image in images]
         return torch.from_numpy(np.stack(small) if small else np.empty((0, *IMAGE_SHAPE), np.uint8))
 
 
 class TrainingViews(_Viewed):
     """The views of training pictures, a whole batch at a time, drawn anew in every epoch."""
 
-    def __init__(self, store: Pictures, images: pd.DataFrame, views: Views) -> None:
+    def __init__(self, store: ImageReader, images: pd.DataFrame, views: Views) -> None:
         super().__init__(store, images, views)
         places = pd.Series(np.arange(len(images))).groupby(self.products)
         self.of_product = {str(name): part.to_numpy() for name, part in places}
@@ -229,25 +229,25 @@ class TrainingViews(_Viewed):
     def __getitems__(self, draws: Sequence[int]) -> ViewBatch:
         """A batch; a draw is ``epoch * n + position``."""
         epochs, positions = np.divmod(np.asarray(draws), len(self))
-        pictures = self.store.details_at(self.rows[positions])
+        images = self.store.details_at(self.rows[positions])
 
         def work(place: int) -> tuple[Tensor, Tensor | None]:
             rng = self.views.generator(int(positions[place]), int(epochs[place]))
             other = self._other(int(positions[place]), rng)
             weak, strong, variant = self.views.drawn(
-                pictures[place],
-                pictures[place] if other is None else other,
+                images[place],
+                images[place] if other is None else other,
                 rng,
-                pictures[:place] + pictures[place + 1 :],
+                images[:place] + images[place + 1 :],
             )
             return self.squash([weak, strong]), None if variant is None else self.squash([variant])
 
-        pairs, variants = zip(*_each(work, range(len(pictures))), strict=True)
+        pairs, variants = zip(*_each(work, range(len(images))), strict=True)
         weak, strong = torch.stack(pairs).unbind(dim=1)
         return ViewBatch(weak, strong, *_variants(variants), self.labels[positions])
 
-    def _other(self, position: int, rng: Generator) -> Picture | None:
-        """Another picture of the same product, as often as asked for."""
+    def _other(self, position: int, rng: Generator) -> RgbImage | None:
+        """Another image of the same product, as often as asked for."""
         mine = self.of_product[str(self.products[position])]
         if len(mine) < 2 or rng.random() >= self.views.other_picture:
             return None
@@ -256,14 +256,14 @@ class TrainingViews(_Viewed):
 
 
 class HeldOutViews(_Viewed):
-    """The views of held-out pictures, a whole batch at a time, always the same."""
+    """The views of held-out images, a whole batch at a time, always the same."""
 
-    def __init__(self, store: Pictures, images: pd.DataFrame, views: Views) -> None:
+    def __init__(self, store: ImageReader, images: pd.DataFrame, views: Views) -> None:
         super().__init__(store, images, views)
         self.made: dict[tuple[int, ...], ViewBatch] = {}
 
     def __getitems__(self, positions: Sequence[int]) -> ViewBatch:
-        """A batch; ``weak`` are the stored pictures themselves."""
+        """A batch; ``weak`` are the stored images themselves."""
         key = tuple(positions)
         if key not in self.made:
             self.made[key] = self._make(np.asarray(positions))
@@ -274,15 +274,15 @@ class HeldOutViews(_Viewed):
             none = self.squash([])
             nothing = torch.empty(0, dtype=torch.int64)
             return ViewBatch(none, none, none, nothing, nothing)
-        pictures = self.store.details_at(self.rows[positions])
+        images = self.store.details_at(self.rows[positions])
 
         def work(place: int) -> tuple[Tensor, Tensor | None]:
             rng = self.views.generator(int(positions[place]))
-            others = pictures[:place] + pictures[place + 1 :]
-            copies, variant = self.views.held_out(pictures[place], rng, others)
+            others = images[:place] + images[place + 1 :]
+            copies, variant = self.views.held_out(images[place], rng, others)
             return self.squash(copies), None if variant is None else self.squash([variant])
 
-        copies, variants = zip(*_each(work, range(len(pictures))), strict=True)
+        copies, variants = zip(*_each(work, range(len(images))), strict=True)
         return ViewBatch(
             torch.from_numpy(self.store.read(self.rows[positions])),
             torch.stack(copies, dim=1).flatten(0, 1),

@@ -1,4 +1,4 @@
-"""How one picture lies in another: moved, scaled, turned, mirrored."""
+"""How one image lies in another: moved, scaled, turned, mirrored."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dedup.verification.keypoints import Keypoints, Picture, find_keypoints, mirrored, root
+from dedup.verification.keypoints import Keypoints, RgbImage, find_keypoints, mirrored, root
 
 Matrix = npt.NDArray[Any]
 
-LEAST_MATCHES = 4
+MIN_MATCHES = 4
 """Keypoints that must find each other before a placement is looked for."""
 
 RATIO = 0.87
@@ -24,11 +24,11 @@ FARTHEST = 0.75
 REACH = 4.0
 """Pixels by which a keypoint may miss its place."""
 
-LEAST_INLIERS = 6
+MIN_INLIERS = 6
 """Matches in agreement below which a placement is chance."""
 
 THUMB = 24
-"""Side of what whole pictures are compared by, where keypoints find nothing, in pixels."""
+"""Side of what whole images are compared by, where keypoints find nothing, in pixels."""
 
 BORDER = 16
 """Grey levels by which a border may vary and still be even."""
@@ -36,31 +36,31 @@ BORDER = 16
 LIKE_WHOLE = 0.7
 """Correlation of two such thumbs below which they are not laid over each other as wholes."""
 
-MOST_STRETCH = 2.2
+MAX_STRETCH = 2.2
 """Largest ratio of the two scales of an affine placement; shops squeeze, but not more."""
 
 
-class Seen(NamedTuple):
-    """A picture and what stands out in it.
+class LocalFeatures(NamedTuple):
+    """An image and what stands out in it.
 
     Attributes:
-        picture: (h, w, 3) uint8 RGB.
-        keypoints: of the picture.
+        image: (h, w, 3) uint8 RGB.
+        keypoints: of the image.
         box: x, y, width and height of what lies inside an even border.
         thumb: (24, 24) float32, the box's grey levels, of mean 0 and unit length; 0 if flat.
         mask: (h, w) uint8, where its product is; ``None`` where nobody knows.
     """
 
-    picture: Picture
+    image: RgbImage
     keypoints: Keypoints
     box: tuple[int, int, int, int]
     thumb: Matrix
     mask: npt.NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, picture: Picture, mask: npt.NDArray[np.uint8] | None = None) -> Seen:
-        """Look at a picture, whose mask may be squashed to any size."""
-        gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    def of(cls, image: RgbImage, mask: npt.NDArray[np.uint8] | None = None) -> LocalFeatures:
+        """Look at an image, whose mask may be squashed to any size."""
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         x, y, width, height = box = _inside(gray)
         small = cv2.resize(
             gray[y : y + height, x : x + width].astype(np.float32), (THUMB, THUMB),
@@ -70,13 +70,13 @@ class Seen(NamedTuple):
         length = float(np.linalg.norm(small))
         thumb = small / length if length > THUMB else np.zeros_like(small)
         if mask is not None:
-            size = (picture.shape[1], picture.shape[0])
+            size = (image.shape[1], image.shape[0])
             mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-        return cls(picture, find_keypoints(picture), box, thumb, mask)
+        return cls(image, find_keypoints(image), box, thumb, mask)
 
 
 class Alignment(NamedTuple):
-    """A placement of one picture in another.
+    """A placement of one image in another.
 
     Attributes:
         matrix: (2, 3), takes x and y of the one, mirrored first if so said, to the other's.
@@ -103,8 +103,8 @@ class Alignment(NamedTuple):
         return float(np.degrees(np.arctan2(c, a)))
 
 
-def align(one: Seen, other: Seen) -> Alignment | None:
-    """Place one picture, or its mirror image, in another by their keypoints.
+def align(one: LocalFeatures, other: LocalFeatures) -> Alignment | None:
+    """Place one image, or its mirror image, in another by their keypoints.
 
     Returns:
         The placement that more matches agree with, or ``None`` if none has enough.
@@ -113,15 +113,15 @@ def align(one: Seen, other: Seen) -> Alignment | None:
         placed
         for is_mirrored, points in (
             (False, one.keypoints),
-            (True, mirrored(one.keypoints, one.picture.shape[1])),
+            (True, mirrored(one.keypoints, one.image.shape[1])),
         )
         if (placed := _place(points, other.keypoints, is_mirrored)) is not None
     ]
     return max(found, key=lambda placed: placed.n_inliers, default=None)
 
 
-def align_whole(one: Seen, other: Seen) -> list[Alignment]:
-    """Lay one picture over another from border to border, as it is and mirrored, if alike so."""
+def align_whole(one: LocalFeatures, other: LocalFeatures) -> list[Alignment]:
+    """Lay one image over another from border to border, as it is and mirrored, if alike so."""
     return [
         Alignment(_box_to_box(one, other, is_mirrored), is_mirrored, 0, 0)
         for is_mirrored, thumb in ((False, one.thumb), (True, one.thumb[:, ::-1]))
@@ -129,10 +129,10 @@ def align_whole(one: Seen, other: Seen) -> list[Alignment]:
     ]
 
 
-def _box_to_box(one: Seen, other: Seen, is_mirrored: bool) -> Matrix:
+def _box_to_box(one: LocalFeatures, other: LocalFeatures, is_mirrored: bool) -> Matrix:
     (x, y, width, height), (u, v, to_width, to_height) = one.box, other.box
     if is_mirrored:
-        x = one.picture.shape[1] - x - width
+        x = one.image.shape[1] - x - width
     across, down = to_width / width, to_height / height
     # The middle of a pixel is a whole number, its border half a pixel before.
     right, below = u - across * x + (across - 1) / 2, v - down * y + (down - 1) / 2
@@ -140,7 +140,7 @@ def _box_to_box(one: Seen, other: Seen, is_mirrored: bool) -> Matrix:
 
 
 def _inside(gray: Matrix) -> tuple[int, int, int, int]:
-    """The box inside the even border of a grey picture; the whole where there is nothing else."""
+    """The box inside the even border of a grey image; the whole where there is nothing else."""
     corners = np.array([gray[0, 0], gray[0, -1], gray[-1, 0], gray[-1, -1]], np.int16)
     apart = np.abs(gray.astype(np.int16) - int(np.median(corners))) > BORDER
     rows, columns = (np.flatnonzero(apart.mean(axis=axis) > 0.01) for axis in (1, 0))
@@ -157,7 +157,7 @@ def _inside(gray: Matrix) -> tuple[int, int, int, int]:
 
 def matches(one: Keypoints, other: Keypoints) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Keypoints nearest to each other, clearly nearer than the second nearest."""
-    if min(len(one.places), len(other.places)) < LEAST_MATCHES:
+    if min(len(one.places), len(other.places)) < MIN_MATCHES:
         return np.empty(0, np.intp), np.empty(0, np.intp)
     alike = root(one.descriptors) @ root(other.descriptors).T
     rows = np.arange(len(alike))
@@ -172,17 +172,17 @@ def matches(one: Keypoints, other: Keypoints) -> tuple[npt.NDArray[np.intp], npt
 
 def _place(one: Keypoints, other: Keypoints, is_mirrored: bool) -> Alignment | None:
     left, right = matches(one, other)
-    if len(left) < LEAST_MATCHES:
+    if len(left) < MIN_MATCHES:
         return None
     here, there = one.places[left], other.places[right]
     matrix, agreeing = cv2.estimateAffinePartial2D(
         here, there, method=cv2.RANSAC, ransacReprojThreshold=REACH, maxIters=400, confidence=0.99
     )
-    if matrix is None or int(agreeing.sum()) < LEAST_INLIERS - 2:
+    if matrix is None or int(agreeing.sum()) < MIN_INLIERS - 2:
         return None
     placed = Alignment(matrix, is_mirrored, len(left), int(agreeing.sum()))
     placed = _bent(placed, here, there)
-    return placed if placed.n_inliers >= LEAST_INLIERS and placed.stretches[1] > 1e-3 else None
+    return placed if placed.n_inliers >= MIN_INLIERS and placed.stretches[1] > 1e-3 else None
 
 
 def _bent(placed: Alignment, here: Matrix, there: Matrix) -> Alignment:
@@ -190,14 +190,14 @@ def _bent(placed: Alignment, here: Matrix, there: Matrix) -> Alignment:
     matrix = placed.matrix
     for _ in range(3):
         near = _misses(matrix, here, there) < 3 * REACH
-        if near.sum() < 2 * LEAST_INLIERS:
+        if near.sum() < 2 * MIN_INLIERS:
             return placed
         ends = np.column_stack([here[near], np.ones(near.sum())])
         matrix = np.linalg.lstsq(ends, there[near].astype(np.float64), rcond=None)[0].T
     n_inliers = int((_misses(matrix, here, there) < REACH).sum())
     bent = placed._replace(matrix=matrix, n_inliers=n_inliers)
     large, small = bent.stretches
-    better = n_inliers > placed.n_inliers and large <= MOST_STRETCH * small
+    better = n_inliers > placed.n_inliers and large <= MAX_STRETCH * small
     return bent if better and np.linalg.det(matrix[:, :2]) > 0 else placed
 
 

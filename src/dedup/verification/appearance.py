@@ -1,4 +1,4 @@
-"""Whether two pictures, one laid over the other, show the same in the same colours."""
+"""Whether two images, one laid over the other, show the same in the same colours."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup.verification.alignment import Alignment, Matrix
-from dedup.verification.keypoints import Picture
+from dedup.verification.keypoints import RgbImage
 
 SIZE = 128
-"""Long side at which pictures are compared, in pixels."""
+"""Long side at which images are compared, in pixels."""
 
 WINDOW = (17, 17)
 """Where structure is compared, in pixels at that size."""
@@ -28,12 +28,12 @@ COLOURED = 8.0
 """Chroma in CIELAB below which a hue is not told."""
 
 GRAY = 3.0
-"""Mean chroma below which a picture has no colours."""
+"""Mean chroma below which an image has no colours."""
 
-LEAST_OVERLAP = 60
+MIN_OVERLAP = 60
 """Pixels at the compared size; less overlap says nothing."""
 
-MOST_CAST = 10.0
+MAX_CAST = 10.0
 """CIELAB units by which light or a camera may shift all colours alike."""
 
 _CELLS = 8
@@ -43,10 +43,10 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Agreement(NamedTuple):
-    """What is seen where one picture lies over another.
+    """What is seen where one image lies over another.
 
     Attributes:
-        cover_one: share of the one picture that lies in the other, 0 to 1.
+        cover_one: share of the one image that lies in the other, 0 to 1.
         cover_other: share of the other that the one covers, 0 to 1.
         structure: correlation of local structure, weighted by how much of it there is, -1 to 1.
         same: share of the structured windows that show the same, 0 to 1.
@@ -90,8 +90,8 @@ class Agreement(NamedTuple):
     within: float = math.nan
 
 
-def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
-    """Compare two pictures, (h, w, 3) uint8 RGB, under a placement of the one in the other.
+def agree(one: RgbImage, other: RgbImage, placed: Alignment) -> Agreement | None:
+    """Compare two images, (h, w, 3) uint8 RGB, under a placement of the one in the other.
 
     Returns:
         What is seen, or ``None`` where they hardly overlap.
@@ -100,7 +100,7 @@ def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
         one = np.ascontiguousarray(one[:, ::-1])
     laid, under, mask, share = overlaid(one, other, placed.matrix)
     n = int(mask.sum())
-    if n < LEAST_OVERLAP:
+    if n < MIN_OVERLAP:
         return None
     scale = SIZE / max(other.shape[:2])
     area = one.shape[0] * one.shape[1] * abs(np.linalg.det(placed.matrix[:, :2])) * scale**2
@@ -108,7 +108,7 @@ def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
     first, second = (
         cv2.cvtColor(it.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for it in (laid, under)
     )
-    proven = mask & (alike > ALIKE) if (mask & (alike > ALIKE)).sum() >= LEAST_OVERLAP else mask
+    proven = mask & (alike > ALIKE) if (mask & (alike > ALIKE)).sum() >= MIN_OVERLAP else mask
     grays = [float(cv2.GaussianBlur(it[..., 0], (0, 0), 1)[mask].std()) for it in (first, second)]
     return Agreement(
         cover_one=min(1.0, share * mask.size / max(area, 1.0)),
@@ -122,7 +122,7 @@ def agree(one: Picture, other: Picture, placed: Alignment) -> Agreement | None:
     )
 
 
-def overlaid(one: Map, other: Picture, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
+def overlaid(one: Map, other: RgbImage, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
     """Both at the compared size in the other's frame, where they overlap, and the overlap's share.
 
     The mask leaves out the overlap's rim, whose pixels are mixed; the share does not.
@@ -152,9 +152,9 @@ def _scaling(across: float, down: float) -> Matrix:
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
-def grey(picture: Picture) -> Map:
-    """A picture without its colours, (h, w) uint8."""
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+def grey(image: RgbImage) -> Map:
+    """An image without its colours, (h, w) uint8."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
 def local_structure(laid: Map, under: Map, mask: Mask) -> tuple[Map, float, Mask]:
@@ -187,7 +187,7 @@ def _correlation(a: Map, b: Map) -> float:
 
 
 def _colours(first: Map, second: Map, mask: Mask) -> dict[str, float]:
-    """How the colours differ, lightness aside; nothing where one picture has none."""
+    """How the colours differ, lightness aside; nothing where one image has none."""
     a, b = first[mask][:, 1:], second[mask][:, 1:]
     means = [float(np.linalg.norm(it, axis=1).mean()) for it in (a, b)]
     if min(means) < GRAY:
@@ -202,7 +202,7 @@ def _colours(first: Map, second: Map, mask: Mask) -> dict[str, float]:
     weight = strong * both
     gain = float(((a - a.mean(0)) * (b - b.mean(0))).sum() / max(a.var(0).sum() * len(a), 1e-6))
     gain = min(max(gain, 0.3), 3.0)
-    shift = np.clip(b.mean(0) - gain * a.mean(0), -MOST_CAST, MOST_CAST)
+    shift = np.clip(b.mean(0) - gain * a.mean(0), -MAX_CAST, MAX_CAST)
     plain = np.linalg.norm(first[..., 1:] - second[..., 1:], axis=2)
     fitted = np.linalg.norm(gain * first[..., 1:] + shift - second[..., 1:], axis=2) / max(gain, 1)
     return {

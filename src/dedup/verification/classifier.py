@@ -1,4 +1,4 @@
-"""From what is seen in two pictures to how surely the one is a copy of the other."""
+"""From what is seen in two images to how surely the one is a copy of the other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def features(placed: Alignment, seen: Agreement) -> list[float]:
-    """What the judge looks at, of one placement; the order of the two pictures hardly matters."""
+    """What the judge looks at, of one placement; the order of the two images hardly matters."""
     large, small = placed.stretches
     return [
         float(np.log1p(placed.n_inliers)),
@@ -75,7 +75,7 @@ def colour_blind(row: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Judge:
+class CopyClassifier:
     """Boosted decision trees: log odds are the base plus one leaf of every tree.
 
     Friedman, Greedy function approximation: a gradient boosting machine, 2001. Fitted by
@@ -102,7 +102,7 @@ class Judge:
 
     @classmethod
     @cache
-    def load(cls, path: Path = BUNDLED) -> Judge:
+    def load(cls, path: Path = BUNDLED) -> CopyClassifier:
         """Read the trees.
 
         Raises:

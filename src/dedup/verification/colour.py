@@ -1,7 +1,7 @@
-"""How far a product's colours are apart in two pictures, once no shared light explains it.
+"""How far a product's colours are apart in two images, once no shared light explains it.
 
 A shop's colour variants show one structure in different colours. So do copies that were lit,
-balanced, faded or made grey; but those change all colours of a picture by one rule. That rule is
+balanced, faded or made grey; but those change all colours of an image by one rule. That rule is
 fitted here as far as light and cameras go, and what it leaves on the product is measured.
 """
 
@@ -16,19 +16,19 @@ import numpy.typing as npt
 from skimage.color import deltaE_ciede2000
 
 from dedup.augmentations.background import coverage
-from dedup.verification.alignment import Alignment, Seen
-from dedup.verification.appearance import ALIKE, LEAST_OVERLAP, grey, local_structure, overlaid
-from dedup.verification.keypoints import Picture
+from dedup.verification.alignment import Alignment, LocalFeatures
+from dedup.verification.appearance import ALIKE, MIN_OVERLAP, grey, local_structure, overlaid
+from dedup.verification.keypoints import RgbImage
 
 Floats = npt.NDArray[np.float64]
 Map = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
-MOST_CAST = (8.0, 16.0)
+MAX_CAST = (8.0, 16.0)
 """CIELAB units by which light or a camera may shift a* and b* at ``MIDDLE``: lamps and skies lie
 along yellow and blue."""
 
-MOST_GAIN = 1.25
+MAX_GAIN = 1.25
 """By which white balance may multiply a channel, or divide it."""
 
 DARK, BURNT = 30, 250
@@ -40,7 +40,7 @@ PLAIN = 3.0
 MIDDLE = 60.0
 """Lightness at which a cast is given; it grows with the light, for it multiplies."""
 
-MOST_SATURATION = 3.0
+MAX_SATURATION = 3.0
 
 STEADY = 1.0
 """Weight of "the colours are as strong as before" against what is seen, a pixel's."""
@@ -64,7 +64,7 @@ _LIGHTNESS_WEIGHT = 2.0  # kL of CIEDE2000: the value for cloth
 
 
 class Colours(NamedTuple):
-    """What is seen of a product in two pictures.
+    """What is seen of a product in two images.
 
     Attributes:
         apart: mean CIEDE2000 of the product's pixels after the best common light.
@@ -77,27 +77,27 @@ class Colours(NamedTuple):
     within: float
 
 
-def compare_colours(one: Seen, other: Seen, placed: Alignment) -> Colours | None:
-    """Compare the colours of one product in two pictures.
+def compare_colours(one: LocalFeatures, other: LocalFeatures, placed: Alignment) -> Colours | None:
+    """Compare the colours of one product in two images.
 
-    Without a mask the product is what differs from the picture's border, and where that says
-    nothing, the picture's middle.
+    Without a mask the product is what differs from the image's border, and where that says
+    nothing, the image's middle.
 
     Args:
         one: is laid over ``other``.
-        other: the other picture.
+        other: the other image.
         placed: how.
 
     Returns:
         What is seen, or ``None`` where the products hardly overlap.
     """
-    picture, its_mask = one.picture, _product(one)
+    image, its_mask = one.image, _product(one)
     if placed.mirrored:
-        picture, its_mask = (np.ascontiguousarray(it[:, ::-1]) for it in (picture, its_mask))
-    laid, under, mask, _ = overlaid(picture, other.picture, placed.matrix)
+        image, its_mask = (np.ascontiguousarray(it[:, ::-1]) for it in (image, its_mask))
+    laid, under, mask, _ = overlaid(image, other.image, placed.matrix)
     mine, theirs, _, _ = overlaid(its_mask, _product(other), placed.matrix)
     product = mask & (mine > 127) & (theirs > 127)
-    if int(product.sum()) < LEAST_OVERLAP:
+    if int(product.sum()) < MIN_OVERLAP:
         return None
     alike, _, textured = local_structure(grey(laid), grey(under), mask)
     shaded, _, folded = local_structure(laid.max(axis=2), under.max(axis=2), mask)
@@ -112,14 +112,14 @@ def _share(alike: Map, windows: Mask) -> float:
     return float((alike[windows] > ALIKE).mean()) if windows.any() else float("nan")
 
 
-def _product(seen: Seen) -> npt.NDArray[np.uint8]:
-    """Where a picture shows its product, (h, w)."""
-    mask = coverage(seen.picture) if seen.mask is None else seen.mask
-    return _middle(seen.picture) if mask is None else mask
+def _product(seen: LocalFeatures) -> npt.NDArray[np.uint8]:
+    """Where an image shows its product, (h, w)."""
+    mask = coverage(seen.image) if seen.mask is None else seen.mask
+    return _middle(seen.image) if mask is None else mask
 
 
-def _middle(picture: Picture) -> npt.NDArray[np.uint8]:
-    height, width = picture.shape[:2]
+def _middle(image: RgbImage) -> npt.NDArray[np.uint8]:
+    height, width = image.shape[:2]
     down, across = round(MARGIN * height), round(MARGIN * width)
     mask = np.zeros((height, width), np.uint8)
     mask[down : height - down, across : width - across] = 255
@@ -129,7 +129,7 @@ def _middle(picture: Picture) -> npt.NDArray[np.uint8]:
 def _apart(laid: Any, under: Any, compared: Mask, product: Mask) -> float:
     """``Colours.apart``: the rule is fitted to all that is compared, and tried on the product."""
     places = np.flatnonzero(compared)
-    if int((compared & product).sum()) < LEAST_OVERLAP:
+    if int((compared & product).sum()) < MIN_OVERLAP:
         places = np.flatnonzero(product)
     places = places[:: -(-len(places) // SAMPLE)]
     first, second = (
@@ -153,7 +153,7 @@ def _left(start: Map, end: Map, *parts: Mask) -> float:
     Of several parts of the pixels the one that differs most counts: light falls on all of them.
     """
     lab, wanted = _lab(start), _lab(end)
-    parts = tuple(part for part in parts if int(part.sum()) >= LEAST_OVERLAP) or parts[:1]
+    parts = tuple(part for part in parts if int(part.sum()) >= MIN_OVERLAP) or parts[:1]
     left = np.inf
     for fit in _explained(lab, wanted):
         off = deltaE_ciede2000(fit, wanted, kL=_LIGHTNESS_WEIGHT)
@@ -171,11 +171,11 @@ def _lab(colours: Map) -> Floats:
 def _balanced(start: Map, end: Map) -> Map:
     """Colours, (n, 3) RGB, with the white balance of others, as far as cameras are apart."""
     bright = (start.mean(axis=1) > DARK) & (np.maximum(start, end).max(axis=1) < BURNT)
-    if int(bright.sum()) < LEAST_OVERLAP:
+    if int(bright.sum()) < MIN_OVERLAP:
         return start
     ratio = np.log((end[bright] + 1) / (start[bright] + 1))
     gain = np.median(ratio - ratio.mean(axis=1, keepdims=True), axis=0)
-    gain = np.exp(np.clip(gain - gain.mean(), -np.log(MOST_GAIN), np.log(MOST_GAIN)))
+    gain = np.exp(np.clip(gain - gain.mean(), -np.log(MAX_GAIN), np.log(MAX_GAIN)))
     return np.asarray(np.minimum(start * (gain / gain.max()), 255), dtype=np.float32)
 
 
@@ -209,8 +209,8 @@ def _cast(start: Floats, end: Floats, light: Floats, weight: Floats) -> tuple[fl
     seen = float((each * start * end).sum()) + STEADY * total
     under = (each * light * end).sum(axis=0)
     saturation = (seen - float(both @ under) / lit) / (own - float(both @ both) / lit)
-    saturation = min(max(saturation, 0.0), MOST_SATURATION)
-    most = np.array(MOST_CAST)
+    saturation = min(max(saturation, 0.0), MAX_SATURATION)
+    most = np.array(MAX_CAST)
     return saturation, np.clip((under - saturation * both) / lit, -most, most)
 
 

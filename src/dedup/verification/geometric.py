@@ -1,4 +1,4 @@
-"""A second look at candidate pairs: the one picture is laid over the other."""
+"""A second look at candidate pairs: the one image is laid over the other."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from dedup.runtime.digits import score
 from dedup.schemas import AUTO
-from dedup.verification.alignment import Alignment, Seen, align, align_whole
+from dedup.verification.alignment import Alignment, LocalFeatures, align, align_whole
 from dedup.verification.appearance import Agreement, agree
-from dedup.verification.classifier import Judge, colour_blind, features
+from dedup.verification.classifier import CopyClassifier, colour_blind, features
 from dedup.verification.colour import compare_colours
 from dedup.verification.relations import N_INLIERS, NOTHING, VARIANT, relation
 
@@ -22,21 +22,21 @@ SURE_INLIERS = 15
 """Matches in agreement from which on the placement by keypoints is the only one looked at."""
 
 SAME = "no edit seen"
-"""What was done to one of two pictures where nothing was."""
+"""What was done to one of two images where nothing was."""
 
-LEAST_STRUCTURE = 0.5
+MIN_STRUCTURE = 0.5
 """Agreement of structure from which on the products' colours are compared, whatever else."""
 
 
-class Placement(NamedTuple):
-    """One way to lay a picture over another, and what is then seen."""
+class AlignedPair(NamedTuple):
+    """One way to lay an image over another, and what is then seen."""
 
     alignment: Alignment
     agreement: Agreement
 
 
 class Verdict(NamedTuple):
-    """What a second look at two pictures gave.
+    """What a second look at two images gave.
 
     Attributes:
         log_odds: how surely the one is a copy of the other, as log odds; -inf where they could not
@@ -47,7 +47,7 @@ class Verdict(NamedTuple):
     """
 
     log_odds: float
-    placement: Placement | None
+    placement: AlignedPair | None
     relation: str = NOTHING
     alike: float = np.nan
 
@@ -69,13 +69,13 @@ class Verdict(NamedTuple):
         return ", ".join([*parts, f"other colours, {apart:.0f} CIEDE2000 apart"])
 
 
-class LocalVerifier:
-    """Places one picture in the other by keypoints, compares structure and colour, and judges.
+class GeometricVerifier:
+    """Places one image in the other by keypoints, compares structure and colour, and judges.
 
     Args:
         min_score: least score of a pair that is reported, 0 to 1; ``auto`` for the one that gives
             ``matcher.precision``.
-        word_candidates: pictures with visual words in common that are looked at, for each picture
+        word_candidates: images with visual words in common that are looked at, for each image
             on average.
         near_candidates: likewise near ones, where ``matcher.threshold`` is ``auto``.
         judge: from what is seen to log odds; the bundled one if ``None``.
@@ -86,21 +86,23 @@ class LocalVerifier:
         min_score: float | str = AUTO,
         word_candidates: float = 8.0,
         near_candidates: float = 4.0,
-        judge: Judge | None = None,
+        judge: CopyClassifier | None = None,
     ) -> None:
         self.min_score = min_score
         self.word_candidates = word_candidates
         self.near_candidates = near_candidates
-        self.judge = Judge.load() if judge is None else judge
+        self.judge = CopyClassifier.load() if judge is None else judge
 
-    def __call__(self, pairs: Iterable[tuple[Seen, Seen]], colours: bool = True) -> list[Verdict]:
-        """Look at pairs of pictures; a verdict does not depend on the other pairs.
+    def __call__(
+        self, pairs: Iterable[tuple[LocalFeatures, LocalFeatures]], colours: bool = True
+    ) -> list[Verdict]:
+        """Look at pairs of images; a verdict does not depend on the other pairs.
 
         Without ``colours`` nobody asks what pairs are that are no copies, which is faster.
         """
         return self.verdicts([placements(one, other, colours) for one, other in pairs])
 
-    def verdicts(self, looks: Sequence[Sequence[Placement]]) -> list[Verdict]:
+    def verdicts(self, looks: Sequence[Sequence[AlignedPair]]) -> list[Verdict]:
         """The verdicts on pairs that were already laid over each other."""
         rows = [features(*placement) for look in looks for placement in look]
         log_odds = self.judge.log_odds(rows)
@@ -113,7 +115,7 @@ class LocalVerifier:
         ]
 
 
-def _verdict(look: Sequence[Placement], log_odds: Floats, alike: Floats) -> Verdict:
+def _verdict(look: Sequence[AlignedPair], log_odds: Floats, alike: Floats) -> Verdict:
     """The verdict on one pair, from the log odds of each placement."""
     if not look:
         return Verdict(-np.inf, None)
@@ -127,34 +129,36 @@ def _verdict(look: Sequence[Placement], log_odds: Floats, alike: Floats) -> Verd
     return Verdict(float(log_odds[best]), shown, called, float(alike[at]))
 
 
-def placements(one: Seen, other: Seen, colours: bool = True) -> list[Placement]:
-    """The believable ways to lay one picture over the other."""
+def placements(one: LocalFeatures, other: LocalFeatures, colours: bool = True) -> list[AlignedPair]:
+    """The believable ways to lay one image over the other."""
     placed = align(one, other)
     found = [] if placed is None else [placed]
     if placed is None or placed.n_inliers < SURE_INLIERS:
         found += align_whole(one, other)
-    seen = ((it, agree(one.picture, other.picture, it)) for it in found)
-    looks = [Placement(it, agreement) for it, agreement in seen if agreement is not None]
+    seen = ((it, agree(one.image, other.image, it)) for it in found)
+    looks = [AlignedPair(it, agreement) for it, agreement in seen if agreement is not None]
     return _with_colours(one, other, looks) if colours else looks
 
 
-def _with_colours(one: Seen, other: Seen, looks: list[Placement]) -> list[Placement]:
+def _with_colours(
+    one: LocalFeatures, other: LocalFeatures, looks: list[AlignedPair]
+) -> list[AlignedPair]:
     """The same; where much agrees, with the products' colours in the best placement."""
     at = max(range(len(looks)), key=lambda at: looks[at].agreement.structure, default=0)
     if not looks:
         return looks
     placed, seen = looks[at]
-    if seen.structure < LEAST_STRUCTURE and placed.n_inliers < N_INLIERS:
+    if seen.structure < MIN_STRUCTURE and placed.n_inliers < N_INLIERS:
         return looks
     colours = compare_colours(one, other, placed)
     if colours is None:
         return looks
     seen = seen._replace(apart=colours.apart, within=colours.within)
-    return [*looks[:at], Placement(placed, seen), *looks[at + 1 :]]
+    return [*looks[:at], AlignedPair(placed, seen), *looks[at + 1 :]]
 
 
-def in_words(placement: Placement) -> str:
-    """What was done to one of two pictures, such as "mirrored, cropped to 80 % of the area"."""
+def in_words(placement: AlignedPair) -> str:
+    """What was done to one of two images, such as "mirrored, cropped to 80 % of the area"."""
     placed, seen = placement
     said = ["mirrored"] if placed.mirrored else []
     if min(seen.cover_one, seen.cover_other) < 0.9:

@@ -1,4 +1,4 @@
-"""What stands out in a picture: SIFT keypoints, found again after a crop, a turn or a new tone."""
+"""What stands out in an image: SIFT keypoints, found again after a crop, a turn or a new tone."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 N_KEYPOINTS = 300
-"""Keypoints of a picture at most, the most distinct ones."""
+"""Keypoints of an image at most, the most distinct ones."""
 
 _BINS = (4, 4, 8)
 """A SIFT descriptor: rows and columns of cells, and directions of the gradient in each."""
 
-Picture = npt.NDArray[np.uint8]
+RgbImage = npt.NDArray[np.uint8]
 Descriptors = npt.NDArray[np.uint8]
 
-# For the whole process: pictures share the cores among them (``parallel.in_order``), and threads
+# For the whole process: images share the cores among them (``parallel.in_order``), and threads
 # that OpenCV starts within each, as it does unless told otherwise, would only wait for each other.
 cv2.setNumThreads(1)
 
 
 class Keypoints(NamedTuple):
-    """Points of one picture and what lies round each.
+    """Points of one image and what lies round each.
 
     Attributes:
         places: (n, 2) float32, x and y in pixels.
@@ -34,13 +34,13 @@ class Keypoints(NamedTuple):
     descriptors: Descriptors
 
 
-def find_keypoints(picture: Picture) -> Keypoints:
-    """The keypoints of a picture, (h, w, 3) uint8 RGB.
+def find_keypoints(image: RgbImage) -> Keypoints:
+    """The keypoints of an image, (h, w, 3) uint8 RGB.
 
     Lowe, Distinctive image features from scale-invariant keypoints, 2004; OpenCV's. The contrast
     threshold is a quarter of the usual one: goods of one colour on white ground have little else.
     """
-    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     sift = cv2.SIFT.create(nfeatures=N_KEYPOINTS, contrastThreshold=0.01, edgeThreshold=15)
     points, descriptors = sift.detectAndCompute(gray, None)
     if descriptors is None:
@@ -51,13 +51,13 @@ def find_keypoints(picture: Picture) -> Keypoints:
 
 
 def mirrored(keypoints: Keypoints, width: int) -> Keypoints:
-    """The keypoints of the mirrored picture, ``width`` pixels wide, without looking at it."""
+    """The keypoints of the mirrored image, ``width`` pixels wide, without looking at it."""
     places = np.array([width - 1, 0], np.float32) + keypoints.places * np.array([-1, 1], np.float32)
     return Keypoints(places, mirrored_descriptors(keypoints.descriptors))
 
 
 def mirrored_descriptors(descriptors: Descriptors) -> Descriptors:
-    """What the descriptors, (n, 128) uint8, would be in the mirrored picture.
+    """What the descriptors, (n, 128) uint8, would be in the mirrored image.
 
     A descriptor is laid along its own direction, so a mirror turns its rows and its directions.
     """

@@ -1,4 +1,4 @@
-"""What two pictures are to each other, and which pairs are reported as what.
+"""What two images are to each other, and which pairs are reported as what.
 
 A second look gives every candidate a verdict: how surely it is a copy. Where it is none, the two
 may still show one product photographed again, or one product in two colours.
@@ -17,14 +17,14 @@ from dedup.schemas import FAMILIES, RELATIONS
 from dedup.verification.alignment import Alignment
 from dedup.verification.appearance import Agreement
 
-SAME_PICTURE, SAME_PRODUCT, VARIANT = RELATIONS
+SAME_IMAGE, SAME_PRODUCT, VARIANT = RELATIONS
 NOTHING = ""
 
 SEPARATE, MERGE, IGNORE = "separate", "merge", "ignore"
 """What ``matcher.variants`` may be."""
 
 SURE = 3.0
-"""Least log odds that two pictures are copies, were their colours set aside, of a variant."""
+"""Least log odds that two images are copies, were their colours set aside, of a variant."""
 
 APART = 4.0
 """Least CIEDE2000, on the product after the best common light, of a variant; see ``colours``."""
@@ -43,7 +43,7 @@ LIKE = 4.0
 
 
 def relation(placed: Alignment, seen: Agreement, alike: float) -> str:
-    """What two pictures are to each other that need not be copies.
+    """What two images are to each other that need not be copies.
 
     Args:
         placed: how the one lies over the other.
@@ -77,7 +77,7 @@ def settled(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
     differs = (seen == VARIANT) & (variants != IGNORE)
     reported = counted(near["reported"], differs, variants)
     called = seen.where(seen == SAME_PRODUCT, NOTHING)
-    called = called.mask(near["reported"], SAME_PICTURE).mask(differs, VARIANT)
+    called = called.mask(near["reported"], SAME_IMAGE).mask(differs, VARIANT)
     surety = near["score"].mask(called == SAME_PRODUCT, np.nan).mask(differs, near["alike"])
     return near.assign(reported=reported, relation=called, surety=surety)
 

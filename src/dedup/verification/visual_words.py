@@ -1,10 +1,10 @@
-"""Pictures as sets of visual words, and the pairs of pictures that have rare words in common.
+"""Images as sets of visual words, and the pairs of images that have rare words in common.
 
 A keypoint's word says about what lies round it (Sivic and Zisserman, Video Google, ICCV 2003). It
 is a pair of codes, one for each half of the descriptor, from one codebook (a product codebook:
 Babenko and Lempitsky, The inverted multi-index, CVPR 2012). The second half is turned over as a
-mirror would turn it, so that in the mirrored picture the two codes of a word change places, and
-mirrored copies are found without looking at mirrored pictures.
+mirror would turn it, so that in the mirrored image the two codes of a word change places, and
+mirrored copies are found without looking at mirrored images.
 
 All sums are sums of whole numbers: words and similarities are the same in every batch, on any
 number of threads and on every machine.
@@ -34,7 +34,7 @@ from dedup.runtime.shortages import pass_on
 from dedup.verification.keypoints import (
     N_KEYPOINTS,
     Descriptors,
-    Picture,
+    RgbImage,
     find_keypoints,
     mirrored_descriptors,
     root,
@@ -53,10 +53,10 @@ _WEIGHT_UNITS = 1 << 14
 """Squared weights are added up in whole numbers of one by so many."""
 
 _MAX_IDF = 20.0
-"""Above that the sums of a picture would not fit an int32; it means 500 million pictures."""
+"""Above that the sums of an image would not fit an int32; it means 500 million images."""
 
 _ROWS, _COLUMNS = 256, 2048
-"""Pictures of a block: the sums of one row with a block stay in a core's cache."""
+"""Images of a block: the sums of one row with a block stay in a core's cache."""
 
 Words = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Proposals(NamedTuple):
-    """Pairs of pictures with words in common, sorted by both rows.
+    """Pairs of images with words in common, sorted by both rows.
 
     Attributes:
         left: (n,) int64, rows of the one side.
@@ -85,7 +85,7 @@ class Vocabulary:
         centroids: (k, 64) float32, the codebook for both halves of a RootSIFT descriptor.
         idf: (k * k,) float32, 0 to 20: how rare each word is; 0 counts for nothing. A word and its
             mirror image, (i, j) and (j, i), are worth the same: else similarities would depend on
-            which picture is first.
+            which image is first.
     """
 
     centroids: npt.NDArray[np.float32]
@@ -126,7 +126,7 @@ class Vocabulary:
 
         Args:
             path: the file to write.
-            metadata: what else to say, such as the pictures and the command it was made with.
+            metadata: what else to say, such as the images and the command it was made with.
         """
         arrays = {
             "centroids": self.centroids.astype(np.float16),
@@ -151,7 +151,7 @@ class Vocabulary:
         return len(self.centroids)
 
     def words(self, descriptors: Descriptors) -> Words:
-        """The words of a picture's descriptors, (n, 128) uint8 with n at most ``N_KEYPOINTS``.
+        """The words of an image's descriptors, (n, 128) uint8 with n at most ``N_KEYPOINTS``.
 
         Returns:
             (N_KEYPOINTS,) int32, each word once, ascending; then -1 to the end.
@@ -162,9 +162,9 @@ class Vocabulary:
         words[: len(found)] = found
         return words
 
-    def words_in(self, picture: Picture) -> Words:
-        """The words of a picture, (h, w, 3) uint8 RGB; as in ``words``."""
-        return self.words(find_keypoints(picture).descriptors)
+    def words_in(self, image: RgbImage) -> Words:
+        """The words of an image, (h, w, 3) uint8 RGB; as in ``words``."""
+        return self.words(find_keypoints(image).descriptors)
 
     def knows(self, words: npt.NDArray[Any]) -> bool:
         """Whether words, of any shape, are all of this vocabulary, or -1."""
@@ -172,7 +172,7 @@ class Vocabulary:
         return bool(low >= -1 and high < len(self.idf))
 
     def mirrored(self, words: Words) -> Words:
-        """The words of the mirrored pictures, of any shape; -1 stays. They are not sorted."""
+        """The words of the mirrored images, of any shape; -1 stays. They are not sorted."""
         one, other = np.divmod(words, np.int32(self.size))
         turned: Words = np.where(words < 0, words, other * np.int32(self.size) + one)
         return turned
@@ -209,11 +209,11 @@ def propose(
     least: float,
     max_pairs: int = 50_000_000,
 ) -> Proposals:
-    """All pairs of pictures, the one perhaps mirrored, with similarity ``least`` or more.
+    """All pairs of images, the one perhaps mirrored, with similarity ``least`` or more.
 
-    The similarity is the cosine of the pictures' words, each weighted by its idf and counted once;
+    The similarity is the cosine of the images' words, each weighted by its idf and counted once;
     for mirrored copies, of the one's words and the other's mirrored words: the larger of the two.
-    Pictures without a word in common, or with none at all, are never proposed.
+    Images without a word in common, or with none at all, are never proposed.
 
     Args:
         words_a: (n, N_KEYPOINTS) int32, as ``Vocabulary.words`` gives them; likewise ``words_b``,
@@ -244,7 +244,7 @@ def propose(
         n_pairs += len(part.left)
         if n_pairs > max_pairs:
             raise ConfigError(
-                f"more than {max_pairs:,} pairs of pictures share visual words to {least:g}: "
+                f"more than {max_pairs:,} pairs of images share visual words to {least:g}: "
                 "ask for a higher similarity, or raise matcher.max_pairs"
             )
     return Proposals(*(np.concatenate(column) for column in zip(*found, strict=True)))
@@ -260,11 +260,11 @@ def similarities(words_a: Words, words_b: Words, vocabulary: Vocabulary) -> Floa
 
 
 class _Block(NamedTuple):
-    """Some pictures of a side, as columns.
+    """Some images of a side, as columns.
 
     Attributes:
         words: (k * k, at most _COLUMNS) sparse int32, what each word of each is worth.
-        scale: of these pictures, see ``_Side``.
+        scale: of these images, see ``_Side``.
         start: the row of the first.
     """
 
@@ -274,7 +274,7 @@ class _Block(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """Pictures to be compared, by their words that are worth something.
+    """Images to be compared, by their words that are worth something.
 
     Attributes:
         words: (n, k * k) sparse int32, 1 for each word of each.
@@ -297,7 +297,7 @@ class _Side(NamedTuple):
         return cls(table, scale)
 
     def block(self, start: int, vocabulary: Vocabulary) -> _Block:
-        """The pictures from ``start`` on."""
+        """The images from ``start`` on."""
         rows = slice(start, start + _COLUMNS)
         words = self.words[rows].T.tocsr()
         words.data = np.repeat(vocabulary.weights, np.diff(words.indptr))
@@ -308,7 +308,7 @@ _NOTHING = Proposals(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 def _cosines(sums: npt.NDArray[np.int32], one: Floats, other: Floats) -> Floats:
-    """Of the worth of common words and the scales of both pictures; the same either way round."""
+    """Of the worth of common words and the scales of both images; the same either way round."""
     cosines: Floats = np.minimum(sums * (one * other), 1)
     return cosines
 

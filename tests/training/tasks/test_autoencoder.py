@@ -44,9 +44,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> CatalogueDataModule:
 
 
 @pytest.fixture(scope="module")
-def pictures(data: CatalogueDataModule) -> Tensor:
+def stored_images(data: CatalogueDataModule) -> Tensor:
     """Four of them, (4, 3, 200, 100) uint8."""
-    return data.pictures(data.train_images).__getitems__(range(4))
+    return data.stored_images(data.train_images).__getitems__(range(4))
 
 
 def fit(
@@ -81,17 +81,17 @@ def mean_squared_error(encoder: nn.Module, images: Tensor) -> float:
 
 
 class TestStep:
-    def test_the_loss_is_the_mean_squared_error(self, pictures: Tensor) -> None:
+    def test_the_loss_is_the_mean_squared_error(self, images: Tensor) -> None:
         task = small_task()
-        expected = mean_squared_error(task.encoder, pictures)
-        assert task.loss(pictures, "training").item() == pytest.approx(expected, rel=1e-5)
+        expected = mean_squared_error(task.encoder, images)
+        assert task.loss(images, "training").item() == pytest.approx(expected, rel=1e-5)
 
-    def test_reconstruct_gives_originals_and_reconstructions(self, pictures: Tensor) -> None:
-        originals, redrawn = small_task().reconstruct(pictures)
-        torch.testing.assert_close(originals, pictures / 255)
+    def test_reconstruct_gives_originals_and_reconstructions(self, images: Tensor) -> None:
+        originals, redrawn = small_task().reconstruct(images)
+        torch.testing.assert_close(originals, images / 255)
         assert redrawn.shape == originals.shape
 
-    def test_a_step_is_adam_with_the_penalty_in_the_gradient(self, pictures: Tensor) -> None:
+    def test_a_step_is_adam_with_the_penalty_in_the_gradient(self, images: Tensor) -> None:
         lr, penalty = 0.01, 0.1
         task = small_task(lr=lr, weight_decay=penalty)
         optimizer = task.configure_optimizers()
@@ -101,7 +101,7 @@ class TestStep:
         second = [torch.zeros_like(weight) for weight in expected]
 
         for step in (1, 2):
-            gradients = torch.autograd.grad(task.loss(pictures, "training"), weights)
+            gradients = torch.autograd.grad(task.loss(images, "training"), weights)
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.grad = gradient
             optimizer.step()
@@ -115,7 +115,7 @@ class TestStep:
             for weight, should_be in zip(weights, expected, strict=True):
                 torch.testing.assert_close(weight.double(), should_be, rtol=0, atol=2e-5)
 
-    def test_a_step_is_torchs_plain_adams(self, pictures: Tensor) -> None:
+    def test_a_step_is_torchs_plain_adams(self, images: Tensor) -> None:
         task, plain = (small_task(lr=1e-3, weight_decay=0.1) for _ in range(2))
         optimizers = (
             task.configure_optimizers(),
@@ -123,7 +123,7 @@ class TestStep:
                 plain.parameters(), lr=1e-3, weight_decay=0.1, fused=False, foreach=False
             ),
         )
-        gradients = torch.autograd.grad(task.loss(pictures, "training"), list(task.parameters()))
+        gradients = torch.autograd.grad(task.loss(images, "training"), list(task.parameters()))
         for owner, optimizer in zip((task, plain), optimizers, strict=True):
             for weight, gradient in zip(owner.parameters(), gradients, strict=True):
                 weight.grad = gradient.clone()
@@ -131,14 +131,14 @@ class TestStep:
         for one, other in zip(task.parameters(), plain.parameters(), strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
-    def test_four_pictures_are_learnt_by_heart(self, pictures: Tensor) -> None:
+    def test_four_images_are_learnt_by_heart(self, images: Tensor) -> None:
         torch.manual_seed(4)
         encoder = ConvAutoencoder(embedding_dim=8, hidden_dim=16, channels=(2, 4))
         task = AutoencoderTask(encoder, lr=1e-2, weight_decay=0.0)
         optimizer = task.configure_optimizers()
         losses = []
         for _ in range(22):
-            loss = task.loss(pictures, "training")
+            loss = task.loss(images, "training")
             gradients = torch.autograd.grad(loss, list(task.parameters()))
             for weight, gradient in zip(task.parameters(), gradients, strict=True):
                 weight.grad = gradient

@@ -63,7 +63,7 @@ class TestLoss:
         ]
         assert koleo(VIEWS, VARIANTS, LABELS).item() == pytest.approx(-sum(logs) / 12, rel=1e-9)
 
-    def test_products_that_share_a_picture_are_not_pushed_apart(self) -> None:
+    def test_products_that_share_a_image_are_not_pushed_apart(self) -> None:
         views = VIEWS.clone().requires_grad_()
         labels = torch.tensor([0, 0, 2, 3, 4, 5])
         similar = views[0] @ views[1]
@@ -73,7 +73,7 @@ class TestLoss:
         assert koleo(views[[0, 1, 0, 1]], VARIANTS[:0], labels[:2]).item() == 0
         assert similar.item() < 1
 
-    def test_a_variant_is_a_negative_of_its_own_picture(self) -> None:
+    def test_a_variant_is_a_negative_of_its_own_image(self) -> None:
         labels = torch.arange(6)
         alone = info_nce(VIEWS, VARIANTS[:0], labels, 0.07)
         assert info_nce(VIEWS, WEAK, labels, 0.07) > alone + 1

@@ -89,13 +89,13 @@ def fit(data: CatalogueDataModule, run: Path, **settings: Any) -> tuple[Means, l
     return encoder, measures.seen, best_score(trainer)
 
 
-def test_one_pass_over_the_training_pictures_fits_it(
+def test_one_pass_over_the_training_images_fits_it(
     data: CatalogueDataModule, tmp_path: Path
 ) -> None:
     encoder, seen, best = fit(data, tmp_path, max_epochs=3)
-    pictures = data.pictures(data.train_images)
+    images = data.stored_images(data.train_images)
     (fitted,) = encoder.fitted
-    everything = encoder.features(pictures.__getitems__(range(30)))
+    everything = encoder.features(images.__getitems__(range(30)))
     torch.testing.assert_close(
         fitted[fitted.sum(dim=1).argsort()], everything[everything.sum(dim=1).argsort()]
     )

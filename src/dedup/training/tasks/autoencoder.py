@@ -1,4 +1,4 @@
-"""Train an encoder by redrawing its pictures, as the original experiment did."""
+"""Train an encoder by redrawing its images, as the original experiment did."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Autoencoder(Protocol):
     """What an encoder offers to be trained by reconstruction."""
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Stored uint8 pictures to the float pictures that ``encode`` takes."""
+        """Stored uint8 images to the float images that ``encode`` takes."""
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Prepared pictures to embeddings (n, d) and what ``decode`` needs besides."""
+        """Prepared images to embeddings (n, d) and what ``decode`` needs besides."""
 
     def decode(self, embeddings: Tensor, indices: Tensor) -> Tensor:
         """The way back."""
 
 
 class AutoencoderTask(pl.LightningModule):
-    """Mean squared error between a picture and its reconstruction, by Adam.
+    """Mean squared error between an image and its reconstruction, by Adam.
 
     Args:
         encoder: an ``nn.Module`` that also offers ``prepare``, ``encode`` and ``decode``.
@@ -44,7 +44,7 @@ class AutoencoderTask(pl.LightningModule):
         self.held_out: list[tuple[Tensor, int]] = []
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Redraw stored pictures, (n, 3, 200, 100) uint8.
+        """Redraw stored images, (n, 3, 200, 100) uint8.
 
         Returns:
             The prepared originals and their reconstructions, both (n, 3, 200, 100) float32.
@@ -74,7 +74,7 @@ class AutoencoderTask(pl.LightningModule):
         self.held_out.clear()
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Keep the loss of a batch, which is empty where processes outnumber pictures."""
+        """Keep the loss of a batch, which is empty where processes outnumber images."""
         if len(batch):
             self.held_out.append((self.loss(batch, "validation"), len(batch)))
 

@@ -1,4 +1,4 @@
-"""Train an encoder to recognise edited copies of a picture."""
+"""Train an encoder to recognise edited copies of an image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEAREST = 1e-4
 
 
 class ContrastiveTask(RankingTask):
-    """Edited copies of a picture near each other, all else far apart: InfoNCE + KoLeo, by AdamW.
+    """Edited copies of an image near each other, all else far apart: InfoNCE + KoLeo, by AdamW.
 
     The objective of SSCD (Pizzi et al. 2022, arXiv:2202.10261), at the scale of a CPU. The
     learning rate rises for ``warmup`` steps and falls to 0 by half a cosine until the run ends, be
@@ -76,9 +76,9 @@ class ContrastiveTask(RankingTask):
         )
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
-        """Log ``train/loss`` at every logged step: that of the pictures of all processes.
+        """Log ``train/loss`` at every logged step: that of the images of all processes.
 
-        Each process has the same loss, and its gradient for the pictures of its own. DDP takes the
+        Each process has the same loss, and its gradient for the images of its own. DDP takes the
         mean over the processes where the sum is wanted.
         """
         loss = self.loss(*gathered(self, *self.embed(batch), batch.labels))
@@ -86,7 +86,7 @@ class ContrastiveTask(RankingTask):
         return check_finite(loss, "training", self, self.lr) * self.trainer.world_size
 
     def measures(self, held_out: HeldOut) -> dict[str, float]:
-        """Besides ``val/uap``, ``val/loss`` of each held-out picture and its first copy."""
+        """Besides ``val/uap``, ``val/loss`` of each held-out image and its first copy."""
         firsts, losses = held_out.by_round()[0], []
         for step in range(int(held_out.steps.max()) + 1):
             rows = held_out.steps == step
@@ -134,8 +134,8 @@ def freeze_unused(encoder: nn.Module) -> None:
     parameters = [one for one in encoder.parameters() if one.requires_grad]
     if not parameters:
         return
-    picture = torch.zeros((1, *IMAGE_SHAPE), dtype=torch.uint8, device=parameters[0].device)
-    embedding = encoder.eval()(picture).sum()
+    image = torch.zeros((1, *IMAGE_SHAPE), dtype=torch.uint8, device=parameters[0].device)
+    embedding = encoder.eval()(image).sum()
     gradients = torch.autograd.grad(embedding, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)

@@ -1,4 +1,4 @@
-"""``val/uap``: how well an encoder tells edited copies of held-out pictures from all else."""
+"""``val/uap``: how well an encoder tells edited copies of held-out images from all else."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dedup.training.views import ViewBatch
 
 
 class HeldOut(NamedTuple):
-    """Embeddings of held-out pictures, on the CPU.
+    """Embeddings of held-out images, on the CPU.
 
     Attributes:
         originals: (n, d).
-        labels: (n,), equal for products that share a picture.
-        places: (n,), which of the held-out pictures each is, from 0.
+        labels: (n,), equal for products that share an image.
+        places: (n,), which of the held-out images each is, from 0.
         steps: (n,), the number of the batch that each was in.
-        copies: (n * k, d), the k edited copies of each, one picture's after the other's.
-        copy_places: (n * k,), the place of the picture that each was made of.
+        copies: (n * k, d), the k edited copies of each, one image's after the other's.
+        copy_places: (n * k,), the place of the image that each was made of.
         variants: (m, d), colour variants.
-        variant_places: (m,), the place of the picture that each was made of.
+        variant_places: (m,), the place of the image that each was made of.
     """
 
     originals: Tensor
@@ -55,10 +55,10 @@ class HeldOut(NamedTuple):
 
 
 class RankingTask(pl.LightningModule):
-    """A task whose validation ranks held-out pictures; its checkpoints describe the encoder.
+    """A task whose validation ranks held-out images; its checkpoints describe the encoder.
 
     Args:
-        encoder: an ``nn.Module`` from pictures (n, 3, 200, 100) uint8 to embeddings (n, d).
+        encoder: an ``nn.Module`` from images (n, 3, 200, 100) uint8 to embeddings (n, d).
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -77,7 +77,7 @@ class RankingTask(pl.LightningModule):
         self.seen.clear()
 
     def validation_step(self, batch: ViewBatch, batch_idx: int) -> None:
-        """Keep the embeddings of a batch, which is empty where processes outnumber pictures."""
+        """Keep the embeddings of a batch, which is empty where processes outnumber images."""
         originals, copies, variants = (part.cpu() for part in self.embed(batch))
         n, n_before = len(batch), sum(len(seen.places) for seen in self.seen)
         # As ``InTurn`` deals them.
@@ -97,14 +97,14 @@ class RankingTask(pl.LightningModule):
         )
 
     def on_validation_epoch_end(self) -> None:
-        """Log what is measured over the held-out pictures of all processes, once an epoch."""
+        """Log what is measured over the held-out images of all processes, once an epoch."""
         mine = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
         held_out = HeldOut(*gathered(self, *mine)).in_order()
         for name, value in self.measures(held_out).items():
             self.log(name, value, prog_bar=name == "val/uap", sync_dist=True)
 
     def measures(self, held_out: HeldOut) -> dict[str, float]:
-        """What is logged of the held-out pictures: ``val/uap``."""
+        """What is logged of the held-out images: ``val/uap``."""
         parts = held_out.originals, held_out.by_round(), held_out.variants, held_out.labels
         return {"val/uap": uap(*parts)}
 
@@ -117,13 +117,13 @@ def uap(originals: Tensor, copies: Tensor, variants: Tensor, labels: Tensor) -> 
     """Micro average precision of the pairs (edited copy or colour variant, original) by distance.
 
     A copy matches its original; pairs of a copy and another original with its label do not count;
-    all others are wrong, those of a variant and the picture that it was made of among them.
+    all others are wrong, those of a variant and the image that it was made of among them.
 
     Args:
         originals: embeddings (n, d).
         copies: embeddings (k, n, d).
         variants: embeddings (m, d).
-        labels: (n,), equal for products that share a picture.
+        labels: (n,), equal for products that share an image.
 
     Returns:
         From 0 to 1; see ``dedup.metrics.average_precision``.

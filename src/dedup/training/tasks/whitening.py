@@ -15,10 +15,10 @@ class Whitened(Protocol):
     """What an encoder offers to be whitened."""
 
     def features(self, images: Tensor) -> Tensor:
-        """Stored uint8 pictures to what the whitening maps, (n, f)."""
+        """Stored uint8 images to what the whitening maps, (n, f)."""
 
     def fit_whitening(self, features: Tensor) -> None:
-        """Choose the whitening by the features of many pictures, (n, f)."""
+        """Choose the whitening by the features of many images, (n, f)."""
 
 
 class WhiteningTask(RankingTask):
@@ -48,7 +48,7 @@ class WhiteningTask(RankingTask):
         """
         if self.trainer.world_size > 1:
             raise ConfigError(
-                "task=whitening is one pass over the features of all pictures, without a gradient "
+                "task=whitening is one pass over the features of all images, without a gradient "
                 "to share: train it in one process, trainer.gpus=1 trainer.num_processes=1"
             )
 
