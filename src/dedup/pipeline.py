@@ -234,7 +234,7 @@ def with_images(index: Index, folder: Path) -> Index:
         folder: where it was read.
     """
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
-    sight = ImageAccess(store.details, store.words, derived=store.path)
+    sight = ImageAccess.to(store)
     if index.shows:
         # A foreground is built where it is used alone.
         record = origins.manifest_of(folder)

@@ -33,7 +33,7 @@ def index(trained: Path) -> Index:
     return replace(
         found,
         manifest={**found.manifest, "checkpoint": checkpoint},
-        sight=ImageAccess(store.details, store.words),
+        sight=ImageAccess.to(store)._replace(derived=None),
     )
 
 

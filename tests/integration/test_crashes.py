@@ -30,13 +30,13 @@ from dedup.schemas import GROUPS, INDEX_IMAGES, PAIRS, SHARED
 from dedup.search.index import Index
 from dedup.search.state import SearchState
 from dedup.search.update import remove
+from dedup.store.derived_arrays import DerivedArrays
 from dedup.store.integrity import verify
 from dedup.store.repair import repair, settle
 from dedup.store.shards import Shards, described
-from dedup.verification.keypoints import N_KEYPOINTS
-from dedup.verification.visual_words import Vocabulary
 from tests.conftest import draw, encoded
 from tests.search.test_index import random_index, small_search
+from tests.store.test_derived_arrays import MEANS
 from tests.store.test_repair import Source, contents, flip, folder_in_memory, read
 
 KILLED = 77
@@ -184,8 +184,7 @@ def test_a_repair_can_be_killed(store: Path, tmp_path: Path) -> None:
 def test_a_repair_that_changes_rows_can_be_killed(
     store: Path, tmp_path: Path, urls: list[str]
 ) -> None:
-    words, vocabulary = np.full((3, N_KEYPOINTS), -1, np.int32), Vocabulary.load()
-    Shards(store).keep_words(1, words, vocabulary)
+    DerivedArrays(Shards(store)).write(MEANS, 1, np.zeros((3, 3)))
     Path(urls[4]).unlink()  # of the second shard; what was left of it is lost
     flip(70_000)(store / "shard-00001.npy")
     for ending in ("parquet", "copy.parquet"):

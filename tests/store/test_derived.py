@@ -9,14 +9,16 @@ import pytest
 
 from dedup.runtime.files import sha256_file, write_table
 from dedup.store import derived
-from dedup.store.derived import Derived, digest_of
+from dedup.store.derived import Derivation, DerivedRows, digest_of
 
 SCHEMA = pa.schema([("key", pa.string()), ("score", pa.float64())])
 KEYS = [digest_of(number) for number in range(40)]
 
 
-def kept(folder: Path | None, max_bytes: int = 2**20) -> Derived:
-    return Derived(folder, SCHEMA, lambda rows: bool(rows["score"].between(0, 1).all()), max_bytes)
+def kept(folder: Path | None, max_bytes: int = 2**20) -> DerivedRows:
+    return DerivedRows(
+        folder, SCHEMA, lambda rows: bool(rows["score"].between(0, 1).all()), max_bytes
+    )
 
 
 def keep(folder: Path, numbers: range) -> None:
@@ -99,3 +101,16 @@ def test_a_folder_that_cannot_be_written_ends_nothing(
     (tmp_path / "file").write_text("")
     keep(tmp_path / "file" / "verdicts", range(2))
     assert "computed again next time" in caplog.text
+
+
+def test_a_key_tells_functions_settings_and_images_apart() -> None:
+    first = Derivation("words", 1, {"opencv": "4.9", "n": 300})
+    same = Derivation("words", 1, {"n": 300, "opencv": "4.9"})
+    assert same.key("a", "b") == first.key("a", "b")
+    others = [
+        Derivation("masks", 1, first.settings),
+        Derivation("words", 2, first.settings),
+        Derivation("words", 1, {**first.settings, "n": 301}),
+    ]
+    keys = {first.key("a", "b"), first.key("b", "a"), *(one.key("a", "b") for one in others)}
+    assert len(keys) == 5

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dedup.errors import ArtifactError, CorruptError, DecodeError
+from dedup.search.image_access import words_of
 from dedup.sources.catalogue import Catalogue
 from dedup.store.decode import DETAIL_SIZE, MAX_DETAIL, READERS, decode, reduced, restored
 from dedup.store.image_store import ImageStore
@@ -152,7 +154,7 @@ def test_a_store_that_was_passed_on_holds_nobody_up(tmp_path: Path) -> None:
     shards = Shards(tmp_path, described("pillow"))
     shards.write(0, [Loaded(facts, dataclasses.replace(image, detail=slow))])
     store = ImageStore(tmp_path)
-    for look in (store.details, store.thumbnails, store.words):
+    for look in (store.details, store.thumbnails, partial(words_of, store)):
         with pytest.raises(CorruptError, match=r"details.npy: detail 0 is no JPEG"):
             look(["u"])
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from dedup.errors import ArtifactError, CorruptError, ImageError, LockedError
 from dedup.runtime.files import locked, read_table, write_json
 from dedup.store.decode import decode
+from dedup.store.derived_arrays import DerivedArrays
 from dedup.store.integrity import Damage, manifest, verify
 from dedup.store.local_files import read_file, version
 from dedup.store.repair import repair, settle
 from dedup.store.shards import ENTRIES, FORMAT, Loaded, Shards, described
-from dedup.verification.keypoints import N_KEYPOINTS
-from dedup.verification.visual_words import Vocabulary
 from tests.conftest import draw, encoded
+from tests.store.test_derived_arrays import MEANS
 from tests.store.test_shards import ORDER, sha256
 
 N_IMAGES, SHARD_ROWS = 40, 12
@@ -336,19 +336,18 @@ def test_a_seal_is_not_made_for_what_is_broken(store: Path) -> None:
     assert kinds(verify(store)) == {"shard-00003.json": "missing", "shard-00003.npy": "changed"}
 
 
-def test_broken_words_are_found_and_dropped(whole: Whole, store: Path) -> None:
-    shards, vocabulary = Shards(store), Vocabulary.load()
-    words = np.full((12, N_KEYPOINTS), -1, np.int32)
+def test_a_broken_array_is_found_and_dropped(whole: Whole, store: Path) -> None:
+    arrays = DerivedArrays(Shards(store))
     for shard in (0, 2):
-        shards.keep_words(shard, words, vocabulary)
+        arrays.write(MEANS, shard, np.zeros((12, 3)))
     assert verify(store) == []
-    file = next(store.glob("shard-00002.words-*"))
+    file = next(store.glob("shard-00002.means-*"))
     flip(-50)(file)
     damages = verify(store)
     assert damages == [Damage(2, file.name, "changed")]
     repair(Source(store), damages)
     assert not file.exists()
-    assert next(store.glob("shard-00000.words-*")).exists()
+    assert next(store.glob("shard-00000.means-*")).exists()
     assert verify(store) == []
 
 

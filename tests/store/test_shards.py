@@ -18,8 +18,6 @@ from dedup.runtime.checksums import read_seal
 from dedup.runtime.files import array_header, read_table, write_table
 from dedup.store.decode import decode
 from dedup.store.shards import ENTRIES, OPEN_ARRAYS, PLACE, Loaded, Shards, described
-from dedup.verification.keypoints import N_KEYPOINTS
-from dedup.verification.visual_words import Vocabulary
 from tests.conftest import DAMAGES, draw, encoded
 
 Table = pd.DataFrame
@@ -243,26 +241,6 @@ def test_a_detail_with_a_flipped_bit_is_refused(store: Path) -> None:
     assert Shards(store).detail(1, 0).shape == (40, 30, 3)
     with pytest.raises(CorruptError, match=r"details\.npy: detail 1 is broken: run python"):
         Shards(store).detail(1, 1)
-
-
-def test_words_are_those_of_the_details_and_whole(store: Path) -> None:
-    vocabulary, shards = Vocabulary.load(), Shards(store)
-    with pytest.raises(ArtifactError, match="words-"):
-        shards.words(0, vocabulary)
-    words = np.full((2, N_KEYPOINTS), -1, np.int32)
-    words[0, :3] = [1, 5, 9]
-    shards.keep_words(0, words, vocabulary)
-    (file,) = store.glob("shard-00000.words-*.npy")
-    assert np.array_equal(np.load(file), words)
-    assert np.array_equal(shards.words(0, vocabulary), words)
-    shutil.copy(file, store / file.name.replace("00000", "00001"))
-    with pytest.raises(CorruptError, match="does not hold what was found in 2 images"):
-        shards.words(1, vocabulary)
-    data = bytearray(file.read_bytes())
-    data[140] ^= 1
-    file.write_bytes(data)
-    with pytest.raises(CorruptError, match="does not hold what was found in 2 images"):
-        Shards(store).words(0, vocabulary)
 
 
 def test_a_shard_may_be_empty(store: Path) -> None:

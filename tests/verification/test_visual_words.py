@@ -12,9 +12,12 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from dedup.errors import ArtifactError, ConfigError, CorruptError
+from dedup.search.image_access import word_derivation, words_of
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
 from dedup.store.image_store import ImageStore
+from dedup.store.integrity import verify
+from dedup.verification import keypoints
 from dedup.verification.keypoints import N_KEYPOINTS, RgbImage, find_keypoints, mirrored_descriptors
 from dedup.verification.visual_words import Proposals, Vocabulary, Words, propose, similarities
 from tests.conftest import DAMAGES, encoded, write_shop
@@ -264,19 +267,49 @@ def kept(store: ImageStore) -> dict[Path, float]:
 
 def test_a_store_finds_words_once(store: ImageStore, shop: Catalogue) -> None:
     urls = shop.requests["url"].tolist()
-    words = store.words(urls)
+    words = words_of(store, urls)
     expected = [Vocabulary.load().words_in(image) for image in store.details(urls)]
     assert np.array_equal(words, expected)
     assert (words[6] == -1).all()
     files = kept(store)
-    name = f"words-{Vocabulary.load().digest[:8]}"
-    assert [file.name for file in files] == [f"shard-{n:05}.{name}.npy" for n in range(3)]
+    ending = word_derivation(Vocabulary.load()).ending
+    assert [file.name for file in files] == [f"shard-{n:05}.{ending}" for n in range(3)]
     some = [urls[6], urls[0], urls[0]]
-    assert np.array_equal(ImageStore(store.path).words(some), words[[6, 0, 0]])
-    assert store.words([]).shape == (0, N_KEYPOINTS)
+    assert np.array_equal(words_of(ImageStore(store.path), some), words[[6, 0, 0]])
+    assert words_of(store, []).shape == (0, N_KEYPOINTS)
     assert kept(store) == files
     with pytest.raises(ArtifactError, match="lacks an image"):
-        store.words([urls[0], "/nowhere.png"])
+        words_of(store, [urls[0], "/nowhere.png"])
+
+
+def test_other_keypoints_are_other_words(
+    store: ImageStore, shop: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = shop.requests["url"].tolist()
+    words, before = words_of(store, urls), kept(store)
+    for name in ("CONTRAST_THRESHOLD", "EDGE_THRESHOLD", "VERSION"):
+        with monkeypatch.context() as patch:
+            patch.setattr(keypoints, name, 2 * getattr(keypoints, name))
+            other = words_of(store, urls)
+            expected = [Vocabulary.load().words_in(image) for image in store.details(urls)]
+            assert np.array_equal(other, expected)
+    assert len(kept(store)) == 4 * len(before)
+    assert np.array_equal(words_of(store, urls), words)
+    assert kept(store).items() >= before.items()
+
+
+def test_words_of_an_earlier_version_are_not_read(store: ImageStore, shop: Catalogue) -> None:
+    urls = shop.requests["url"].tolist()
+    words, before = words_of(store, urls), kept(store)
+    old = [file.with_name(f"{file.name[:11]}.words-0123abcd.npy") for file in before]
+    for file, other in zip(old, before, strict=True):
+        other.rename(file)
+    assert verify(store.path) == []
+    assert np.array_equal(words_of(ImageStore(store.path), urls), words)
+    assert all(file.exists() for file in old)
+    ImageStore(store.path, workers=2).ingest(shop, store.path.parent)
+    assert not any(file.exists() for file in old)
+    assert len(kept(store)) == len(before)
 
 
 def longer(file: Path) -> None:
@@ -300,9 +333,9 @@ def test_lost_words_are_found_again(
     damage: Callable[[Path], None], store: ImageStore, shop: Catalogue
 ) -> None:
     urls = shop.requests["url"].tolist()
-    words, before = store.words(urls), kept(store)
+    words, before = words_of(store, urls), kept(store)
     damage(list(before)[1])
-    assert np.array_equal(ImageStore(store.path).words(urls), words)
+    assert np.array_equal(words_of(ImageStore(store.path), urls), words)
     after = kept(store)
     assert [before[file] == after[file] for file in before] == [True, False, True]
 
@@ -310,4 +343,4 @@ def test_lost_words_are_found_again(
 def test_a_store_without_a_shard_says_so(store: ImageStore, shop: Catalogue) -> None:
     (store.path / "shard-00001.details.npy").unlink()
     with pytest.raises(ArtifactError, match=r"details\.npy is missing"):
-        store.words(shop.requests["url"].tolist())
+        words_of(store, shop.requests["url"].tolist())

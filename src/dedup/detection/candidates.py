@@ -24,9 +24,10 @@ from dedup.runtime.parallel import in_order
 from dedup.runtime.progress import counting
 from dedup.schemas import RELATIONS
 from dedup.search.image_access import ImageAccess
-from dedup.store.derived import Derived, digest_of
+from dedup.store.derived import Derivation, DerivedRows
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import AlignedPair, GeometricVerifier, Verdict, placements
+from dedup.verification.keypoints import keypoint_settings
 from dedup.verification.relations import NOTHING, SEPARATE, VARIANT, counted
 from dedup.verification.visual_words import Vocabulary, Words, propose
 
@@ -54,7 +55,7 @@ MAX_EVIDENCE = 200
 VERDICTS = pa.schema(
     [
         ("key", pa.string()),  # see ``verdict_keys``
-        ("score", pa.float64()),  # these as in ``artifacts.NEAR``
+        ("score", pa.float64()),  # this and the others as in ``schemas.NEAR``
         ("evidence", pa.string()),
         ("relation", pa.string()),
         ("alike", pa.float64()),
@@ -197,25 +198,28 @@ def look(
 
 def known_or_looked_at(
     candidates: Candidates,
-    keys: Sequence[str],
+    derivation: Derivation,
+    digests: npt.NDArray[np.object_],
     urls: npt.NDArray[np.object_],
     sight: ImageAccess,
     verifier: GeometricVerifier,
 ) -> pd.DataFrame:
-    """The verdicts on candidates, those of earlier runs taken from where they are kept.
+    """Look at candidates, except those whose verdicts an earlier run kept.
 
     Args:
         candidates: rows of ``urls``, sorted.
-        keys: of each candidate, see ``verdict_keys``.
+        derivation: names the verdicts, see ``verdict_derivation``.
+        digests: of each image, as it was read and as it is stored.
         urls: an address of each image.
-        sight: gives the images, and says where verdicts are kept.
+        sight: gives the images, and the folder for verdicts.
         verifier: looks.
 
     Returns:
         The columns of ``VERDICTS`` but the key, a row for each candidate.
     """
-    folder = None if sight.derived is None else sight.derived / "verdicts"
-    with Derived(folder, VERDICTS, _are_verdicts) as kept:
+    keys = verdict_keys(candidates, digests, derivation)
+    folder = None if sight.derived is None else sight.derived / derivation.name
+    with DerivedRows(folder, VERDICTS, _are_verdicts) as kept:
         known = kept.find(keys)
         is_new = ~pd.Index(keys).isin(known.index)
         if len(known):
@@ -242,35 +246,49 @@ def _row(key: str, verdict: Verdict) -> _Row:
 
 
 def verdict_keys(
-    candidates: Candidates, digests: npt.NDArray[np.object_], settings: str
+    candidates: Candidates, digests: npt.NDArray[np.object_], derivation: Derivation
 ) -> list[str]:
-    """The digest of all that each verdict depends on.
+    """Compute the key of each candidate's verdict.
 
     Args:
         candidates: rows of ``digests``.
         digests: of each image, as it was read and as it is stored.
-        settings: the digest of how it is read and looked at, see ``settings_digest``.
+        derivation: see ``verdict_derivation``.
     """
     pairs = zip(digests[candidates.left], digests[candidates.right], strict=True)
-    return [hashlib.sha256(f"{settings} {a} {b}".encode()).hexdigest() for a, b in pairs]
+    return [derivation.key(left, right) for left, right in pairs]
 
 
-def settings_digest(verifier: GeometricVerifier, *more: str) -> str:
-    """The digest of what verdicts depend on besides the images, as 64 hex digits.
+def verdict_derivation(verifier: GeometricVerifier, reader: str, foreground: str) -> Derivation:
+    """Name verdicts by all that decides them besides the images.
 
     Args:
         verifier: looks.
-        more: how images are read, and how their products are found.
+        reader: resizes the images.
+        foreground: digest of how their products are found, "" where they are not.
     """
-    judge, digest = verifier.judge, hashlib.sha256()
-    for array in (judge.feature, judge.threshold, judge.left, judge.right, judge.value):
+    classifier, digest = verifier.judge, hashlib.sha256()
+    for array in (
+        classifier.feature,
+        classifier.threshold,
+        classifier.left,
+        classifier.right,
+        classifier.value,
+    ):
         digest.update(np.ascontiguousarray(array).tobytes())
-    kind = f"{type(verifier).__module__}.{type(verifier).__qualname__}"
-    return digest_of(VERSION, cv2.__version__, kind, digest.hexdigest(), judge.base, *more)
+    settings = {
+        "verifier": f"{type(verifier).__module__}.{type(verifier).__qualname__}",
+        "classifier": [digest.hexdigest(), classifier.base],
+        "keypoints": keypoint_settings(),
+        "opencv": cv2.__version__,
+        "reader": reader,
+        "foreground": foreground,
+    }
+    return Derivation("verdicts", VERSION, settings)
 
 
 def _are_verdicts(rows: pd.DataFrame) -> bool:
-    """Whether rows, ``VERDICTS``, can have been computed."""
+    """Whether a run can have computed rows of ``VERDICTS``."""
     right, alike = rows["score"].to_numpy(), rows["alike"].to_numpy()
     return bool(
         ((right >= 0) & (right <= SUREST)).all()

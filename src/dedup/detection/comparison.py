@@ -19,9 +19,8 @@ from dedup.detection.candidates import (
     known_or_looked_at,
     min_words,
     radius,
-    settings_digest,
     united,
-    verdict_keys,
+    verdict_derivation,
 )
 from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
@@ -219,10 +218,11 @@ class Comparison:
         log.info("%s for %s", counted(len(left), "candidate"), counted(len(rows), "image"))
         files = np.full(len(self.index.vectors), "", object)
         files[rows] = (first["sha256_bytes"] + first["sha256_pixels"]).to_numpy(object)
-        settings = settings_digest(verifier, self.index.manifest["reader"], self.index.shows)
-        pairs, sight = Candidates(left, right), self.index.sight
-        keys = verdict_keys(pairs, files, settings)
-        verdicts = known_or_looked_at(pairs, keys, urls, sight, verifier)
+        reader, foreground = self.index.manifest["reader"], self.index.shows
+        derivation = verdict_derivation(verifier, reader, foreground)
+        verdicts = known_or_looked_at(
+            Candidates(left, right), derivation, files, urls, self.index.sight, verifier
+        )
         near = _named(left, right, self._distances(left, right), names)
         return near.assign(**{name: verdicts[name].to_numpy() for name in verdicts.columns})
 

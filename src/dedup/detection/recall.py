@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -17,7 +16,7 @@ from PIL import Image
 
 from dedup.augmentations import EDITS, RgbImage, augment
 from dedup.detection.calibration import expected
-from dedup.detection.candidates import settings_digest
+from dedup.detection.candidates import verdict_derivation
 from dedup.detection.results import DetectionResult
 from dedup.runtime.digits import rounded, score, units
 from dedup.runtime.parallel import in_order, one_thread
@@ -25,7 +24,7 @@ from dedup.runtime.progress import counting
 from dedup.search.embedding import Embed
 from dedup.search.index import Index
 from dedup.store.decode import resizer
-from dedup.store.derived import Derived, digest_of
+from dedup.store.derived import Derivation, DerivedRows
 from dedup.store.placeholders import without_placeholders
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import AlignedPair, GeometricVerifier, placements
@@ -158,9 +157,10 @@ def find_edited_copies(
     chosen = _sample(without_placeholders(index.images, max_products, min_contrast), seed)
     if not len(chosen):
         return Copies(np.empty(0), [])
-    keys = _keys(chosen, index, verifier, seed)
-    folder = None if index.sight.derived is None else index.sight.derived / "recall"
-    with Derived(folder, COPIES, _are_copies) as kept:
+    derivation = _derivation(index, verifier, seed)
+    keys, kept_in = _keys(chosen, derivation), index.sight.derived
+    folder = None if kept_in is None else kept_in / derivation.name
+    with DerivedRows(folder, COPIES, _are_copies) as kept:
         known = kept.find(keys)
         new = np.flatnonzero(~pd.Index(keys).isin(known.index))
         if len(known):
@@ -189,19 +189,28 @@ def _number(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 
 
-def _keys(
-    chosen: pd.DataFrame, index: Index, verifier: GeometricVerifier | None, seed: int
-) -> list[str]:
-    """The digest of all that each copy, and what is found of it, depends on."""
+def _derivation(index: Index, verifier: GeometricVerifier | None, seed: int) -> Derivation:
+    """Name copies and their comparisons by all that decides them besides the images."""
     manifest = index.manifest
-    looks = settings_digest(verifier or GeometricVerifier(), manifest["reader"], index.shows)
-    settings = digest_of(
-        VERSION, cv2.__version__, np.__version__, manifest["checkpoint_sha256"], looks,
-        verifier is not None, Vocabulary.load().digest, STRENGTH, N_EDITS, seed,
-    )  # fmt: skip
+    verdicts = verdict_derivation(verifier or GeometricVerifier(), manifest["reader"], index.shows)
+    settings = {
+        "numpy": np.__version__,
+        "encoder": manifest["checkpoint_sha256"],
+        "verdicts": verdicts.digest,
+        "looked": verifier is not None,
+        "words": Vocabulary.load().settings,
+        "strength": STRENGTH,
+        "n_edits": N_EDITS,
+        "seed": seed,
+    }
+    return Derivation("recall", VERSION, settings)
+
+
+def _keys(chosen: pd.DataFrame, derivation: Derivation) -> list[str]:
+    """Compute the key of each copy: of its image, and of the one that edits may paste."""
     digests = (chosen["sha256_bytes"] + chosen["sha256_pixels"]).tolist()
     others = [*digests[1:], digests[0]]
-    return [digest_of(settings, *pair) for pair in zip(digests, others, strict=True)]
+    return [derivation.key(*pair) for pair in zip(digests, others, strict=True)]
 
 
 def _compared(

@@ -1,17 +1,16 @@
-"""The product alone, as an encoder is shown it: cropped by its mask to a box on a neutral ground.
+"""Crop products by their masks, and read the crops of a store instead of its whole images.
 
-What a foreground finds is kept beside the pixels of each shard of a store, as visual words are:
-``shard-00000.masks-FOREGROUND.npy``, (n, 128, 128) uint8, the masks squashed to that size, and
-``shard-00000.framed-PRODUCT.npy``, (n, 3, 200, 100) uint8, what is shown. FOREGROUND and PRODUCT
-are digests of all that decides them. Where a foreground failed, the mask is 0 and the pixels are
-the store's.
+Two derived arrays lie beside each shard, see ``dedup.store.derived_arrays``. ``masks`` holds the
+masks of the foreground, (n, 128, 128) uint8, squashed to that size. ``framed`` holds the encoder's
+input, (n, 3, 200, 100) uint8: each product in its box on a neutral ground. Where the foreground
+failed, the mask is 0 and the pixels are the store's.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,20 +21,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from dedup.errors import ArtifactError, ConfigError
+from dedup.errors import ConfigError
 from dedup.foregrounds import Foreground, Mask, digest
 from dedup.runtime.nouns import counted
-from dedup.runtime.parallel import in_order
-from dedup.runtime.progress import counting
 from dedup.schemas import IMAGE_SHAPE
 from dedup.store.decode import Pixels, resizer
+from dedup.store.derived_arrays import ArrayDerivation, DerivedArrays, Row, check_places
 from dedup.store.image_store import ImageStore
-from dedup.store.shards import Shards, lacking
+from dedup.store.shards import Shards
 
 log = logging.getLogger("dedup")
 
 VERSION = 1
 """Raised when the same image, mask and settings give other pixels."""
+
+MASKS_VERSION = 1
+"""Raised when the same image and foreground give another kept mask."""
 
 MASK_SHAPE = (128, 128)
 """Height and width of a kept mask, whatever the image's."""
@@ -159,7 +160,14 @@ class Framed:
 
     def __post_init__(self) -> None:
         self._shards = Shards(self.store.path)
-        self._whole: set[int] = set()
+        self._derived = DerivedArrays(self._shards)
+        self._masks = ArrayDerivation(
+            "masks", MASKS_VERSION, _settings(self.product.of_masks), np.uint8, MASK_SHAPE
+        )
+        self._crops = ArrayDerivation(
+            "framed", VERSION, _settings(self.product.digest), np.uint8, IMAGE_SHAPE
+        )
+        self._confirmed: set[int] = set()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -187,11 +195,11 @@ class Framed:
             ArtifactError: a shard is missing, or the store lacks one of the images.
             CorruptError: a shard cannot be read.
         """
-        return self._kept(rows, "framed", IMAGE_SHAPE)
+        return self._derived_at(rows, self._crops)
 
     def masks_at(self, rows: npt.NDArray[np.int64]) -> Mask:
         """The kept masks at (n, 2) places, (n, 128, 128) uint8; 0 where the foreground failed."""
-        return self._kept(rows, "masks", MASK_SHAPE)
+        return self._derived_at(rows, self._masks)
 
     def details_at(self, rows: npt.NDArray[np.int64]) -> list[Pixels]:
         """The products at (n, 2) places, each (h, w, 3) uint8 RGB; whole images where it failed.
@@ -235,13 +243,15 @@ class Framed:
             ``images``; ``failed``, of these; ``made``, the images whose masks were found
             now; and ``ms_per_picture`` of those, on all cores.
         """
-        begun, made = time.perf_counter(), self._make(np.unique(self._located(urls)[:, 0]).tolist())
-        seconds = time.perf_counter() - begun
+        start, rows = time.perf_counter(), self.rows(urls)
+        check_places(rows, self.path)
+        made = self._make(np.unique(rows[:, 0]).tolist())
+        seconds = time.perf_counter() - start
         distinct = list(dict.fromkeys(urls))
         failed = self.failed(distinct)
-        say = log.warning if failed > len(distinct) / 2 else log.info
+        level = logging.WARNING if failed > len(distinct) / 2 else logging.INFO
         n = counted(len(distinct), "image")
-        say("no product found in %d of %s: it is taken whole there", failed, n)
+        log.log(level, "no product found in %d of %s: these are taken whole", failed, n)
         return {
             "pictures": len(distinct),
             "failed": failed,
@@ -249,82 +259,53 @@ class Framed:
             "ms_per_picture": round(1000 * seconds / made, 2) if made else None,
         }
 
-    def _located(self, urls: Sequence[str]) -> npt.NDArray[np.int64]:
-        rows = self.rows(urls)
-        if len(rows) and rows.min() < 0:
-            raise lacking(self.path)
-        return rows
-
-    def _kept(
-        self, rows: npt.NDArray[np.int64], kind: str, shape: tuple[int, ...]
+    def _derived_at(
+        self, rows: npt.NDArray[np.int64], derivation: ArrayDerivation
     ) -> npt.NDArray[np.uint8]:
-        if len(rows) and rows.min() < 0:
-            raise lacking(self.path)
-        found = np.empty((len(rows), *shape), np.uint8)
-        shards = np.unique(rows[:, 0]).tolist()
-        self._make(shards)
-        for shard in shards:
-            here = rows[:, 0] == shard
-            found[here] = self._shards.kept_rows(shard, self._name(kind), rows[here, 1])
-        return found
+        check_places(rows, self.path)
+        self._make(np.unique(rows[:, 0]).tolist())
+        return self._derived.read(derivation, rows)
 
     def _make(self, shards: Sequence[int]) -> int:
-        """Find the products of those shards where it was not done; in how many images."""
-        new = [shard for shard in shards if shard not in self._whole]
-        lacking = [shard for shard in new if self._lacks(shard, "masks", MASK_SHAPE)]
-        made = sum(self._shards.size(shard) for shard in lacking)
-        if lacking:
-            with counting("finding products", made) as count:
-                for shard in lacking:
-                    self._find(shard, count)
-        for shard in new:
-            if shard in lacking or self._lacks(shard, "framed", IMAGE_SHAPE):
-                self._frame(shard)
-        self._whole.update(new)
-        return made
+        """Find the products of shards without masks, and frame them.
 
-    def _find(self, shard: int, count: Callable[[], None]) -> None:
-        """Find the masks of a shard, and keep them."""
+        Returns:
+            The number of images whose masks were computed.
+        """
+        new = [shard for shard in shards if shard not in self._confirmed]
+        without_masks = self._derived.missing(self._masks, new)
+        self._derived.compute(self._masks, without_masks, self._mask, "finding products")
+        without_crops = self._derived.missing(self._crops, new)
+        for shard in sorted({*without_masks, *without_crops}):
+            self._frame(shard)
+        self._confirmed.update(new)
+        return sum(self._shards.size(shard) for shard in without_masks)
 
-        def mask(row: int) -> Mask:
-            return self.product.mask(self._shards.detail(shard, row))
-
-        size = self._shards.size(shard)
-        masks = np.empty((size, *MASK_SHAPE), np.uint8)
-        for row, one in enumerate(in_order(mask, range(size))):
-            masks[row] = one
-            count()
-        self._shards.keep(shard, self._name("masks"), masks)
+    def _mask(self, place: Row) -> Mask:
+        return self.product.mask(self._shards.detail(*place))
 
     def _frame(self, shard: int) -> None:
-        """Make what is shown of a shard from its masks, and keep it."""
+        """Frame the products of a shard by their masks, and keep the crops."""
         rows = np.arange(self._shards.size(shard))
-        masks = self._shards.kept_rows(shard, self._name("masks"), rows)
-        framed = np.empty((len(rows), *IMAGE_SHAPE), np.uint8)
-        if len(rows):
-            framed[:] = self._shards.pixels(shard, rows)
+        places = np.stack([np.full_like(rows, shard), rows], axis=1)
+        masks = self._derived.read(self._masks, places)
+        pixels = self._shards.pixels(shard, rows) if len(rows) else ()
 
-        def pixels(row: int) -> Pixels:
-            return self._squashed(self._shards.detail(shard, row), masks[row])
+        def crop(place: Row) -> Pixels:
+            row = place[1]
+            if not masks[row].any():
+                return np.asarray(pixels[row])
+            return self._squashed(self._shards.detail(*place), masks[row])
 
-        found = np.flatnonzero(masks.any(axis=(1, 2))).tolist()
-        for row, one in zip(found, in_order(pixels, found), strict=True):
-            framed[row] = one
-        self._shards.keep(shard, self._name("framed"), framed)
+        self._derived.compute(self._crops, [shard], crop)
 
     def _squashed(self, image: Pixels, mask: Mask) -> Pixels:
         return resizer(self.reader)(Image.fromarray(self.product.shown(image, mask)))
 
-    def _lacks(self, shard: int, kind: str, shape: tuple[int, ...]) -> bool:
-        try:
-            self._shards.kept(shard, self._name(kind), shape, np.uint8)
-        except ArtifactError:
-            return True
-        return False
 
-    def _name(self, kind: str) -> str:
-        made_by = self.product.of_masks if kind == "masks" else self.product.digest
-        return f"{kind}-{made_by[:8]}"
+def _settings(digest: str) -> dict[str, str]:
+    """Settings of a derivation: OpenCV resizes masks, and its bits change between releases."""
+    return {"product": digest, "opencv": cv2.__version__}
 
 
 ImageReader = ImageStore | Framed

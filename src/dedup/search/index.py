@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     pass
 from dedup.encoders.paths import checkpoint_file
 from dedup.schemas import INDEX_IMAGES, Thumbnails
-from dedup.search.image_access import ImageAccess, _no_sight
+from dedup.search.image_access import ImageAccess, no_images
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Index:
     products: pd.DataFrame
     manifest: dict[str, Any] = field(default_factory=dict)
     thumbnails: Thumbnails = lambda urls: {}
-    sight: ImageAccess = field(default_factory=lambda: ImageAccess(_no_sight, _no_sight))
+    sight: ImageAccess = field(default_factory=lambda: ImageAccess(no_images, no_images))
 
     @property
     def shows(self) -> str:

@@ -1,11 +1,15 @@
-"""What was computed from images, kept in a folder so that no later run computes it again.
+"""Cache values computed from images, named by the digest of the function's version and settings.
 
-A row has a key: the digest of all that it depends on, the images and the settings. Rows come in
-blocks, a Parquet file each, which has the SHA-256 of its bytes for a name and is written at once:
-a run that was stopped leaves whole blocks alone. All of it may be deleted at any time.
+A ``Derivation`` names a function. Its values are kept in one of two forms. One array row for each
+image lies beside the image's shard: visual words, masks, crops; see ``derived_arrays``. Table rows
+by key lie in a folder of the store: verdicts on pairs, and edited copies; see ``DerivedRows``.
 
-A folder may have come from a stranger, so a block is read only if it is what its name says, has the
-schema and holds what can have been computed. One that does not is removed, with a warning.
+A key is the digest of a derivation and its images. Rows are written in blocks: Parquet files, each
+named by the SHA-256 of its bytes. A stopped run leaves whole blocks alone. All of it may be
+deleted at any time.
+
+A store may come from a stranger. So a block is read only if its bytes match its name, it has the
+schema, and its values are possible. Any other block is removed with a warning.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,35 +37,60 @@ from dedup.runtime.files import as_frame, move, read_arrow, sha256_file, write_t
 log = logging.getLogger("dedup")
 
 MAX_BYTES = 2**30
-"""Of the blocks of one kind together, some 10 million verdicts; the oldest go beyond that."""
+"""Bytes of all blocks of one kind, some 10 million verdicts; the oldest blocks are removed."""
 
 MAX_BLOCK = 2**27
-"""Bytes of one block: a larger file is none of ours."""
+"""Largest block in bytes: no run writes a larger file."""
 
 SMALL, MAX_SMALL = 2**23, 16
-"""Blocks of fewer bytes are joined when there are more than so many: opening a file takes 1 ms."""
+"""Bytes below which a block is small, and the number of small blocks above which they are joined:
+opening a file takes 1 ms."""
 
 WRITE_EVERY = 5.0
-"""Seconds of work that a run loses at most when it is killed."""
+"""Seconds between writes, and thus of work that a killed run loses at most."""
 
 ABANDONED = 3600.0
-"""Seconds after which a part of a file belongs to no run that is still writing it."""
+"""Age in seconds from which a partial file belongs to no running process."""
 
 IsPossible = Callable[[pd.DataFrame], bool]
 
 
 def digest_of(*parts: object) -> str:
-    """SHA-256 of plain values, as 64 hex digits."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    """Compute the SHA-256 of plain JSON values, as 64 hex digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-class Derived:
-    """Rows of one kind, by key; a context that writes what is left when it ends.
+@dataclass(frozen=True)
+class Derivation:
+    """Names a function of images by all that decides its values besides the images.
+
+    Attributes:
+        name: lower-case letters, such as ``words``.
+        version: raised when the same images and settings give other values.
+        settings: plain JSON values; library versions among them where they change bits.
+    """
+
+    name: str
+    version: int
+    settings: Any
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of name, version and settings, as 64 hex digits."""
+        return digest_of(self.name, self.version, self.settings)
+
+    def key(self, *images: str) -> str:
+        """Return the key of the function's value at some images, named by their digests."""
+        return hashlib.sha256(" ".join([self.digest, *images]).encode()).hexdigest()
+
+
+class DerivedRows:
+    """Table rows by key; a context manager that writes the remaining rows at its end.
 
     Args:
-        folder: where the blocks lie, made when first written to; ``None`` keeps nothing.
+        folder: of the blocks, made at the first write; ``None`` keeps nothing.
         schema: of the rows; its first column is ``key``, 64 hex digits.
-        is_possible: whether rows, without their keys, can have been computed.
+        is_possible: tells whether a run can have computed a table of rows.
         max_bytes: of all blocks together.
     """
 
@@ -77,7 +108,7 @@ class Derived:
         self._new: list[Sequence[Any]] = []
         self._written = time.monotonic()
 
-    def __enter__(self) -> Derived:
+    def __enter__(self) -> DerivedRows:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,7 +116,7 @@ class Derived:
         self._tidy()
 
     def find(self, keys: Collection[str]) -> pd.DataFrame:
-        """The rows that are there of some keys, indexed by key."""
+        """Return the rows kept under some keys, indexed by key."""
         wanted, parts = pa.array(list(keys), pa.string()), [self.schema.empty_table()]
         for file in self._files() if len(keys) else []:
             block = self._read(file)
@@ -94,57 +125,57 @@ class Derived:
         return as_frame(pa.concat_tables(parts)).drop_duplicates("key").set_index("key")
 
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Keep rows, each (key, ...); they are on the disk within some ``WRITE_EVERY`` seconds."""
+        """Keep rows, each (key, ...); the disk has them within some ``WRITE_EVERY`` seconds."""
         self._new.extend(rows)
         if time.monotonic() - self._written > WRITE_EVERY:
             self._write()
 
     def _files(self) -> list[Path]:
-        """The blocks; no links, which might lead anywhere."""
+        """List the blocks; no links, since these might lead anywhere."""
         if self.folder is None or self.folder.is_symlink() or not self.folder.is_dir():
             return []
         files = sorted(self.folder.glob("*.parquet"))
         return [file for file in files if file.is_file() and not file.is_symlink()]
 
     def _read(self, file: Path) -> pa.Table | None:
-        """A block, or ``None`` where it is gone, or must not be used."""
+        """Read a block; ``None`` where it is gone, or must not be used."""
         try:
             return self._confirmed(file)
         except FileNotFoundError:  # another run has just joined it with others
             return None
         except OSError as error:
-            log.warning("%s is not used: %s", file, error)
+            log.warning("cannot read %s: %s. Its results are computed again", file, error)
         except DedupError as error:
-            log.warning("%s. It is removed, and what it held is computed again", error)
+            log.warning("%s. It is removed, and its results are computed again", error)
             with suppress(OSError):
                 file.unlink()
         return None
 
     def _confirmed(self, file: Path) -> pa.Table:
         if file.stat().st_size > MAX_BLOCK or sha256_file(file) != file.stem:
-            raise CorruptError(f"{file} is not what was written")
+            raise CorruptError(f"{file} is damaged: its SHA-256 is not its name")
         block = read_arrow(file, self.schema, "delete it", digests=["key"])
         keys = pc.match_substring_regex(block["key"], f"^{HEX.pattern}$")
         rows = as_frame(block)
         if not pc.all(keys, min_count=0).as_py() or not self.is_possible(rows):
-            raise CorruptError(f"{file} holds what cannot have been computed")
+            raise CorruptError(f"{file} is damaged: it holds impossible results")
         return block
 
     def _write(self) -> None:
-        """Write the new rows as a block; without a place for it a run goes on, and says so."""
+        """Write the new rows as a block; where that fails, warn and go on without a cache."""
         new, self._new, self._written = self._new, [], time.monotonic()
         if self.folder is None or not new:
             return
         try:
             self._keep(pd.DataFrame(new, columns=self.schema.names))
         except OSError as error:
-            log.warning("%s: results are not kept, and computed again next time", error)
+            log.warning("cannot keep results: %s. They are computed again next time", error)
             self.folder = None
 
     def _keep(self, rows: pd.DataFrame) -> Path:
         assert self.folder is not None
         if self.folder.is_symlink():
-            raise OSError(f"{self.folder} is a link")
+            raise OSError(f"{self.folder} is a symbolic link")
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f".{uuid.uuid4().hex}.part"
         try:
@@ -156,12 +187,12 @@ class Derived:
         return block
 
     def _tidy(self) -> None:
-        """Join small blocks, and remove what is too old or too much."""
+        """Join small blocks; remove the oldest beyond ``max_bytes``, and abandoned parts."""
         try:
             small = [file for file in self._files() if file.stat().st_size < SMALL]
             if len(small) > MAX_SMALL:
                 self._join(small)
-            for file in self._too_much():
+            for file in self._surplus():
                 file.unlink(missing_ok=True)
         except OSError as error:  # another run tidies up, or the folder can only be read
             log.debug("%s is left as it is: %s", self.folder, error)
@@ -175,12 +206,12 @@ class Derived:
             if file != joined:
                 file.unlink(missing_ok=True)
 
-    def _too_much(self) -> Iterator[Path]:
-        """The oldest blocks beyond ``max_bytes``, and parts that a killed run left."""
+    def _surplus(self) -> Iterator[Path]:
+        """Yield the oldest blocks beyond ``max_bytes``, and parts left by a killed run."""
         n_bytes = 0
-        known = {file: file.stat() for file in self._files()}
-        for file in sorted(known, key=lambda file: -known[file].st_mtime):
-            n_bytes += known[file].st_size
+        facts = {file: file.stat() for file in self._files()}
+        for file in sorted(facts, key=lambda file: -facts[file].st_mtime):
+            n_bytes += facts[file].st_size
             if n_bytes > self.max_bytes:
                 yield file
         if self.folder is not None and not self.folder.is_symlink():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -21,19 +21,17 @@ from PIL import Image
 from dedup.download.client import Fetcher
 from dedup.errors import ArtifactError, CorruptError, StalledError
 from dedup.runtime.files import locked, read_json, write_json
-from dedup.runtime.parallel import in_order
-from dedup.runtime.progress import counting, reading
+from dedup.runtime.progress import reading
 from dedup.runtime.shortages import NO_ROOM
 from dedup.schemas import IMAGE_SHAPE, IMAGES
 from dedup.sources.catalogue import Catalogue
 from dedup.store.decode import resizer
+from dedup.store.derived_arrays import Array, ArrayDerivation, DerivedArrays, check_places
 from dedup.store.failures import account
 from dedup.store.ingest import Ingest
 from dedup.store.local_files import version
 from dedup.store.repair import settle
-from dedup.store.shards import ENTRIES, PLACE, Loaded, Shards, advice, described, lacking
-from dedup.verification.keypoints import N_KEYPOINTS
-from dedup.verification.visual_words import Vocabulary, Words
+from dedup.store.shards import ENTRIES, PLACE, Loaded, Shards, advice, described
 
 log = logging.getLogger("dedup")
 
@@ -85,6 +83,7 @@ class ImageStore:
         self._entries: pd.DataFrame | None = None
         self._gone = False
         self._shards = Shards(self.path, described(reader))
+        self._derived = DerivedArrays(self._shards)
 
     def ingest(self, catalogue: Catalogue, report_dir: Path) -> pd.DataFrame:
         """Read every image that the catalogue asks for and the store lacks.
@@ -150,25 +149,39 @@ class ImageStore:
         """
         return [self._shards.detail(shard, row) for shard, row in rows.tolist()]
 
-    def words(self, urls: Sequence[str]) -> Words:
-        """The visual words of images, by address, (n, N_KEYPOINTS) int32, -1 at the end of each.
+    def derive(
+        self,
+        derivation: ArrayDerivation,
+        function: Callable[[npt.NDArray[np.uint8]], Array],
+        urls: Sequence[str],
+        label: str,
+    ) -> Array:
+        """Compute a function of images, or read its values where they are kept.
 
-        They are found for whole shards at a time, and kept beside them.
+        Values are computed for whole shards at a time, and kept beside them.
+
+        Args:
+            derivation: names the function.
+            function: a preview, (h, w, 3) uint8 RGB, to its value.
+            urls: addresses of the images.
+            label: of the progress bar.
+
+        Returns:
+            (n, *shape), a row for each address.
 
         Raises:
             ArtifactError: the store lacks one of the images, or a file of a shard.
-            CorruptError: a shard cannot be read, or a detail in it is not whole.
+            CorruptError: a shard cannot be read, or a preview in it is not whole.
         """
-        rows, vocabulary = self.rows(urls), Vocabulary.load()
-        if len(rows) and rows.min() < 0:
-            raise lacking(self.path)
-        shards = np.unique(rows[:, 0]).tolist()
-        self._find_words([s for s in shards if self._lacks_words(s, vocabulary)], vocabulary)
-        words = np.empty((len(rows), N_KEYPOINTS), np.int32)
-        for shard in shards:
-            here = rows[:, 0] == shard
-            words[here] = self._shards.words(shard, vocabulary)[rows[here, 1]]
-        return words
+
+        def value(place: tuple[int, int]) -> Array:
+            return function(self._shards.detail(*place))
+
+        rows = self.rows(urls)
+        check_places(rows, self.path)
+        missing = self._derived.missing(derivation, np.unique(rows[:, 0]).tolist())
+        self._derived.compute(derivation, missing, value, label)
+        return self._derived.read(derivation, rows)
 
     def thumbnails(self, urls: Sequence[str]) -> dict[str, Image.Image]:
         """Small RGB images in their original aspect; addresses that are missing are left out.
@@ -285,30 +298,6 @@ class ImageStore:
                 f"shard takes some {len(loaded) * BYTES_OF_A_IMAGE // 10**6 + 1} MB. What is "
                 "there is whole: make room, and the same command goes on with it"
             ) from error
-
-    def _lacks_words(self, shard: int, vocabulary: Vocabulary) -> bool:
-        try:
-            self._shards.words(shard, vocabulary)
-        except ArtifactError:
-            return True
-        return False
-
-    def _find_words(self, shards: Sequence[int], vocabulary: Vocabulary) -> None:
-        """Find the words of all images of some shards, and keep them."""
-        if not shards:
-            return
-
-        def words(place: tuple[int, int]) -> Words:
-            return vocabulary.words_in(self._shards.detail(*place))
-
-        sizes = [self._shards.size(shard) for shard in shards]
-        with counting("finding keypoints", sum(sizes)) as count:
-            for shard, size in zip(shards, sizes, strict=True):
-                found = np.empty((size, N_KEYPOINTS), np.int32)
-                for row, one in enumerate(in_order(words, ((shard, row) for row in range(size)))):
-                    found[row] = one
-                    count()
-                self._shards.keep_words(shard, found, vocabulary)
 
     def _facts(self, urls: Iterable[str]) -> pd.DataFrame:
         return self.entries[FACTS].reindex(list(urls)).reset_index(drop=True)

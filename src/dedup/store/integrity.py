@@ -36,8 +36,8 @@ from dedup.store.shards import (
     DETAILS,
     ENTRIES,
     FORMAT,
-    KEPT,
     NAME,
+    OUTDATED,
     PIXELS,
     SEAL,
     TABLE,
@@ -54,7 +54,9 @@ ORDER = (PIXELS, DETAILS, COPY, TABLE, SEAL)
 MANIFEST = "manifest.json"
 STAGE = ".mending"
 """The folder where a shard is written anew before it takes the place of the old one."""
-_PART = re.compile(rf"\.(?:{re.escape(MANIFEST)}|{NAME.pattern})\.[0-9a-f]+\.part")
+_PART = re.compile(
+    rf"\.(?:{re.escape(MANIFEST)}|{NAME.pattern}|{OUTDATED.pattern})\.[0-9a-f]+\.part"
+)
 """What a writer that was killed leaves of these files; whatever else is there is not a store's."""
 PIXELS_LENGTH = int(np.prod(IMAGE_SHAPE))
 """Of one image, in bytes."""
@@ -251,7 +253,7 @@ def examined(shards: Shards, shard: int, endings: Iterable[str]) -> State:
             rows = layouts[ending].broken(files[ending]) if layouts else []
             if is_whole or rows or not layouts or not layouts[ending].frames(files[ending]):
                 broken[ending] = rows
-    kept = [e for e in endings if e.partition("-")[0] in KEPT] if layouts else []
+    kept = [e for e in endings if "-" in e] if layouts else []
     wrong += [e for e in kept if not _is_kept(shards.file(shard, e), layouts[DETAILS])]
     kinds: dict[str, Kind] = {
         ending: "changed" if shards.file(shard, ending).is_file() else "missing"

@@ -37,7 +37,7 @@ from dedup.store.integrity import (
 from dedup.store.shards import (
     DETAILS,
     ENTRIES,
-    KEPT,
+    OUTDATED,
     PIXELS,
     SEAL,
     TABLE,
@@ -119,6 +119,9 @@ def settle(shards: Shards) -> None:
     _finish(shards)
     for damage in left_over(shards):
         (shards.path / damage.file).unlink()
+    for file in shards.path.glob("shard-*.npy"):
+        if OUTDATED.fullmatch(file.name):
+            file.unlink()
     for shard, endings in shards.present().items():
         if SEAL not in endings and {*examined(shards, shard, endings).kinds} == {SEAL}:
             shards.seal(shard)
@@ -220,9 +223,9 @@ def _finish(shards: Shards) -> None:
     _check_stage(stage.path)
     for shard, endings in stage.present().items():
         if SEAL in endings:
-            for kind in KEPT:
-                for found in shards.path.glob(f"{shards.file(shard, kind).name}-*.npy"):
-                    found.unlink()
+            for ending in shards.present().get(shard, ()):
+                if "-" in ending:  # computed from the images that were there before
+                    shards.file(shard, ending).unlink()
             for ending in ORDER:  # the seal last: until then this can be done again
                 if ending in endings:
                     move(stage.file(shard, ending), shards.file(shard, ending))

@@ -9,11 +9,7 @@ store's manifest says. They are written in the order pixels, details, copy, tabl
 A shard without seal was cut off and is made again, unless its table and the copy are equal: then
 all else is whole, and the seal alone is missing.
 
-What was found in its images may be kept beside them, a row for each: visual words in
-``shard-00000.words-VOCABULARY.npy``, see ``dedup.verification.visual_words``, and products in
-``masks-FOREGROUND`` and ``framed-PRODUCT``, see ``dedup.foregrounds.masked_store``. The last 32
-bytes of such a file are a digest over it and the details that it was found in; what that does not
-confirm is found again.
+Arrays computed from its images may lie beside them, see ``dedup.store.derived_arrays``.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +28,8 @@ import pandas as pd
 import pyarrow as pa
 
 from dedup.errors import ArtifactError, CorruptError, DecodeError
-from dedup.runtime.checksums import SEALED, kept_digest, read_seal, sealed_text
+from dedup.runtime.checksums import SEALED, read_seal, sealed_text
 from dedup.runtime.files import (
-    array_header,
     read_array,
     read_table,
     sha256_file,
@@ -46,12 +41,6 @@ from dedup.runtime.files import (
 from dedup.runtime.invocation import command
 from dedup.schemas import IMAGE_SHAPE
 from dedup.store.decode import Decoded, restored
-from dedup.verification.keypoints import N_KEYPOINTS
-from dedup.verification.visual_words import Vocabulary, Words
-
-if TYPE_CHECKING:
-    pass
-
 
 FORMAT = 4
 """Of a store: raised when a reader of the old layout would misread the new one."""
@@ -83,11 +72,11 @@ PIXELS, DETAILS, TABLE = SEALED
 COPY, SEAL = "copy.parquet", "json"
 """How the names of a shard's files end."""
 NAME = re.compile(
-    r"shard-(\d{5,})\.(npy|details\.npy|parquet|copy\.parquet|json"
-    r"|(?:words|masks|framed)-[0-9a-f]{8}\.npy)"
+    r"shard-(\d{5,})\.(npy|details\.npy|parquet|copy\.parquet|json|[a-z]+-[0-9a-f]{16}\.npy)"
 )
-KEPT = ("words", "masks", "framed")
-"""How the names of files begin, after the shard's, that hold what was found in its images."""
+"""Names of a shard's files: its number and the ending; the last is of a derived array."""
+OUTDATED = re.compile(r"shard-\d{5,}\.(?:words|masks|framed)-[0-9a-f]{8}\.npy")
+"""Names of derived arrays by earlier versions, which say too little of their settings; not read."""
 OPEN_ARRAYS = 64
 """Files kept mapped at once: each holds a file descriptor, and some systems allow only 256."""
 
@@ -236,7 +225,7 @@ class Shards:
                 table says.
         """
         file = self.file(shard, PIXELS)
-        pixels = self._array(file)
+        pixels = self.array(file)
         n_rows = rows.max() + 1
         if pixels.shape[1:] != IMAGE_SHAPE or pixels.dtype != np.uint8 or len(pixels) < n_rows:
             raise CorruptError(
@@ -262,7 +251,7 @@ class Shards:
         if row < 0:
             raise lacking(self.path)
         file = self.file(shard, DETAILS)
-        details, (spans, digests) = self._array(file), self._places(shard)
+        details, (spans, digests) = self.array(file), self._places(shard)
         whole = details.ndim == 1 and details.dtype == np.uint8 and row < len(spans)
         if not whole or spans[row, 1] > len(details):
             raise CorruptError(
@@ -287,79 +276,20 @@ class Shards:
         """
         return len(self._places(shard)[0])
 
-    def words(self, shard: int, vocabulary: Vocabulary) -> Words:
-        """The words kept for a shard, (n, N_KEYPOINTS) int32.
+    def preview_digests(self, shard: int) -> list[str]:
+        """Return the digests of a shard's previews, in the order of rows.
 
         Raises:
-            ArtifactError: there are none, or no shard.
-            CorruptError: what there is are not they.
+            CorruptError: as in ``size``.
         """
-        name = _of_words(vocabulary)
-        words: Words = self.kept(shard, name, (N_KEYPOINTS,), np.int32)
-        if not vocabulary.knows(words):
-            raise self._misfit(shard, name)
-        return words
+        return self._places(shard)[1]
 
-    def keep_words(self, shard: int, words: Words, vocabulary: Vocabulary) -> None:
-        """Keep the words of a shard's images; where they are lost, they can be found again."""
-        self.keep(shard, _of_words(vocabulary), words)
-
-    def kept(
-        self, shard: int, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike
-    ) -> npt.NDArray[Any]:
-        """What is kept of a shard's images under a name, (n, *shape), memory-mapped.
+    def array(self, file: Path) -> npt.NDArray[Any]:
+        """Map a file into memory; beyond ``OPEN_ARRAYS`` the one mapped longest ago is let go.
 
         Raises:
-            ArtifactError: there is nothing, or no shard.
-            CorruptError: what there is is not that.
+            CorruptError: the file is missing, or cannot be read.
         """
-        file = self.file(shard, f"{name}.npy")
-        found = read_array(file)
-        whole = found.shape == (self.size(shard), *shape) and found.dtype == dtype
-        data = file.read_bytes()
-        if not whole or data[-32:] != kept_digest(data[:-32], self._places(shard)[1]):
-            raise self._misfit(shard, name)
-        return found
-
-    def kept_rows(
-        self, shard: int, name: str, rows: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.uint8]:
-        """Some rows of what is kept under a name, which ``kept`` or ``keep`` has confirmed.
-
-        Raises:
-            CorruptError: it is gone, or holds fewer rows.
-        """
-        found = self._array(self.file(shard, f"{name}.npy"))
-        if len(rows) and rows.max() >= len(found):
-            raise self._misfit(shard, name)
-        chosen: npt.NDArray[np.uint8] = found[rows]
-        return chosen
-
-    def keep(self, shard: int, name: str, found: npt.NDArray[Any]) -> None:
-        """Keep what was found in a shard's images; where it is lost, it can be found again."""
-        data = array_header(found.shape, found.dtype) + found.tobytes()
-        data += kept_digest(data, self._places(shard)[1])
-        file = self.file(shard, f"{name}.npy")
-        write_bytes(data, file)
-        self._arrays.pop(file, None)
-
-    def file(self, shard: int, ending: str) -> Path:
-        """The path of one of a shard's files, whether it is there or not."""
-        return self.path / f"shard-{shard:05}.{ending}"
-
-    def _misfit(self, shard: int, name: str) -> CorruptError:
-        file = self.file(shard, f"{name}.npy")
-        return CorruptError(
-            f"{file} does not hold what was found in {self.size(shard)} images: {advice(self.path)}"
-        )
-
-    def _are_equal(self, shard: int) -> bool:
-        """Whether a shard's table is confirmed by its copy."""
-        table, copy = (self.file(shard, ending).read_bytes() for ending in (TABLE, COPY))
-        return table == copy
-
-    def _array(self, file: Path) -> npt.NDArray[Any]:
-        """A file, memory-mapped; beyond ``OPEN_ARRAYS`` the one mapped longest ago is let go."""
         array = self._arrays.get(file)
         if array is None:
             if len(self._arrays) >= OPEN_ARRAYS:
@@ -371,6 +301,19 @@ class Shards:
                 how = "cannot be read" if file.is_file() else "is missing"
                 raise CorruptError(f"{file} {how}: {advice(self.path)}") from error
         return array
+
+    def forget(self, file: Path) -> None:
+        """Let go of a mapped file that was written anew."""
+        self._arrays.pop(file, None)
+
+    def file(self, shard: int, ending: str) -> Path:
+        """The path of one of a shard's files, whether it is there or not."""
+        return self.path / f"shard-{shard:05}.{ending}"
+
+    def _are_equal(self, shard: int) -> bool:
+        """Whether a shard's table is confirmed by its copy."""
+        table, copy = (self.file(shard, ending).read_bytes() for ending in (TABLE, COPY))
+        return table == copy
 
     def _table(self, shard: int) -> pd.DataFrame:
         file = self.file(shard, TABLE)
@@ -407,7 +350,3 @@ class Shards:
             raise CorruptError(f"{file} names places that cannot be: {advice(self.path)}")
         spans = np.stack([start, start + length], axis=1)
         return spans, images["sha256_detail"].tolist()
-
-
-def _of_words(vocabulary: Vocabulary) -> str:
-    return f"words-{vocabulary.digest[:8]}"

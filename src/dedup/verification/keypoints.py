@@ -1,18 +1,26 @@
-"""What stands out in an image: SIFT keypoints, found again after a crop, a turn or a new tone."""
+"""Find SIFT keypoints in an image: they withstand crops, rotations and changes of colour."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 N_KEYPOINTS = 300
-"""Keypoints of an image at most, the most distinct ones."""
+"""Maximum number of keypoints of an image: the most distinct ones."""
+
+VERSION = 1
+"""Raised when ``find_keypoints`` gives others for the same image and settings."""
+
+CONTRAST_THRESHOLD = 0.01
+"""A quarter of SIFT's usual one: goods of one colour on a white ground have little else."""
+
+EDGE_THRESHOLD = 15
 
 _BINS = (4, 4, 8)
-"""A SIFT descriptor: rows and columns of cells, and directions of the gradient in each."""
+"""Shape of a SIFT descriptor: rows and columns of cells, directions of the gradient in each."""
 
 RgbImage = npt.NDArray[np.uint8]
 Descriptors = npt.NDArray[np.uint8]
@@ -23,7 +31,7 @@ cv2.setNumThreads(1)
 
 
 class Keypoints(NamedTuple):
-    """Points of one image and what lies round each.
+    """Points of one image and their surroundings.
 
     Attributes:
         places: (n, 2) float32, x and y in pixels.
@@ -34,14 +42,29 @@ class Keypoints(NamedTuple):
     descriptors: Descriptors
 
 
-def find_keypoints(image: RgbImage) -> Keypoints:
-    """The keypoints of an image, (h, w, 3) uint8 RGB.
+def keypoint_settings() -> dict[str, Any]:
+    """Return all that decides an image's keypoints: plain JSON values for a ``Derivation``.
 
-    Lowe, Distinctive image features from scale-invariant keypoints, 2004; OpenCV's. The contrast
-    threshold is a quarter of the usual one: goods of one colour on white ground have little else.
+    OpenCV's version is among them: SIFT's bits have changed between releases.
+    """
+    return {
+        "version": VERSION,
+        "n_keypoints": N_KEYPOINTS,
+        "contrast_threshold": CONTRAST_THRESHOLD,
+        "edge_threshold": EDGE_THRESHOLD,
+        "opencv": cv2.__version__,
+    }
+
+
+def find_keypoints(image: RgbImage) -> Keypoints:
+    """Find the keypoints of an image, (h, w, 3) uint8 RGB, with OpenCV's SIFT.
+
+    Lowe, Distinctive image features from scale-invariant keypoints, 2004.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    sift = cv2.SIFT.create(nfeatures=N_KEYPOINTS, contrastThreshold=0.01, edgeThreshold=15)
+    sift = cv2.SIFT.create(
+        nfeatures=N_KEYPOINTS, contrastThreshold=CONTRAST_THRESHOLD, edgeThreshold=EDGE_THRESHOLD
+    )
     points, descriptors = sift.detectAndCompute(gray, None)
     if descriptors is None:
         return Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
@@ -51,15 +74,15 @@ def find_keypoints(image: RgbImage) -> Keypoints:
 
 
 def mirrored(keypoints: Keypoints, width: int) -> Keypoints:
-    """The keypoints of the mirrored image, ``width`` pixels wide, without looking at it."""
+    """Mirror the keypoints of an image, ``width`` pixels wide."""
     places = np.array([width - 1, 0], np.float32) + keypoints.places * np.array([-1, 1], np.float32)
     return Keypoints(places, mirrored_descriptors(keypoints.descriptors))
 
 
 def mirrored_descriptors(descriptors: Descriptors) -> Descriptors:
-    """What the descriptors, (n, 128) uint8, would be in the mirrored image.
+    """Mirror descriptors, (n, 128) uint8.
 
-    A descriptor is laid along its own direction, so a mirror turns its rows and its directions.
+    A descriptor lies along its own direction, so a mirror reverses its rows and its directions.
     """
     cells = descriptors.reshape(-1, *_BINS)
     turned = cells[:, ::-1][..., -np.arange(_BINS[2]) % _BINS[2]]
@@ -67,7 +90,7 @@ def mirrored_descriptors(descriptors: Descriptors) -> Descriptors:
 
 
 def root(descriptors: Descriptors) -> npt.NDArray[np.float32]:
-    """RootSIFT, (n, 128) float32 of unit length: Arandjelovic and Zisserman, CVPR 2012."""
+    """Compute RootSIFT, (n, 128) float32 of unit length: Arandjelovic and Zisserman, CVPR 2012."""
     values = descriptors.astype(np.float32)
     shares: npt.NDArray[np.float32] = np.sqrt(values / np.maximum(values.sum(1, keepdims=True), 1))
     return shares

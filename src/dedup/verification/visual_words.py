@@ -36,12 +36,16 @@ from dedup.verification.keypoints import (
     Descriptors,
     RgbImage,
     find_keypoints,
+    keypoint_settings,
     mirrored_descriptors,
     root,
 )
 
 BUNDLED_VOCABULARY = FOLDER / "vocabulary.safetensors"
 """The vocabulary that comes with the package."""
+
+VERSION = 1
+"""Raised when ``Vocabulary.words_in`` gives others for the same keypoints and vocabulary."""
 
 GRID = 1024
 """Centroids and descriptors are compared in whole numbers of 1 / ``GRID``."""
@@ -144,6 +148,11 @@ class Vocabulary:
     def digest(self) -> str:
         """SHA-256 of all the numbers, as 64 hex digits."""
         return _digest({"centroids": self.centroids, "idf": self.idf}, {})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides an image's words besides ``VERSION``: JSON for a ``Derivation``."""
+        return {"vocabulary": self.digest, "grid": GRID, "keypoints": keypoint_settings()}
 
     @property
     def size(self) -> int:
