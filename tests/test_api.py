@@ -159,7 +159,7 @@ def test_an_index_is_searched_as_it_was_made_for(
     pd.testing.assert_frame_equal(result.pairs, example["result"].pairs, check_dtype=False)
     cfg = composed("detect", f"index={made}", "matcher.threshold=0.001")
     _, result, search = find(cfg, open_index(cfg, folder / "run")[0])
-    assert search.facts["asked"] == 0.001  # what is said otherwise counts
+    assert search.facts.asked == 0.001  # what is said otherwise counts
 
 
 def test_the_latest_index_is_the_cluster_runs_but_a_query_asks_the_newest(

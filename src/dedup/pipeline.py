@@ -311,7 +311,7 @@ def _calibrated(
     result: DetectionResult, sampled: Index, detection: Detector, sampling: Sampling
 ) -> DetectionResult:
     """Add to the calibration what edited copies of an index's images say."""
-    if not result.calibration:
+    if result.calibration is None:
         return result
     from dedup.detection.recall import with_recall  # imports torch
 
@@ -325,13 +325,12 @@ def _calibrated(
 def _measured(
     result: DetectionResult, index: Index, truth: Path | None, pairs: pd.DataFrame | None
 ) -> DetectionResult:
-    """Add to the calibration how a result compares with the truth, where there is one."""
+    """Compare a result with the truth, where there is one."""
     if pairs is None:
         return result
     measured = against_truth(result, index.images["product_id"], pairs)
     log.info("measured against %s: %s", truth, in_words(measured))
-    calibration = {**result.calibration, "measured": {**measured, "truth": str(truth)}}
-    return dataclasses.replace(result, calibration=calibration)
+    return dataclasses.replace(result, measured={**measured, "truth": str(truth)})
 
 
 def answer(

@@ -12,10 +12,13 @@ from dedup.detection.calibration import (
     FLOOR,
     LENIENCY,
     MAX_SHIFT,
+    Calibration,
+    CurvePoint,
+    Recall,
     calibrated,
     curve,
-    expected,
     expected_precision,
+    expected_recall,
     prior_shift,
     probabilities,
     recall_of_copies,
@@ -168,11 +171,13 @@ def test_a_curve_beside_a_slow_loop(seed: int) -> None:
     points = curve(surety, right, copies, 40)
     assert 10 < len(points) <= 40
     for point in points:
-        reported = right[surety >= point["threshold"]]
+        reported = right[surety >= point.threshold]
         precision = reported.mean() if len(reported) else 1
-        assert point["precision"] == pytest.approx(precision, abs=1e-6)
-        assert point["recall"] == pytest.approx((copies >= point["threshold"]).mean(), abs=1e-6)
-    thresholds, recalls = ([point[name] for point in points] for name in ("threshold", "recall"))
+        assert point.precision == pytest.approx(precision, abs=1e-6)
+        assert point.recall == pytest.approx((copies >= point.threshold).mean(), abs=1e-6)
+    thresholds, recalls = (
+        [getattr(point, name) for point in points] for name in ("threshold", "recall")
+    )
     assert thresholds == sorted(thresholds)
     assert recalls == sorted(recalls, reverse=True)
 
@@ -182,24 +187,24 @@ def test_curves_of_little() -> None:
     assert curve(none, none, none) == []
     assert curve(none, none, np.array([-np.inf])) == []
     (point,) = curve(np.array([0.5]), np.array([0.9]), none)
-    assert point == {"threshold": 0.5, "precision": 0.9, "recall": 0}
+    assert point == CurvePoint(0.5, 0.9, 0)
     (alone,) = curve(none, none, np.array([0.5, -np.inf]))
-    assert alone == {"threshold": 0.5, "precision": 1, "recall": 0.5}
+    assert alone == CurvePoint(0.5, 1, 0.5)
 
 
 def test_recall_of_copies_by_edit() -> None:
     surety = np.array([0.9, 0.2, -np.inf, 0.5])
     chains = [("mirror", "crop"), ("crop",), ("banner",), ("mirror",)]
     found = recall_of_copies(surety, chains, 0.5)
-    recall, low, high = found["expected_recall"]
+    recall, low, high = found.expected_recall
     assert recall == 0.5
     assert 0 < low < recall < high < 1
-    assert found["recall_by_edit"] == {"mirror": [1, 2], "crop": [0.5, 2], "banner": [0, 1]}
+    assert found.recall_by_edit == {"mirror": (1, 2), "crop": (0.5, 2), "banner": (0, 1)}
 
 
 def test_without_copies_nothing_is_known_of_recall() -> None:
     found = recall_of_copies(np.empty(0), [], 0.5)
-    assert found == {"expected_recall": [0, 0, 1], "recall_by_edit": {}}
+    assert found == Recall(expected_recall=(0, 0, 1), recall_by_edit={})
 
 
 @pytest.mark.parametrize(("key", "surer"), [("score", True), ("distance", False)])
@@ -209,15 +214,18 @@ def test_what_is_expected_in_the_settings_own_unit(key: str, surer: bool) -> Non
     candidates = pairs.reindex(columns=PAIRS.names)
     copies = rng.random(20) * (1 if surer else -1)
     chains = [("crop",)] * 20
-    calibration = {"threshold": 0.4, "higher_is_surer": surer}
-    found = expected(calibration, candidates, copies, chains)
-    assert found["n_copies"] == 20
+    calibration = Calibration(
+        setting="verifier.min_score", threshold=0.4, higher_is_surer=surer, precision=0.9,
+        expected_precision=None, interval=0.95, n_pairs=50,
+    )  # fmt: skip
+    found = expected_recall(calibration, candidates, copies, chains)
+    assert found.n_copies == 20
     hits = copies >= 0.4 if surer else -copies <= 0.4
-    assert found["expected_recall"][0] == pytest.approx(hits.mean())
-    thresholds = [point["threshold"] for point in found["curve"]]
+    assert found.expected_recall[0] == pytest.approx(hits.mean())
+    thresholds = [point.threshold for point in found.curve]
     assert thresholds == sorted(thresholds)
-    for point in found["curve"]:
+    for point in found.curve:
         values = pairs[key]
-        taken = values >= point["threshold"] if surer else values <= point["threshold"]
+        taken = values >= point.threshold if surer else values <= point.threshold
         precision = pairs["score"][taken].mean() if taken.any() else 1
-        assert point["precision"] == pytest.approx(precision, abs=1e-6)
+        assert point.precision == pytest.approx(precision, abs=1e-6)

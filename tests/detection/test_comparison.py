@@ -26,6 +26,7 @@ from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.keypoints import N_KEYPOINTS, RgbImage
 from dedup.verification.visual_words import Vocabulary, Words
 from tests.detection.test_detector import MANIFEST
+from tests.support.searches import search_facts
 from tests.verification.test_keypoints import patches
 
 FAR, NEAR_BY = 3.0, 0.5
@@ -119,36 +120,38 @@ def test_the_copy_is_found_and_the_variant_is_not(
     assert "mirrored" in pair["evidence"]
     assert ("B", "B blue") in ends(findings.candidates)
     assert findings.groups["product_id"].tolist() == ["A", "A copy"]
-    assert search.facts["looked"]
-    assert search.facts["threshold"] > 0
+    assert search.facts.looked
+    assert search.facts.threshold > 0
     assert search.near["score"].between(0, 1).all()
     assert (search.near["pixels_a"] < search.near["pixels_b"]).all()
     if min_score == AUTO:
-        assert findings.calibration["setting"] == "verifier.min_score"
-        taken = findings.candidates["score"] >= findings.calibration["threshold"]
+        assert findings.calibration is not None
+        assert findings.calibration.setting == "verifier.min_score"
+        taken = findings.candidates["score"] >= findings.calibration.threshold
         assert ends(findings.candidates[taken]) == ends(findings.pairs)
     else:
-        assert findings.calibration == {}
+        assert findings.calibration is None
 
 
 def test_without_a_second_look_distance_alone_decides() -> None:
     findings, search = detection(NEAR_BY, None)(shop(list(IMAGES)))
     assert ends(findings.pairs) == {("B", "B blue")}
     assert findings.pairs["score"].isna().all()
-    assert findings.calibration == {}
-    assert not search.facts["looked"]
+    assert findings.calibration is None
+    assert not search.facts.looked
 
 
 def test_an_automatic_distance_is_chosen_by_looking() -> None:
     near = {"A copy": "A", "B blue": "B"}
     findings, search = detection(AUTO, None)(shop(list(IMAGES), near))
     calibration = findings.calibration
-    assert calibration["setting"] == "matcher.threshold"
-    assert not calibration["higher_is_surer"]
-    taken = findings.candidates["distance"] <= calibration["threshold"]
+    assert calibration is not None
+    assert calibration.setting == "matcher.threshold"
+    assert not calibration.higher_is_surer
+    taken = findings.candidates["distance"] <= calibration.threshold
     assert ends(findings.candidates[taken]) == ends(findings.pairs)
-    assert search.facts["asked"] == AUTO
-    assert calibration["n_pairs"] == len(search.near)
+    assert search.facts.asked == AUTO
+    assert calibration.n_pairs == len(search.near)
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -318,7 +321,7 @@ def test_next_to_nothing_to_compare(
     index = replace(index, images=index.images.assign(status=np.where(kept, "ok", "failed")))
     findings, search = detection(threshold, min_score)(index)
     assert findings.pairs.empty
-    assert search.facts["pictures"] == len(names)
+    assert search.facts.n_images == len(names)
 
 
 def search_of(scores: Sequence[float], distances: Sequence[float]) -> SearchState:
@@ -330,7 +333,7 @@ def search_of(scores: Sequence[float], distances: Sequence[float]) -> SearchStat
             "distance": distances, "score": scores, "evidence": "",
         }
     )  # fmt: skip
-    return SearchState(near, near[["pixels_a"]], {"looked": True})
+    return SearchState(near, near[["pixels_a"]], search_facts())
 
 
 def test_a_number_decides_as_it_stands() -> None:
@@ -338,7 +341,7 @@ def test_a_number_decides_as_it_stands() -> None:
     near, calibration = decided(search, RadiusSearch(1.0), GeometricVerifier(0.5))
     assert near["reported"].tolist() == [False, True, True, True, False]
     assert near["score"].tolist() == [0.2, 0.5, 0.9, 1.0, 0.0]
-    assert calibration == {}
+    assert calibration is None
 
 
 def test_the_largest_good_distance_is_taken_with_its_ties() -> None:
@@ -350,7 +353,8 @@ def test_the_largest_good_distance_is_taken_with_its_ties() -> None:
     )
     within = {least: distances <= least for least in np.unique(distances)}
     good = [least for least in within if near["score"][within[least]].mean() >= 0.9]
-    assert calibration["threshold"] == max(good)
+    assert calibration is not None
+    assert calibration.threshold == max(good)
     assert near["reported"].tolist() == within[max(good)].tolist()
     assert 20 < near["reported"].sum() < 280
     assert np.array_equal(np.argsort(near["score"]), np.argsort(scores))  # all shifted alike

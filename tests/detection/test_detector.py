@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import combinations
 from math import log10
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +103,7 @@ def test_pairs_are_those_of_a_slow_loop(images: dict[str, list[int]], threshold:
     shown = set(zip(index.images["product_id"], index.images["url"], strict=True))
     for row in findings.pairs.itertuples():
         assert {(row.product_id_a, row.image_a), (row.product_id_b, row.image_b)} <= shown
-    assert search.facts["pictures"] == len(index.vectors)
+    assert search.facts.n_images == len(index.vectors)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -182,8 +183,8 @@ def test_only_products_of_one_block_are_paired() -> None:
     assert len(expected) == 9
     apart = make_index({f"P{number}": [number] for number in range(9)})
     _, search = detection(9.0, block_by="brand")(apart)
-    assert search.facts["comparisons"] == 9  # three brands of three products, not 36 pairs
-    assert search.facts["share"] == 1
+    assert search.facts.n_comparisons == 9  # three brands of three products, not 36 pairs
+    assert search.facts.share == 1
     with pytest.raises(ConfigError, match=r"block_by=colour.*It has id, brand"):
         detection(block_by="colour")(index)
 
@@ -208,7 +209,7 @@ def test_blocks_beside_a_slow_loop(
     assert set(as_dict(findings.pairs)) == expected
     n_all = len(index.vectors) * (len(index.vectors) - 1) // 2
     if others is None and " " not in brands:
-        assert search.facts["comparisons"] <= 2 * n_all  # an image may be in both blocks
+        assert search.facts.n_comparisons <= 2 * n_all  # an image may be in both blocks
 
 
 @pytest.mark.parametrize(
@@ -219,10 +220,10 @@ def test_blocks_beside_a_slow_loop(
         ({"lossless": False}, "lossless=False"),
     ],
 )
-def test_an_earlier_search_that_does_not_fit(change: dict[str, object], message: str) -> None:
+def test_an_earlier_search_that_does_not_fit(change: dict[str, Any], message: str) -> None:
     index = make_index({"P1": [1], "P2": [2]})
     _, since = detection(1.0)(index)
-    since.facts.update(change)
+    since = replace(since, facts=replace(since.facts, **change))
     with pytest.raises(ArtifactError, match=message):
         detection(1.0)(index, since)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dedup.augmentations import EDITS, RgbImage
-from dedup.detection.calibration import recall_of_copies
+from dedup.detection.calibration import Calibration, recall_of_copies
 from dedup.detection.recall import N_EDITS, find_edited_copies, with_recall
 from dedup.detection.results import DetectionResult
 from dedup.errors import ArtifactError
@@ -19,9 +19,10 @@ from dedup.search.index import Index
 from dedup.store.image_store import ImageStore
 from dedup.verification.geometric import GeometricVerifier
 from tests.search.test_build import save_encoder
+from tests.support.searches import search_facts
 
-EVERYTHING = {"threshold": 1e9, "words": 0.0}
-NOTHING = {"threshold": 0.0, "words": 1.1}
+EVERYTHING = search_facts(threshold=1e9, words=0.0)
+NOTHING = search_facts(threshold=0.0, words=1.1)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_every_image_is_listed_again_once(index: Index) -> None:
     assert all(set(chain) <= EDITS.keys() for chain in copies.chains)
     assert {len(chain) for chain in copies.chains} == set(N_EDITS)
     assert ((copies.surety >= 0) & (copies.surety <= 1)).all()
-    assert recall_of_copies(copies.surety, copies.chains, 0.5)["expected_recall"][0] > 0.3
+    assert recall_of_copies(copies.surety, copies.chains, 0.5).expected_recall[0] > 0.3
     again = find_edited_copies(index, EVERYTHING, GeometricVerifier(), 0.0)
     assert np.array_equal(again.surety, copies.surety)
     assert again.chains == copies.chains
@@ -64,13 +65,15 @@ def test_what_no_search_would_come_to_is_not_found(index: Index) -> None:
 
 
 def test_without_a_second_look_distances_count(index: Index) -> None:
-    copies = find_edited_copies(index, {}, None, 0.0)
+    copies = find_edited_copies(index, EVERYTHING, None, 0.0)
     assert (copies.surety <= 0).all()
     assert np.isfinite(copies.surety).all()
     assert len(np.unique(copies.surety)) > 10
     # With a threshold amid the distances, those within it are found, by this way alone.
     amid = float(np.median(-copies.surety))
-    found = find_edited_copies(index, {"threshold": amid, "words": 1.1}, GeometricVerifier(), 0.0)
+    found = find_edited_copies(
+        index, search_facts(threshold=amid, words=1.1), GeometricVerifier(), 0.0
+    )
     assert (np.isfinite(found.surety) == (-copies.surety <= amid)).all()
 
 
@@ -107,15 +110,15 @@ def test_copies_that_were_kept_are_not_made_again(index: Index, tmp_path: Path) 
 
 
 def test_the_estimate_can_be_left_out(index: Index) -> None:
-    chosen = {
-        "setting": "verifier.min_score", "threshold": 0.5, "higher_is_surer": True, "shift": 0.0,
-        "expected_precision": [1, 0.9, 1],
-    }  # fmt: skip
+    chosen = Calibration(
+        setting="verifier.min_score", threshold=0.5, higher_is_surer=True, precision=0.99,
+        expected_precision=(1, 0.9, 1), interval=0.95, n_pairs=3,
+    )  # fmt: skip
     tables = [pd.DataFrame(columns=schema.names) for schema in (PAIRS, GROUPS, SHARED)]
     findings = DetectionResult(*tables, search=EVERYTHING, calibration=chosen)
     without = with_recall(findings, index, GeometricVerifier(), estimate_recall=False)
-    assert without == {name: value for name, value in chosen.items() if name != "shift"}
-    assert with_recall(replace(findings, calibration={}), index, GeometricVerifier()) == {}
+    assert without == chosen
+    assert with_recall(replace(findings, calibration=None), index, GeometricVerifier()) is None
 
 
 def test_another_encoder_is_refused(index: Index, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from dedup.cli.commands import answer, change_index, find, make_index, open_index
 from dedup.errors import ArtifactError, DedupError
 from dedup.schemas import COMPARED, NEAR
-from dedup.search.state import SearchState
+from dedup.search.state import SearchFacts, SearchState
 from tests.conftest import run
 from tests.support.passed_on import CANARY, Person, forged, forged_run, make_person, untouched
 
@@ -259,7 +259,9 @@ def test_a_forged_search_and_calibration_call_nothing(
     since, cfg = person.passed / "since", person.config("look")
     since.mkdir(exist_ok=True)
     near, compared = (pd.DataFrame(columns=schema.names) for schema in (NEAR, COMPARED))
-    SearchState(near, compared, {**FACTS, "checkpoint_sha256": digest}).save(since)
+    SearchState(near, compared, SearchFacts.from_dict({**FACTS, "checkpoint_sha256": digest})).save(
+        since
+    )
     (since / "calibration.json").write_text(json.dumps(write(person) | {"threshold": SECRET}))
     cfg.since = str(since)
     with untouched(person), pytest.raises(DedupError, match=r"since|search\.json") as caught:

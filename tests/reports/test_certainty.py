@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from dedup.detection.calibration import Calibration
+from dedup.detection.results import DetectionResult
 from dedup.reports.html import HtmlReport
 from dedup.reports.phrases import percent, sure
 from tests.support.pages import (
@@ -44,13 +46,19 @@ MEASURED = {
 }  # fmt: skip
 
 
+def calibrated(findings: DetectionResult, known: dict[str, Any]) -> DetectionResult:
+    """A result with what ``calibration.json`` has."""
+    calibration = Calibration.from_dict(known)
+    return dataclasses.replace(findings, calibration=calibration, measured=known["measured"])
+
+
 def page_on(tmp_path: Path, nothing: bool = False, **change: object) -> Node:
     """The page on a small shop, calibrated like this."""
     findings, index = small_shop(threshold=0.5)
     if nothing:
         findings = found(groups_of(), pairs_of(), threshold=0.5)
-    calibrated = dataclasses.replace(findings, calibration=CALIBRATION | change)
-    return parse(HtmlReport().write(calibrated, index, tmp_path))
+    findings = calibrated(findings, CALIBRATION | change)
+    return parse(HtmlReport().write(findings, index, tmp_path))
 
 
 def said_on(page: Node) -> dict[str, str]:
@@ -170,10 +178,10 @@ def test_what_the_users_own_pairs_say_is_said_beside_it(tmp_path: Path) -> None:
 
 
 def test_without_copies_there_is_no_recall_to_expect(tmp_path: Path) -> None:
-    made = {"n_copies", "expected_recall", "recall_by_edit", "curve", "measured"}
+    made = {"n_copies", "expected_recall", "recall_by_edit", "curve"}
     known = {key: value for key, value in CALIBRATION.items() if key not in made}
     findings, index = small_shop()
-    findings = dataclasses.replace(findings, calibration=known)
+    findings = calibrated(findings, known)
     page = parse(HtmlReport().write(findings, index, tmp_path))
     assert list(said_on(page)) == ["Asked for", "Chosen", "Expected precision"]
     assert not page.all("svg", "plot")
@@ -229,8 +237,7 @@ def test_hostile_words_stay_text(tmp_path: Path, evil: str) -> None:
         pairs = pairs_of(pair("A", "B", 0.5, "near"), seen={"AB": (0.5, text)})
         calibration = CALIBRATION | {"measured": {**MEASURED, "truth": text}}
         calibration |= {"setting": text, "recall_by_edit": {text: [0.5, 3]}}
-        findings = found(groups_of("AB"), pairs)
-        findings = dataclasses.replace(findings, calibration=calibration)
+        findings = calibrated(found(groups_of("AB"), pairs), calibration)
         index = index_of([(key, "", "ok", "") for key in "AB"])
         return parse(HtmlReport().write(findings, index, tmp_path))
 

@@ -23,6 +23,7 @@ from tests.support.pages import (
     small_shop,
     with_images,
 )
+from tests.support.searches import search_facts
 
 Row = tuple[str, str, str, int, str]
 SEARCH = {
@@ -127,11 +128,11 @@ def test_hostile_ids_stay_text(tmp_path: Path, evil: str) -> None:
 def test_the_page_says_how_the_search_went(
     tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
-    search = {**SEARCH, **change}
+    search = search_facts(**{"looked": False, **SEARCH, **change})
     findings = dataclasses.replace(found(groups_of("AB"), pairs_of(pair("A", "B"))), search=search)
     page = parse(HtmlReport().write(findings, fine("AB"), tmp_path))
     assert page.all("p", "searched")[0].text == said
-    assert searched({}) == ""
+    assert searched(None) == ""
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from dedup.reports.html import HtmlReport
 from dedup.reports.json import JsonReport
 from dedup.reports.text import headline, lasted, report_findings, warnings
 from dedup.search.index import Index
-from tests.reports.test_certainty import CALIBRATION
+from tests.reports.test_certainty import CALIBRATION, calibrated
 from tests.support.pages import fine, found, groups_of, index_of, pair, pairs_of, parse, small_shop
+from tests.support.searches import search_facts
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def said(findings: DetectionResult, index: Index, caplog: pytest.LogCaptureFixtu
 @pytest.mark.usefixtures("run_folder")
 def test_the_last_lines_say_what_was_found(caplog: pytest.LogCaptureFixture) -> None:
     findings, index = small_shop(threshold=1.2, looked=True)
-    findings = dataclasses.replace(findings, calibration=CALIBRATION)
+    findings = calibrated(findings, CALIBRATION)
     assert said(findings, index, caplog) == [
         "2 groups, 5 products, 3 could go (1 equal, 2 near); expected precision 99.3 %, "
         "expected recall 90 %",
@@ -53,8 +54,8 @@ def test_the_last_lines_say_what_was_found(caplog: pytest.LogCaptureFixture) -> 
 def test_nothing_found_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
     nothing = found(groups_of(), pairs_of(), threshold=0)
     none_expected: dict[str, Any] = {**CALIBRATION, "expected_precision": None}
-    del none_expected["expected_recall"]
-    nothing = dataclasses.replace(nothing, calibration=none_expected)
+    del none_expected["n_copies"]
+    nothing = calibrated(nothing, none_expected)
     assert said(nothing, fine("AB"), caplog) == [
         "No duplicates found among 2 products",
         "it took 4 min 30 s; the reports are in run",
@@ -77,8 +78,10 @@ def test_too_high_a_threshold_is_doubted() -> None:
         "Groups of near images hold 5 products, 71 % of those compared, the largest 3: "
         "matcher.threshold=0.5 is probably too high."
     )
-    assert not warnings(dataclasses.replace(findings, search={"threshold": 0.0}), index)
-    looked = {"threshold": 1.2, "looked": True}
+    assert not warnings(
+        dataclasses.replace(findings, search=search_facts(threshold=0.0, looked=False)), index
+    )
+    looked = search_facts(threshold=1.2)
     assert not warnings(dataclasses.replace(findings, search=looked), index)
 
 
@@ -90,7 +93,7 @@ def test_a_low_recall_is_doubted_with_what_a_lower_precision_gives() -> None:
     ]
     low = {**CALIBRATION, "expected_recall": [0.192, 0.1, 0.3], "curve": curve}
     findings, index = small_shop()
-    (warning,) = warnings(dataclasses.replace(findings, calibration=low), index)
+    (warning,) = warnings(calibrated(findings, low), index)
     assert warning == (
         "About 19 % of edited copies are expected to be found: matcher.precision=0.95 would find "
         "about 86 %"

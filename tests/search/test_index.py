@@ -22,6 +22,7 @@ from dedup.search.index import Index
 from dedup.search.manifest import INDEX_FORMAT
 from dedup.search.state import SearchState
 from tests.conftest import DAMAGES, ODD_IDS
+from tests.support.searches import FACTS, search_facts
 
 
 def random_index(seed: int, n: int = 30) -> Index:
@@ -113,12 +114,6 @@ def test_titles_are_by_product_id() -> None:
     assert dataclasses.replace(index, manifest={"id_column": "productId"}).titles(ODD_IDS) == {}
 
 
-LOOKS = {"asked": "auto", "threshold": 0.5, "looked": True, "words": 0.25, "lossless": True,
-         "pictures": 3, "comparisons": 3, "share": 1.0, "near_pairs": 2, "missed": 0.0,
-         "missed_share": 0.0, "checkpoint_sha256": "0" * 64}  # fmt: skip
-"""What a search says of itself that looked twice."""
-
-
 def small_search() -> SearchState:
     """A search of three images that found two pairs."""
     a, b, c = (letter * 64 for letter in "0ef")
@@ -127,7 +122,7 @@ def small_search() -> SearchState:
         (a, c, 0.1, 0.875, "mirrored, cropped to 80 %", "colour variant", 0.9),
     ]
     near = pd.DataFrame(rows, columns=NEAR.names)
-    return SearchState(near, pd.DataFrame({"sha256_pixels": [a, b, c]}), dict(LOOKS))
+    return SearchState(near, pd.DataFrame({"sha256_pixels": [a, b, c]}), search_facts())
 
 
 def test_a_search_comes_back_equal(tmp_path: Path) -> None:
@@ -146,7 +141,7 @@ def test_a_search_comes_back_equal(tmp_path: Path) -> None:
 
 def test_a_search_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     small_search().save(tmp_path)
-    write_json(LOOKS, tmp_path / "search.json")
+    write_json(FACTS, tmp_path / "search.json")
     with pytest.raises(
         ArtifactError, match=r"search\.json was .* earlier version.*since"
     ) as caught:
@@ -271,8 +266,7 @@ def test_an_index_may_hold_no_image_that_is_ok(tmp_path: Path, n_images: int) ->
 @pytest.mark.parametrize("n_images", [0, 1])
 def test_a_search_may_find_nothing(tmp_path: Path, n_images: int) -> None:
     near, compared = small_search().near[:0], small_search().compared[:n_images]
-    facts = {**LOOKS, "near_pairs": 0, "pictures": n_images}
-    del facts["words"]
+    facts = search_facts(near_pairs=0, pictures=n_images, words=None)
     SearchState(near, compared, facts).save(tmp_path)
     found = SearchState.load(tmp_path)
     pd.testing.assert_frame_equal(found.near, near)

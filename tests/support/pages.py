@@ -16,6 +16,7 @@ from PIL import Image
 from dedup.detection.results import DetectionResult
 from dedup.schemas import GROUPS, INDEX_IMAGES, PAIRS, SHARED, Thumbnails
 from dedup.search.index import Index
+from tests.support.searches import search_facts
 
 Tables = tuple[DetectionResult, Index]
 
@@ -97,7 +98,8 @@ def pairs_of(*rows: Pair, seen: Mapping[str, tuple[float, str]] | None = None) -
 
 def found(groups: pd.DataFrame, pairs: pd.DataFrame, **search: object) -> DetectionResult:
     """What was found, without an image that proves nothing."""
-    return DetectionResult(groups=groups, pairs=pairs, shared=shared_of(), search=search)
+    known = None if search.get("threshold") is None else search_facts(**{"looked": False} | search)
+    return DetectionResult(groups=groups, pairs=pairs, shared=shared_of(), search=known)
 
 
 def shared_of(*rows: tuple[str, str, str, int, str]) -> pd.DataFrame:

@@ -1,16 +1,17 @@
-"""Which score a pair must have, so that the pairs reported are right as often as asked.
+"""Choose the score threshold for an asked precision, without labels.
 
-Nobody has to label anything. The judge's probabilities hold for as many copies among the candidates
-as it was fitted with; in a catalogue they are rarer or more common. How common follows from the
-probabilities themselves (Saerens, Latinne and Decaestecker, Adjusting the outputs of a classifier
-to new a priori probabilities, 2002): the share is moved until it equals the mean of the
-probabilities that it implies.
+The classifier's probabilities hold for the share of copies that it was fitted with. In a catalogue
+copies are rarer or more common. Their share follows from the probabilities themselves: expectation
+maximisation moves it until it equals the mean of the probabilities that it implies (Saerens,
+Latinne and Decaestecker, Adjusting the outputs of a classifier to new a priori probabilities,
+2002).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,57 +23,147 @@ from dedup.runtime.digits import SCORE, score, share
 Floats = npt.NDArray[np.float64]
 
 FLOOR = 0.5
-"""No pair is reported that is more likely wrong than right, whatever the asked precision."""
+"""Least score of a reported pair, whatever the asked precision: right and wrong equally likely."""
 
 LENIENCY = 30.0
-"""One pair may be so many times as doubtful as all of them may be together."""
+"""Factor by which a single pair may be more doubtful than all of them together."""
 
 MAX_SHIFT = 7.0
-"""Largest change of the log odds; more would say that the judge knows nothing of such images."""
+"""Largest change of the log odds; a larger one means that the classifier does not apply."""
 
 STEPS = 100
 
 Z = 1.96
-"""Standard deviations on either side that 95 % lie within."""
+"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
 
 DOUBTFUL = -2.2
-"""Log odds, a probability of a tenth, from which on a pair tells how common copies are."""
+"""Least log odds, a probability of a tenth, of pairs that the share of copies is fitted on."""
 
 PSEUDO_PAIRS = 10.0
-"""Pairs, with as many copies as where the judge was fitted, that are counted besides."""
+"""Pairs counted besides, with the classifier's own share of copies."""
+
+Estimate = tuple[float, float, float]
+"""An expected share, 0 to 1, and the low and high ends of its interval."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Precision and recall expected at one threshold, each 0 to 1."""
+
+    threshold: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """Recall expected from edited copies of the catalogue's own images.
+
+    Attributes:
+        expected_recall: share of the copies that are found.
+        recall_by_edit: by the name of an edit, the share found and the number of copies.
+        n_copies: number of copies.
+        curve: at most 200 points, by threshold.
+    """
+
+    expected_recall: Estimate
+    recall_by_edit: Mapping[str, tuple[float, int]]
+    n_copies: int = 0
+    curve: Sequence[CurvePoint] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A threshold that was chosen, and the precision and recall expected of it.
+
+    Attributes:
+        setting: the setting that was chosen: ``verifier.min_score`` or ``matcher.threshold``.
+        threshold: its value.
+        higher_is_surer: a pair counts from this value up: a score; else down: a distance.
+        precision: asked for, 0 to 1.
+        expected_precision: ``None`` where no near pair is reported.
+        interval: the confidence of expected figures, 0 to 1.
+        n_pairs: number of candidates.
+        recall: ``None`` where no edited copies were made.
+        shift: added to the classifier's log odds in this catalogue; not saved.
+    """
+
+    setting: str
+    threshold: float
+    higher_is_surer: bool
+    precision: float
+    expected_precision: Estimate | None
+    interval: float
+    n_pairs: int
+    recall: Recall | None = None
+    shift: float = field(default=0.0, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, as ``calibration.json`` and ``result.json`` hold them.
+
+        ``measured`` keeps the place of figures from the user's own pairs.
+        """
+        values = asdict(replace(self, recall=None))
+        del values["recall"], values["shift"]
+        return {**values, "measured": None, **(asdict(self.recall) if self.recall else {})}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Take what ``to_dict`` gave; ``dedup.search.manifest`` has checked it in files."""
+        names = ("setting", "threshold", "higher_is_surer", "precision", "interval", "n_pairs")
+        return cls(
+            **{name: values[name] for name in names},
+            expected_precision=_estimate(values["expected_precision"]),
+            recall=_recall(values) if "n_copies" in values else None,
+        )
+
+
+def _estimate(values: Sequence[float] | None) -> Estimate | None:
+    return None if values is None else (values[0], values[1], values[2])
+
+
+def _recall(values: Mapping[str, Any]) -> Recall:
+    value, low, high = values["expected_recall"]
+    by_edit = {name: (share, n) for name, (share, n) in values["recall_by_edit"].items()}
+    return Recall(
+        expected_recall=(value, low, high),
+        recall_by_edit=by_edit,
+        n_copies=values["n_copies"],
+        curve=[CurvePoint(**point) for point in values["curve"]],
+    )
 
 
 class Calibrated(NamedTuple):
-    """A threshold and what to expect of it.
+    """A least score and the precision expected of it.
 
     Attributes:
-        shift: is added to the judge's log odds in this catalogue.
-        min_score: least probability of a pair that is reported.
+        shift: added to the classifier's log odds in this catalogue.
+        min_score: least probability of a reported pair.
         precision: expected, and the ends of its interval.
     """
 
     shift: float
     min_score: float
-    precision: tuple[float, float, float]
+    precision: Estimate
 
 
 def probabilities(log_odds: npt.ArrayLike, shift: float = 0.0) -> Floats:
-    """Log odds, shifted, as probabilities; -inf gives 0."""
+    """Convert shifted log odds to probabilities; -inf gives 0."""
     return np.asarray(1 / (1 + np.exp(-(np.asarray(log_odds, np.float64) + shift))))
 
 
 def prior_shift(log_odds: Floats, fitted_share: float) -> float:
-    """What to add to the log odds so that they hold in this catalogue.
+    """Fit the shift of the log odds to this catalogue by expectation maximisation.
 
-    Only pairs that the judge finds doubtful or better are counted: how many clear strangers are
-    among the candidates depends on how many candidates were taken, and says nothing of the rest.
+    Only doubtful and better pairs are counted. The number of clear strangers among the candidates
+    depends on the number of candidates, and says nothing of the rest.
 
     Args:
         log_odds: (n,) of all candidates.
-        fitted_share: share of copies among such pairs, where the judge was fitted.
+        fitted_share: share of copies among such pairs where the classifier was fitted.
 
     Returns:
-        The change of the log odds of the share, by expectation maximisation, within 7 of 0.
+        The change of the share's log odds, within ``MAX_SHIFT`` of 0.
     """
     doubtful = log_odds[log_odds > DOUBTFUL]
     start, share = _logit(fitted_share), fitted_share
@@ -86,16 +177,16 @@ def prior_shift(log_odds: Floats, fitted_share: float) -> float:
 
 
 def caution(log_odds: Floats, fitted_share: float) -> float:
-    """``prior_shift``, where it makes the judge less sure, else 0.
+    """Compute ``prior_shift`` where it makes the classifier less sure, else 0.
 
-    Where copies are common the doubtful pairs are mostly copies, and the share runs to 1: measured,
-    that took in three times as many wrong pairs as were expected.
+    Where copies are common the doubtful pairs are mostly copies, and the share runs to 1. Measured,
+    that let in three times as many wrong pairs as expected.
     """
     return min(0.0, prior_shift(log_odds, fitted_share))
 
 
 def calibrated(log_odds: Floats, precision: float, fitted_share: float) -> Calibrated:
-    """The least score whose pairs are expected to be right as often as asked.
+    """Choose the least score at which the expected precision is the asked one.
 
     Args:
         log_odds: (n,) of all candidates; -inf where two images could not be compared.
@@ -114,7 +205,7 @@ def calibrated(log_odds: Floats, precision: float, fitted_share: float) -> Calib
 
 
 def _between(scores: Floats, n_taken: int, lowest: float) -> float:
-    """A threshold above which just the first of the falling scores lie; halfway to the next."""
+    """Choose a threshold just below the first of the falling scores: halfway to the next."""
     left_out = max(lowest, float(scores[n_taken])) if n_taken < len(scores) else lowest
     if not n_taken and left_out == lowest and not (scores == lowest).any():
         return lowest
@@ -124,12 +215,12 @@ def _between(scores: Floats, n_taken: int, lowest: float) -> float:
 
 
 def floor(precision: float) -> float:
-    """The least score that any one pair must have, for the asked precision of all."""
+    """Compute the least score of any one pair, for the asked precision of all."""
     return max(FLOOR, 1 - LENIENCY * (1 - precision))
 
 
-def expected_precision(scores: Floats) -> tuple[float, float, float]:
-    """The mean of probabilities and where the share of right pairs lies, 95 %.
+def expected_precision(scores: Floats) -> Estimate:
+    """Compute the mean of probabilities, and a 95 % interval of the share of right pairs.
 
     The number of right pairs is a sum of independent draws; its normal approximation, with half a
     pair for continuity, widened by Wilson's interval of a share seen in so many pairs.
@@ -143,14 +234,12 @@ def expected_precision(scores: Floats) -> tuple[float, float, float]:
     return (mean, max(0.0, min(low, mean - spread)), min(1.0, max(high, mean + spread)))
 
 
-def curve(
-    surety: Floats, right: Floats, copies: Floats, n_points: int = 120
-) -> list[dict[str, float]]:
-    """Expected precision and recall against the threshold.
+def curve(surety: Floats, right: Floats, copies: Floats, n_points: int = 120) -> list[CurvePoint]:
+    """Compute expected precision and recall against the threshold.
 
     Args:
         surety: (n,) of the candidates: scores, or distances with a minus.
-        right: (n,) the probability that each is a copy.
+        right: (n,) their probabilities of being copies.
         copies: (m,) the surety of edited copies against their originals; -inf where not found.
         n_points: at most so many, from the surest to the least sure.
     """
@@ -162,68 +251,68 @@ def curve(
     parts = np.linspace(0, 1, n_points // 2)
     # Most are either very sure or not at all; the range between wants points, too.
     even = known.min() + parts * (known.max() - known.min())
-    points = []
+    points: list[CurvePoint] = []
     for least in np.unique(np.round([*np.quantile(known, parts), *even], SCORE)):
         n = int((ordered >= least).sum())
         recall = float((copies >= least).mean()) if len(copies) else 0.0
         precision = float(means[n - 1]) if n else 1.0
-        points.append(
-            {"threshold": float(least), "precision": share(precision), "recall": share(recall)}
-        )
+        points.append(CurvePoint(float(least), share(precision), share(recall)))
     return points
 
 
-def expected(
-    calibration: dict[str, Any],
+def expected_recall(
+    calibration: Calibration,
     candidates: pd.DataFrame,
     copies: Floats,
     chains: Sequence[Sequence[str]],
-) -> dict[str, Any]:
-    """What ``DetectionResult.calibration`` says about recall, and the curve.
+) -> Recall:
+    """Compute the recall of edited copies at the chosen threshold, and the curve.
 
     Args:
-        calibration: has ``threshold`` and ``higher_is_surer``.
+        calibration: the chosen threshold.
         candidates: the schema ``PAIRS``, with the scores of this catalogue.
         copies: (m,) the surety of edited copies against their originals.
         chains: the edits of each.
     """
-    sign = 1 if calibration["higher_is_surer"] else -1
-    key = "score" if calibration["higher_is_surer"] else "distance"
-    surety = sign * candidates[key].to_numpy(np.float64)
-    points = curve(surety, candidates["score"].to_numpy(np.float64), copies)
-    for point in points:
-        point["threshold"] *= sign
-    found = recall_of_copies(copies, chains, sign * calibration["threshold"])
-    return {**found, "n_copies": len(copies), "curve": sorted(points, key=_by_threshold)}
+    sign = 1 if calibration.higher_is_surer else -1
+    column = "score" if calibration.higher_is_surer else "distance"
+    surety = sign * candidates[column].to_numpy(np.float64)
+    points = [
+        replace(point, threshold=sign * point.threshold)
+        for point in curve(surety, candidates["score"].to_numpy(np.float64), copies)
+    ]
+    recall = recall_of_copies(copies, chains, sign * calibration.threshold)
+    return replace(recall, curve=sorted(points, key=_by_threshold))
 
 
-def _by_threshold(point: dict[str, float]) -> float:
-    return point["threshold"]
+def _by_threshold(point: CurvePoint) -> float:
+    return point.threshold
 
 
-def recall_of_copies(
-    surety: Floats, chains: Sequence[Sequence[str]], least: float
-) -> dict[str, Any]:
-    """How many edited copies are found: over all, and by edit.
+def recall_of_copies(surety: Floats, chains: Sequence[Sequence[str]], min_surety: float) -> Recall:
+    """Compute the recall of edited copies: over all, and by edit.
 
     Args:
         surety: (m,) of copies against their originals, see ``curve``.
         chains: the edits of each copy.
-        least: from where on a pair is reported.
+        min_surety: least surety of a reported pair.
     """
-    found = surety >= least
-    low, high = wilson(int(found.sum()), len(found))
+    is_found = surety >= min_surety
+    low, high = wilson(int(is_found.sum()), len(is_found))
     edits = pd.DataFrame(
-        [(name, hit) for chain, hit in zip(chains, found, strict=True) for name in chain],
+        [(name, hit) for chain, hit in zip(chains, is_found, strict=True) for name in chain],
         columns=["edit", "found"],
     )
     by_edit = edits.groupby("edit")["found"].agg(["mean", "size"])
-    return {
-        "expected_recall": [share(found.mean()) if len(found) else 0.0, share(low), share(high)],
-        "recall_by_edit": {
-            str(name): [share(mean), int(size)] for name, mean, size in by_edit.itertuples()
+    return Recall(
+        expected_recall=(
+            share(is_found.mean()) if len(is_found) else 0.0, share(low), share(high),
+        ),
+        recall_by_edit={
+            str(name): (share(mean), int(size)) for name, mean, size in by_edit.itertuples()
         },
-    }
+        n_copies=len(surety),
+    )  # fmt: skip
 
 
 def _logit(share: float) -> float:

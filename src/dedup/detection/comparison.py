@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from dedup.detection.blocks import Blocks
-from dedup.detection.calibration import calibrated, caution, expected_precision
+from dedup.detection.calibration import Calibration, calibrated, caution, expected_precision
 from dedup.detection.candidates import (
     Candidates,
     by_words,
@@ -27,7 +27,7 @@ from dedup.runtime.nouns import counted
 from dedup.schemas import AUTO, NEAR
 from dedup.search.index import Index
 from dedup.search.radius import Matches, RadiusSearch, l2_distance, ordered
-from dedup.search.state import SearchState
+from dedup.search.state import SearchFacts, SearchState
 from dedup.verification.geometric import GeometricVerifier
 
 log = logging.getLogger("dedup")
@@ -57,6 +57,18 @@ class Scope:
     n_all: int
     before: pd.DataFrame
     n_before: int = 0
+
+
+class Limits(NamedTuple):
+    """Limits of candidates.
+
+    Attributes:
+        threshold: largest distance of near embeddings.
+        words: least similarity of visual words; ``None`` where words make no candidates.
+    """
+
+    threshold: float
+    words: float | None
 
 
 @dataclass(frozen=True)
@@ -92,23 +104,27 @@ class Comparison:
         names[rows], urls[rows] = digests, first["url"].to_numpy()
         scope = self._scope(rows, digests, since, others)
         limits = self._limits(rows, urls, since)
-        matcher = self.matcher.at(limits["threshold"])
+        matcher = self.matcher.at(limits.threshold)
         found, missed = self._near(matcher, scope, rows)
         near = self._looked_at(found, scope, limits, first, urls, names)
         near = pd.concat([scope.before, near]) if len(scope.before) else near
-        facts = {
-            **limits,
-            "lossless": matcher.lossless,
-            "pictures": len(rows),
-            "comparisons": scope.n_before + found.comparisons,
-            "pairs": scope.n_all,
-            "share": share((scope.n_before + found.comparisons) / max(scope.n_all, 1)),
-            "near_pairs": len(near),
-            "missed": missed,
-            "missed_share": share(missed / max(missed + len(near), 1)),
-            "checkpoint_sha256": self.index.manifest["checkpoint_sha256"],
-        }
-        facts |= {} if self.block_by is None else {"block_by": self.block_by}
+        n_comparisons = scope.n_before + found.comparisons
+        facts = SearchFacts(
+            asked=self.matcher.threshold,
+            threshold=limits.threshold,
+            looked=self._judged is not None,
+            words=limits.words,
+            lossless=matcher.lossless,
+            n_images=len(rows),
+            n_comparisons=n_comparisons,
+            n_pairs=scope.n_all,
+            share=share(n_comparisons / max(scope.n_all, 1)),
+            n_near_pairs=len(near),
+            missed=missed,
+            missed_share=share(missed / max(missed + len(near), 1)),
+            checkpoint_sha256=self.index.manifest["checkpoint_sha256"],
+            block_by=self.block_by,
+        )
         compared = pd.DataFrame({"sha256_pixels": np.sort(digests)})
         return SearchState(near.sort_values(NEAR.names[:2], ignore_index=True), compared, facts)
 
@@ -141,29 +157,26 @@ class Comparison:
         if self._judged is None:
             before = before[before["distance"] <= self.matcher.threshold]
         there = before["pixels_a"].isin(digests[known]) & before["pixels_b"].isin(digests[known])
-        return Scope(clusters, rows[~known], n_all, before[there], since.facts["comparisons"])
+        return Scope(clusters, rows[~known], n_all, before[there], since.facts.n_comparisons)
 
-    def _limits(self, rows: Ints, urls: Names, since: SearchState | None) -> dict[str, Any]:
-        """How far candidates are looked for."""
-        asked, verifier = self.matcher.threshold, self._judged
-        limits: dict[str, Any] = {
-            "asked": asked,
-            "threshold": asked,
-            "looked": verifier is not None,
-        }
+    def _limits(self, rows: Ints, urls: Names, since: SearchState | None) -> Limits:
+        """Choose the limits of candidates, or take those of an earlier search."""
+        setting = self.matcher.threshold
         if since is not None:
-            kept = ("threshold", "words") if asked == AUTO else ("words",)
-            return limits | {name: since.facts[name] for name in kept if name in since.facts}
-        if asked == AUTO and verifier is not None:
-            blocks = None if self.blocks is None else self.blocks.at(rows)
-            vectors = self.index.vectors[rows]
-            limits["threshold"] = radius(vectors, verifier.near_candidates, blocks=blocks)
-            log.info("candidates lie within %.4g of each other", limits["threshold"])
+            threshold = since.facts.threshold if isinstance(setting, str) else setting
+            return Limits(threshold, since.facts.words)
+        blocks = None if self.blocks is None else self.blocks.at(rows)
+        if isinstance(setting, str):
+            n_near = (self._judged or GeometricVerifier()).near_candidates
+            threshold = radius(self.index.vectors[rows], n_near, blocks=blocks)
+            log.info("candidates lie within %.4g of each other", threshold)
+        else:
+            threshold = setting
+        min_similarity = None
         if self.verifier is not None:
             words = self.index.sight.words(list(urls[rows]))
-            blocks = None if self.blocks is None else self.blocks.at(rows)
-            limits["words"] = min_words(words, self.verifier.word_candidates, blocks=blocks)
-        return limits
+            min_similarity = min_words(words, self.verifier.word_candidates, blocks=blocks)
+        return Limits(threshold, min_similarity)
 
     def _n_pairs(self, clusters: Ints, asked: Ints | None, rows: Ints) -> int:
         """How many pairs of images may be compared, at most."""
@@ -199,7 +212,7 @@ class Comparison:
         self,
         found: Matches,
         scope: Scope,
-        limits: dict[str, Any],
+        limits: Limits,
         first: pd.DataFrame,
         urls: Names,
         names: Names,
@@ -209,8 +222,8 @@ class Comparison:
         if verifier is None:
             return _named(found.left, found.right, found.distance, names)
         candidates = Candidates(found.left, found.right)
-        if self.verifier is not None:
-            candidates = united(candidates, self._by_words(scope, limits["words"], rows, urls))
+        if limits.words is not None:
+            candidates = united(candidates, self._by_words(scope, limits.words, rows, urls))
         # By digest, so that a verdict does not depend on where an image stands in the index.
         swap = names[candidates.left] > names[candidates.right]
         left = np.where(swap, candidates.right, candidates.left)
@@ -285,16 +298,16 @@ def _search(
 
 def decided(
     search: SearchState, matcher: RadiusSearch, verifier: GeometricVerifier | None
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Which near pairs are reported, and what to expect of them.
+) -> tuple[pd.DataFrame, Calibration | None]:
+    """Decide the pairs to report by given thresholds, or by one chosen for the asked precision.
 
     Returns:
-        The pairs of ``search.near``, their scores those of this catalogue, with the column
-        ``reported``; and the calibration, see ``DetectionResult``, empty where numbers were given.
+        The pairs of ``search.near`` with their scores in this catalogue and the column
+        ``reported``; and the calibration, ``None`` where numbers were given.
     """
     near, auto = search.near, AUTO in (matcher.threshold, getattr(verifier, "min_score", None))
-    if not search.facts["looked"]:
-        return near.assign(reported=True), {}
+    if not search.facts.looked:
+        return near.assign(reported=True), None
     judge = (verifier or GeometricVerifier()).judge
     scores = near["score"].to_numpy(np.float64)
     with np.errstate(divide="ignore"):
@@ -304,22 +317,26 @@ def decided(
         scores = score(log_odds, shift)
         threshold, precision = _farthest(near["distance"].to_numpy(), scores, matcher.precision)
         reported = near["distance"].to_numpy() <= threshold
-        setting = {"setting": "matcher.threshold", "threshold": threshold, "higher_is_surer": False}
+        setting = "matcher.threshold"
     elif verifier.min_score != AUTO:
-        return near.assign(reported=scores >= float(verifier.min_score)), {}
+        return near.assign(reported=scores >= float(verifier.min_score)), None
     else:
         chosen = calibrated(log_odds, matcher.precision, judge.fitted_share)
         scores = score(log_odds, chosen.shift)
-        reported, precision, shift = scores >= chosen.min_score, chosen.precision, chosen.shift
-        setting = {
-            "setting": "verifier.min_score", "threshold": chosen.min_score, "higher_is_surer": True,
-        }  # fmt: skip
-    calibration = {
-        **setting, "precision": matcher.precision,
-        "expected_precision": [share(end) for end in precision] if reported.any() else None,
-        "interval": 0.95, "n_pairs": len(near), "shift": shift, "measured": None,
-    }  # fmt: skip
-    return near.assign(score=scores, reported=reported), calibration if auto else {}
+        threshold, precision, shift = chosen.min_score, chosen.precision, chosen.shift
+        reported, setting = scores >= threshold, "verifier.min_score"
+    value, low, high = map(share, precision)
+    calibration = Calibration(
+        setting=setting,
+        threshold=threshold,
+        higher_is_surer=verifier is not None,
+        precision=matcher.precision,
+        expected_precision=(value, low, high) if reported.any() else None,
+        interval=0.95,
+        n_pairs=len(near),
+        shift=shift,
+    )
+    return near.assign(score=scores, reported=reported), calibration if auto else None
 
 
 def meant(near: pd.DataFrame, index: Index) -> Floats:

@@ -141,29 +141,29 @@ class Detector:
         if since is None:
             return
         facts, threshold = since.facts, self.matcher.threshold
-        if facts["checkpoint_sha256"] != index.manifest["checkpoint_sha256"]:
+        if facts.checkpoint_sha256 != index.manifest["checkpoint_sha256"]:
             raise ArtifactError("since= names a search with another checkpoint: leave it out")
-        if facts.get("block_by") not in (None, self.block_by):
+        if facts.block_by not in (None, self.block_by):
             raise ArtifactError(
-                f"since= names a search with detection.block_by={facts['block_by']}, and this one "
+                f"since= names a search with detection.block_by={facts.block_by}, and this one "
                 f"has {self.block_by}: pairs are missing there. Leave since out"
             )
         looks = self.verifier is not None or threshold == AUTO
-        if facts["looked"] != looks or (threshold == AUTO) != (facts["asked"] == AUTO):
+        if facts.looked != looks or (threshold == AUTO) != (facts.asked == AUTO):
             raise ArtifactError(
                 "since= names a search with another matcher.threshold or verifier: it cannot be "
                 "gone on with. Leave since out"
             )
-        if looks and facts["asked"] != threshold:
+        if looks and facts.asked != threshold:
             raise ArtifactError(
-                f"since= names a search at threshold {facts['asked']}, and this one is at "
+                f"since= names a search at threshold {facts.asked}, and this one is at "
                 f"{threshold}: with a verifier both must be the same. Leave since out"
             )
-        too_near = threshold != AUTO and facts["threshold"] < threshold
-        if too_near or not (facts["lossless"] and self.matcher.lossless):
+        too_near = not isinstance(threshold, str) and facts.threshold < threshold
+        if too_near or not (facts.lossless and self.matcher.lossless):
             raise ArtifactError(
-                f"since= names a search at threshold {facts['threshold']:g}, lossless="
-                f"{facts['lossless']}, and this one is at {threshold}, lossless="
+                f"since= names a search at threshold {facts.threshold:g}, lossless="
+                f"{facts.lossless}, and this one is at {threshold}, lossless="
                 f"{self.matcher.lossless}: both must be lossless, and the earlier threshold no "
                 "lower. Leave since out"
             )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from dedup.augmentations import EDITS, RgbImage, augment
-from dedup.detection.calibration import expected
+from dedup.detection.calibration import Calibration, expected_recall
 from dedup.detection.candidates import verdict_derivation
 from dedup.detection.results import DetectionResult
 from dedup.runtime.digits import rounded, score, units
@@ -23,6 +24,7 @@ from dedup.runtime.parallel import in_order, one_thread
 from dedup.runtime.progress import counting
 from dedup.search.embedding import Embed
 from dedup.search.index import Index
+from dedup.search.state import SearchFacts
 from dedup.store.decode import resizer
 from dedup.store.derived import Derivation, DerivedRows
 from dedup.store.placeholders import without_placeholders
@@ -88,45 +90,52 @@ def with_recall(
     max_products: int = 100,
     min_contrast: float = 3.0,
     estimate_recall: bool = True,
-) -> dict[str, Any]:
-    """The calibration of findings, with what edited copies say of recall.
+) -> Calibration | None:
+    """Add the recall of edited copies to the calibration of findings.
 
     Args:
         findings: of a search whose threshold was chosen.
         sampled: the index whose images are edited.
-        verifier: as the search had it.
+        verifier: the search's.
         checkpoint: the encoder; the one that the index names if ``None``.
         seed: draws images and edits.
-        max_products: as the search had it.
-        min_contrast: likewise.
-        estimate_recall: without, no copies are made and nothing is said of recall.
+        max_products: the search's.
+        min_contrast: the search's.
+        estimate_recall: ``False`` makes no copies, and leaves recall out.
 
     Returns:
-        See ``DetectionResult.calibration``; empty where the threshold was a number.
+        ``None`` where the threshold was given as a number.
     """
-    calibration = dict(findings.calibration)
-    if not calibration:
+    calibration = findings.calibration
+    if calibration is None or findings.search is None:
         return calibration
-    shift = calibration.pop("shift")
     if estimate_recall:
         copies = find_edited_copies(
-            sampled, findings.search, verifier, shift, checkpoint, seed, max_products, min_contrast
-        )
-        calibration |= expected(calibration, findings.candidates, copies.surety, copies.chains)
-    figures = ", ".join(
-        f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
-        for name in ("precision", "recall")
-        if calibration.get(f"expected_{name}")  # of nothing there is no precision
-        for value, low, high in [calibration[f"expected_{name}"]]
-    )
-    log.info("%s=%.4g: expected %s", calibration["setting"], calibration["threshold"], figures)
+            sampled, findings.search, verifier, calibration.shift, checkpoint, seed, max_products,
+            min_contrast,
+        )  # fmt: skip
+        recall = expected_recall(calibration, findings.candidates, copies.surety, copies.chains)
+        calibration = replace(calibration, recall=recall)
+    _log_expected(calibration)
     return calibration
+
+
+def _log_expected(calibration: Calibration) -> None:
+    """Log the threshold with the expected precision and recall; of nothing there is neither."""
+    recall = calibration.recall and calibration.recall.expected_recall
+    estimates = {"precision": calibration.expected_precision, "recall": recall}
+    figures = ", ".join(
+        f"{name} {estimate[0]:.3f} ({estimate[1]:.3f} to {estimate[2]:.3f})"
+        for name, estimate in estimates.items()
+        if estimate
+    )
+    log.info("%s=%.4g: expected %s", calibration.setting, calibration.threshold, figures)
 
 
 @one_thread()
 def find_edited_copies(
     index: Index,
-    facts: dict[str, Any],
+    facts: SearchFacts,
     verifier: GeometricVerifier | None,
     shift: float,
     checkpoint: str | Path | None = None,
@@ -141,7 +150,7 @@ def find_edited_copies(
 
     Args:
         index: with its store attached.
-        facts: of the search, see ``SearchState``: how far it looked.
+        facts: of the search, with its limits.
         verifier: as the search had it; without, distances are given.
         shift: of the log odds in this catalogue.
         checkpoint: the encoder; the one that the index names if ``None``.
@@ -278,13 +287,14 @@ def _maker(index: Index, looks: bool) -> Callable[[RgbImage, RgbImage, int], _Co
     return make
 
 
-def _surety(rows: pd.DataFrame, facts: dict[str, Any], looks: bool, shift: float) -> Floats:
-    """How sure each copy is, see ``Copies``."""
+def _surety(rows: pd.DataFrame, facts: SearchFacts, looks: bool, shift: float) -> Floats:
+    """Compute the surety of each copy, see ``Copies``; -inf beyond the search's limits."""
     distances = rows["distance"].to_numpy(np.float64)
     if not looks:
         return np.asarray(-distances)
-    near = distances <= facts["threshold"]
-    proposed = near | (rows["words"].to_numpy(np.float64) >= facts["words"])
+    proposed = distances <= facts.threshold
+    if facts.words is not None:
+        proposed |= rows["words"].to_numpy(np.float64) >= facts.words
     log_odds = rows["log_odds"].to_numpy(np.float64)
     return np.asarray(np.where(proposed, score(log_odds, shift), -np.inf))
 

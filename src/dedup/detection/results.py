@@ -1,4 +1,4 @@
-"""What a detection gives, and how it is saved and loaded."""
+"""Save and load the result of a detection."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import pandas as pd
 import pyarrow as pa
 
 from dedup import __version__
+from dedup.detection.calibration import Calibration
 from dedup.runtime.checksums import facts, write_sealed
 from dedup.runtime.files import as_frame, write_json, write_table
 from dedup.runtime.sealed_files import confirmed_tables
 from dedup.schemas import FAMILIES, GROUPS, PAIRS, RELATIONS, SHARED, TIERS
 from dedup.search.consistency import check_families, check_groups, check_pairs, check_shared
 from dedup.search.manifest import ANEW, RESULT, RESULT_FORMAT, Origin, read_result
+from dedup.search.state import SearchFacts
 
 SCHEMAS = {
     "pairs": PAIRS,
@@ -42,45 +44,42 @@ class DetectionResult:
         pairs: the schema ``PAIRS``.
         groups: the schema ``GROUPS``.
         shared: the schema ``SHARED``.
-        search: the facts of a ``SearchState``.
-        calibration: how the threshold was chosen, plain JSON values; empty where it was given as
-            a number. ``precision`` asked for; ``setting`` that was chosen, ``verifier.min_score``
-            or ``matcher.threshold``; ``threshold``, its value; ``higher_is_surer``;
-            ``expected_precision``, as all expected figures value, low and high; ``interval``,
-            the confidence of these; ``n_pairs`` looked at; ``measured`` against the user's own
-            pairs, or ``None``: ``precision``, ``recall``, ``f1``, ``n_true``, ``n_found``,
-            ``n_wrong``, ``bcubed_f1`` and ``truth``, the file. Where edited copies were made:
-            ``n_copies``; ``expected_recall``; ``recall_by_edit``, recall and number of copies by
-            name; ``curve``, at most 200 points with ``threshold``, ``precision``, ``recall``.
-        candidates: the schema ``PAIRS``: every two products that were looked at again, reported or
-            not; without a verifier, those that are near.
-        related: the schema ``PAIRS``: pairs that are no duplicates and yet not nothing: colour
-            variants, and products photographed again. A variant's score is how surely the two are
-            one but for their colours; another photo has none.
+        search: limits, size and completeness of the search; ``None`` where nothing was searched.
+        calibration: the threshold that was chosen, and the precision and recall expected of it;
+            ``None`` where it was given as a number.
+        measured: comparison with the user's own pairs, or ``None``: ``precision``, ``recall``,
+            ``f1``, ``n_true``, ``n_found``, ``n_wrong``, ``bcubed_f1`` and ``truth``, the file.
+        candidates: the schema ``PAIRS``: all pairs that a verifier compared, reported or not;
+            without a verifier, the near pairs.
+        related: the schema ``PAIRS``: pairs that are no duplicates, but colour variants or other
+            photos of one product. A variant's score is the probability of one product but for the
+            colours; another photo has none.
         families: the schema ``FAMILIES``: the products of the variants in ``related``.
     """
 
     pairs: pd.DataFrame
     groups: pd.DataFrame
     shared: pd.DataFrame
-    search: dict[str, Any] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
+    search: SearchFacts | None = None
+    calibration: Calibration | None = None
+    measured: dict[str, Any] | None = None
     candidates: pd.DataFrame = field(default_factory=partial(_no_rows, PAIRS))
     related: pd.DataFrame = field(default_factory=partial(_no_rows, PAIRS))
     families: pd.DataFrame = field(default_factory=partial(_no_rows, FAMILIES))
 
     def save(self, folder: str | Path, index: Path | None = None) -> None:
-        """Write the tables, ``calibration.json`` and last the sealed ``result.json``.
+        """Write the tables, ``calibration.json`` and last ``result.json`` with checksums.
 
         Args:
-            folder: where to; made if it is not there.
-            index: the folder of the index that was searched, so that a later reader finds it.
+            folder: made if it is not there.
+            index: the folder of the index that was searched, for later readers.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, schema in SCHEMAS.items():
             write_table(getattr(self, name), schema, folder / f"{name}.parquet")
-        write_json(self.calibration, folder / "calibration.json")
+        calibration = self._calibration()
+        write_json(calibration, folder / "calibration.json")
         files = {
             f"{name}.parquet": facts(folder / f"{name}.parquet", rows=len(getattr(self, name)))
             for name in SCHEMAS
@@ -89,8 +88,8 @@ class DetectionResult:
             "format": RESULT_FORMAT,
             "version": __version__,
             "index": None if index is None else _beside(index, folder),
-            "search": self.search,
-            "calibration": self.calibration,
+            "search": {} if self.search is None else self.search.to_dict(),
+            "calibration": calibration,
         }
         write_sealed(content, files, folder / RESULT)
 
@@ -100,7 +99,7 @@ class DetectionResult:
 
         Raises:
             ArtifactError: there is none in ``folder``, or one of an earlier version.
-            CorruptError: its files are not what was written, or cannot be.
+            CorruptError: its files are damaged, or their values impossible.
         """
         folder = Path(folder)
         manifest, files = read_result(folder)
@@ -113,22 +112,34 @@ class DetectionResult:
         check_shared(tables["shared"], origins["shared"])
         check_families(tables["families"], origins["families"])
         frames = {name: as_frame(table) for name, table in tables.items()}
-        return cls(search=manifest["search"], calibration=manifest["calibration"], **frames)
+        search, calibration = manifest["search"], dict(manifest["calibration"])
+        measured = calibration.pop("measured", None)
+        return cls(
+            search=SearchFacts.from_dict(search) if search else None,
+            calibration=Calibration.from_dict(calibration) if calibration else None,
+            measured=measured,
+            **frames,
+        )
+
+    def _calibration(self) -> dict[str, Any]:
+        """Return the content of ``calibration.json``: empty without a choice or a truth."""
+        values = {} if self.calibration is None else self.calibration.to_dict()
+        return values if self.measured is None else {**values, "measured": self.measured}
 
 
 def index_of(folder: Path) -> Path | None:
-    """The folder of the index that a result was found in, or ``None`` where it is not known.
+    """Return the folder of the index that a result was found in, or ``None`` where unknown.
 
     Raises:
         ArtifactError: there is no result in ``folder``.
-        CorruptError: ``result.json`` is not what was written.
+        CorruptError: ``result.json`` is damaged.
     """
-    named = read_result(folder)[0]["index"]
-    return None if named is None else folder / named
+    name = read_result(folder)[0]["index"]
+    return None if name is None else folder / name
 
 
 def _beside(index: Path, folder: Path) -> str:
-    """The path of an index: relative where it lies in the same folder of runs, which may move."""
+    """Return an index's path: relative in the same folder of runs, since that may be moved."""
     index, folder = index.resolve(), folder.resolve()
     near = folder.parents[min(1, len(folder.parents) - 1)]
     return os.path.relpath(index, folder) if index.is_relative_to(near) else str(index)

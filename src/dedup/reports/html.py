@@ -14,7 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,7 +191,7 @@ class HtmlReport:
                 ),
                 advice=[] if n_groups else phrases.advice(findings, index),
                 searched=phrases.searched(findings.search),
-                certainty=_certainty(findings.calibration),
+                certainty=_certainty(findings),
             )
         )
         path = folder / "report.html"
@@ -332,18 +332,20 @@ def _n_whole(manifest: Mapping[str, Any]) -> int:
     return int((manifest.get("foreground") or {}).get("failed", 0))
 
 
-def _certainty(calibration: dict[str, Any]) -> dict[str, Any] | None:
+def _certainty(findings: DetectionResult) -> dict[str, Any] | None:
     """What the section "How sure" shows; none where the threshold was given."""
-    if not calibration:
-        return None
-    curve = calibration.get("curve")
+    calibration = findings.calibration
+    sentences = phrases.how_sure(calibration, findings.measured)
+    if calibration is None:
+        empty = {"expected": None, "sentences": sentences, "plot": "", "edits": []}
+        return empty if sentences else None
+    curve = [asdict(point) for point in calibration.recall.curve] if calibration.recall else []
+    axis = phrases.chosen_on(calibration)
     return {
-        "expected": (calibration.get("expected_precision") or [None])[0],
-        "sentences": phrases.how_sure(calibration),
-        "plot": pr_curve.draw(curve, calibration["threshold"], phrases.chosen_on(calibration))
-        if curve
-        else "",
-        "edits": phrases.by_edit(calibration),
+        "expected": (calibration.expected_precision or [None])[0],
+        "sentences": sentences,
+        "plot": pr_curve.draw(curve, calibration.threshold, axis) if curve else "",
+        "edits": phrases.by_edit(calibration.recall),
     }
 
 

@@ -44,7 +44,7 @@ def _figures(result: DetectionResult, n_groups: int) -> str:
         return "No duplicates found."
     n_spare = int((~groups["kept"].astype(bool)).sum())
     text = f"{n_groups:,} groups, {len(groups):,} products, {n_spare:,} could go"
-    expected = result.calibration.get("expected_precision")
+    expected = result.calibration and result.calibration.expected_precision
     return f"{text}; expected precision {expected[0]:.1%}" if expected else text
 
 

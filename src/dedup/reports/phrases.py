@@ -8,12 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from dedup.detection.calibration import Calibration, Recall
 from dedup.detection.results import DetectionResult
 from dedup.reports.proofs import NEAR, prefix_of
 from dedup.reports.records import n_left_out
 from dedup.runtime.nouns import counted
 from dedup.schemas import RELATIONS, Tier
 from dedup.search.index import Index
+from dedup.search.state import SearchFacts
 
 TIERS: dict[Tier, tuple[str, str]] = {
     "same_url": ("same address", "Both products name the same image address."),
@@ -112,9 +114,9 @@ def advice(findings: DetectionResult, index: Index) -> list[str]:
     images, said = index.images, []
     if n_compared(images) < 2:
         said.append("It takes two products with a readable image to find a duplicate.")
-    threshold = findings.search.get("threshold")
-    if "precision" in findings.calibration:
-        asked = percent(findings.calibration["precision"])
+    threshold = None if findings.search is None else findings.search.threshold
+    if findings.calibration is not None:
+        asked = percent(findings.calibration.precision)
         said.append(f"Ask for less than a precision of {asked}: matcher.precision sets it.")
     elif threshold == 0:
         said.append(
@@ -150,57 +152,61 @@ def relation(name: str, tier: str) -> str:
     return "copy" if name == RELATIONS[0] and tier == NEAR else name
 
 
-def searched(search: Mapping[str, Any]) -> str:
+def searched(search: SearchFacts | None) -> str:
     """How the near pairs were searched for, and what the search may have missed.
 
     Args:
-        search: as in ``DetectionResult``; may be empty, and then nothing is said.
+        search: as in ``DetectionResult``; ``None`` gives an empty text.
     """
-    threshold = search.get("threshold")
+    if search is None:
+        return ""
+    threshold, n_images, n_pairs = search.threshold, search.n_images, search.n_pairs
     if threshold == 0:
         return "Nothing was compared by distance: at threshold 0 only equal images count."
-    if threshold is None or "comparisons" not in search:
-        return ""
-    n_pairs = search.get("pairs", search["pictures"] * (search["pictures"] - 1) // 2)
-    done, given = search["comparisons"], not search.get("looked", False)
-    said = f"{counted(search['pictures'], 'image')}: "
+    if n_pairs is None:
+        n_pairs = n_images * (n_images - 1) // 2
+    done, given = search.n_comparisons, not search.looked
+    said = f"{counted(n_images, 'image')}: "
     if done >= n_pairs:
         return f"{said}{'all ' * (n_pairs != 1)}{counted(n_pairs, 'pair')} compared."
     said += f"{percent(done / n_pairs)} of {n_pairs:,} pairs compared; "
     within = f"within {number(threshold)}" if given else "near enough to be looked at"
-    if search["lossless"]:
+    if search.lossless:
         return f"{said}none of the others can lie {within}."
     return (
-        f"{said}about {counted(round(search['missed']), 'pair')} {within} "
-        f"({percent(search['missed_share'])}) lie across cluster borders and were not looked at."
+        f"{said}about {counted(round(search.missed), 'pair')} {within} "
+        f"({percent(search.missed_share)}) lie across cluster borders and were not looked at."
     )
 
 
-def how_sure(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
+def how_sure(
+    calibration: Calibration | None, measured: Mapping[str, Any] | None
+) -> list[tuple[str, str]]:
     """How the threshold was chosen and what to expect of it: what each sentence is on, and it.
 
     Args:
-        calibration: as in ``DetectionResult``, not empty.
+        calibration: as in ``DetectionResult``.
+        measured: likewise.
     """
-    measured = _measured(calibration["measured"]) if calibration.get("measured") else []
-    if "precision" not in calibration:  # the threshold was given, the truth too
-        return measured
-    side = "a score of at least" if calibration["higher_is_surer"] else "a distance of at most"
-    chosen = f"{side} {number(calibration['threshold'])} ({calibration['setting']})"
-    confidence = percent(calibration["interval"])
+    from_truth = _measured(measured) if measured else []
+    if calibration is None:
+        return from_truth
+    side = "a score of at least" if calibration.higher_is_surer else "a distance of at most"
+    chosen = f"{side} {number(calibration.threshold)} ({calibration.setting})"
+    confidence = percent(calibration.interval)
     said = [
-        ("Asked for", f"A precision of {percent(calibration['precision'])}."),
+        ("Asked for", f"A precision of {percent(calibration.precision)}."),
         ("Chosen", f"Two images that are not equal count as one with {chosen}."),
     ]
-    looked = f"{counted(calibration['n_pairs'], 'pair')} looked at"
-    if calibration["expected_precision"]:
-        right = _range(calibration["expected_precision"], confidence)
+    looked = f"{counted(calibration.n_pairs, 'pair')} looked at"
+    if calibration.expected_precision:
+        right = _range(calibration.expected_precision, confidence)
         said.append(("Expected precision", f"{right} of the near pairs found are right; {looked}."))
     else:
         said.append(("Found", f"No near pair is sure enough; {looked}."))
-    if calibration.get("n_copies"):
-        copies = counted(calibration["n_copies"], "copy", "copies")
-        share = _range(calibration["expected_recall"], confidence)
+    if calibration.recall and calibration.recall.n_copies:
+        copies = counted(calibration.recall.n_copies, "copy", "copies")
+        share = _range(calibration.recall.expected_recall, confidence)
         said.append(
             (
                 "Expected recall",
@@ -208,23 +214,23 @@ def how_sure(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
                 "are found.",
             )
         )
-    return said + measured
+    return said + from_truth
 
 
-def chosen_on(calibration: Mapping[str, Any]) -> str:
+def chosen_on(calibration: Calibration) -> str:
     """What the threshold is, to stand below a plot."""
-    if calibration["higher_is_surer"]:
+    if calibration.higher_is_surer:
         return "least score that counts (surer to the right)"
     return "largest distance that counts (surer to the left)"
 
 
-def by_edit(calibration: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+def by_edit(recall: Recall | None) -> list[tuple[str, str, int]]:
     """The name, the recall and the number of copies of each edit, worst first."""
-    edits = calibration.get("recall_by_edit", {})
-    tried = [(recall, name, n) for name, (recall, n) in edits.items() if n]
+    edits = recall.recall_by_edit if recall else {}
+    tried = [(share, name, n) for name, (share, n) in edits.items() if n]
     return [
-        (EDITS.get(name, name.replace("_", " ")), percent(recall), n)
-        for recall, name, n in sorted(tried)
+        (EDITS.get(name, name.replace("_", " ")), percent(share), n)
+        for share, name, n in sorted(tried)
     ]
 
 
@@ -292,8 +298,10 @@ def _wrong(n: int) -> str:
 
 def given_threshold(findings: DetectionResult) -> str:
     """The distance that somebody gave to decide alone; "" where a score or the data decides."""
-    threshold, looked = findings.search.get("threshold"), findings.search.get("looked", False)
-    return "" if threshold is None or looked or findings.calibration else number(threshold)
+    search = findings.search
+    if search is None or search.looked or findings.calibration is not None:
+        return ""
+    return number(search.threshold)
 
 
 def _troubles(images: pd.DataFrame) -> list[Trouble]:

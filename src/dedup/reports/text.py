@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from dedup.detection.calibration import floor
+from dedup.detection.calibration import Calibration, Recall, floor
 from dedup.detection.results import DetectionResult
 from dedup.reports.phrases import given_threshold, left_out, n_compared, percent
 from dedup.reports.proofs import NEAR, n_matched, outcome, prefix_of, surest_pairs
@@ -96,12 +94,17 @@ def _log_left_out(findings: DetectionResult | None, index: Index) -> None:
 
 def _how_surely(findings: DetectionResult) -> str:
     """Write how many of the products that could go are equal, and what is expected of the rest."""
-    found, known = outcome(findings), findings.calibration
+    found, calibration = outcome(findings), findings.calibration
+    recall = calibration and calibration.recall
+    estimates = {
+        "precision": calibration and calibration.expected_precision,
+        "recall": recall and recall.expected_recall,
+    }
     said = f" ({found.n_equal:,} equal, {found.n_near:,} near)" if found.n_spare else ""
     expected = [
-        f"expected {name} {percent(known[key][0])}"
-        for name, key in (("precision", "expected_precision"), ("recall", "expected_recall"))
-        if known.get(key)
+        f"expected {name} {percent(estimate[0])}"
+        for name, estimate in estimates.items()
+        if estimate
     ]
     return said + (f"; {', '.join(expected)}" if expected else "")
 
@@ -163,24 +166,26 @@ def _too_much(findings: DetectionResult, index: Index) -> str:
 
 def _too_little(findings: DetectionResult) -> str:
     """Advise a lower precision where most copies are expected to be missed."""
-    known = findings.calibration
-    recall = (known.get("expected_recall") or [1.0])[0]
-    if recall >= LOW_RECALL or not known.get("n_copies"):
+    calibration = findings.calibration
+    if calibration is None or calibration.recall is None or not calibration.recall.n_copies:
+        return ""
+    recall = calibration.recall.expected_recall[0]
+    if recall >= LOW_RECALL:
         return ""
     said = f"About {percent(recall)} of edited copies are expected to be found"
     for precision in LOWER:
-        more = _recall_at(known, precision)
-        if precision < known["precision"] and more >= recall + GAIN:
+        more = _recall_at(calibration, calibration.recall, precision)
+        if precision < calibration.precision and more >= recall + GAIN:
             return f"{said}: matcher.precision={precision:g} would find about {percent(more)}"
     return f"{said}: the others look too unlike their originals"
 
 
-def _recall_at(calibration: Mapping[str, Any], precision: float) -> float:
+def _recall_at(calibration: Calibration, recall: Recall, precision: float) -> float:
     """The most that the curve promises where so many pairs are right."""
-    lowest = floor(precision) if calibration["higher_is_surer"] else -math.inf
+    lowest = floor(precision) if calibration.higher_is_surer else -math.inf
     points = [
-        point["recall"]
-        for point in calibration.get("curve", [])
-        if (point["precision"] or 0) >= precision and point["threshold"] >= lowest
+        point.recall
+        for point in recall.curve
+        if point.precision >= precision and point.threshold >= lowest
     ]
     return max(points, default=0.0)

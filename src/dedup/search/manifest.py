@@ -82,6 +82,20 @@ def _are_shares(value: object, n: int) -> bool:
     return isinstance(value, list) and len(value) == n and all(map(_is_share, value))
 
 
+def _is_rate(value: object) -> bool:
+    """Whether a value is a share and the number of copies that it is of."""
+    return (
+        isinstance(value, list) and len(value) == 2 and _is_share(value[0]) and is_count(value[1])
+    )
+
+
+def _is_point(value: object) -> bool:
+    """Whether a value is a point of the curve of precision and recall."""
+    if not isinstance(value, dict) or value.keys() != {"threshold", "precision", "recall"}:
+        return False
+    return is_number(value["threshold"]) and _are_shares([value["precision"], value["recall"]], 2)
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -143,9 +157,17 @@ _CALIBRATION: dict[str, Kind] = {
     "expected_precision": lambda value: value is None or _are_shares(value, 3),
     "interval": _is_share,
     "n_pairs": is_count,
-    "measured": lambda value: value is None or _is_object(value),
 }
-"""What it says of a threshold that was chosen."""
+"""Keys of a threshold that was chosen."""
+_MEASURED: dict[str, Kind] = {"measured": lambda value: value is None or _is_object(value)}
+"""Keys of a comparison with the user's own pairs."""
+_RECALL: dict[str, Kind] = {
+    "n_copies": is_count,
+    "expected_recall": lambda value: _are_shares(value, 3),
+    "recall_by_edit": lambda value: isinstance(value, dict) and all(map(_is_rate, value.values())),
+    "curve": lambda value: isinstance(value, list) and all(map(_is_point, value)),
+}
+"""Keys of edited copies, where they were made."""
 _OPTIONAL: dict[str, Kind] = {"words": is_number, "block_by": _is_name, "pairs": is_count}
 """What it says where it looked for words, where it compared inside blocks alone, and of how many
 pairs there are in all."""
@@ -240,7 +262,12 @@ def read_result(folder: Path) -> tuple[Said, Said]:
         _check_rows(name, one["rows"], ROWS_A_BYTE * one["size"], origin)
     _check(said, _RESULT, "", origin)
     _check(said["search"], _FACTS if said["search"] else {}, "search's ", origin)
-    _check(said["calibration"], _CALIBRATION if said["calibration"] else {}, "", origin)
+    calibration = {"measured": None, **said["calibration"]}
+    _check(calibration, _MEASURED, "", origin)
+    if calibration.keys() - _MEASURED.keys():  # else the threshold was given, and measured alone
+        _check(calibration, _CALIBRATION, "", origin)
+    if "n_copies" in calibration:
+        _check(calibration, _RECALL, "", origin)
     return said, files
 
 

@@ -1,47 +1,95 @@
-"""What a search compared and found near, for a later one to go on from."""
+"""Save and load a search of an index's images, for a later search to continue."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import pandas as pd
 
 from dedup.runtime.checksums import facts, write_sealed
 from dedup.runtime.files import as_frame, write_table
-from dedup.runtime.sealed_files import (
-    confirmed_tables,
-)
-from dedup.search.consistency import check_compared, check_near
-from dedup.search.manifest import (
-    SEARCH,
-    WITHOUT,
-    Origin,
-    read_facts,
-)
-
-if TYPE_CHECKING:
-    pass
+from dedup.runtime.sealed_files import confirmed_tables
 from dedup.schemas import COMPARED, NEAR, RELATIONS
+from dedup.search.consistency import check_compared, check_near
+from dedup.search.manifest import SEARCH, WITHOUT, Origin, read_facts
+
+_KEYS = {
+    "n_images": "pictures",
+    "n_comparisons": "comparisons",
+    "n_pairs": "pairs",
+    "n_near_pairs": "near_pairs",
+}
+"""Keys in files, of the attributes that have another name there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchFacts:
+    """Limits, size and completeness of a search.
+
+    Attributes:
+        asked: the threshold by setting: a distance, or ``auto``.
+        threshold: distance (L2) within which images are near.
+        looked: a verifier compared the candidates.
+        words: similarity of visual words that makes a candidate; ``None`` where none was used.
+        lossless: no near pair was missed.
+        n_images: number of images compared.
+        n_comparisons: number of pairs whose distance was computed.
+        n_pairs: number of pairs in all; ``None`` in a search by an earlier version.
+        share: of the comparisons among all pairs, 0 to 1.
+        n_near_pairs: number of pairs found.
+        missed: estimated number of near pairs that were not compared; 0 where lossless.
+        missed_share: of these among all near pairs, 0 to 1.
+        checkpoint_sha256: digest of the encoder.
+        block_by: column whose cells limited the comparisons; ``None`` where none did.
+    """
+
+    asked: float | str
+    threshold: float
+    looked: bool
+    words: float | None = None
+    lossless: bool
+    n_images: int
+    n_comparisons: int
+    n_pairs: int | None = None
+    share: float
+    n_near_pairs: int
+    missed: float
+    missed_share: float
+    checkpoint_sha256: str
+    block_by: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, as ``search.json`` and ``result.json`` hold them."""
+        values = {_key(name.name): getattr(self, name.name) for name in fields(self)}
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Take what ``to_dict`` gave; ``dedup.search.manifest`` has checked it in files."""
+        names = [field.name for field in fields(cls) if _key(field.name) in values]
+        return cls(**{name: values[_key(name)] for name in names})
+
+
+def _key(name: str) -> str:
+    return _KEYS.get(name, name)
 
 
 @dataclass(frozen=True)
 class SearchState:
-    """What was compared, and the images found near each other.
+    """Images that were compared, and those found near each other.
 
     Attributes:
         near: the schema ``NEAR``, sorted by both.
         compared: the schema ``COMPARED``.
-        facts: plain JSON values. ``threshold``; ``lossless``; ``images`` that were compared;
-            ``comparisons`` made; their ``share`` of all; ``near_pairs`` found; ``missed``, those
-            beyond the comparisons made: 0 where lossless, else an estimate; ``missed_share`` of
-            all; ``checkpoint_sha256`` of the encoder.
+        facts: limits, size and completeness of the search.
     """
 
     near: pd.DataFrame
     compared: pd.DataFrame
-    facts: dict[str, Any]
+    facts: SearchFacts
 
     def save(self, folder: Path) -> None:
         """Write the search into an existing folder; ``search.json`` comes last."""
@@ -49,7 +97,7 @@ class SearchState:
         for name, (table, schema) in tables.items():
             write_table(table, schema, folder / name)
         files = {name: facts(folder / name, rows=len(tables[name][0])) for name in tables}
-        write_sealed(self.facts, files, folder / SEARCH)
+        write_sealed(self.facts.to_dict(), files, folder / SEARCH)
 
     @classmethod
     def load(cls, folder: Path) -> SearchState:
@@ -57,12 +105,12 @@ class SearchState:
 
         Raises:
             ArtifactError: there is none in ``folder``, or one of an earlier version.
-            CorruptError: its files are not what was written, or cannot be.
+            CorruptError: its files are damaged, or their values impossible.
         """
-        said, files = read_facts(folder)
+        values, files = read_facts(folder)
         schemas = {"near.parquet": NEAR, "compared.parquet": COMPARED}
         near, compared = confirmed_tables(folder, schemas, files, WITHOUT)
         check_compared(compared, Origin(folder / "compared.parquet", WITHOUT))
         origin = Origin(folder / "near.parquet", WITHOUT)
-        check_near(near, compared, said["looked"], RELATIONS, origin)
-        return cls(as_frame(near), as_frame(compared), said)
+        check_near(near, compared, values["looked"], RELATIONS, origin)
+        return cls(as_frame(near), as_frame(compared), SearchFacts.from_dict(values))

@@ -1,0 +1,72 @@
+"""Results that are saved and loaded: what was chosen and measured comes back as it was."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dedup.detection.calibration import Calibration, CurvePoint, Recall
+from dedup.detection.results import DetectionResult
+from dedup.errors import CorruptError
+from dedup.runtime.checksums import read_sealed, write_sealed
+from tests.support.pages import groups_of, pair, pairs_of, shared_of
+from tests.support.searches import search_facts
+
+CHOSEN = Calibration(
+    setting="matcher.threshold", threshold=1.2, higher_is_surer=False, precision=0.99,
+    expected_precision=None, interval=0.95, n_pairs=7, shift=-0.5,
+)  # fmt: skip
+RECALL = Recall(
+    expected_recall=(0.5, 0.4, 0.6),
+    recall_by_edit={"crop": (0.5, 2)},
+    n_copies=2,
+    curve=[CurvePoint(0.5, 1.0, 0.25), CurvePoint(1.5, 0.9, 0.75)],
+)
+MEASURED = {"precision": None, "recall": 0.0, "truth": "pairs.csv"}
+
+
+def result(**change: Any) -> DetectionResult:
+    pairs = pairs_of(pair("A", "B"))
+    whole = DetectionResult(pairs, groups_of("AB"), shared_of(), search_facts(block_by="brand"))
+    return replace(whole, **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"search": None},
+        {"calibration": CHOSEN},
+        {"calibration": replace(CHOSEN, expected_precision=(0.9, 0.8, 1.0), recall=RECALL)},
+        {"measured": MEASURED},
+        {"calibration": CHOSEN, "measured": MEASURED},
+    ],
+)
+def test_a_result_comes_back_equal(tmp_path: Path, change: dict[str, Any]) -> None:
+    before = result(**change)
+    before.save(tmp_path)
+    after = DetectionResult.load(tmp_path)
+    for name in ("search", "calibration", "measured"):
+        assert getattr(after, name) == getattr(before, name)
+    files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    after.save(tmp_path)
+    assert files == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert "shift" not in files["calibration.json"].decode()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("setting", "rm"), ("measured", 3), ("n_copies", -1), ("expected_recall", [0.5, 0.4]),
+        ("recall_by_edit", {"crop": 0.5}), ("recall_by_edit", [[0.5, 2]]),
+        ("curve", [{"threshold": 0.5}]), ("curve", {}),
+    ],
+)  # fmt: skip
+def test_a_calibration_that_cannot_be_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    result(calibration=replace(CHOSEN, recall=RECALL)).save(tmp_path)
+    content = read_sealed(tmp_path / "result.json", "a result", "")
+    calibration = content["calibration"] | {key: value}
+    write_sealed(content | {"calibration": calibration}, content["files"], tmp_path / "result.json")
+    with pytest.raises(CorruptError, match=f"its {key} is"):
+        DetectionResult.load(tmp_path)
