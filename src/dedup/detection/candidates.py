@@ -1,8 +1,8 @@
-"""Candidates for copies, and a second look at each of them; runs without torch.
+"""Choose candidates for copies, and verify each of them; runs without torch.
 
-Candidates are images with near embeddings, which the matcher finds, and images with rare visual
-words in common: the embedding sees goods without marks, the words see parts and images inside
-images. How far either goes follows from a budget of candidates for each image.
+Candidates are images with near embeddings, found by the matcher, and images with rare visual words
+in common. Embeddings serve for goods without marks; words serve for parts and images inside images.
+The limits of both follow from a budget of candidates for each image.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 
 SAMPLE = 1000
-"""Images that a budget's limits are measured on, at most."""
+"""Maximum number of images that the limits of a budget are measured on."""
 
 IN_MEMORY = 2000
-"""Images that are kept in memory with their keypoints, some 0.3 MB each."""
+"""Maximum number of images in memory with their keypoints, some 0.3 MB each."""
 
 STEP = 128
-"""Candidates of which the verdicts come together: about a second of work on 2 cores."""
+"""Number of candidates verified at a time: about a second of work on 2 cores."""
 
 VERSION = 1
-"""Of verdicts: raised when the same two images would get another one."""
+"""Version of verdicts: raised when the same two images get another one."""
 
 MAX_EVIDENCE = 200
-"""Letters of what was seen in words; what is said is far shorter."""
+"""Maximum length of evidence; the verifier's texts are far shorter."""
 
 VERDICTS = pa.schema(
     [
@@ -61,17 +61,17 @@ VERDICTS = pa.schema(
         ("alike", pa.float64()),
     ]
 )
-"""Verdicts that are kept for later runs, see ``dedup.store.derived``."""
+"""Schema of verdicts that are kept for later runs, see ``dedup.store.derived``."""
 
 FIGURES = 4
-"""Of a radius that is chosen, from its first one that is not 0."""
+"""Number of significant digits of a chosen radius."""
 
 MIN_WORDS = 0.02
-"""Similarity of words below which two images have nothing in common."""
+"""Least similarity of words of a candidate: below it two images have nothing in common."""
 
 
 class Candidates(NamedTuple):
-    """Pairs of rows to be looked at, sorted by both; arrays of one length.
+    """Pairs of rows to be verified, sorted by both; arrays of one length.
 
     Attributes:
         left: (n,) int64.
@@ -83,17 +83,17 @@ class Candidates(NamedTuple):
 
 
 def min_words(words: Words, per_image: float, seed: int = 0, blocks: Blocks | None = None) -> float:
-    """The similarity of words that gives so many candidates for each image, on average.
+    """Choose the least similarity of words for an average number of candidates per image.
 
-    Measured on a sample of the images against all of them; of those in its blocks, where given.
+    It is measured on a sample of the images against all of them, or those in its blocks.
     """
     sample = _sample(len(words), seed)
-    found = propose(words[sample], words, Vocabulary.load(), MIN_WORDS)
-    left, right = sample[found.left], found.right
-    counts = left != right
+    proposals = propose(words[sample], words, Vocabulary.load(), MIN_WORDS)
+    left, right = sample[proposals.left], proposals.right
+    is_pair = left != right
     if blocks is not None:
-        counts &= blocks.together(left, right)
-    similar = np.sort(found.similarity[counts])[::-1]
+        is_pair &= blocks.together(left, right)
+    similar = np.sort(proposals.similarity[is_pair])[::-1]
     wanted = int(per_image * len(sample) * 2)  # a pair is a candidate of both its images
     return float(similar[wanted]) if wanted < len(similar) else MIN_WORDS
 
@@ -101,19 +101,19 @@ def min_words(words: Words, per_image: float, seed: int = 0, blocks: Blocks | No
 def radius(
     vectors: Vectors, per_image: float, seed: int = 0, blocks: Blocks | None = None
 ) -> float:
-    """The distance that gives so many candidates for each image, on average.
+    """Choose the largest distance for an average number of candidates per image.
 
-    Measured on a sample of the vectors, (n, d), against all of them, or those in its blocks;
-    rounded up to ``FIGURES`` figures, so that it is no pair's very distance.
+    It is measured on a sample of the vectors, (n, d), against all of them, or those in its blocks.
+    It is rounded up to ``FIGURES`` digits, so that it is no pair's very distance.
     """
     sample = _sample(len(vectors), seed)
-    asked = np.asarray(vectors[sample], np.float64)
+    queries = np.asarray(vectors[sample], np.float64)
     n_kept = min(len(vectors) - 1, int(8 * per_image * 2) + 1)
     if n_kept < 1:
         return 0.0
 
     def near(start: int) -> Floats:
-        block = asked[start : start + 64]
+        block = queries[start : start + 64]
         squares = (
             (block**2).sum(axis=1)[:, None]
             - 2 * block @ np.asarray(vectors, np.float32).T
@@ -125,7 +125,7 @@ def radius(
             squares[~blocks.with_all(rows)] = np.inf
         return np.asarray(np.partition(squares, n_kept - 1, axis=1)[:, :n_kept], np.float64)
 
-    nearest = list(in_order(near, range(0, len(asked), 64)))  # a product's bits need one thread
+    nearest = list(in_order(near, range(0, len(queries), 64)))  # a product's bits need one thread
     distances = np.sqrt(np.maximum(np.sort(np.concatenate(nearest).ravel()), 0))
     if blocks is not None:
         distances = distances[np.isfinite(distances)]
@@ -136,7 +136,7 @@ def radius(
 
 
 def united(*parts: Candidates) -> Candidates:
-    """The candidates of all parts, each once, the smaller row on the left."""
+    """Unite candidates, each once, the smaller row on the left."""
     left = np.concatenate([np.minimum(part.left, part.right) for part in parts])
     right = np.concatenate([np.maximum(part.left, part.right) for part in parts])
     pairs = np.unique(np.column_stack([left, right])[left != right], axis=0)
@@ -146,22 +146,22 @@ def united(*parts: Candidates) -> Candidates:
 def by_words(
     words: Words, asked: Ints | None, pool: Ints | None, least: float, max_pairs: int
 ) -> Candidates:
-    """Pairs of images with words in common.
+    """Find pairs of images with words in common.
 
     Args:
         words: (n, N_KEYPOINTS), of every image that may be compared.
         asked: rows that are compared with ``pool``; ``None`` for every two rows.
         pool: rows; ``None`` for all.
-        least: similarity, more than 0.
-        max_pairs: more pairs end the search with an error.
+        least: least similarity, more than 0.
+        max_pairs: maximum number of pairs; more are an error.
     """
     vocabulary = Vocabulary.load()
     if asked is None:
-        found = propose(words, None, vocabulary, least, max_pairs)
-        return Candidates(found.left, found.right)
+        pairs = propose(words, None, vocabulary, least, max_pairs)
+        return Candidates(pairs.left, pairs.right)
     rows = np.arange(len(words)) if pool is None else pool
-    found = propose(words[asked], words[rows], vocabulary, least, max_pairs)
-    return united(Candidates(asked[found.left], rows[found.right]))
+    pairs = propose(words[asked], words[rows], vocabulary, least, max_pairs)
+    return united(Candidates(asked[pairs.left], rows[pairs.right]))
 
 
 def look(
@@ -170,22 +170,22 @@ def look(
     sight: ImageAccess,
     verifier: GeometricVerifier,
 ) -> Iterator[list[Verdict]]:
-    """Look at each candidate, and give the verdicts in their order, ``STEP`` at a time.
+    """Verify each candidate, and yield the verdicts in order, ``STEP`` at a time.
 
-    Which of two images is laid over the other follows from the rows: the left over the right.
+    The left image is laid over the right one.
 
     Args:
         candidates: rows of ``urls``, sorted.
         urls: an address of each image.
         sight: gives the images.
-        verifier: looks.
+        verifier: compares them.
     """
     kept: dict[int, LocalFeatures] = {}
     with counting("comparing candidates", len(candidates.left), "pairs") as count:
         for block in _blocks(candidates):
             pairs = list(zip(candidates.left[block], candidates.right[block], strict=True))
             needed = {row for pair in pairs for row in pair}
-            kept = {row: seen for row, seen in kept.items() if row in needed}
+            kept = {row: features for row, features in kept.items() if row in needed}
             for start in range(0, len(pairs), STEP):
                 step, looks = pairs[start : start + STEP], []
                 new = sorted({row for pair in step for row in pair} - kept.keys())
@@ -204,7 +204,7 @@ def known_or_looked_at(
     sight: ImageAccess,
     verifier: GeometricVerifier,
 ) -> pd.DataFrame:
-    """Look at candidates, except those whose verdicts an earlier run kept.
+    """Verify candidates, or read their verdicts where an earlier run kept them.
 
     Args:
         candidates: rows of ``urls``, sorted.
@@ -212,7 +212,7 @@ def known_or_looked_at(
         digests: of each image, as it was read and as it is stored.
         urls: an address of each image.
         sight: gives the images, and the folder for verdicts.
-        verifier: looks.
+        verifier: compares them.
 
     Returns:
         The columns of ``VERDICTS`` but the key, a row for each candidate.
@@ -228,11 +228,12 @@ def known_or_looked_at(
         chosen, rows = Candidates(candidates.left[new], candidates.right[new]), list[_Row]()
         for verdicts in look(chosen, urls, sight, verifier):
             places = new[len(rows) :][: len(verdicts)].tolist()
-            some = [_row(keys[at], it) for at, it in zip(places, verdicts, strict=True)]
+            pairs = zip(places, verdicts, strict=True)
+            some = [_row(keys[place], verdict) for place, verdict in pairs]
             kept.add(some)
             rows += some
-    found = pd.DataFrame(rows, columns=VERDICTS.names).set_index("key")
-    parts = [part for part in (known, found) if len(part)] or [found]
+    computed = pd.DataFrame(rows, columns=VERDICTS.names).set_index("key")
+    parts = [part for part in (known, computed) if len(part)] or [computed]
     return pd.concat(parts).loc[list(keys)].reset_index(drop=True)
 
 
@@ -240,7 +241,7 @@ _Row = tuple[str, float, str, str, float]
 
 
 def _row(key: str, verdict: Verdict) -> _Row:
-    """A verdict in the columns of ``VERDICTS``."""
+    """Write a verdict in the columns of ``VERDICTS``."""
     alike = float(score(verdict.alike))
     return key, verdict.score, verdict.evidence, verdict.relation, alike
 
@@ -263,7 +264,7 @@ def verdict_derivation(verifier: GeometricVerifier, reader: str, foreground: str
     """Name verdicts by all that decides them besides the images.
 
     Args:
-        verifier: looks.
+        verifier: compares them.
         reader: resizes the images.
         foreground: digest of how their products are found, "" where they are not.
     """
@@ -314,7 +315,7 @@ def _looked_at(sight: ImageAccess, urls: list[str]) -> Iterator[LocalFeatures]:
 
 
 def _blocks(candidates: Candidates) -> Iterator[slice]:
-    """Runs of candidates with no more images in them than are kept in memory."""
+    """Yield runs of candidates with no more images than fit in memory."""
     start, rows = 0, set[int]()
     for place, pair in enumerate(zip(*candidates, strict=True)):
         if len(rows) > IN_MEMORY:
@@ -331,13 +332,13 @@ def _sample(n: int, seed: int) -> Ints:
 
 
 class Copies(NamedTuple):
-    """Copies of images that were asked about; arrays of one length, sorted by the first two.
+    """Copies of query images; arrays of one length, sorted by the first two.
 
     Attributes:
-        left: the numbers of those asked about.
-        right: the vectors of their copies.
-        score: how sure, 0 to 1.
-        evidence: what was seen, in words.
+        left: numbers of the queries.
+        right: vectors of their copies.
+        score: probability of a copy, 0 to 1.
+        evidence: the verifier's evidence, in words.
     """
 
     left: Ints
@@ -347,15 +348,15 @@ class Copies(NamedTuple):
 
 
 class Look:
-    """A second look at images that are asked about; made once for an index.
+    """Verifies query images against an index; made once for an index.
 
     Args:
-        urls: (n,) an address of each vector's image; of those that take part.
-        vectors: (n,) the vectors' rows.
+        urls: (n,) an address of each vector's image, without those left out.
+        vectors: (n,) rows of the vectors.
         sight: gives the images.
-        verifier: looks.
-        min_score: least score.
-        variants: what colour variants are, see ``RadiusSearch``.
+        verifier: compares them.
+        min_score: least score of a copy.
+        variants: treatment of colour variants, see ``RadiusSearch``.
     """
 
     def __init__(
@@ -377,14 +378,14 @@ class Look:
         self.least = min_words(self.words, verifier.word_candidates)
 
     def __call__(self, seen: Sequence[LocalFeatures], near: Candidates) -> Copies:
-        """Which of the index's images are copies of which that were asked about.
+        """Find the index's copies of query images.
 
         Args:
-            seen: those asked about.
-            near: their numbers, and the vectors near them.
+            seen: local features of the queries.
+            near: numbers of the queries, and the vectors near them.
         """
         vocabulary = Vocabulary.load()
-        words = np.stack([vocabulary.words(one.keypoints.descriptors) for one in seen])
+        words = np.stack([vocabulary.words(query.keypoints.descriptors) for query in seen])
         alike = propose(words, self.words, vocabulary, self.least)
         left = np.concatenate([near.left, alike.left])
         right = np.concatenate([near.right, self.vectors[alike.right]])
@@ -392,9 +393,9 @@ class Look:
         images = list(_looked_at(self.sight, [self.urls[row] for row in pairs[:, 1].tolist()]))
         both = zip((seen[number] for number in pairs[:, 0].tolist()), images, strict=True)
         verdicts = self.verifier.verdicts(list(in_order(lambda pair: placements(*pair), both)))
-        copies = np.array([it.score >= self.min_score for it in verdicts], bool)
-        differs = np.array([it.relation == VARIANT for it in verdicts], bool)
-        kept = np.flatnonzero(counted(copies, differs, self.variants))
-        score = np.array([verdicts[at].score for at in kept], np.float64)
-        evidence = np.array([verdicts[at].evidence for at in kept], object)
+        is_copy = np.array([verdict.score >= self.min_score for verdict in verdicts], bool)
+        is_variant = np.array([verdict.relation == VARIANT for verdict in verdicts], bool)
+        kept = np.flatnonzero(counted(is_copy, is_variant, self.variants))
+        score = np.array([verdicts[row].score for row in kept], np.float64)
+        evidence = np.array([verdicts[row].evidence for row in kept], object)
         return Copies(pairs[kept, 0], pairs[kept, 1], score, evidence)

@@ -1,4 +1,4 @@
-"""Compare an index's images, and decide which of them show the same; runs without torch."""
+"""Compare an index's images, and decide the pairs to report; runs without torch."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[np.object_]
 
 FIGURES = 6
-"""Of a threshold that is chosen by distance."""
+"""Number of significant digits of a threshold that is chosen by distance."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Which images are compared with which.
+    """Scope of the comparisons.
 
     Attributes:
-        clusters: (n_vectors,) of each vector that may be found, -1 for the others.
-        asked: vectors that are compared with those; ``None`` for every two.
-        n_all: pairs in the scope.
-        before: pairs known from an earlier search, schema ``NEAR``.
-        n_before: comparisons that it made.
+        clusters: (n_vectors,) of each vector in the pool, -1 for the others.
+        asked: query vectors, compared with the pool; ``None`` for every two of the pool.
+        n_all: number of pairs in the scope.
+        before: pairs of an earlier search, schema ``NEAR``.
+        n_before: number of its comparisons.
     """
 
     clusters: Ints
@@ -73,15 +73,15 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A search of an index's images.
+    """Search of an index's images.
 
     Args:
-        index: what to search.
-        images: the rows of ``index.images`` that take part.
+        index: the index.
+        images: rows of ``index.images``, without those left out.
         matcher: finds near embeddings.
-        verifier: if given, looks again at what is near, and at what has visual words in common.
-        blocks: if given, vectors of different ones are not compared.
-        block_by: the column that they were made of.
+        verifier: if given, verifies near images, and images with visual words in common.
+        blocks: if given, limit comparisons to vectors of one block.
+        block_by: the column of the blocks.
     """
 
     index: Index
@@ -92,10 +92,10 @@ class Comparison:
     block_by: str | None = None
 
     def search(self, since: SearchState | None, others: Collection[str] | None) -> SearchState:
-        """The images that are near each other, with the judge's score where it was asked.
+        """Find images near each other, with scores where a verifier compares them.
 
         Args:
-            since: an earlier search to go on from.
+            since: an earlier search to continue.
             others: ids of products; only pairs of one of these and one of the rest are taken.
         """
         first = self.images.sort_values(["vector", "url"]).drop_duplicates("vector")
@@ -130,7 +130,7 @@ class Comparison:
 
     @property
     def _judged(self) -> GeometricVerifier | None:
-        """What looks again: the verifier, or one that helps to choose the threshold."""
+        """The verifier, or the default one where a threshold is to be chosen."""
         if self.verifier is None and self.matcher.threshold == AUTO:
             return GeometricVerifier()
         return self.verifier
@@ -141,23 +141,24 @@ class Comparison:
         clusters = clusters_of_vectors(self.images, len(self.index.vectors))
         none = pd.DataFrame(columns=NEAR.names)
         if others is not None:
-            theirs = self.images["product_id"].isin(list(others))
-            asked = np.sort(self.images.loc[theirs, "vector"].unique())
-            ours = self.images.loc[~theirs, "vector"].unique()
-            clusters[np.setdiff1d(rows, ours)] = -1
+            is_other = self.images["product_id"].isin(list(others))
+            asked = np.sort(self.images.loc[is_other, "vector"].unique())
+            pool = self.images.loc[~is_other, "vector"].unique()
+            clusters[np.setdiff1d(rows, pool)] = -1
             return Scope(clusters, asked, self._n_pairs(clusters, asked, rows), none)
         n_all = self._n_pairs(clusters, None, rows)
         # A product's cell may have changed since: all is searched again, and verdicts are kept.
         if since is None or self.blocks is not None:
             return Scope(clusters, None, n_all, none)
-        known = np.isin(digests, since.compared["sha256_pixels"])
+        was_compared = np.isin(digests, since.compared["sha256_pixels"])
         n = counted(len(rows), "image")
-        log.info("compared before: %d of %s", known.sum(), n)
+        log.info("compared before: %d of %s", was_compared.sum(), n)
         before = since.near
         if self._judged is None:
             before = before[before["distance"] <= self.matcher.threshold]
-        there = before["pixels_a"].isin(digests[known]) & before["pixels_b"].isin(digests[known])
-        return Scope(clusters, rows[~known], n_all, before[there], since.facts.n_comparisons)
+        old = digests[was_compared]
+        before = before[before["pixels_a"].isin(old) & before["pixels_b"].isin(old)]
+        return Scope(clusters, rows[~was_compared], n_all, before, since.facts.n_comparisons)
 
     def _limits(self, rows: Ints, urls: Names, since: SearchState | None) -> Limits:
         """Choose the limits of candidates, or take those of an earlier search."""
@@ -179,7 +180,7 @@ class Comparison:
         return Limits(threshold, min_similarity)
 
     def _n_pairs(self, clusters: Ints, asked: Ints | None, rows: Ints) -> int:
-        """How many pairs of images may be compared, at most."""
+        """Count the pairs of images in a scope."""
         sizes = (
             (None if some is None else len(some), int((clusters[pool] >= 0).sum()))
             for some, pool in self._tasks(asked, rows)
@@ -187,11 +188,11 @@ class Comparison:
         return sum(n * (n - 1) // 2 if some is None else some * n for some, n in sizes)
 
     def _tasks(self, asked: Ints | None, rows: Ints) -> Iterator[tuple[Ints | None, Ints]]:
-        """What is compared with what, see ``Blocks.tasks``."""
+        """Yield queries and pools of comparisons, see ``Blocks.tasks``."""
         return iter([(asked, rows)]) if self.blocks is None else self.blocks.tasks(rows, asked)
 
     def _near(self, matcher: RadiusSearch, scope: Scope, rows: Ints) -> tuple[Matches, float]:
-        """Vectors within the threshold, and how many pairs of them were missed, about."""
+        """Find vectors within the threshold, and estimate the number of missed pairs."""
         if self.blocks is None:
             return _search(matcher, self.index, scope.clusters, scope.asked)
         parts, missed = [Matches(*(np.empty(0, np.int64),) * 2, np.empty(0), 0)], 0.0
@@ -217,14 +218,14 @@ class Comparison:
         urls: Names,
         names: Names,
     ) -> pd.DataFrame:
-        """Near pairs as a table; with a verifier every candidate and its score."""
+        """Make a table of near pairs; with a verifier, of every candidate with its score."""
         verifier, rows = self._judged, first["vector"].to_numpy()
         if verifier is None:
             return _named(found.left, found.right, found.distance, names)
         candidates = Candidates(found.left, found.right)
         if limits.words is not None:
             candidates = united(candidates, self._by_words(scope, limits.words, rows, urls))
-        # By digest, so that a verdict does not depend on where an image stands in the index.
+        # By digest, so that a verdict does not depend on an image's place in the index.
         swap = names[candidates.left] > names[candidates.right]
         left = np.where(swap, candidates.right, candidates.left)
         right = np.where(swap, candidates.left, candidates.right)
@@ -269,14 +270,14 @@ def _search(
     asked: Ints | None,
     members: Ints | None = None,
 ) -> tuple[Matches, float]:
-    """Vectors near each other, or near those that are asked about, and how many were missed.
+    """Find vectors near each other, or near queries, and estimate the number of missed pairs.
 
     Args:
         matcher: at a threshold that is a number.
         index: with the vectors.
-        clusters: (n_vectors,) of each vector that may be found, -1 for the others.
-        asked: vectors; ``None`` for every two.
-        members: the vectors that may be found; ``None`` for all of a cluster.
+        clusters: (n_vectors,) of each vector in the pool, -1 for the others.
+        asked: query vectors; ``None`` for every two of the pool.
+        members: the pool; ``None`` for all vectors with a cluster.
     """
     vectors, centroids = index.vectors, index.centroids
     if members is not None:
@@ -340,7 +341,7 @@ def decided(
 
 
 def meant(near: pd.DataFrame, index: Index) -> Floats:
-    """The distances of near pairs, schema ``NEAR``, rounded to what they mean; see ``rounding``."""
+    """Round the distances of near pairs, schema ``NEAR``, to meaningful digits; see ``digits``."""
     named = pd.unique(near[NEAR.names[:2]].to_numpy(object).ravel())
     shown = index.images[index.images["vector"] >= 0].drop_duplicates("vector")
     shown = shown[shown["sha256_pixels"].isin(named)]
@@ -352,7 +353,7 @@ def meant(near: pd.DataFrame, index: Index) -> Floats:
 def _farthest(
     distance: npt.NDArray[Any], scores: npt.NDArray[Any], precision: float
 ) -> tuple[float, tuple[float, float, float]]:
-    """The distance within which pairs are expected to be right as often as asked, six figures."""
+    """Choose the largest distance at which the expected precision is the asked one."""
     order = np.argsort(distance, kind="stable")
     means = np.cumsum(scores[order]) / np.arange(1, len(order) + 1)
     last = np.append(np.diff(distance[order]) > 0, True) if len(order) else np.empty(0, bool)
@@ -365,7 +366,7 @@ def _farthest(
 
 
 def clusters_of_vectors(images: pd.DataFrame, n_vectors: int) -> Ints:
-    """The cluster of each vector, (n_vectors,), from an index's images; -1 where none shows it."""
+    """Return the cluster of each vector, (n_vectors,); -1 where no image of the index has it."""
     clusters = np.full(n_vectors, -1, np.int64)
     shown = images[images["vector"] >= 0]
     clusters[shown["vector"]] = shown["cluster"]
@@ -373,7 +374,7 @@ def clusters_of_vectors(images: pd.DataFrame, n_vectors: int) -> Ints:
 
 
 def _named(left: Ints, right: Ints, distance: npt.NDArray[Any], names: Names) -> pd.DataFrame:
-    """Pairs of vectors as pairs of images, the smaller digest first."""
+    """Name pairs of vectors by their images' digests, the smaller digest first."""
     a, b = names[left], names[right]
     swap = a > b
     ends = {"pixels_a": np.where(swap, b, a), "pixels_b": np.where(swap, a, b)}

@@ -37,34 +37,33 @@ log = logging.getLogger("dedup")
 Floats = npt.NDArray[np.float64]
 
 SAMPLE = 250
-"""Images that are edited, at most."""
+"""Maximum number of edited images."""
 
 STRENGTH = 0.7
 N_EDITS = (1, 2)
-"""How strong a copy's edits are, and the fewest and the most of them; see
-``dedup.augmentations``."""
+"""Strength, and least and largest number of a copy's edits; see ``dedup.augmentations``."""
 
 VERSION = 1
-"""Of edited copies: raised when ``dedup.augmentations`` makes others, or what is found of them
-differs."""
+"""Version of edited copies: raised when ``dedup.augmentations`` makes others, or when their
+comparison with the originals changes."""
 
 COPIES = pa.schema(
     [
-        ("key", pa.string()),  # of all that the row depends on, see ``_keys``
+        ("key", pa.string()),  # see ``_keys``
         ("distance", pa.float64()),  # L2 of the embeddings of the image and its copy
-        ("words", pa.float64()),  # similarity of their visual words, 0 to 1; null: not looked at
-        ("log_odds", pa.float64()),  # that they are copies; null: not looked at
+        ("words", pa.float64()),  # similarity of their visual words, 0 to 1; null: no verifier
+        ("log_odds", pa.float64()),  # that they are copies; null: no verifier
         ("edits", pa.string()),  # names, with commas between them
     ]
 )
-"""What became of an edited copy, kept for later runs, see ``dedup.store.derived``."""
+"""Schema of compared copies, kept for later runs, see ``dedup.store.derived``."""
 
 
 class Copies(NamedTuple):
     """Edited copies of a catalogue's images, against their originals.
 
     Attributes:
-        surety: (m,) float64: the score, or the distance with a minus; -inf where not found.
+        surety: (m,) float64: the score, or the negative distance; -inf where not found.
         chains: the edits of each copy, by name.
     """
 
@@ -73,7 +72,7 @@ class Copies(NamedTuple):
 
 
 class _Copy(NamedTuple):
-    """An edited copy: what the encoder is shown of it, and what a second look sees."""
+    """An edited copy: the encoder's input, and its alignments with the original."""
 
     pixels: npt.NDArray[np.uint8]
     words: float
@@ -143,19 +142,19 @@ def find_edited_copies(
     max_products: int = 100,
     min_contrast: float = 3.0,
 ) -> Copies:
-    """Edit copies of some of an index's images, and look for their originals.
+    """Edit copies of some of an index's images, and compare them with their originals.
 
-    A copy depends on its image, on one other that edits may paste beside it, and on the settings;
-    what was computed of it in an earlier run is taken from where results are kept.
+    A copy depends on its image, on another one that edits may paste beside it, and on the settings.
+    Copies that an earlier run kept are not made again.
 
     Args:
         index: with its store attached.
         facts: of the search, with its limits.
-        verifier: as the search had it; without, distances are given.
+        verifier: the search's; without one, surety is a negative distance.
         shift: of the log odds in this catalogue.
         checkpoint: the encoder; the one that the index names if ``None``.
         seed: draws images and edits.
-        max_products: as the search had it: other images are not drawn.
+        max_products: the search's: its placeholders are not drawn.
         min_contrast: likewise.
 
     Raises:
@@ -178,15 +177,15 @@ def find_edited_copies(
         rows.insert(0, "key", [keys[place] for place in new])
         kept.add(rows.itertuples(index=False, name=None))
     parts = [part for part in (known, rows.set_index("key")) if len(part)]
-    found = pd.concat(parts).loc[keys]
-    return Copies(_surety(found, facts, verifier is not None, shift), _chains(found))
+    compared = pd.concat(parts).loc[keys]
+    return Copies(_surety(compared, facts, verifier is not None, shift), _chains(compared))
 
 
 def _sample(shown: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Some images, drawn by their digests.
+    """Draw some images by their digests.
 
-    So the draw does not depend on the order of the catalogue's rows, and hardly changes where
-    images are added.
+    So the draw does not depend on the order of the catalogue's rows, and hardly changes with new
+    images.
     """
     shown = shown.sort_values(["sha256_pixels", "url"]).drop_duplicates("vector")
     numbers = [_number(seed, digest) for digest in shown["sha256_pixels"]]
@@ -194,7 +193,7 @@ def _sample(shown: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _number(*parts: object) -> int:
-    """A number of 64 bits drawn by plain values."""
+    """Draw a number of 64 bits by plain values."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 
 
@@ -240,35 +239,36 @@ def _compared(
     urls, numbers = chosen["url"].tolist(), chosen["sha256_pixels"].tolist()
     make = _maker(index, verifier is not None)
 
-    def copy(place: int) -> _Copy:
+    def make_copy(place: int) -> _Copy:
         other = urls[(place + 1) % len(urls)]
         images = index.sight.details([urls[place], other])
         return make(images[0], images[1], _number(seed, "edits", numbers[place]))
 
     copies = []
     with counting(f"estimating recall on {len(places)} edited images", len(places)) as count:
-        for one in in_order(copy, places):
-            copies.append(one)
+        for edited in in_order(make_copy, places):
+            copies.append(edited)
             count()
-    pixels = np.stack([one.pixels for one in copies])
+    pixels = np.stack([copy.pixels for copy in copies])
     vectors = Embed(checkpoint)({"pixels": pixels})["embedding"].astype(np.float64)
     own = index.vectors[chosen["vector"].to_numpy()[list(places)]]
     unit = np.maximum(units(vectors), units(own))
     log_odds = np.full(len(copies), np.nan)
     if verifier is not None:
-        log_odds[:] = [it.log_odds for it in verifier.verdicts([one.looks for one in copies])]
+        verdicts = verifier.verdicts([copy.looks for copy in copies])
+        log_odds[:] = [verdict.log_odds for verdict in verdicts]
     return pd.DataFrame(
         {
             "distance": rounded(np.linalg.norm(vectors - own, axis=1), unit),
-            "words": [one.words for one in copies],
+            "words": [copy.words for copy in copies],
             "log_odds": log_odds,
-            "edits": [",".join(one.edits) for one in copies],
+            "edits": [",".join(copy.edits) for copy in copies],
         }
     )
 
 
 def _maker(index: Index, looks: bool) -> Callable[[RgbImage, RgbImage, int], _Copy]:
-    """What edits an image, given another one and a number to draw by, and looks at the copy."""
+    """Make a function of an image, another one and a random seed to an edited copy."""
     resize, product = resizer(index.manifest["reader"]), index.sight.product
     vocabulary = Vocabulary.load()
 
@@ -300,12 +300,12 @@ def _surety(rows: pd.DataFrame, facts: SearchFacts, looks: bool, shift: float) -
 
 
 def _chains(rows: pd.DataFrame) -> list[tuple[str, ...]]:
-    """The edits of each copy, by name."""
+    """Return the edits of each copy, by name."""
     return [tuple(filter(None, names.split(","))) for names in rows["edits"]]
 
 
 def _are_copies(rows: pd.DataFrame) -> bool:
-    """Whether rows, ``COPIES``, can have been computed."""
+    """Tell whether a run can have computed rows of ``COPIES``."""
     distance, words = rows["distance"].to_numpy(), rows["words"].to_numpy()
     log_odds = rows["log_odds"].to_numpy()
     return bool(

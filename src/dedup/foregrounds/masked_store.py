@@ -39,23 +39,23 @@ MASKS_VERSION = 1
 """Raised when the same image and foreground give another kept mask."""
 
 MASK_SHAPE = (128, 128)
-"""Height and width of a kept mask, whatever the image's."""
+"""Height and width of a kept mask, whatever those of the image."""
 
 BATCH = 1024
-"""Masks held in memory at once when they are counted."""
+"""Maximum number of masks in memory when failures are counted."""
 
 ASPECTS = ("stretch", "keep")
 
 
 @dataclass(frozen=True)
 class Framing:
-    """Puts a product into a box on a neutral ground, so that its place and size do not matter.
+    """Puts a product into a box on a neutral ground, whatever its place and size in the image.
 
     Args:
         margin: round the product, as a share of its longer side.
         ground: grey value of the ground, 0 to 255.
-        aspect: ``stretch``: the box is as wide and high as the product, whatever is 200 x 100
-            pixels later; ``keep``: it is widened to twice as high as wide.
+        aspect: ``stretch``: the box is as wide and high as the product, and is squashed to
+            200 x 100 pixels later; ``keep``: it is widened to twice as high as wide.
     """
 
     margin: float = 0.05
@@ -67,14 +67,14 @@ class Framing:
             raise ConfigError(f"framing.aspect={self.aspect}: expected one of {', '.join(ASPECTS)}")
 
     def __call__(self, image: Pixels, mask: Mask) -> Pixels:
-        """The product of an image in its box.
+        """Crop the product of an image to its box.
 
         Args:
             image: (h, w, 3) uint8 RGB.
             mask: (h, w) uint8, with some pixels above 127.
 
         Returns:
-            (h', w', 3) uint8 RGB, what the mask leaves out in the colour of the ground.
+            (h', w', 3) uint8 RGB; pixels outside the mask have the colour of the ground.
         """
         left, top, wide, high = self._box(mask)
         share = mask[..., None] / np.float32(255)
@@ -91,7 +91,7 @@ class Framing:
         return box
 
     def _box(self, mask: Mask) -> tuple[int, int, int, int]:
-        """Left, top, width and height of the box; it may reach beyond the image."""
+        """Compute left, top, width and height of the box; it may reach beyond the image."""
         left, top, wide, high = cv2.boundingRect((mask > 127).astype(np.uint8))
         margin = round(self.margin * max(wide, high))
         left, top, wide, high = left - margin, top - margin, wide + 2 * margin, high + 2 * margin
@@ -109,7 +109,7 @@ class Product:
 
     Args:
         foreground: finds it.
-        framing: how it is shown.
+        framing: puts it into a box.
     """
 
     foreground: Foreground
@@ -117,26 +117,26 @@ class Product:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that decides what is shown, 64 hex digits."""
+        """Digest of all that decides a crop, 64 hex digits."""
         framing = {"version": VERSION, **asdict(self.framing)}
         return digest({"masks": self.of_masks, "framing": framing})
 
     @cached_property
     def of_masks(self) -> str:
-        """Of all that decides the masks alone."""
+        """Digest of all that decides a mask, 64 hex digits."""
         return digest({"foreground": self.foreground.identity, "shape": list(MASK_SHAPE)})
 
     def mask(self, image: Pixels) -> Mask:
-        """The mask of an image as it is kept, ``MASK_SHAPE``; all 0 where the foreground fails."""
-        found = self.foreground(image)
-        if found is None:
+        """Compute an image's mask for keeping, ``MASK_SHAPE``; all 0 where the foreground fails."""
+        mask = self.foreground(image)
+        if mask is None:
             return np.zeros(MASK_SHAPE, np.uint8)
         height, width = MASK_SHAPE
-        small = cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.uint8) if (small > 127).any() else np.zeros_like(small)
 
     def shown(self, image: Pixels, mask: Mask) -> Pixels:
-        """The product of an image in its box, by a kept mask; the whole image by one of 0."""
+        """Crop an image's product by a kept mask; a mask of 0 gives the whole image."""
         height, width = image.shape[:2]
         full = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
         if not (full > 127).any():
@@ -146,12 +146,12 @@ class Product:
 
 @dataclass
 class Framed:
-    """A store of which the products alone are seen; read like an ``ImageStore``.
+    """A store's products alone, cropped; read like an ``ImageStore``.
 
     Args:
-        store: where the images lie.
-        product: what is seen of them.
-        settings: what says how to make ``product`` again, for an index's manifest.
+        store: holds the images.
+        product: finds and frames their products.
+        settings: of ``product``, for an index's manifest.
     """
 
     store: ImageStore
@@ -171,7 +171,7 @@ class Framed:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What an index's manifest says: the settings, and the digest of what they make."""
+        """The settings and the digest of ``product``, for an index's manifest."""
         return {**self.settings, "digest": self.product.digest}
 
     @property
@@ -181,15 +181,15 @@ class Framed:
 
     @property
     def reader(self) -> str:
-        """How images are resized."""
+        """The name of the reader that resizes images."""
         return self.store.reader
 
     def rows(self, urls: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Where images lie, as ``ImageStore.rows`` says."""
+        """Find the places of images, as ``ImageStore.rows`` does."""
         return self.store.rows(urls)
 
     def read(self, rows: npt.NDArray[np.int64]) -> Pixels:
-        """The pixels that are shown at (n, 2) places, (n, 3, 200, 100) uint8.
+        """Read the crops at (n, 2) places, (n, 3, 200, 100) uint8.
 
         Raises:
             ArtifactError: a shard is missing, or the store lacks one of the images.
@@ -198,21 +198,23 @@ class Framed:
         return self._derived_at(rows, self._crops)
 
     def masks_at(self, rows: npt.NDArray[np.int64]) -> Mask:
-        """The kept masks at (n, 2) places, (n, 128, 128) uint8; 0 where the foreground failed."""
+        """Read the kept masks at (n, 2) places, (n, 128, 128) uint8; 0 without a product."""
         return self._derived_at(rows, self._masks)
 
     def details_at(self, rows: npt.NDArray[np.int64]) -> list[Pixels]:
-        """The products at (n, 2) places, each (h, w, 3) uint8 RGB; whole images where it failed.
+        """Crop the previews at (n, 2) places, each (h, w, 3) uint8 RGB.
+
+        Where no product was found, the preview stays whole.
 
         Raises:
             ArtifactError: the store lacks one of the images, or a file of a shard.
-            CorruptError: a shard cannot be read, or a detail in it is not whole.
+            CorruptError: a shard cannot be read, or a preview in it is damaged.
         """
         images, masks = self.store.details_at(rows), self.masks_at(rows)
         return [self.product.shown(*both) for both in zip(images, masks, strict=True)]
 
     def masks(self, urls: Sequence[str]) -> list[Mask | None]:
-        """The kept masks of images, each (128, 128) uint8; ``None`` where the foreground failed.
+        """Read the kept masks of images, each (128, 128) uint8; ``None`` without a product.
 
         Raises:
             ArtifactError: the store lacks one of the images, or a file of a shard.
@@ -221,27 +223,27 @@ class Framed:
         return [mask if mask.any() else None for mask in self.masks_at(self.rows(urls))]
 
     def found_in(self, image: Pixels) -> tuple[Mask, Pixels] | None:
-        """The mask of an image, (h, w, 3) uint8, as it would be kept, and what would be shown.
+        """Compute the mask and the encoder's input of an image, (h, w, 3) uint8.
 
         Returns:
-            (128, 128) and (3, 200, 100) uint8; ``None`` where it stays whole.
+            (128, 128) and (3, 200, 100) uint8; ``None`` where no product is found.
         """
         mask = self.product.mask(image)
         return (mask, self._squashed(image, mask)) if mask.any() else None
 
     def failed(self, urls: Sequence[str]) -> int:
-        """In how many of some images no product is found."""
+        """Count the images without a product."""
         rows = np.unique(self.rows(urls), axis=0)
         starts = range(0, len(rows), BATCH)
         masks = (self.masks_at(rows[start : start + BATCH]) for start in starts)
         return sum(int((~part.any(axis=(1, 2))).sum()) for part in masks)
 
     def prepare(self, urls: Sequence[str]) -> dict[str, Any]:
-        """Find the products of images, of whole shards at a time, and say how many failed.
+        """Find the products of images, whole shards at a time, and log the number of failures.
 
         Returns:
-            ``images``; ``failed``, of these; ``made``, the images whose masks were found
-            now; and ``ms_per_picture`` of those, on all cores.
+            ``pictures``, the number of images; ``failed``, of these; ``made``, the number of masks
+            computed now; and ``ms_per_picture`` of those, on all cores.
         """
         start, rows = time.perf_counter(), self.rows(urls)
         check_places(rows, self.path)
@@ -309,4 +311,4 @@ def _settings(digest: str) -> dict[str, str]:
 
 
 ImageReader = ImageStore | Framed
-"""Where an encoder's images come from: whole, or their products alone."""
+"""Source of an encoder's images: whole, or their products alone."""

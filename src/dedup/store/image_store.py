@@ -1,7 +1,7 @@
-"""Each distinct image fetched and decoded once, and kept so that random batches read fast.
+"""Fetch and decode each distinct image once, and keep it for fast reading in random batches.
 
-A store is a folder of shards, see ``shards``. They follow the order of the catalogue, so a run that
-was killed and run again ends with the same bytes as one that was not.
+A store is a folder of shards, see ``shards``. They follow the order of the catalogue. So a run that
+was killed and started again ends with the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger("dedup")
 FACTS = [name for name in ENTRIES.names if name not in ("url", "version", *PLACE)]
 THUMBNAIL_SIZE = (720, 240)
 BYTES_OF_A_IMAGE = 90_000
-"""In a store, about."""
+"""Approximate size of an image in a store."""
 
 
 class ImageStore:
@@ -46,16 +46,16 @@ class ImageStore:
 
     Args:
         path: the folder; made when first needed.
-        reader: how images are resized, see ``decode``. A store has one reader.
-        fetcher: how images with a web address are fetched.
-        workers: child processes that decode; ``None`` for one on each core.
-        decode_timeout: seconds after which a child that decodes one image is killed.
-        decode_memory: bytes that a child may take for one.
-        shard_rows: addresses in a shard; a killed run repeats those of a few shards.
-        retry: read again what failed before: ``True`` for all of it, or reasons such as
-            ``timeout``, ``5xx`` for every ``http_500`` to ``http_599``.
-        wait: where another run writes into the store, wait until it is done.
-        formulas: in ``failures.csv``, see ``files.write_rows``.
+        reader: resizes images, see ``decode``. A store has one reader.
+        fetcher: fetches images with a web address.
+        workers: number of child processes that decode; ``None`` for one on each core.
+        decode_timeout: seconds for one image, after which its child process is killed.
+        decode_memory: maximum memory of a child process for one image, in bytes.
+        shard_rows: number of addresses in a shard; a killed run repeats those of a few shards.
+        retry: failures to read again: ``True`` for all, or reasons such as ``timeout``, ``5xx``
+            for every ``http_500`` to ``http_599``.
+        wait: wait for another run that writes into the store, instead of an error.
+        formulas: treatment of formulas in ``failures.csv``, see ``files.write_rows``.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class ImageStore:
         self._derived = DerivedArrays(self._shards)
 
     def ingest(self, catalogue: Catalogue, report_dir: Path) -> pd.DataFrame:
-        """Read every image that the catalogue asks for and the store lacks.
+        """Read the images of a catalogue that the store lacks.
 
         Where an address fails and the request has alternates, the next one is tried.
 
         Args:
-            catalogue: what a source read.
-            report_dir: where ``failures.csv`` goes, if anything is not ok.
+            catalogue: read by a source.
+            report_dir: folder for ``failures.csv``, if any image is not ok.
 
         Returns:
             One row for each request, schema ``IMAGES``: bad images are rows with a reason.
@@ -113,22 +113,22 @@ class ImageStore:
         return images
 
     def read_anew(self, urls: Sequence[str]) -> list[Loaded]:
-        """Read images whatever the store says of them, in the order of their addresses."""
+        """Read images again, whatever the store has of them, in the order of their addresses."""
         loaded: dict[str, Loaded] = {}
         self._ingest(urls, lambda rows: loaded.update({row.entry["url"]: row for row in rows}))
         return [loaded[url] for url in urls]
 
     def rows(self, urls: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Where images lie, (n, 2) int64: shard and row; -1 for those the store lacks."""
+        """Find the places of images, (n, 2) int64: shard and row; -1 for a missing image."""
         places = self.entries.reindex(list(urls))[["shard", "row"]].fillna(-1)
         return places.to_numpy(dtype=np.int64)
 
     def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The pixels at (n, 2) places, (n, 3, 200, 100) uint8.
+        """Read the pixels at (n, 2) places, (n, 3, 200, 100) uint8.
 
         Raises:
             ArtifactError: a shard is missing.
-            CorruptError: a shard cannot be read, or holds fewer images than its table says.
+            CorruptError: a shard cannot be read, or holds fewer images than its table.
         """
         pixels = np.empty((len(rows), *IMAGE_SHAPE), np.uint8)
         for shard in np.unique(rows[:, 0]):
@@ -137,15 +137,17 @@ class ImageStore:
         return pixels
 
     def details(self, urls: Sequence[str]) -> list[npt.NDArray[np.uint8]]:
-        """Images in their own aspect, by address; see ``details_at``."""
+        """Read previews by address; see ``details_at``."""
         return self.details_at(self.rows(urls))
 
     def details_at(self, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint8]]:
-        """The details at (n, 2) places, each (h, w, 3) uint8 RGB, at most 320 on its long side.
+        """Read the previews at (n, 2) places, each (h, w, 3) uint8 RGB.
+
+        A preview keeps the image's aspect, and has at most 320 pixels on its long side.
 
         Raises:
             ArtifactError: the store lacks one of the images, or a file of a shard.
-            CorruptError: a shard cannot be read, or a detail in it is not whole.
+            CorruptError: a shard cannot be read, or a preview in it is damaged.
         """
         return [self._shards.detail(shard, row) for shard, row in rows.tolist()]
 
@@ -184,9 +186,9 @@ class ImageStore:
         return self._derived.read(derivation, rows)
 
     def thumbnails(self, urls: Sequence[str]) -> dict[str, Image.Image]:
-        """Small RGB images in their original aspect; addresses that are missing are left out.
+        """Make small RGB images in their original aspect; missing images are left out.
 
-        Where there is no store any more a warning says so, once.
+        A missing store gives one warning.
         """
         if urls and not self._gone and not self.path.is_dir():
             self._gone = True
@@ -200,14 +202,14 @@ class ImageStore:
         return thumbnails
 
     def digest(self) -> str:
-        """SHA-256 over what is in the store, whatever the order in which it came."""
+        """Compute the SHA-256 of the store's content, whatever the order of its addresses."""
         table = self.entries.sort_index()[FACTS].astype(str)
         lines = ("\t".join(row) for row in table.reset_index().to_numpy().tolist())
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property
     def entries(self) -> pd.DataFrame:
-        """Every address in the store, by address, with its shard; the latest reading of each."""
+        """The latest entry of every address in the store, by address, with its shard."""
         if self._entries is None:
             self._entries = (
                 self._shards.entries().drop_duplicates("url", keep="last").set_index("url")
@@ -215,17 +217,17 @@ class ImageStore:
         return self._entries
 
     def _claim(self) -> None:
-        """Check that the folder is this store's, or make it so; sweep up after a killed run."""
+        """Claim the folder for this store, and clean up after a killed run."""
         resizer(self.reader)  # else a mistyped name would claim the folder for good
         manifest = described(self.reader)
         file = self.path / "manifest.json"
         if file.exists():
-            found = read_json(file, "a store", advice(self.path))
-            differing = [key for key in manifest if found.get(key) != manifest[key]]
+            old = read_json(file, "a store", advice(self.path))
+            differing = [key for key in manifest if old.get(key) != manifest[key]]
             if differing:
                 raise ArtifactError(
                     f"the store {self.path} was made with "
-                    + ", ".join(f"{key}={found.get(key)}, not {manifest[key]}" for key in differing)
+                    + ", ".join(f"{key}={old.get(key)}, not {manifest[key]}" for key in differing)
                     + ": name another folder with store.path=PATH"
                 )
         elif self._shards.present():
@@ -236,7 +238,7 @@ class ImageStore:
         self._entries = None
 
     def _read(self, requests: pd.DataFrame) -> list[str]:
-        """Read an image for each open request; the addresses that were used, or tried last."""
+        """Read an image for each open request; return the addresses used, or tried last."""
         is_open, urls = requests["status"] == "", requests["url"].tolist()
         alternates, start = requests["alternates"].tolist(), 0
         self._add(requests.loc[is_open, "url"].drop_duplicates().tolist())
@@ -247,8 +249,8 @@ class ImageStore:
             tried = {row: more for row in rows if (more := alternates[row][start:stop])}
             self._add(list(dict.fromkeys(chain.from_iterable(tried.values()))))
             failed = self._failed()
-            for row, asked in tried.items():
-                urls[row] = next((url for url in asked if url not in failed), asked[-1])
+            for row, some in tried.items():
+                urls[row] = next((url for url in some if url not in failed), some[-1])
             rows, start = [row for row in tried if urls[row] in failed], stop
         return urls
 
@@ -256,14 +258,14 @@ class ImageStore:
         return set(self.entries.index[self.entries["status"] == "failed"])
 
     def _add(self, urls: Sequence[str]) -> None:
-        known = self.entries
-        bad = known["status"] != "ok"
-        again = [why for why in known.loc[bad, "reason"].unique() if self._is_read_again(why)]
-        known = known[~(bad & known["reason"].isin(again))]
-        reasons = known["reason"].where(known["status"] != "ok", "")
+        entries = self.entries
+        is_bad = entries["status"] != "ok"
+        again = [why for why in entries.loc[is_bad, "reason"].unique() if self._is_read_again(why)]
+        entries = entries[~(is_bad & entries["reason"].isin(again))]
+        reasons = entries["reason"].where(entries["status"] != "ok", "")
         tried = {reason: self._ingest.tried_with(reason) for reason in reasons.unique()}
-        settings = dict(zip(known.index, reasons.map(tried), strict=True))
-        versions = dict(zip(known.index, known["version"], strict=True))
+        settings = dict(zip(entries.index, reasons.map(tried), strict=True))
+        versions = dict(zip(entries.index, entries["version"], strict=True))
         new = [url for url in urls if versions.get(url) != version(url) + settings.get(url, "")]
         if not new:
             return
@@ -283,9 +285,9 @@ class ImageStore:
     def _is_read_again(self, reason: str) -> bool:
         if isinstance(self.retry, bool):
             return self.retry
-        asked = self.retry.split(",") if isinstance(self.retry, str) else self.retry
+        reasons = self.retry.split(",") if isinstance(self.retry, str) else self.retry
         status = re.fullmatch(r"http_([1-5])\d\d", reason)
-        return reason in asked or (status is not None and f"{status[1]}xx" in asked)
+        return reason in reasons or (status is not None and f"{status[1]}xx" in reasons)
 
     def _write(self, shard: int, loaded: Sequence[Loaded]) -> None:
         try:
@@ -307,8 +309,8 @@ class ImageStore:
         closed = requests["status"] != ""
         facts.loc[closed, ["status", "reason"]] = requests.loc[closed, ["status", "reason"]]
         facts[["width", "height"]] = facts[["width", "height"]].fillna(0).astype(np.int32)
-        seen = facts["contrast"].where(facts["status"] == "ok", 0)
-        facts["contrast"] = seen.astype(np.float32)
-        asked = requests[["record", "product_id"]].assign(url=urls)
-        images: pd.DataFrame = pd.concat([asked, facts.fillna("")], axis=1)[IMAGES.names]
+        contrast = facts["contrast"].where(facts["status"] == "ok", 0)
+        facts["contrast"] = contrast.astype(np.float32)
+        named = requests[["record", "product_id"]].assign(url=urls)
+        images: pd.DataFrame = pd.concat([named, facts.fillna("")], axis=1)[IMAGES.names]
         return images

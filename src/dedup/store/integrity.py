@@ -1,7 +1,7 @@
-"""Whether a store is what was written, byte for byte.
+"""Check a store byte for byte against its checksums.
 
-What is known of a shard is written down more than once: its table lies there twice, its seal knows
-the digests of the files, and each row of the table those of its pixels and its detail.
+The facts of a shard are stored more than once. Its table lies there twice. Its checksum file has
+the digests of the files. Each row of the table has the digests of its pixels and its preview.
 """
 
 from __future__ import annotations
@@ -50,29 +50,29 @@ Kind = Literal["missing", "changed", "extra", "impossible"]
 
 ARRAYS, TABLES = (PIXELS, DETAILS), (TABLE, COPY)
 ORDER = (PIXELS, DETAILS, COPY, TABLE, SEAL)
-"""In which the files of a shard are written."""
+"""Order in which the files of a shard are written."""
 MANIFEST = "manifest.json"
 STAGE = ".mending"
-"""The folder where a shard is written anew before it takes the place of the old one."""
+"""Folder where a shard is written anew before it replaces the old one."""
 _PART = re.compile(
     rf"\.(?:{re.escape(MANIFEST)}|{NAME.pattern}|{OUTDATED.pattern})\.[0-9a-f]+\.part"
 )
-"""What a writer that was killed leaves of these files; whatever else is there is not a store's."""
+"""Names of partial files by a killed writer; any other name is not a store's."""
 PIXELS_LENGTH = int(np.prod(IMAGE_SHAPE))
-"""Of one image, in bytes."""
+"""Bytes of the pixels of one image."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of a store, an index or a run that is not what was written.
+    """Damage to a file of a store, an index or a run.
 
     Attributes:
-        shard: its number; ``None`` for what belongs to no shard.
+        shard: number of its shard; ``None`` for a file of no shard.
         file: its name.
         kind: ``missing``, ``changed``, ``extra``: left over from a run that was cut off, or
-            ``impossible``: its digest is right, and yet the commands write no such thing.
-        addresses: whose pixels or details are broken, where that can be told.
-        detail: a sentence on what is wrong, where there is more to say.
+            ``impossible``: its digest is right, but no command writes such values.
+        addresses: images with damaged pixels or previews, where they can be told.
+        detail: a sentence on the damage, where there is more to say.
     """
 
     shard: int | None
@@ -83,7 +83,7 @@ class Damage:
 
 
 def manifest(path: Path) -> dict[str, Any] | None:
-    """What the manifest of a store has to say: what the seals say, or without any, what it says.
+    """Read the content of a store's manifest from its checksum files, else from itself.
 
     Returns:
         ``None`` where neither can be read.
@@ -93,25 +93,25 @@ def manifest(path: Path) -> dict[str, Any] | None:
     """
     shards = Shards(path)
     try:
-        said = _by_seals(shards) or read_json(path / MANIFEST, "a store", "set store.path=PATH")
+        content = _by_seals(shards) or read_json(path / MANIFEST, "a store", "set store.path=PATH")
     except CorruptError:
         return None
     except ArtifactError:
         if shards.present():
             return None
         raise
-    if said.get("format") != FORMAT:
+    if content.get("format") != FORMAT:
         raise ArtifactError(
-            f"the store {path} was made with format={said.get('format')}, not {FORMAT}: name "
+            f"the store {path} was made with format={content.get('format')}, not {FORMAT}: name "
             "another folder with store.path=PATH"
         )
-    reader = said.get("reader")
-    if not isinstance(reader, str) or reader not in READERS or said != described(reader):
+    reader = content.get("reader")
+    if not isinstance(reader, str) or reader not in READERS or content != described(reader):
         raise ArtifactError(
             f"{path / MANIFEST} is not what a store's manifest says: name another folder with "
             "store.path=PATH"
         )
-    return said
+    return content
 
 
 def check_is_store(path: Path, reader: str) -> None:
@@ -119,41 +119,42 @@ def check_is_store(path: Path, reader: str) -> None:
 
     Raises:
         ArtifactError: it is none, or of another reader or version.
-        CorruptError: what says so cannot be read.
+        CorruptError: its manifest cannot be read.
     """
-    said = manifest(path)
-    if said is None:
+    content = manifest(path)
+    if content is None:
         raise CorruptError(f"{path / MANIFEST} cannot be read: {advice(path)}")
-    if said != described(reader):
-        raise ArtifactError(f"the store {path} was made with reader={said['reader']}, not {reader}")
+    if content != described(reader):
+        made_with = content["reader"]
+        raise ArtifactError(f"the store {path} was made with reader={made_with}, not {reader}")
 
 
 def verify(path: Path) -> list[Damage]:
-    """Compare every byte of a store with what was written.
+    """Compare every byte of a store with its checksums.
 
-    Files are read in blocks and several at a time, so a large store takes no more memory. What
-    was found in images is looked at as well, though it can be found again.
+    Files are read in blocks and several at a time, so a large store takes no more memory. Derived
+    arrays are checked as well, though they can be computed again.
 
     Returns:
-        What is damaged, in the order of shards; nothing where the store is whole.
+        The damaged files in the order of shards; none where the store is whole.
 
     Raises:
         ArtifactError: there is no store, or one of another version.
     """
-    said, shards = manifest(path), Shards(path)
-    damages, present = of_manifest(path, said), shards.present()
+    content, shards = manifest(path), Shards(path)
+    damages, present = of_manifest(path, content), shards.present()
 
     def of_shard(shard: int) -> list[Damage]:
         return examined(shards, shard, present.get(shard, ())).damages()
 
-    for found in in_order(of_shard, numbers(shards)):
-        damages += found
+    for some in in_order(of_shard, numbers(shards)):
+        damages += some
     return damages + left_over(shards)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the file of an array is made up of: a header, and a part for each row."""
+    """Layout of an array's file: a header, and a part for each row."""
 
     header: bytes
     ends: list[int]
@@ -161,13 +162,13 @@ class Layout:
     urls: list[str]
 
     def read(self, file: BinaryIO, row: int) -> bytes:
-        """The bytes at one row; fewer where the file is too short."""
+        """Read the bytes at one row; fewer where the file is too short."""
         start = self.ends[row - 1] if row else 0
         file.seek(len(self.header) + start)
         return file.read(self.ends[row] - start)
 
     def broken(self, path: Path) -> list[int]:
-        """The rows whose bytes are not what their digests say."""
+        """List the rows whose bytes do not match their digests."""
         with opened(path) as file:
             return [
                 row
@@ -176,14 +177,14 @@ class Layout:
             ]
 
     def frames(self, path: Path) -> bool:
-        """Whether the header and the size are right."""
+        """Tell whether the header and the size are right."""
         size = len(self.header) + max(self.ends, default=0)
         with opened(path) as file:
             same = file.read(len(self.header)) == self.header
             return same and file.seek(0, io.SEEK_END) == size
 
     def restore(self, path: Path, parts: Mapping[int, bytes]) -> None:
-        """Write the file anew: some rows from ``parts``, the others as they are there."""
+        """Write the file anew: some rows from ``parts``, the others from the file itself."""
 
         def write(part: Path) -> None:
             with part.open("wb") as target, opened(path) as file:
@@ -196,15 +197,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class State:
-    """A shard as it was found.
+    """State of a shard's files.
 
     Attributes:
         shards: those of its store.
         shard: its number.
-        kinds: its damaged files, by ending.
-        trusted: the ending of the table that can be trusted, or ``None``.
-        layouts: how pixels and details are to be, where a table says so.
-        broken: those of their rows that are not so, where such a file is damaged.
+        kinds: kinds of damage, by the ending of the file.
+        trusted: ending of the table that can be trusted, or ``None``.
+        layouts: layouts of pixels and previews by that table.
+        broken: damaged rows of pixels and previews, where such a file is damaged.
     """
 
     shards: Shards
@@ -215,15 +216,15 @@ class State:
     broken: dict[str, list[int]]
 
     def file(self, ending: str) -> Path:
-        """The path of one of its files."""
+        """Return the path of one of its files."""
         return self.shards.file(self.shard, ending)
 
     def urls(self, ending: str, rows: Iterable[int]) -> tuple[str, ...]:
-        """Whose rows these are."""
+        """Return the addresses of some rows."""
         return tuple(self.layouts[ending].urls[row] for row in rows)
 
     def damages(self) -> list[Damage]:
-        """Its damaged files."""
+        """List its damaged files."""
         return [
             Damage(
                 self.shard,
@@ -236,11 +237,11 @@ class State:
 
 
 def examined(shards: Shards, shard: int, endings: Iterable[str]) -> State:
-    """Read the files of a shard, those of what is kept among ``endings``, and compare them."""
+    """Compare the files of a shard, and the derived arrays among ``endings``, with checksums."""
     files = {ending: shards.file(shard, ending) for ending in ORDER}
     seal = files[SEAL].read_bytes() if files[SEAL].is_file() else b""
     digests = {e: sha256_file(file) for e, file in files.items() if file.is_file()}
-    # A digest that stands in a seal is right, even where the seal is broken elsewhere.
+    # A digest in the checksum file is right, even where that file is damaged elsewhere.
     sealed = {ending for ending, digest in digests.items() if digest.encode() in seal}
     is_whole = read_seal(seal, shard) is not None
     trusted = _trusted(files, digests, sealed, is_whole)
@@ -253,8 +254,8 @@ def examined(shards: Shards, shard: int, endings: Iterable[str]) -> State:
             rows = layouts[ending].broken(files[ending]) if layouts else []
             if is_whole or rows or not layouts or not layouts[ending].frames(files[ending]):
                 broken[ending] = rows
-    kept = [e for e in endings if "-" in e] if layouts else []
-    wrong += [e for e in kept if not _is_kept(shards.file(shard, e), layouts[DETAILS])]
+    derived = [e for e in endings if "-" in e] if layouts else []
+    wrong += [e for e in derived if not _is_confirmed(shards.file(shard, e), layouts[DETAILS])]
     kinds: dict[str, Kind] = {
         ending: "changed" if shards.file(shard, ending).is_file() else "missing"
         for ending in [*wrong, *broken]
@@ -265,7 +266,7 @@ def examined(shards: Shards, shard: int, endings: Iterable[str]) -> State:
 def _trusted(
     files: Mapping[str, Path], digests: Mapping[str, str], sealed: set[str], is_whole: bool
 ) -> str | None:
-    """The table that two of three agree on: the seal, the table and its copy."""
+    """Choose the table that two of three confirm: the checksums, the table and its copy."""
     for ending in TABLES:
         if ending in sealed:
             return ending
@@ -279,7 +280,7 @@ def _trusted(
 
 
 def _layouts(table: pd.DataFrame) -> dict[str, Layout]:
-    """How pixels and details are to be by a table."""
+    """Compute the layouts of pixels and previews from a table."""
     images = table[table["row"] >= 0].sort_values("row")
     n, urls = len(images), images["url"].tolist()
     ends = images["detail_length"].cumsum().tolist()
@@ -299,14 +300,14 @@ def _layouts(table: pd.DataFrame) -> dict[str, Layout]:
     }
 
 
-def _is_kept(file: Path, details: Layout) -> bool:
-    """Whether a file of what was found in these details is what was written."""
+def _is_confirmed(file: Path, details: Layout) -> bool:
+    """Tell whether the digest at the end of a derived array confirms it."""
     data = file.read_bytes()
     return data[-32:] == kept_digest(data[:-32], details.digests)
 
 
 def left_over(shards: Shards) -> list[Damage]:
-    """Files that belong to no shard, but to a run that was cut off."""
+    """List files of runs that were cut off, which belong to no shard."""
     n_shards = len(numbers(shards))
     cut_off = [
         Damage(shard, shards.file(shard, ending).name, "extra")
@@ -320,18 +321,18 @@ def left_over(shards: Shards) -> list[Damage]:
 
 
 def is_own(file: Path) -> bool:
-    """Whether a file is a shard's, or what a killed writer left of a store's file."""
+    """Tell whether a file is a shard's, or a partial file by a killed writer."""
     named = NAME.fullmatch(file.name) or _PART.fullmatch(file.name)
     return named is not None and not file.is_dir()
 
 
 def numbers(shards: Shards) -> range:
-    """The numbers up to the last shard, those of lost ones among them."""
+    """Return the numbers up to the last shard, lost ones too."""
     return range(max(shards.committed(), default=-1) + 1)
 
 
 def _by_seals(shards: Shards) -> dict[str, Any] | None:
-    """What the seals say of the store."""
+    """Read the manifest's content from the first whole checksum file."""
     for shard, endings in shards.present().items():
         if SEAL in endings:
             content = read_seal(shards.file(shard, SEAL).read_bytes(), shard)
@@ -340,21 +341,21 @@ def _by_seals(shards: Shards) -> dict[str, Any] | None:
     return None
 
 
-def of_manifest(path: Path, said: Mapping[str, Any] | None) -> list[Damage]:
-    """The damage to the manifest, if any."""
+def of_manifest(path: Path, content: Mapping[str, Any] | None) -> list[Damage]:
+    """List the damage to the manifest, if any."""
     file = path / MANIFEST
     if not file.is_file():
         return [Damage(None, MANIFEST, "missing")]
-    if said is None or file.read_bytes() != json_text(said).encode():
+    if content is None or file.read_bytes() != json_text(content).encode():
         return [Damage(None, MANIFEST, "changed")]
     return []
 
 
 def opened(path: Path) -> BinaryIO:
-    """A file's content; none where it is missing."""
+    """Open a file; an empty one where it is missing."""
     return path.open("rb") if path.is_file() else io.BytesIO()
 
 
 def sha256(data: bytes) -> str:
-    """SHA-256 as 64 hex digits."""
+    """Compute the SHA-256 as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()

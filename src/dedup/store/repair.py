@@ -1,7 +1,7 @@
-"""How a store becomes again what was written.
+"""Repair a damaged image store.
 
-A broken table comes back from its copy, a broken seal from the files. Of broken pixels and details
-it is known whose they are, so these addresses alone are read again.
+A damaged table is restored from its copy, and damaged checksums from the files. The table names the
+images of damaged pixels and previews, so only these addresses are read again.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ Fresh = Mapping[str, Loaded]
 Parts = Mapping[str, Mapping[int, bytes]]
 
 MAX_SHARDS, MAX_ROWS = 64, 1024
-"""So many damaged shards, and rows to be read again, are mended at a time."""
+"""Maximum number of shards, and of rows to read again, that are repaired at a time."""
 
 
 @dataclass(frozen=True)
 class Mended:
-    """What a repair did.
+    """Outcome of a repair.
 
     Attributes:
-        restored: addresses that were read again, and the same bytes came back.
-        changed: addresses that read otherwise now, or fail.
-        emptied: shards whose tables were lost. The next run reads their addresses again.
+        restored: addresses that were read again with the same bytes.
+        changed: addresses that gave other bytes, or failed.
+        emptied: shards whose tables were lost; the next run reads their addresses again.
     """
 
     restored: list[str] = field(default_factory=list)
@@ -71,50 +71,51 @@ class Mended:
 
 
 class Store(Protocol):
-    """What a repair needs of a store."""
+    """Store that a repair reads images with."""
 
     path: Path
     reader: str
 
     def read_anew(self, urls: Sequence[str]) -> Iterable[Loaded]:
-        """Read distinct addresses, whatever the store says of them."""
+        """Read distinct addresses again, whatever the store has of them."""
         ...
 
 
 def repair(store: Store, damages: Sequence[Damage]) -> Mended:
-    """Put right what ``verify`` found; no other file is touched.
+    """Repair the damage that ``verify`` found; no other file is touched.
 
-    Rows whose pixels or detail are broken are read again. Where the same bytes come back, they are
-    put in their place; else the row has the new reading, and its shard is written anew. A repair
-    can be killed at any moment, and done again.
+    Rows with damaged pixels or previews are read again. The same bytes are put in their place.
+    Other bytes make a new row, and its shard is written anew. A repair can be killed at any
+    moment, and done again.
 
     Args:
         store: reads images again.
-        damages: what ``verify`` found in its folder.
+        damages: of its folder, by ``verify``.
 
     Raises:
         LockedError: another run writes into the store.
         StalledError: images are to be read again, and no host answers.
     """
-    said = manifest(store.path) or described(store.reader)
-    shards, mended = Shards(store.path, said), Mended()
+    content = manifest(store.path) or described(store.reader)
+    shards, mended = Shards(store.path, content), Mended()
     with locked(store.path):
         settle(shards)
         named = {damage.shard for damage in damages if damage.shard is not None}
         for states in _in_batches(shards, sorted(named.intersection(numbers(shards)))):
-            asked = {url: None for state in states for url in _broken(state)}
-            fresh = {one.entry["url"]: one for one in store.read_anew([*asked])} if asked else {}
+            urls = list(dict.fromkeys(url for state in states for url in _broken(state)))
+            readings = store.read_anew(urls) if urls else ()
+            fresh = {reading.entry["url"]: reading for reading in readings}
             for state in states:
                 _mend(state, fresh, mended)
-        if of_manifest(store.path, said):
-            write_json(said, store.path / MANIFEST)
+        if of_manifest(store.path, content):
+            write_json(content, store.path / MANIFEST)
     return mended
 
 
 def settle(shards: Shards) -> None:
-    """Finish or sweep up what a killed run left; for a writer that holds the store's lock.
+    """Finish or remove the files of a killed run; for a writer that holds the store's lock.
 
-    A shard that lacks its seal alone gets one.
+    A shard that lacks its checksums alone gets them. Arrays by earlier versions are removed.
     """
     _finish(shards)
     for damage in left_over(shards):
@@ -128,7 +129,7 @@ def settle(shards: Shards) -> None:
 
 
 def _in_batches(shards: Shards, damaged: Iterable[int]) -> Iterator[list[State]]:
-    """Damaged shards, as many at once as are worth a start of what reads images."""
+    """Yield damaged shards in batches: each starts the processes that read images once."""
     present, states = shards.present(), []
     for shard in damaged:
         states.append(examined(shards, shard, present.get(shard, ())))
@@ -139,15 +140,15 @@ def _in_batches(shards: Shards, damaged: Iterable[int]) -> Iterator[list[State]]
 
 
 def _broken(state: State) -> list[str]:
-    """The addresses that are to be read again."""
+    """List the addresses to read again."""
     urls = (url for ending, rows in state.broken.items() for url in state.urls(ending, rows))
     return list(dict.fromkeys(urls)) if state.layouts else []
 
 
 def _mend(state: State, fresh: Fresh, mended: Mended) -> None:
-    """Put one shard right."""
-    for kept in {*state.kinds} - {*ORDER}:
-        state.file(kept).unlink()
+    """Repair one shard."""
+    for derived in {*state.kinds} - {*ORDER}:
+        state.file(derived).unlink()
     if state.trusted is None:
         log.warning("shard %d is lost: the next run reads its addresses again", state.shard)
         _replace(state, [])
@@ -174,7 +175,7 @@ def _mend(state: State, fresh: Fresh, mended: Mended) -> None:
 
 
 def _parts(state: State, ending: str, fresh: Fresh) -> dict[int, bytes]:
-    """The broken rows of an array of which the same bytes came back."""
+    """Return the damaged rows of an array that were read again with the same bytes."""
     layout, parts = state.layouts[ending], {}
     for row in state.broken[ending]:
         image = fresh[layout.urls[row]].image
@@ -186,11 +187,11 @@ def _parts(state: State, ending: str, fresh: Fresh) -> dict[int, bytes]:
 
 
 def _loaded(state: State, parts: Parts, changed: Fresh) -> Iterator[Loaded]:
-    """The rows of a shard: new readings, and the others as they were."""
+    """Yield the rows of a shard: new readings, and the others as they were."""
 
     def read(ending: str, file: BinaryIO, row: int) -> bytes:
-        known = parts.get(ending, {})
-        return known[row] if row in known else state.layouts[ending].read(file, row)
+        restored = parts.get(ending, {})
+        return restored[row] if row in restored else state.layouts[ending].read(file, row)
 
     with opened(state.file(PIXELS)) as pixels, opened(state.file(DETAILS)) as details:
         for entry in read_table(state.file(TABLE), ENTRIES).to_dict("records"):
@@ -206,7 +207,7 @@ def _loaded(state: State, parts: Parts, changed: Fresh) -> Iterator[Loaded]:
 
 
 def _replace(state: State, loaded: Sequence[Loaded]) -> None:
-    """Write a shard anew beside the old one, and put it in its place."""
+    """Write a shard anew, and replace the old one."""
     stage = Shards(state.shards.path / STAGE, state.shards.manifest)
     stage.path.mkdir()
     stage.write(state.shard, loaded)
@@ -214,10 +215,10 @@ def _replace(state: State, loaded: Sequence[Loaded]) -> None:
 
 
 def _finish(shards: Shards) -> None:
-    """Put a shard that was written anew in its place; one that has no seal yet is dropped.
+    """Move a shard that was written anew to its place; without checksums it is dropped.
 
     Raises:
-        CorruptError: there is something else in its place.
+        CorruptError: the folder for new shards holds other files.
     """
     stage = Shards(shards.path / STAGE)
     _check_stage(stage.path)
@@ -226,7 +227,7 @@ def _finish(shards: Shards) -> None:
             for ending in shards.present().get(shard, ()):
                 if "-" in ending:  # computed from the images that were there before
                     shards.file(shard, ending).unlink()
-            for ending in ORDER:  # the seal last: until then this can be done again
+            for ending in ORDER:  # the checksums last: until then this can be done again
                 if ending in endings:
                     move(stage.file(shard, ending), shards.file(shard, ending))
     if stage.path.is_dir():
@@ -236,7 +237,7 @@ def _finish(shards: Shards) -> None:
 
 
 def _check_stage(stage: Path) -> None:
-    """Make sure that what will be swept is a store's own: a store may have been passed on."""
+    """Make sure that a folder to be removed is a store's own: a store may come from others."""
     is_link, strange = stage.is_symlink(), None
     if stage.is_dir() and not is_link:
         strange = next((file.name for file in stage.iterdir() if not is_own(file)), None)

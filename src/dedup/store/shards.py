@@ -1,13 +1,14 @@
-"""The files of a store: pixels, details and a table for every so many addresses.
+"""Write and read the shards of a store: pixels, previews and a table of some hundred addresses.
 
-A shard is ``shard-00000.npy``, the pixels of its images, (n, 3, 200, 100) uint8;
-``shard-00000.details.npy``, their details, JPEGs end to end; ``shard-00000.parquet``, one row for
-each address with its digests, status and place in both; ``shard-00000.copy.parquet``, the same
-table again; and ``shard-00000.json``, its seal: size and SHA-256 of the others, and what the
-store's manifest says. They are written in the order pixels, details, copy, table, seal.
+A shard has five files. ``shard-00000.npy`` holds the pixels of its images, (n, 3, 200, 100) uint8.
+``shard-00000.details.npy`` holds their previews: JPEGs end to end. ``shard-00000.parquet`` has a
+row for each address with its digests, its status and its place in both.
+``shard-00000.copy.parquet`` is the same table again. ``shard-00000.json`` has the checksums: size
+and SHA-256 of the others, and the content of the store's manifest. They are written in the order
+pixels, previews, copy, table, checksums.
 
-A shard without seal was cut off and is made again, unless its table and the copy are equal: then
-all else is whole, and the seal alone is missing.
+A shard without checksums was cut off and is made again. Where its table and the copy are equal,
+the other files are whole, and the checksums alone are written again.
 
 Arrays computed from its images may lie beside them, see ``dedup.store.derived_arrays``.
 """
@@ -43,19 +44,16 @@ from dedup.schemas import IMAGE_SHAPE
 from dedup.store.decode import Decoded, restored
 
 FORMAT = 4
-"""Of a store: raised when a reader of the old layout would misread the new one."""
+"""Format of a store: raised when a reader of the old layout would misread the new one."""
 
 
 ENTRIES = pa.schema(
     [
         ("url", pa.string()),
-        (
-            "version",
-            pa.string(),
-        ),  # of a file, and the settings that it failed by: read again if other
+        ("version", pa.string()),  # of the file, and of settings that it failed by
         ("sha256_bytes", pa.string()),
         ("sha256_pixels", pa.string()),
-        ("sha256_detail", pa.string()),  # of the detail's JPEG; "" where it failed
+        ("sha256_detail", pa.string()),  # of the preview's JPEG; "" where it failed
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("contrast", pa.float32()),
@@ -63,14 +61,14 @@ ENTRIES = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("row", pa.int64()),  # among the shard's pixels; -1 where it failed
-        ("detail_start", pa.int64()),  # among the bytes of the shard's details
+        ("detail_start", pa.int64()),  # among the bytes of the shard's previews
         ("detail_length", pa.int32()),  # in bytes; 0 where it failed
     ]
 )
 PLACE = ["row", "detail_start", "detail_length"]
 PIXELS, DETAILS, TABLE = SEALED
 COPY, SEAL = "copy.parquet", "json"
-"""How the names of a shard's files end."""
+"""Endings of the names of a shard's files."""
 NAME = re.compile(
     r"shard-(\d{5,})\.(npy|details\.npy|parquet|copy\.parquet|json|[a-z]+-[0-9a-f]{16}\.npy)"
 )
@@ -78,18 +76,18 @@ NAME = re.compile(
 OUTDATED = re.compile(r"shard-\d{5,}\.(?:words|masks|framed)-[0-9a-f]{8}\.npy")
 """Names of derived arrays by earlier versions, which say too little of their settings; not read."""
 OPEN_ARRAYS = 64
-"""Files kept mapped at once: each holds a file descriptor, and some systems allow only 256."""
+"""Maximum number of mapped files: each holds a descriptor, and some systems allow only 256."""
 
 
 def advice(path: Path) -> str:
-    """What to do about a broken store."""
+    """Write the step that mends a damaged store, for an error message."""
     if not path.is_dir():
         return f"the whole store is gone: put it back, or make it again with {command('cluster')}"
     return f"run {command('check')} repair=true store.path={path}"
 
 
 def lacking(path: Path) -> ArtifactError:
-    """What to say of an image that a store should hold; or of a store that is not there."""
+    """Make the error for an image that the store lacks, or for a missing store."""
     again = f"run {command('cluster')} again, which reads what is not there"
     if not path.is_dir():
         where = f"at {path}: put it back there, or beside the index"
@@ -98,17 +96,16 @@ def lacking(path: Path) -> ArtifactError:
 
 
 def described(reader: str) -> dict[str, Any]:
-    """What the manifest of a store says, and each of its seals."""
+    """Return the content of a store's manifest, as its checksum files repeat it."""
     return {"format": FORMAT, "reader": reader, "image_shape": list(IMAGE_SHAPE)}
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """One address, read.
+    """Result of reading one address.
 
     Attributes:
-        entry: its row of ``ENTRIES``; ``PLACE`` and ``sha256_detail`` are filled in when it is
-            written.
+        entry: row of ``ENTRIES``; ``PLACE`` and ``sha256_detail`` are filled in when written.
         image: ``None`` where it failed.
     """
 
@@ -117,11 +114,11 @@ class Loaded:
 
 
 class Shards:
-    """The shards in a folder.
+    """Shards in a folder.
 
     Args:
         path: the folder.
-        manifest: what the store's manifest says, for the seals.
+        manifest: content of the store's manifest, for the checksum files.
     """
 
     def __init__(self, path: Path, manifest: Mapping[str, Any] | None = None) -> None:
@@ -131,31 +128,31 @@ class Shards:
         self._located: dict[int, tuple[npt.NDArray[np.int64], list[str]]] = {}
 
     def write(self, shard: int, loaded: Sequence[Loaded]) -> None:
-        """Write one shard, its seal last: only that makes it part of the store."""
+        """Write one shard, its checksums last: only these make it part of the store."""
         for ending in (SEAL, TABLE, COPY):  # of one that was cut off
             self.file(shard, ending).unlink(missing_ok=True)
         pixels: list[npt.NDArray[np.uint8]] = []
-        details = bytearray()
+        previews = bytearray()
         entries = []
-        for one in loaded:
+        for image, entry in ((reading.image, reading.entry) for reading in loaded):
             place, digest = (-1, 0, 0), ""
-            if one.image is not None:
-                place = (len(pixels), len(details), len(one.image.detail))
-                digest = hashlib.sha256(one.image.detail).hexdigest()
-                pixels.append(one.image.pixels)
-                details += one.image.detail
+            if image is not None:
+                place = (len(pixels), len(previews), len(image.detail))
+                digest = hashlib.sha256(image.detail).hexdigest()
+                pixels.append(image.pixels)
+                previews += image.detail
             placed = dict(zip(PLACE, place, strict=True), sha256_detail=digest)
-            entries.append(one.entry | placed)
+            entries.append(entry | placed)
         stacked = np.stack(pixels) if pixels else np.empty((0, *IMAGE_SHAPE), np.uint8)
         write_array(stacked, self.file(shard, PIXELS))
-        write_array(np.frombuffer(details, np.uint8), self.file(shard, DETAILS))
+        write_array(np.frombuffer(previews, np.uint8), self.file(shard, DETAILS))
         table = pd.DataFrame(entries, columns=ENTRIES.names)
         write_table(table, ENTRIES, self.file(shard, COPY))
         write_bytes(self.file(shard, COPY).read_bytes(), self.file(shard, TABLE))
         self.seal(shard)
 
     def seal(self, shard: int) -> None:
-        """Write the seal of a shard from its files as they are."""
+        """Write the checksums of a shard's files as they are now."""
         facts = {}
         for ending in SEALED:
             file = self.file(shard, ending)
@@ -164,10 +161,10 @@ class Shards:
         write_text(sealed_text(content), self.file(shard, SEAL))
 
     def sealed(self, shard: int) -> dict[str, Any]:
-        """What the seal of a shard says: ``shard``, ``files`` and ``store``.
+        """Read the checksums of a shard: ``shard``, ``files`` and ``store``.
 
         Raises:
-            CorruptError: it is missing, or not what was written.
+            CorruptError: the file is missing, or damaged.
         """
         file = self.file(shard, SEAL)
         try:
@@ -179,18 +176,18 @@ class Shards:
         return content
 
     def present(self) -> dict[int, list[str]]:
-        """The endings of the files that are there, by shard, both in order."""
-        found: dict[int, list[str]] = {}
+        """List the endings of existing files by shard, both in order."""
+        endings: dict[int, list[str]] = {}
         for file in self.path.glob("shard-*"):
             name = NAME.fullmatch(file.name)
-            if name and file.is_file():  # no pipe, which would be waited for
-                found.setdefault(int(name[1]), []).append(name[2])
-        return {shard: sorted(found[shard]) for shard in sorted(found)}
+            if name and file.is_file():  # no pipe, which would block
+                endings.setdefault(int(name[1]), []).append(name[2])
+        return {shard: sorted(endings[shard]) for shard in sorted(endings)}
 
     def committed(self) -> list[int]:
-        """The shards that are part of the store, in order, whether all are whole or not.
+        """List the shards of the store in order, damaged ones too.
 
-        Shards at the end that were cut off are not.
+        Shards at the end that were cut off are no part of it.
         """
         return [
             shard
@@ -199,11 +196,11 @@ class Shards:
         ]
 
     def entries(self) -> pd.DataFrame:
-        """The tables of all shards in their order, with a column ``shard``.
+        """Read the tables of all shards in their order, with a column ``shard``.
 
         Raises:
-            CorruptError: a shard is missing, or a file of one; a table cannot be read, has other
-                columns or is not what was written.
+            CorruptError: a shard or a file of one is missing; a table cannot be read, has other
+                columns or is damaged.
         """
         shards = self.committed()
         for expected, shard in enumerate(shards):
@@ -215,10 +212,10 @@ class Shards:
         return pd.concat(tables) if tables else empty
 
     def pixels(self, shard: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The pixels at some rows of a shard, (n, 3, 200, 100) uint8.
+        """Read the pixels at some rows of a shard, (n, 3, 200, 100) uint8.
 
-        They are read, not mapped: in a store larger than the memory the system would read what
-        lies around each of them too, and forget what is needed for it.
+        They are read, not mapped: with a store larger than the memory, mapping makes the system
+        read around each image, and drop pages that are needed.
 
         Raises:
             CorruptError: the file is missing, cannot be read, or holds fewer images than its
@@ -241,12 +238,12 @@ class Shards:
         return chosen
 
     def detail(self, shard: int, row: int) -> npt.NDArray[np.uint8]:
-        """The detail at one row of a shard, (h, w, 3) uint8 RGB.
+        """Read the preview at one row of a shard, (h, w, 3) uint8 RGB.
 
         Raises:
             ArtifactError: the row is -1.
-            CorruptError: a file is missing or cannot be read, its bytes are fewer than its table
-                says, or those of the detail are not what was written.
+            CorruptError: a file is missing, cannot be read or is too short, or the bytes of the
+                preview are damaged.
         """
         if row < 0:
             raise lacking(self.path)
@@ -269,10 +266,10 @@ class Shards:
             raise CorruptError(message) from error
 
     def size(self, shard: int) -> int:
-        """How many images a shard holds, as its table says.
+        """Count the images of a shard by its table.
 
         Raises:
-            CorruptError: the table is missing, cannot be read, or names places that cannot be.
+            CorruptError: the table is missing, cannot be read, or names impossible places.
         """
         return len(self._places(shard)[0])
 
@@ -307,7 +304,7 @@ class Shards:
         self._arrays.pop(file, None)
 
     def file(self, shard: int, ending: str) -> Path:
-        """The path of one of a shard's files, whether it is there or not."""
+        """Return the path of one of a shard's files, whether it exists or not."""
         return self.path / f"shard-{shard:05}.{ending}"
 
     def _are_equal(self, shard: int) -> bool:
@@ -322,21 +319,21 @@ class Shards:
         return read_table(file, ENTRIES, advice(self.path))
 
     def _check(self, shard: int) -> None:
-        """Compare the files of a shard with its seal: their sizes, and the table's digest."""
-        for ending, said in self.sealed(shard)["files"].items():
+        """Compare a shard's files with its checksums: their sizes, and the table's digest."""
+        for ending, facts in self.sealed(shard)["files"].items():
             file = self.file(shard, ending)
             if not file.is_file():
                 raise CorruptError(f"{file} is missing: {advice(self.path)}")
             size = file.stat().st_size
-            if size != said["size"]:
-                expected = f"{size} bytes, not {said['size']}"
+            if size != facts["size"]:
+                expected = f"{size} bytes, not {facts['size']}"
                 raise CorruptError(f"{file} holds {expected}: {advice(self.path)}")
-            if ending == TABLE and (found := sha256_file(file)) != said["sha256"]:
-                expected = f"SHA-256 {found[:12]}, not {said['sha256'][:12]}"
+            if ending == TABLE and (digest := sha256_file(file)) != facts["sha256"]:
+                expected = f"SHA-256 {digest[:12]}, not {facts['sha256'][:12]}"
                 raise CorruptError(f"{file} has {expected}: {advice(self.path)}")
 
     def _places(self, shard: int) -> tuple[npt.NDArray[np.int64], list[str]]:
-        """Where the details of a shard start and end, (n, 2), and their digests."""
+        """Return the starts and ends of a shard's previews, (n, 2), and their digests."""
         if shard not in self._located:
             self._located[shard] = self._read_places(shard)
         return self._located[shard]

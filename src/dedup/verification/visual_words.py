@@ -1,10 +1,10 @@
-"""Images as sets of visual words, and the pairs of images that have rare words in common.
+"""Describe images by visual words, and propose pairs of images with rare words in common.
 
-A keypoint's word says about what lies round it (Sivic and Zisserman, Video Google, ICCV 2003). It
-is a pair of codes, one for each half of the descriptor, from one codebook (a product codebook:
-Babenko and Lempitsky, The inverted multi-index, CVPR 2012). The second half is turned over as a
-mirror would turn it, so that in the mirrored image the two codes of a word change places, and
-mirrored copies are found without looking at mirrored images.
+A visual word is a quantised keypoint descriptor (Sivic and Zisserman, Video Google, ICCV 2003). It
+is a pair of codes from one codebook, one for each half of the descriptor (a product codebook:
+Babenko and Lempitsky, The inverted multi-index, CVPR 2012). The second half is mirrored. So in the
+mirrored image the two codes of a word change places, and mirrored copies are found without
+mirrored images.
 
 All sums are sums of whole numbers: words and similarities are the same in every batch, on any
 number of threads and on every machine.
@@ -48,19 +48,19 @@ VERSION = 1
 """Raised when ``Vocabulary.words_in`` gives others for the same keypoints and vocabulary."""
 
 GRID = 1024
-"""Centroids and descriptors are compared in whole numbers of 1 / ``GRID``."""
+"""Steps of a unit: centroids and descriptors are compared in whole numbers of 1 / ``GRID``."""
 
 HALF = 64
-"""Dimensions of half a descriptor."""
+"""Number of dimensions of half a descriptor."""
 
 _WEIGHT_UNITS = 1 << 14
-"""Squared weights are added up in whole numbers of one by so many."""
+"""Steps of a unit in which squared weights are added up, as whole numbers."""
 
 _MAX_IDF = 20.0
-"""Above that the sums of an image would not fit an int32; it means 500 million images."""
+"""Largest idf, of 500 million images: above it an image's sums would not fit an int32."""
 
 _ROWS, _COLUMNS = 256, 2048
-"""Images of a block: the sums of one row with a block stay in a core's cache."""
+"""Numbers of images of a block: the sums of a row with a block stay in a core's cache."""
 
 Words = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
@@ -71,8 +71,8 @@ class Proposals(NamedTuple):
     """Pairs of images with words in common, sorted by both rows.
 
     Attributes:
-        left: (n,) int64, rows of the one side.
-        right: (n,) int64, rows of the other.
+        left: (n,) int64, rows of the left side.
+        right: (n,) int64, rows of the right side.
         similarity: (n,) float64, 0 to 1, higher is closer.
     """
 
@@ -83,13 +83,13 @@ class Proposals(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """What words there are, and what each is worth.
+    """Codebook of visual words, and their weights.
 
     Attributes:
         centroids: (k, 64) float32, the codebook for both halves of a RootSIFT descriptor.
-        idf: (k * k,) float32, 0 to 20: how rare each word is; 0 counts for nothing. A word and its
-            mirror image, (i, j) and (j, i), are worth the same: else similarities would depend on
-            which image is first.
+        idf: (k * k,) float32, 0 to 20: inverse document frequency of each word; 0 counts for
+            nothing. A word and its mirror image, (i, j) and (j, i), have the same: else
+            similarities would depend on the order of two images.
     """
 
     centroids: npt.NDArray[np.float32]
@@ -97,21 +97,21 @@ class Vocabulary:
 
     @staticmethod
     def load() -> Vocabulary:
-        """The vocabulary that comes with the package, read once.
+        """Read the vocabulary that comes with the package, once.
 
         Raises:
             ArtifactError: this copy of the package comes without.
-            CorruptError: its file is not what was written.
+            CorruptError: its file is damaged.
         """
         return _bundled()
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
-        """A vocabulary that ``save`` wrote.
+        """Read a vocabulary that ``save`` wrote.
 
         Raises:
             ArtifactError: there is none.
-            CorruptError: it cannot be read, or is not what was written.
+            CorruptError: it cannot be read, or is damaged.
         """
         if not path.is_file():
             raise ArtifactError(
@@ -130,14 +130,14 @@ class Vocabulary:
 
         Args:
             path: the file to write.
-            metadata: what else to say, such as the images and the command it was made with.
+            metadata: further facts, such as the images and the command that it was made with.
         """
         arrays = {
             "centroids": self.centroids.astype(np.float16),
             "idf": self.idf.astype(np.float16),
         }
-        said = {**metadata, "sha256": _digest(arrays, metadata)}
-        data = in_sorted_order(save(arrays, said))
+        header = {**metadata, "sha256": _digest(arrays, metadata)}
+        data = in_sorted_order(save(arrays, header))
 
         def write(part: Path) -> None:
             part.write_bytes(data)
@@ -156,34 +156,34 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """How many codes a half can have; words are fewer than its square."""
+        """Number of codes of a half; words are fewer than its square."""
         return len(self.centroids)
 
     def words(self, descriptors: Descriptors) -> Words:
-        """The words of an image's descriptors, (n, 128) uint8 with n at most ``N_KEYPOINTS``.
+        """Quantise an image's descriptors, (n, 128) uint8 with n at most ``N_KEYPOINTS``.
 
         Returns:
             (N_KEYPOINTS,) int32, each word once, ascending; then -1 to the end.
         """
-        one, other = self._codes(descriptors), self._codes(mirrored_descriptors(descriptors))
-        found = np.unique(one * self.size + other)
+        first, second = self._codes(descriptors), self._codes(mirrored_descriptors(descriptors))
+        distinct = np.unique(first * self.size + second)
         words = np.full(N_KEYPOINTS, -1, np.int32)
-        words[: len(found)] = found
+        words[: len(distinct)] = distinct
         return words
 
     def words_in(self, image: RgbImage) -> Words:
-        """The words of an image, (h, w, 3) uint8 RGB; as in ``words``."""
+        """Find the words of an image, (h, w, 3) uint8 RGB; as in ``words``."""
         return self.words(find_keypoints(image).descriptors)
 
     def knows(self, words: npt.NDArray[Any]) -> bool:
-        """Whether words, of any shape, are all of this vocabulary, or -1."""
+        """Tell whether words, of any shape, are all of this vocabulary, or -1."""
         low, high = words.min(initial=-1), words.max(initial=-1)
         return bool(low >= -1 and high < len(self.idf))
 
     def mirrored(self, words: Words) -> Words:
-        """The words of the mirrored images, of any shape; -1 stays. They are not sorted."""
-        one, other = np.divmod(words, np.int32(self.size))
-        turned: Words = np.where(words < 0, words, other * np.int32(self.size) + one)
+        """Mirror the words of images, of any shape; -1 stays. The result is not sorted."""
+        first, second = np.divmod(words, np.int32(self.size))
+        turned: Words = np.where(words < 0, words, second * np.int32(self.size) + first)
         return turned
 
     @cached_property
@@ -218,11 +218,11 @@ def propose(
     least: float,
     max_pairs: int = 50_000_000,
 ) -> Proposals:
-    """All pairs of images, the one perhaps mirrored, with similarity ``least`` or more.
+    """Propose all pairs of images, mirrored or not, with similarity ``least`` or more.
 
-    The similarity is the cosine of the images' words, each weighted by its idf and counted once;
-    for mirrored copies, of the one's words and the other's mirrored words: the larger of the two.
-    Images without a word in common, or with none at all, are never proposed.
+    The similarity is the cosine of the images' words, each weighted by its idf and counted once.
+    It is also taken of the left image's mirrored words, and the larger one counts. Images without a
+    word in common, or with none at all, are never proposed.
 
     Args:
         words_a: (n, N_KEYPOINTS) int32, as ``Vocabulary.words`` gives them; likewise ``words_b``,
@@ -230,10 +230,10 @@ def propose(
         words_b: None to compare ``words_a`` with itself: each pair once, ``left < right``.
         vocabulary: the one that the words are from.
         least: more than 0, 1 at most.
-        max_pairs: more pairs than these end the search with an error.
+        max_pairs: maximum number of pairs.
 
     Raises:
-        ConfigError: they are more than ``max_pairs``.
+        ConfigError: there are more than ``max_pairs`` pairs.
     """
     a, turned = _Side.of(words_a, vocabulary), _Side.of(vocabulary.mirrored(words_a), vocabulary)
     b = a if words_b is None else _Side.of(words_b, vocabulary)
@@ -247,20 +247,20 @@ def propose(
                 parts += [_near(side, rows, block, least) for side in (a, turned)]
         return _tidy(parts, below=words_b is None)
 
-    found, n_pairs = [_NOTHING], 0
+    proposals, n_pairs = [_NOTHING], 0
     for part in in_order(compare, range(0, len(words_a), _ROWS)):
-        found.append(part)
+        proposals.append(part)
         n_pairs += len(part.left)
         if n_pairs > max_pairs:
             raise ConfigError(
                 f"more than {max_pairs:,} pairs of images share visual words to {least:g}: "
                 "ask for a higher similarity, or raise matcher.max_pairs"
             )
-    return Proposals(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    return Proposals(*(np.concatenate(column) for column in zip(*proposals, strict=True)))
 
 
 def similarities(words_a: Words, words_b: Words, vocabulary: Vocabulary) -> Floats:
-    """The similarity, as in ``propose``, of row and row, both (n, N_KEYPOINTS); (n,) float64."""
+    """Compute similarities, as in ``propose``, row by row: (n, N_KEYPOINTS) to (n,) float64."""
     a, b = _Side.of(words_a, vocabulary), _Side.of(words_b, vocabulary)
     turned = _Side.of(vocabulary.mirrored(words_a), vocabulary)
     weights = vocabulary.weights
@@ -272,7 +272,7 @@ class _Block(NamedTuple):
     """Some images of a side, as columns.
 
     Attributes:
-        words: (k * k, at most _COLUMNS) sparse int32, what each word of each is worth.
+        words: (k * k, at most _COLUMNS) sparse int32, the weight of each word of each image.
         scale: of these images, see ``_Side``.
         start: the row of the first.
     """
@@ -283,11 +283,11 @@ class _Block(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """Images to be compared, by their words that are worth something.
+    """Images to be compared, by their words with a weight above 0.
 
     Attributes:
         words: (n, k * k) sparse int32, 1 for each word of each.
-        scale: (n,) float64, one by the length of each; 0 where that is 0.
+        scale: (n,) float64, inverse of the length of each; 0 where that is 0.
     """
 
     words: sparse.csr_array
@@ -306,7 +306,7 @@ class _Side(NamedTuple):
         return cls(table, scale)
 
     def block(self, start: int, vocabulary: Vocabulary) -> _Block:
-        """The images from ``start`` on."""
+        """Return a block of the images from ``start`` on."""
         rows = slice(start, start + _COLUMNS)
         words = self.words[rows].T.tocsr()
         words.data = np.repeat(vocabulary.weights, np.diff(words.indptr))
@@ -316,14 +316,14 @@ class _Side(NamedTuple):
 _NOTHING = Proposals(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
-def _cosines(sums: npt.NDArray[np.int32], one: Floats, other: Floats) -> Floats:
-    """Of the worth of common words and the scales of both images; the same either way round."""
-    cosines: Floats = np.minimum(sums * (one * other), 1)
+def _cosines(sums: npt.NDArray[np.int32], left: Floats, right: Floats) -> Floats:
+    """Compute cosines from weights of common words and scales; symmetric in both images."""
+    cosines: Floats = np.minimum(sums * (left * right), 1)
     return cosines
 
 
 def _near(side: _Side, rows: slice, block: _Block, least: float) -> Proposals:
-    """The pairs of some rows of a side with a block."""
+    """Find the near pairs of some rows of a side with a block."""
     sums, scale = side.words[rows] @ block.words, side.scale[rows]
     # Most have a word in common and few are near: a bound on the sum, a shade too low, is cheap.
     with np.errstate(divide="ignore"):
@@ -337,9 +337,9 @@ def _near(side: _Side, rows: slice, block: _Block, least: float) -> Proposals:
 
 
 def _tidy(parts: list[Proposals], below: bool) -> Proposals:
-    """Sorted by both rows, each pair once with its larger similarity.
+    """Sort pairs by both rows, and keep each once with its larger similarity.
 
-    With ``below``, only pairs whose left row is the smaller.
+    With ``below``, only pairs with the smaller row on the left are kept.
     """
     left, right, similarity = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort([-similarity, right, left])
@@ -357,11 +357,11 @@ def _bundled() -> Vocabulary:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The arrays of a vocabulary's file, in single precision."""
+    """Read the arrays of a vocabulary's file, in single precision."""
     with safe_open(path, framework="np") as content:
-        said, names = content.metadata() or {}, content.keys()
+        metadata, names = content.metadata() or {}, content.keys()
         arrays = {name: content.get_tensor(name) for name in names}
-    if said.pop("sha256", None) != _digest(arrays, said):
+    if metadata.pop("sha256", None) != _digest(arrays, metadata):
         raise ValueError("it is not what was written")
     k = len(arrays["centroids"])
     if arrays["centroids"].shape != (k, HALF) or arrays["idf"].shape != (k * k,):
@@ -369,11 +369,11 @@ def _read(path: Path) -> dict[str, Any]:
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def _digest(arrays: Mapping[str, npt.NDArray[Any]], said: Mapping[str, str]) -> str:
-    """SHA-256 of names, types, shapes and bytes, and of the metadata."""
+def _digest(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> str:
+    """Compute the SHA-256 of names, types, shapes, bytes and metadata."""
     names = sorted(arrays)
     shapes = [[name, str(arrays[name].dtype), list(arrays[name].shape)] for name in names]
-    digest = hashlib.sha256(json.dumps([sorted(said.items()), shapes]).encode())
+    digest = hashlib.sha256(json.dumps([sorted(metadata.items()), shapes]).encode())
     for name in names:
         digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()
