@@ -144,24 +144,24 @@ def united(*parts: Candidates) -> Candidates:
 
 
 def by_words(
-    words: Words, asked: Ints | None, pool: Ints | None, least: float, max_pairs: int
+    words: Words, queries: Ints | None, pool: Ints | None, least: float, max_pairs: int
 ) -> Candidates:
     """Find pairs of images with words in common.
 
     Args:
         words: (n, N_KEYPOINTS), of every image that may be compared.
-        asked: rows that are compared with ``pool``; ``None`` for every two rows.
+        queries: rows that are compared with ``pool``; ``None`` for every two rows.
         pool: rows; ``None`` for all.
         least: least similarity, more than 0.
         max_pairs: maximum number of pairs; more are an error.
     """
     vocabulary = Vocabulary.load()
-    if asked is None:
+    if queries is None:
         pairs = propose(words, None, vocabulary, least, max_pairs)
         return Candidates(pairs.left, pairs.right)
     rows = np.arange(len(words)) if pool is None else pool
-    pairs = propose(words[asked], words[rows], vocabulary, least, max_pairs)
-    return united(Candidates(asked[pairs.left], rows[pairs.right]))
+    pairs = propose(words[queries], words[rows], vocabulary, least, max_pairs)
+    return united(Candidates(queries[pairs.left], rows[pairs.right]))
 
 
 def look(
@@ -289,7 +289,7 @@ def verdict_derivation(verifier: GeometricVerifier, reader: str, foreground: str
 
 
 def _are_verdicts(rows: pd.DataFrame) -> bool:
-    """Whether a run can have computed rows of ``VERDICTS``."""
+    """Tell whether a run can have computed rows of ``VERDICTS``."""
     right, alike = rows["score"].to_numpy(), rows["alike"].to_numpy()
     return bool(
         ((right >= 0) & (right <= SUREST)).all()

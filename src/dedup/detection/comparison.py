@@ -46,14 +46,14 @@ class Scope:
 
     Attributes:
         clusters: (n_vectors,) of each vector in the pool, -1 for the others.
-        asked: query vectors, compared with the pool; ``None`` for every two of the pool.
+        queries: query vectors, compared with the pool; ``None`` for every two of the pool.
         n_all: number of pairs in the scope.
         before: pairs of an earlier search, schema ``NEAR``.
         n_before: number of its comparisons.
     """
 
     clusters: Ints
-    asked: Ints | None
+    queries: Ints | None
     n_all: int
     before: pd.DataFrame
     n_before: int = 0
@@ -105,10 +105,10 @@ class Comparison:
         scope = self._scope(rows, digests, since, others)
         limits = self._limits(rows, urls, since)
         matcher = self.matcher.at(limits.threshold)
-        found, missed = self._near(matcher, scope, rows)
-        near = self._looked_at(found, scope, limits, first, urls, names)
+        matches, missed = self._near(matcher, scope, rows)
+        near = self._looked_at(matches, scope, limits, first, urls, names)
         near = pd.concat([scope.before, near]) if len(scope.before) else near
-        n_comparisons = scope.n_before + found.comparisons
+        n_comparisons = scope.n_before + matches.comparisons
         facts = SearchFacts(
             asked=self.matcher.threshold,
             threshold=limits.threshold,
@@ -142,10 +142,10 @@ class Comparison:
         none = pd.DataFrame(columns=NEAR.names)
         if others is not None:
             is_other = self.images["product_id"].isin(list(others))
-            asked = np.sort(self.images.loc[is_other, "vector"].unique())
+            queries = np.sort(self.images.loc[is_other, "vector"].unique())
             pool = self.images.loc[~is_other, "vector"].unique()
             clusters[np.setdiff1d(rows, pool)] = -1
-            return Scope(clusters, asked, self._n_pairs(clusters, asked, rows), none)
+            return Scope(clusters, queries, self._n_pairs(clusters, queries, rows), none)
         n_all = self._n_pairs(clusters, None, rows)
         # A product's cell may have changed since: all is searched again, and verdicts are kept.
         if since is None or self.blocks is not None:
@@ -179,28 +179,29 @@ class Comparison:
             min_similarity = min_words(words, self.verifier.word_candidates, blocks=blocks)
         return Limits(threshold, min_similarity)
 
-    def _n_pairs(self, clusters: Ints, asked: Ints | None, rows: Ints) -> int:
+    def _n_pairs(self, clusters: Ints, queries: Ints | None, rows: Ints) -> int:
         """Count the pairs of images in a scope."""
         sizes = (
             (None if some is None else len(some), int((clusters[pool] >= 0).sum()))
-            for some, pool in self._tasks(asked, rows)
+            for some, pool in self._tasks(queries, rows)
         )
         return sum(n * (n - 1) // 2 if some is None else some * n for some, n in sizes)
 
-    def _tasks(self, asked: Ints | None, rows: Ints) -> Iterator[tuple[Ints | None, Ints]]:
+    def _tasks(self, queries: Ints | None, rows: Ints) -> Iterator[tuple[Ints | None, Ints]]:
         """Yield queries and pools of comparisons, see ``Blocks.tasks``."""
-        return iter([(asked, rows)]) if self.blocks is None else self.blocks.tasks(rows, asked)
+        return iter([(queries, rows)]) if self.blocks is None else self.blocks.tasks(rows, queries)
 
     def _near(self, matcher: RadiusSearch, scope: Scope, rows: Ints) -> tuple[Matches, float]:
         """Find vectors within the threshold, and estimate the number of missed pairs."""
         if self.blocks is None:
-            return _search(matcher, self.index, scope.clusters, scope.asked)
+            return _search(matcher, self.index, scope.clusters, scope.queries)
         parts, missed = [Matches(*(np.empty(0, np.int64),) * 2, np.empty(0), 0)], 0.0
-        for asked, pool in self._tasks(scope.asked, rows):
+        for queries, pool in self._tasks(scope.queries, rows):
             members = pool[scope.clusters[pool] >= 0]
-            if len(members) < (2 if asked is None else 1) or (asked is not None and not len(asked)):
+            n_queries = len(members) - 1 if queries is None else len(queries)
+            if not len(members) or n_queries < 1:
                 continue
-            part, lost = _search(matcher, self.index, scope.clusters, asked, members)
+            part, lost = _search(matcher, self.index, scope.clusters, queries, members)
             parts.append(part)
             missed += lost
         left, right, distance = (
@@ -211,7 +212,7 @@ class Comparison:
 
     def _looked_at(
         self,
-        found: Matches,
+        matches: Matches,
         scope: Scope,
         limits: Limits,
         first: pd.DataFrame,
@@ -221,8 +222,8 @@ class Comparison:
         """Make a table of near pairs; with a verifier, of every candidate with its score."""
         verifier, rows = self._judged, first["vector"].to_numpy()
         if verifier is None:
-            return _named(found.left, found.right, found.distance, names)
-        candidates = Candidates(found.left, found.right)
+            return _named(matches.left, matches.right, matches.distance, names)
+        candidates = Candidates(matches.left, matches.right)
         if limits.words is not None:
             candidates = united(candidates, self._by_words(scope, limits.words, rows, urls))
         # By digest, so that a verdict does not depend on an image's place in the index.
@@ -245,15 +246,15 @@ class Comparison:
         place = np.full(len(self.index.vectors), -1, np.int64)
         place[rows] = np.arange(len(rows))
         parts = []
-        for asked, members in self._tasks(scope.asked, rows):
+        for queries, members in self._tasks(scope.queries, rows):
             pool, limit = place[members[scope.clusters[members] >= 0]], self.matcher.max_pairs
-            if asked is None:
+            if queries is None:
                 within = words if self.blocks is None else words[pool]
-                found = by_words(within, None, None, least, limit)
-                found = Candidates(pool[found.left], pool[found.right])
+                matches = by_words(within, None, None, least, limit)
+                matches = Candidates(pool[matches.left], pool[matches.right])
             else:
-                found = by_words(words, place[asked], pool, least, limit)
-            parts.append(Candidates(rows[found.left], rows[found.right]))
+                matches = by_words(words, place[queries], pool, least, limit)
+            parts.append(Candidates(rows[matches.left], rows[matches.right]))
         return parts[0] if self.blocks is None else united(*parts)
 
     def _distances(self, left: Ints, right: Ints) -> Floats:
@@ -267,7 +268,7 @@ def _search(
     matcher: RadiusSearch,
     index: Index,
     clusters: Ints,
-    asked: Ints | None,
+    queries: Ints | None,
     members: Ints | None = None,
 ) -> tuple[Matches, float]:
     """Find vectors near each other, or near queries, and estimate the number of missed pairs.
@@ -276,7 +277,7 @@ def _search(
         matcher: at a threshold that is a number.
         index: with the vectors.
         clusters: (n_vectors,) of each vector in the pool, -1 for the others.
-        asked: query vectors; ``None`` for every two of the pool.
+        queries: query vectors; ``None`` for every two of the pool.
         members: the pool; ``None`` for all vectors with a cluster.
     """
     vectors, centroids = index.vectors, index.centroids
@@ -284,17 +285,17 @@ def _search(
         used, clusters = np.unique(clusters[members], return_inverse=True)
         vectors, centroids = vectors[members], centroids[used]
     prepared = matcher.prepare(vectors, clusters, centroids)
-    if asked is None:
-        found = prepared.pairs()
-        missed = 0.0 if matcher.lossless else prepared.missed(found)
+    if queries is None:
+        matches = prepared.pairs()
+        missed = 0.0 if matcher.lossless else prepared.missed(matches)
     else:
-        found, missed = prepared.search(index.vectors[asked]), 0.0
-        found = found._replace(left=asked[found.left])
+        matches, missed = prepared.search(index.vectors[queries]), 0.0
+        matches = matches._replace(left=queries[matches.left])
     if members is not None:
-        right = members[found.right]
-        found = found._replace(left=members[found.left] if asked is None else found.left)
-        found = found._replace(right=right)
-    return (found if asked is None else ordered(found)), missed
+        right = members[matches.right]
+        matches = matches._replace(left=members[matches.left] if queries is None else matches.left)
+        matches = matches._replace(right=right)
+    return (matches if queries is None else ordered(matches)), missed
 
 
 def decided(

@@ -57,7 +57,7 @@ class ArrayDerivation(Derivation):
 
     @property
     def ending(self) -> str:
-        """How the names of its files end, after the shard's."""
+        """Ending of the names of its files, after the shard's."""
         return f"{self.name}-{self.digest[:DIGITS]}.npy"
 
 
@@ -136,7 +136,7 @@ class DerivedArrays:
         self._confirmed.add(file)
 
     def _is_whole(self, derivation: ArrayDerivation, shard: int) -> bool:
-        """Whether the digest at the end of a file, its type and its shape confirm it."""
+        """Tell whether the digest at the end of a file, its type and its shape confirm it."""
         file, size = self.shards.file(shard, derivation.ending), self.shards.size(shard)
         if file in self._confirmed:
             return True

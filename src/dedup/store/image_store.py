@@ -209,7 +209,7 @@ class ImageStore:
 
     @property
     def entries(self) -> pd.DataFrame:
-        """The latest entry of every address in the store, by address, with its shard."""
+        """Latest entry of every address in the store, by address, with its shard."""
         if self._entries is None:
             self._entries = (
                 self._shards.entries().drop_duplicates("url", keep="last").set_index("url")
@@ -296,9 +296,9 @@ class ImageStore:
             if error.errno not in NO_ROOM:
                 raise
             raise StalledError(
-                f"the store {self.path} cannot be written to: {NO_ROOM[error.errno]}. The next "
-                f"shard takes some {len(loaded) * BYTES_OF_A_IMAGE // 10**6 + 1} MB. What is "
-                "there is whole: make room, and the same command goes on with it"
+                f"cannot write to the store {self.path}: {NO_ROOM[error.errno]}. The next shard "
+                f"takes some {len(loaded) * BYTES_OF_A_IMAGE // 10**6 + 1} MB. Make room and run "
+                "the same command again: it goes on from here, and the store so far is whole"
             ) from error
 
     def _facts(self, urls: Iterable[str]) -> pd.DataFrame:

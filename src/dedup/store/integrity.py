@@ -108,7 +108,7 @@ def manifest(path: Path) -> dict[str, Any] | None:
     reader = content.get("reader")
     if not isinstance(reader, str) or reader not in READERS or content != described(reader):
         raise ArtifactError(
-            f"{path / MANIFEST} is not what a store's manifest says: name another folder with "
+            f"{path / MANIFEST} has impossible values for a store: name another folder with "
             "store.path=PATH"
         )
     return content

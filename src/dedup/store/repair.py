@@ -242,7 +242,7 @@ def _check_stage(stage: Path) -> None:
     if stage.is_dir() and not is_link:
         strange = next((file.name for file in stage.iterdir() if not is_own(file)), None)
     if is_link or strange is not None or stage.is_file():
-        holds = "" if strange is None else f" holds {strange!r}, and"
+        why = "no repair makes it" if strange is None else f"no repair writes {strange!r} there"
         raise CorruptError(
-            f"{stage}{holds} is not what a repair leaves: take it away, or make the store again"
+            f"cannot repair {stage.parent}: {stage} is in the way, and {why}. Move it elsewhere"
         )

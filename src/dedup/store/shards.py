@@ -88,11 +88,11 @@ def advice(path: Path) -> str:
 
 def lacking(path: Path) -> ArtifactError:
     """Make the error for an image that the store lacks, or for a missing store."""
-    again = f"run {command('cluster')} again, which reads what is not there"
+    again = f"run {command('cluster')} again, which reads missing images"
     if not path.is_dir():
         where = f"at {path}: put it back there, or beside the index"
         return ArtifactError(f"there is no store of images {where}, or {again}")
-    return ArtifactError(f"the store {path} lacks an image that it was asked for: {again}")
+    return ArtifactError(f"the store {path} lacks an image of the index: {again}")
 
 
 def described(reader: str) -> dict[str, Any]:
@@ -308,7 +308,7 @@ class Shards:
         return self.path / f"shard-{shard:05}.{ending}"
 
     def _are_equal(self, shard: int) -> bool:
-        """Whether a shard's table is confirmed by its copy."""
+        """Tell whether a shard's table is confirmed by its copy."""
         table, copy = (self.file(shard, ending).read_bytes() for ending in (TABLE, COPY))
         return table == copy
 

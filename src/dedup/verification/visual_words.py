@@ -122,7 +122,7 @@ class Vocabulary:
         except (SafetensorError, LookupError, OSError, TypeError, ValueError) as error:
             pass_on(error, path)
             raise CorruptError(
-                f"{path} is not a vocabulary that can be read ({error}): install dedup anew"
+                f"{path} cannot be read as a vocabulary: {error}. Install dedup anew"
             ) from error
 
     def save(self, path: Path, **metadata: str) -> None:
@@ -195,12 +195,12 @@ class Vocabulary:
 
     @cached_property
     def _book(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """The centroids as columns, (64, k), and half their squares, (k,): whole numbers."""
+        """Centroids as columns, (64, k), and half their squares, (k,): whole numbers."""
         book = np.rint(self.centroids.astype(np.float64) * GRID)
         return book.T.astype(np.float32), (book**2).sum(axis=1).astype(np.float32) / 2
 
     def _codes(self, descriptors: Descriptors) -> Ints:
-        """The nearest centroid of the first half of each descriptor, (n,); the first at a tie.
+        """Find the nearest centroid of the first half of each descriptor, (n,); the first at a tie.
 
         A half is at most 1 long, so no sum exceeds ``GRID`` ** 2 by much: float32, which is exact
         for whole numbers up to 2 ** 24, adds them up without rounding in any order.
