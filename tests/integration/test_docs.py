@@ -3,6 +3,7 @@
 Those that train on the drawn catalogue draw fewer products; ``make stress`` draws all of them.
 """
 
+import importlib.util
 import os
 import re
 import shlex
@@ -120,3 +121,13 @@ def test_the_two_commands_of_the_readme_exist() -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")):
         assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_the_drawn_rooms_are_those_of_the_layers() -> None:
+    spec = importlib.util.spec_from_file_location("draw_rooms", ROOT / "scripts" / "draw_rooms.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    committed = (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8")
+    assert committed == script.draw(), "run: python scripts/draw_rooms.py docs/rooms.svg"
