@@ -17,7 +17,10 @@ import pytest
 from tests.conftest import draw, encoded, python, write_shop
 
 ROOT = Path(__file__).parents[2]
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = ROOT / "README.md"
+DOCS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+OTHERS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md")
+LINKED = [*DOCS, *(ROOT / name for name in (*OTHERS, "src/dedup/assets/README.md"))]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MAKE = {"make demo", "make test"}  # make test runs this file; .ci/run runs make test
 ACTIVATE = ". .venv/bin/activate"
@@ -113,14 +116,29 @@ def check_tensorboard(folder: Path) -> None:
 def test_the_two_commands_of_the_readme_exist() -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {command.removeprefix("make ") for command in MAKE} <= set(targets)
-    assert set(commands(ROOT / "README.md")) >= MAKE
+    assert set(commands(README)) >= MAKE
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda d: d.name)
+def test_the_python_of_the_readme_is_that_of_its_page() -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    page = ROOT / "docs" / "reference" / "api.md"  # its examples are run by tests/test_api.py
+    assert example in page.read_text("utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda d: str(d.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")):
-        assert target.startswith("https://") or (path.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8")):
+        file, _, anchor = target.partition("#")
+        there = path.parent / file if file else path
+        assert target.startswith("https://") or there.exists(), target
+        assert not anchor or target.startswith("https://") or anchor in anchors(there), target
 
 
 def test_the_drawn_rooms_are_those_of_the_layers() -> None:
