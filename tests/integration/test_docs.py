@@ -52,7 +52,7 @@ class Reader:
         """Run one command as it stands, and show what it printed if it fails."""
         # Its processes import torch anew; tests/integration/test_entrypoints.py runs one.
         if self.is_brief and "sweep_joblib" in command:
-            command = command.replace(" -m ", " --cfg job ")
+            command = re.sub(r",\S+", "", command.replace(" -m ", " --cfg job "))
         program, *arguments = shlex.split(command)
         if program == "dedup":
             program, arguments = "python", ["-m", "dedup", *arguments]
