@@ -45,10 +45,10 @@ def same_products(table: Path | None, names: list[str]) -> set[tuple[int, int]]:
 
 
 def images(folder: Path) -> tuple[list[str], list[RgbImage]]:
-    """Read every photo of a folder: its name, and its preview as a store keeps it."""
+    """The name of every photo in a folder, and the photo as the store's details are."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
-    previews = in_order(lambda path: restored(decode(path.read_bytes()).detail), files)
-    return [file.name for file in files], list(previews)
+    found = in_order(lambda path: restored(decode(path.read_bytes()).detail), files)
+    return [file.name for file in files], list(found)
 
 
 def relit(image: RgbImage, rng: Generator) -> RgbImage | None:

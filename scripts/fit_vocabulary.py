@@ -50,7 +50,7 @@ COPIES = {"1-2 edits": (0.6, (1, 2)), "2-3 edits": (0.8, (2, 3)), "3-4 strong ed
 
 
 def read(file: Path) -> RgbImage:
-    """Read an image as a store keeps its preview: at most 320 pixels on its long side."""
+    """An image as the store keeps it: at most 320 pixels on its long side."""
     return restored(decode(file.read_bytes()).detail)
 
 
@@ -89,7 +89,7 @@ def learn(known: Sequence[Descriptors], seed: int) -> Vocabulary:
 
 
 def copied(images: Sequence[RgbImage], strength: float, n_edits: tuple[int, int]) -> list[RgbImage]:
-    """Make an edited copy of each image, as a store would keep it."""
+    """An edited copy of each image, as the store would keep it."""
     rng = default_rng(0)
     edited = (augment(each, rng, strength, n_edits, others=images)[0] for each in images)
     return [restored(reduced(Image.fromarray(each))) for each in edited]
