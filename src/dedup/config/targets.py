@@ -32,7 +32,7 @@ FRAMINGS = ("dedup.foregrounds.masked_store.Framing",)
 MATCHERS = ("dedup.search.radius.RadiusSearch",)
 VERIFIERS = ("dedup.verification.geometric.GeometricVerifier",)
 
-FILES: Mapping[str, tuple[str, ...]] = {
+FILES: dict[str, tuple[str, ...]] = {
     "encoder": ENCODERS,
     "foreground": FOREGROUNDS,
     "framing": FRAMINGS,
@@ -42,7 +42,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
 }
 """What a checkpoint, an index's manifest and a run's ``run.json`` may name. Classes alone."""
 
-PLACES: Mapping[str, tuple[str, ...]] = {
+PLACES: dict[str, tuple[str, ...]] = {
     "source": SOURCES,
     "encoder": (
         *ENCODERS,
@@ -126,6 +126,26 @@ PARTIALS = ("clusterer.estimator",)
 """Places of what is called later, ``_partial_: true``."""
 
 ADVICE = "A part of your own needs a line in dedup/config/targets.py"
+
+
+def allow(kind: type, place: str = "encoder") -> None:
+    """Let configs and files name one more class, such as an encoder of one's own.
+
+    It holds for this process: a program that loads such an index or checkpoint calls it first.
+
+    Args:
+        kind: a class at the top of a module.
+        place: where it may stand, one of ``PLACES``.
+
+    Raises:
+        ConfigError: there is no such place.
+    """
+    if place not in PLACES:
+        raise ConfigError(f"place={place!r} is no place of a part: take one of {', '.join(PLACES)}")
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    for names in (PLACES, FILES):
+        if name not in names.get(place, (name,)):
+            names[place] = (*names[place], name)
 
 
 def is_special(key: str) -> bool:

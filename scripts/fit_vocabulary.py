@@ -1,6 +1,6 @@
-"""Makes the vocabulary of visual words that comes with the package, and shows what it finds.
+"""Fit the vocabulary of visual words that comes with the package, by k-means.
 
-    python benchmarks/vocabulary.py IMAGES vocabulary.safetensors
+    python scripts/fit_vocabulary.py IMAGES vocabulary.safetensors
 
 The codebook is k-means on halves of RootSIFT descriptors; how rare a word is, is counted in the
 images and in their mirror images. The most common words count for nothing (the stop list of Sivic
@@ -55,7 +55,7 @@ def read(file: Path) -> RgbImage:
 
 
 def described(seed: int, job: tuple[int, Path]) -> list[Descriptors]:
-    """The descriptors of an image, and of its packshot if its number is even."""
+    """Describe an image, and its packshot if its number is even."""
     number, file = job
     image = read(file)
     shot = packshot(image, default_rng([seed, number])) if number % 2 == 0 else None
@@ -64,7 +64,7 @@ def described(seed: int, job: tuple[int, Path]) -> list[Descriptors]:
 
 
 def codebook(known: Sequence[Descriptors], seed: int) -> npt.NDArray[np.float32]:
-    """Centroids of a sample of first halves and mirrored second halves, (N_CENTROIDS, 64)."""
+    """Cluster a sample of first and mirrored second halves: centroids, (N_CENTROIDS, 64)."""
     rows = np.concatenate(known)
     rng = default_rng(seed)
     sample = rows[rng.permutation(len(rows))[: N_HALVES // 2]]
@@ -76,7 +76,7 @@ def codebook(known: Sequence[Descriptors], seed: int) -> npt.NDArray[np.float32]
 
 
 def learn(known: Sequence[Descriptors], seed: int) -> Vocabulary:
-    """A vocabulary from the descriptors of images."""
+    """Fit a vocabulary to the descriptors of images."""
     plain = Vocabulary(codebook(known, seed), np.zeros(N_CENTROIDS**2, np.float32))
     counts = np.zeros(N_CENTROIDS**2, np.int64)
     for words in in_order(plain.words, known):
@@ -104,10 +104,10 @@ def print_table(vocabulary: Vocabulary, known: Words, held_out: Sequence[RgbImag
         edited = copied(held_out, strength, n_edits)
         copies = np.stack(list(in_order(vocabulary.words_in, edited)))
         own = similarities(copies, originals, vocabulary)
-        found = propose(copies, every, vocabulary, min(THRESHOLDS)).similarity
-        for least in THRESHOLDS:
-            recall, each = (own >= least).mean(), (found >= least).sum() / len(copies)
-            print(f"| {name} | {least:g} | {recall:.3f} | {each:.1f} |", flush=True)
+        proposed = propose(copies, every, vocabulary, min(THRESHOLDS)).similarity
+        for threshold in THRESHOLDS:
+            recall, each = (own >= threshold).mean(), (proposed >= threshold).sum() / len(copies)
+            print(f"| {name} | {threshold:g} | {recall:.3f} | {each:.1f} |", flush=True)
 
 
 def print_times(vocabulary: Vocabulary, known: Sequence[Descriptors], words: Words) -> None:
@@ -121,13 +121,13 @@ def print_times(vocabulary: Vocabulary, known: Sequence[Descriptors], words: Wor
 
 
 def stand_ins(words: Words, vocabulary: Vocabulary, count: int) -> Words:
-    """As many images as asked for, each of words drawn from all those in ``words``."""
+    """Draw ``count`` images, each of words drawn from all those in ``words``."""
     rng = default_rng(0)
     drawn = np.full((count, words.shape[1]), -1, np.int32)
     lengths, every = (words >= 0).sum(axis=1), words[words >= 0]
     for row, length in zip(drawn, rng.choice(lengths, count), strict=True):
-        found = np.unique(rng.choice(every, length))
-        row[: len(found)] = found
+        unique = np.unique(rng.choice(every, length))
+        row[: len(unique)] = unique
     return drawn
 
 
