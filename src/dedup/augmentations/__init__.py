@@ -17,7 +17,7 @@ from dedup.augmentations.background import foreground, packshot
 from dedup.augmentations.overlay import RgbImage
 from dedup.errors import ConfigError
 
-__all__ = ["EDITS", "Edit", "RgbImage", "edit", "foreground", "packshot", "relist"]
+__all__ = ["EDITS", "Edit", "RgbImage", "augment", "edit", "foreground", "packshot"]
 
 _MIN_STRENGTH = 0.1
 _LAST_OFTEN = 0.5  # how often a chain of two or more ends by saving the file again
@@ -33,8 +33,8 @@ class Edit:
         apply: from an image, a strength of 0 (hardly visible) to 1 (still seen as the same listing
             image), a generator and another image to the edited image.
         needs_other: does nothing without another image.
-        weight: how often `relist` takes it, against the others.
-        kind: `relist` takes one edit of a kind at most.
+        weight: how often `augment` takes it, against the others.
+        kind: `augment` takes one edit of a kind at most.
     """
 
     name: str
