@@ -1,4 +1,4 @@
-"""An image as one part of a larger one: a collage, or a phone's or a desktop's screen."""
+"""Edits that put an image into a larger one: a collage, or a screenshot of a shop's page."""
 
 import math
 from typing import TypeAlias
@@ -19,14 +19,14 @@ from dedup.augmentations.overlay import (
     write,
 )
 
-Cells: TypeAlias = list[tuple[bool, Box]]  # true: the image itself; false: the other one
+Cells: TypeAlias = list[tuple[bool, Box]]  # true: the image itself; false: another image
 
-_MAX_SLENDER = math.log(2.2)  # a collage's width by height, or height by width
-_GROWTH = 1.25  # area of a collage or screen by that of the image in it
+_MAX_SLENDER = math.log(2.2)  # largest log ratio of a collage's sides
+_GROWTH = 1.25  # area of a collage or screenshot by that of the image in it
 
 
 def collage(image: RgbImage, strength: float, rng: Generator, other: RgbImage | None) -> RgbImage:
-    """The image beside, above, among, with or within another; its share is .9 to about .27."""
+    """Combine the image with another in a collage; its share of the area is .9 to about .27."""
     if other is None:
         return image.copy()
     share = grow(strength, rng, 0.92, 0.26)
@@ -48,12 +48,12 @@ def collage(image: RgbImage, strength: float, rng: Generator, other: RgbImage | 
 
 
 def _own(cells: Cells) -> Box:
-    """The image's own place in a collage."""
+    """Return the image's own cell of a collage."""
     return next(box for own, box in cells if own)
 
 
 def _cells(share: float, aspect: float, rng: Generator) -> Cells:
-    """Where the image itself (true) and the other one stand, in the order they are drawn."""
+    """Choose a collage's cells for the image (true) and the other one, in drawing order."""
     rest, side = 1 - share, math.sqrt(share)
     small = math.sqrt(rest)
     layouts: list[Cells] = [
@@ -95,7 +95,7 @@ def _fill(canvas: RgbImage, image: RgbImage, box: Box, gap: float) -> None:
 def screenshot(
     image: RgbImage, strength: float, rng: Generator, other: RgbImage | None
 ) -> RgbImage:
-    """The image in a shop's page on a phone or a desktop; it takes 80 % to 35 % of the area."""
+    """Put the image into a shop's page on a phone or desktop; it takes 80 % to 35 % of the area."""
     share = grow(strength, rng, 0.82, 0.35)
     rows, columns = image.shape[:2]
     beside = _beside(share, rows / columns, rng)
@@ -118,7 +118,7 @@ def screenshot(
 
 
 def _beside(share: float, aspect: float, rng: Generator) -> float:
-    """How much of the room is beside the image (0: all above and below), for a screen's shape."""
+    """Choose the share of the room beside the image (0: all above and below), for a screen."""
     phone = rng.random() < 0.65
     target = math.log(rng.uniform(1.4, 2.2) if phone else rng.uniform(0.5, 0.8))
     return float(np.clip(0.5 + (math.log(aspect) - target) / (2 * math.log(1 / share)), 0, 1))
@@ -151,7 +151,7 @@ def _panel(
 
 
 def _row(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbImage | None) -> None:
-    """One row of a page, in a box of pixels."""
+    """Draw one row of a page into a box of pixels."""
     left, top, width, height = box
     kind = rng.random()
     end = (int(left + width * rng.uniform(0.4, 1)), int(top + 0.8 * height))
@@ -169,7 +169,7 @@ def _row(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbImag
 
 
 def _icons(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbImage | None) -> None:
-    """A row of round or square icons, or of thumbnails."""
+    """Draw a row of round or square icons, or of thumbnails."""
     left, top, width, height = box
     count = int(rng.integers(2, 8))
     size = int(min(0.8 * height, 0.8 * width / count))
@@ -189,7 +189,7 @@ def _icons(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbIm
 
 
 def _controls(canvas: RgbImage, box: Box, rng: Generator) -> None:
-    """What an app lays on the image: dots, a round button, a counter."""
+    """Draw an app's controls over the image: dots, round buttons."""
     left, top, width, height = box
     size = max(2, int(0.04 * math.sqrt(width * height)))
     grey = _grey(rng, 0, 256)

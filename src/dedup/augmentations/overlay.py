@@ -1,7 +1,7 @@
-"""What a re-listing puts on or around an image: text, stickers, frames, other images, a screen.
+"""Edits that add to an image or hide parts of it: text, stickers, banners, borders, patches.
 
 Every edit here is ``(image, strength, rng, other) -> image``, as in `dedup.augmentations`, on
-(h, w, 3) uint8 RGB. The private functions draw in place, on a copy that an edit has made.
+(h, w, 3) uint8 RGB. The drawing functions work in place, on a copy that an edit has made.
 """
 
 import functools
@@ -26,12 +26,12 @@ _OPAQUE = 255
 
 
 def grow(strength: float, rng: Generator, low: float, high: float) -> float:
-    """A parameter between ``low`` (strength 0) and about ``high`` (strength 1)."""
+    """Draw a parameter between ``low`` (strength 0) and about ``high`` (strength 1)."""
     return low + (high - low) * strength * rng.uniform(0.75, 1.0)
 
 
 def colour(rng: Generator) -> Colour:
-    """A colour that shops put on or around images: often white, black or grey."""
+    """Draw a colour that shops put on or around images: often white, black or grey."""
     kind = rng.random()
     if kind < 0.3:
         return (255, 255, 255)
@@ -44,7 +44,7 @@ def colour(rng: Generator) -> Colour:
 
 
 def vivid(rng: Generator) -> Colour:
-    """A saturated or pale colour of any hue."""
+    """Draw a saturated or pale colour of any hue."""
     pixel = np.array(
         [[[rng.integers(180), rng.integers(40, 256), rng.integers(90, 256)]]], dtype=np.uint8
     )
@@ -53,17 +53,17 @@ def vivid(rng: Generator) -> Colour:
 
 
 def resized(image: RgbImage, width: float, height: float) -> RgbImage:
-    """The image in a new size, in pixels, at least 1 x 1."""
+    """Resize an image to a size in pixels, at least 1 x 1."""
     size = max(1, round(width)), max(1, round(height))
-    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
+    is_smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
     return np.asarray(
-        cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR),
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR),
         dtype=np.uint8,
     )
 
 
 def covering(image: RgbImage, width: int, height: int) -> RgbImage:
-    """The middle of an image, as much of it as fills (height, width) without a change of shape."""
+    """Resize and crop an image about its middle to (height, width), with its aspect kept."""
     rows, columns = image.shape[:2]
     scale = max(width / columns, height / rows)
     high, wide = max(1, int(height / scale)), max(1, int(width / scale))
@@ -72,7 +72,7 @@ def covering(image: RgbImage, width: int, height: int) -> RgbImage:
 
 
 def phrase(rng: Generator) -> str:
-    """One to three made-up words or a price."""
+    """Make up one to three words, or a price."""
     if rng.random() < 0.35:
         price = f"{rng.choice(_SIGNS)}{rng.integers(1, 2000)}"
         return price + str(rng.choice(["", ".99", ",00", " -50%", "/-", "!"]))
@@ -81,7 +81,7 @@ def phrase(rng: Generator) -> str:
 
 
 def _word(rng: Generator) -> str:
-    """A made-up word of two to eight letters."""
+    """Make up a word of two to eight letters."""
     pairs = rng.integers(0, [[len(_CONSONANTS)], [len(_VOWELS)]], (2, int(rng.integers(1, 5))))
     return "".join(_CONSONANTS[first] + _VOWELS[second] for first, second in pairs.T)
 
@@ -92,7 +92,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def lettering(text: str, height: float, rng: Generator) -> Mask:
-    """A text's coverage, (height, about its length) uint8: thin or bold, narrow or wide."""
+    """Render a text's coverage, (height, about its length) uint8: thin or bold, narrow or wide."""
     left, top, right, bottom = _font().getbbox(text)
     image = Image.new("L", (max(1, int(right - left)), max(1, int(bottom - top))))
     ImageDraw.Draw(image).text((-left, -top), text, _OPAQUE, _font())
@@ -102,7 +102,7 @@ def lettering(text: str, height: float, rng: Generator) -> Mask:
 
 
 def _turned(mask: Mask, degrees: float) -> Mask:
-    """A mask or patch turned about its middle, in a box that holds all of it."""
+    """Rotate a mask or patch about its middle, in a box that holds all of it."""
     height, width = mask.shape[:2]
     turn = np.array(cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0), np.float64)
     cos, sin = abs(turn[0, 0]), abs(turn[0, 1])
@@ -114,7 +114,7 @@ def _turned(mask: Mask, degrees: float) -> Mask:
 def lay(
     canvas: RgbImage, mask: Mask, paint: RgbImage | Colour, left: float, top: float, opacity: float
 ) -> None:
-    """Paint a colour or a patch through a mask; what lies beyond the canvas is cut off."""
+    """Paint a colour or a patch through a mask, clipped at the canvas."""
     x, y = round(left), round(top)
     rows = slice(max(0, y), min(canvas.shape[0], y + mask.shape[0]))
     columns = slice(max(0, x), min(canvas.shape[1], x + mask.shape[1]))
@@ -128,7 +128,7 @@ def lay(
 
 
 def write(canvas: RgbImage, box: Box, ink: Colour, rng: Generator, opacity: float = 1.0) -> None:
-    """A phrase inside a box of pixels, cut off where it is too long."""
+    """Write a phrase into a box of pixels, made smaller if it is too long."""
     left, top, width, height = box
     text = lettering(phrase(rng), max(4.0, height), rng)
     if text.shape[1] > width:
@@ -138,7 +138,7 @@ def write(canvas: RgbImage, box: Box, ink: Colour, rng: Generator, opacity: floa
 
 
 def _place(rng: Generator, shape: Sequence[int], height: float, width: float) -> tuple[int, int]:
-    """Left and top for a thing on an image: a corner, the middle or anywhere."""
+    """Choose left and top of an object on an image: a corner, the middle or anywhere."""
     free = (shape[1] - width, shape[0] - height)
     kind = rng.random()
     if kind < 0.5:
@@ -152,12 +152,12 @@ def _place(rng: Generator, shape: Sequence[int], height: float, width: float) ->
 
 
 def ink_on(paint: Colour) -> Colour:
-    """Black or white, whichever is read better on a colour."""
+    """Choose black or white as the more legible ink on a colour."""
     return (0, 0, 0) if sum(paint) > 400 else (255, 255, 255)
 
 
 def watermark(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Half-transparent text: once at any angle and place, or all over."""
+    """Add half-transparent text: once at any angle and place, or all over."""
     canvas = image.copy()
     height, width = image.shape[:2]
     opacity = grow(strength, rng, 0.1, 0.65)
@@ -181,7 +181,7 @@ def watermark(image: RgbImage, strength: float, rng: Generator, _: RgbImage | No
 
 
 def _tiles(height: int, width: int, angle: float, rng: Generator) -> Mask:
-    """A text again and again over (height, width), at an angle."""
+    """Tile (height, width) with a text at an angle."""
     text = lettering(phrase(rng), max(6.0, rng.uniform(0.04, 0.1) * min(height, width)), rng)
     gaps = int(text.shape[0] * rng.uniform(0.6, 4)), int(text.shape[0] * rng.uniform(0.5, 4))
     row = cv2.copyMakeBorder(text, 0, gaps[0], 0, gaps[1], cv2.BORDER_CONSTANT, value=(0,))
@@ -201,7 +201,7 @@ def _disc(height: int, width: int, _: Generator) -> Mask:
 
 
 def _polygon(height: int, width: int, corners: npt.NDArray[np.float64]) -> Mask:
-    """A filled polygon; its corners as shares of (width, height)."""
+    """Draw a filled polygon; its corners are shares of (width, height)."""
     mask = np.zeros((height, width), dtype=np.uint8)
     points = np.round(corners * [width - 1, height - 1]).astype(np.int32)
     cv2.fillPoly(mask, [points], (_OPAQUE,), cv2.LINE_AA)
@@ -217,7 +217,7 @@ def _star(height: int, width: int, rng: Generator) -> Mask:
 
 
 def _ribbon(height: int, width: int, rng: Generator) -> Mask:
-    """A band across the box's corner, or the whole corner."""
+    """Draw a band across the box's corner, or the whole corner."""
     inner = rng.choice([0.0, rng.uniform(0.4, 0.7)])
     return _polygon(height, width, np.array([[inner, 0], [1, 0], [0, 1], [0, inner]]))
 
@@ -237,7 +237,7 @@ _SHAPES: dict[str, Callable[[int, int, Generator], Mask]] = {
 
 
 def sticker(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """One to four opaque badges, labels, corner ribbons or codes on up to a quarter of the area."""
+    """Add one to four badges, labels, corner ribbons or codes on up to a quarter of the area."""
     canvas = image.copy()
     height, width = image.shape[:2]
     share = grow(strength, rng, 0.02, 0.25)
@@ -259,7 +259,7 @@ def sticker(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None
 
 
 def _badge(name: str, height: int, width: int, rng: Generator) -> tuple[RgbImage, Mask]:
-    """A sticker's colours and its outline, each (height, width)."""
+    """Draw a sticker's colours and its outline, each (height, width)."""
     mask = _SHAPES[name](height, width, rng)
     ground = colour(rng)
     patch = np.full((height, width, 3), ground, dtype=np.uint8)
@@ -284,7 +284,7 @@ def _badge(name: str, height: int, width: int, rng: Generator) -> tuple[RgbImage
 
 
 def banner(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """A bar of text, such as a price, along the top, the bottom or both: over it or beside it."""
+    """Add a bar of text, such as a price, over or beyond the top, the bottom or both."""
     canvas = image.copy()
     width = image.shape[1]
     sides = [(True,), (False,), (True, False)][int(rng.choice(3, p=[0.35, 0.45, 0.2]))]
@@ -307,7 +307,7 @@ def banner(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None)
 
 
 def border(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """A frame of one or two colours around or over the edge; at times wider below."""
+    """Add a frame of one or two colours around or over the edge, at times wider below."""
     wide = max(
         1, round(math.sqrt(image.shape[0] * image.shape[1]) * grow(strength, rng, 0.01, 0.1))
     )
@@ -330,7 +330,7 @@ def border(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None)
 
 
 def tint_band(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """A see-through coloured or dark band over up to a third of the image."""
+    """Add a translucent coloured or dark band over up to a third of the image."""
     canvas = image.copy()
     height, width = image.shape[:2]
     share = grow(strength, rng, 0.1, 0.34)
@@ -349,7 +349,7 @@ def tint_band(image: RgbImage, strength: float, rng: Generator, _: RgbImage | No
 
 
 def erase(image: RgbImage, strength: float, rng: Generator, other: RgbImage | None) -> RgbImage:
-    """Rectangles, blobs or strokes that hide up to a quarter: flat, blurred, in blocks or noise."""
+    """Hide up to a quarter under rectangles, ellipses or stars: flat, blurred, blocks or noise."""
     canvas = image.copy()
     height, width = image.shape[:2]
     share = grow(strength, rng, 0.02, 0.25)
@@ -366,7 +366,7 @@ def erase(image: RgbImage, strength: float, rng: Generator, other: RgbImage | No
 
 
 def _cover(region: RgbImage, rng: Generator, other: RgbImage | None) -> RgbImage:
-    """What hides a region: a patch of its size."""
+    """Make a patch that hides a region, of its size."""
     height, width = region.shape[:2]
     kind = rng.random()
     if kind < 0.2:
