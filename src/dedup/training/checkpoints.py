@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from dedup.encoders.archive import also_as, write_sealed
+from dedup.encoders.archive import link_or_copy, write_with_checksum
 from dedup.encoders.checkpoint import read
 from dedup.errors import ConfigError, CorruptError, StalledError, StoppedError
 from dedup.runtime.files import write_json
@@ -54,9 +54,9 @@ class CheckpointFiles(TorchCheckpointIO):
         options, file = storage_options or {}, Path(path)
         content = checkpoint | options.get("entries", {})
         previous = options.get("previous")
-        write_sealed(
+        write_with_checksum(
             file,
-            lambda sealing: torch.save(content, cast(Any, sealing)),
+            lambda writer: torch.save(content, cast(Any, writer)),
             None if previous is None else file.with_name(previous),
         )
 
@@ -327,7 +327,7 @@ def _take_over(trainer: pl.Trainer, file: Path, name: Path) -> bool:
         return False
     try:
         name.parent.mkdir(parents=True, exist_ok=True)
-        also_as(file, name)
+        link_or_copy(file, name)
     except OSError as error:
         raise StalledError(
             f"{name} cannot be written ({error.strerror or error}): make room, and start again"

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from torch import nn
 
-from dedup.encoders.archive import sweep
+from dedup.encoders.archive import remove_partial_files
 from dedup.encoders.checkpoint import check_resumable, read
 from dedup.errors import ArtifactError, CorruptError, StalledError
 from dedup.runtime.files import read_json
@@ -51,7 +51,7 @@ def checkpoint_to_resume(resume: str | None, runs: Path, encoder: nn.Module) -> 
     path = Path(resume)
     file = path / LAST if path.is_dir() else path
     if file.name == LAST:
-        sweep(file.parent, ".ckpt")
+        remove_partial_files(file.parent, ".ckpt")
         file = _whole(file, file.with_name(PREVIOUS))
     check_resumable(file, encoder)
     return file
