@@ -83,7 +83,7 @@ def saturation(image: RgbImage, strength: float, rng: Generator, _: RgbImage | N
 
 
 def white_balance(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """The light a little warmer or cooler: channels times 0.95 to 1.05."""
+    """Shift the white balance a little: multiply channels by 0.95 to 1.05."""
     warm = _sign(rng) * grow(strength, rng, 0.01, 0.05)
     gains = np.array([1 + warm, 1 + rng.uniform(-0.3, 0.3) * abs(warm), 1 - warm])
     return np.asarray(cv2.LUT(image, _tables(gains)), dtype=np.uint8)

@@ -59,8 +59,8 @@ SPECIAL: dict[Network, str] = {
         "203.0.113.0/24": "for documentation",
         "224.0.0.0/4": "multicast",
         "240.0.0.0/4": "reserved or broadcast",
-        # https://www.iana.org/assignments/iana-ipv6-special-registry; what lies outside 2000::/3
-        # is not public anyway and stands here for its name
+        # https://www.iana.org/assignments/iana-ipv6-special-registry; addresses outside
+        # 2000::/3 are not public anyway, and are listed for their names
         "::/128": "this host",
         "::1/128": "this machine",
         "::/96": "an IPv4 address in IPv6",

@@ -102,7 +102,7 @@ def has_checksum(path: Path) -> bool:
         end = file.read()
         if end[:4] == END_MARK and end[END : END + len(MARK)] == MARK:
             if _digest(file, size - 64) != end[-64:]:
-                raise zipfile.BadZipFile("its SHA-256 is not what was written")
+                raise zipfile.BadZipFile("its SHA-256 does not match")
             return True
     if end[-END:][:4] == END_MARK and end[-2:] == bytes(2):
         return False

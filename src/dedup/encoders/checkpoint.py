@@ -221,7 +221,7 @@ def _check_crc(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
     if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged} is not what was written")
+        raise zipfile.BadZipFile(f"the CRC-32 of {damaged} does not match")
 
 
 def _read_safetensors(file: Path) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
     if "sha256" not in metadata or "encoder" not in metadata:
         return {}
     if metadata.pop("sha256") != _digest(weights, metadata):
-        raise ValueError("it is not what was written")
+        raise ValueError("its SHA-256 does not match")
     state = {f"encoder.{name}": value for name, value in weights.items()}
     description = json.loads(metadata["encoder"])
     return {"metadata": metadata, "encoder": description, "state_dict": state}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dedup.encoders.checkpoint import describe
-from dedup.training.distributed import mean_of, weighted
+from dedup.training.distributed import average_means, weight_loss
 from dedup.training.losses import check_finite
 
 
@@ -65,7 +65,7 @@ class AutoencoderTask(pl.LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Compute and log ``train/loss``."""
-        loss, share = weighted(self, self.loss(batch, "training"), len(batch))
+        loss, share = weight_loss(self, self.loss(batch, "training"), len(batch))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return share
 
@@ -80,7 +80,7 @@ class AutoencoderTask(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/loss`` over the held-out products."""
-        self.log("val/loss", mean_of(self, self.held_out), prog_bar=True, sync_dist=True)
+        self.log("val/loss", average_means(self, self.held_out), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Create Adam in its fused form."""

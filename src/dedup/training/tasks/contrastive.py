@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from dedup.errors import ConfigError
 from dedup.schemas import IMAGE_SHAPE
-from dedup.training.distributed import gathered
+from dedup.training.distributed import gather_rows
 from dedup.training.losses import check_finite
 from dedup.training.tasks.retrieval import HeldOut, RankingTask
 from dedup.training.views import ViewBatch
@@ -81,7 +81,7 @@ class ContrastiveTask(RankingTask):
         Each process has the same loss, and the gradient for its own images. DDP averages over the
         processes, although the sum is needed, so the loss is multiplied by their number.
         """
-        loss = self.loss(*gathered(self, *self.embed(batch), batch.labels))
+        loss = self.loss(*gather_rows(self, *self.embed(batch), batch.labels))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return check_finite(loss, "training", self, self.lr) * self.trainer.world_size
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dedup.encoders.checkpoint import describe
 from dedup.metrics import average_precision
-from dedup.training.distributed import gathered
+from dedup.training.distributed import gather_rows
 from dedup.training.views import ViewBatch
 
 
@@ -100,7 +100,7 @@ class RankingTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Measure and log over the held-out images of all processes."""
         own = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
-        held_out = HeldOut(*gathered(self, *own)).in_order()
+        held_out = HeldOut(*gather_rows(self, *own)).in_order()
         for name, value in self.measures(held_out).items():
             self.log(name, value, prog_bar=name == "val/uap", sync_dist=True)
 
