@@ -169,4 +169,4 @@ def _reduce(image: RgbImage, max_size: float) -> RgbImage:
     if image.size <= max_size:
         return image
     scale = (max_size / image.size) ** 0.5
-    return overlay.resized(image, image.shape[1] * scale, image.shape[0] * scale)
+    return overlay.resize(image, image.shape[1] * scale, image.shape[0] * scale)

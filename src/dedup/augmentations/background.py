@@ -7,7 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
 
-from dedup.augmentations.overlay import Colour, RgbImage, colour, covering, grow, resized
+from dedup.augmentations.overlay import (
+    Colour,
+    RgbImage,
+    draw_colour,
+    draw_parameter,
+    resize,
+    resize_to_cover,
+)
 
 _SIDE = 128  # pixels of the reduced image's longer side
 _SHARES = 0.08, 0.85  # plausible share of the area
@@ -32,7 +39,7 @@ def foreground(image: RgbImage) -> npt.NDArray[np.bool_]:
 def _mask(image: RgbImage) -> tuple[RgbImage, float]:
     """Segment the reduced image; return its mask (0 or 255) and its separation, 0 to 1."""
     scale = min(1.0, _SIDE / max(image.shape[:2]))
-    small = resized(image, image.shape[1] * scale, image.shape[0] * scale)
+    small = resize(image, image.shape[1] * scale, image.shape[0] * scale)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2Lab).astype(np.float32)
     edge = max(1, min(small.shape[:2]) // 32)
     ring = np.concatenate(
@@ -43,7 +50,7 @@ def _mask(image: RgbImage) -> tuple[RgbImage, float]:
     distance = np.minimum(np.sqrt((apart**2).sum(axis=2)) * 2, 255).astype(np.uint8)
     distance = np.asarray(cv2.GaussianBlur(distance, (5, 5), 0), dtype=np.uint8)
     _, mask = cv2.threshold(distance, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    return solid(np.asarray(mask, dtype=np.uint8)), _separation(distance, mask > 0)
+    return keep_large_parts(np.asarray(mask, dtype=np.uint8)), _separation(distance, mask > 0)
 
 
 def _separation(distance: RgbImage, mask: npt.NDArray[np.bool_]) -> float:
@@ -60,7 +67,7 @@ def _ring(values: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
-def solid(mask: RgbImage) -> RgbImage:
+def keep_large_parts(mask: RgbImage) -> RgbImage:
     """Keep the largest connected part of a mask, and parts of similar size, without holes."""
     closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _kernel(5))
     opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, _kernel(5))
@@ -110,10 +117,10 @@ def coverage(image: RgbImage) -> RgbImage | None:
     mask, separation = _mask(image)
     if not _is_plausible(mask, separation):
         return None
-    return softened(mask, *image.shape[:2])
+    return enlarge_mask(mask, *image.shape[:2])
 
 
-def softened(mask: RgbImage, height: int, width: int) -> RgbImage:
+def enlarge_mask(mask: RgbImage, height: int, width: int) -> RgbImage:
     """Enlarge a reduced image's mask, 0 or 255, to (height, width), with soft edges."""
     full = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
     soft = cv2.GaussianBlur(full, (0, 0), 0.4 * max(height, width) / _SIDE + 0.3)
@@ -178,12 +185,12 @@ def ground(image: RgbImage, strength: float, rng: Generator, other: RgbImage | N
     if kind < 0.35:
         new = _shaded(alpha, int(rng.integers(240, 256)), rng.uniform(0, 0.2))
     elif kind < 0.6 and other is not None:
-        new = covering(other, width, height)
+        new = resize_to_cover(other, width, height)
     elif kind < 0.8:
-        new = _gradient(height, width, colour(rng), colour(rng), rng)
+        new = _gradient(height, width, draw_colour(rng), draw_colour(rng), rng)
     else:
-        new = np.full_like(image, colour(rng))
-    return _over(image, alpha, new, min(1.0, grow(strength, rng, 0.3, 1.5)))
+        new = np.full_like(image, draw_colour(rng))
+    return _over(image, alpha, new, min(1.0, draw_parameter(strength, rng, 0.3, 1.5)))
 
 
 def _gradient(height: int, width: int, start: Colour, end: Colour, rng: Generator) -> RgbImage:

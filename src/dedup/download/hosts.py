@@ -84,7 +84,7 @@ class Host:
         """Whether all requests are let through."""
         return self._closed_until is None
 
-    async def opened(self) -> None:
+    async def wait_until_open(self) -> None:
         """Wait until a request may pass.
 
         Raises:
@@ -199,11 +199,11 @@ class Hosts:
         return host
 
     async def _connection(self, host: Host) -> None:
-        await host.opened()
+        await host.wait_until_open()
         await self._connections.acquire()
         while not host.may_pass():  # it closed while this request waited for a connection
             self._connections.release()
-            await host.opened()
+            await host.wait_until_open()
             await self._connections.acquire()
 
     def note_answer(self) -> None:

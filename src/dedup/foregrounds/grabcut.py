@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dedup.augmentations.background import softened, solid
-from dedup.augmentations.overlay import RgbImage, resized
+from dedup.augmentations.background import enlarge_mask, keep_large_parts
+from dedup.augmentations.overlay import RgbImage, resize
 from dedup.foregrounds import Mask, guarded
 
 VERSION = 1
@@ -49,11 +49,13 @@ class GrabCut:
         """Segment an image (h, w, 3) uint8 RGB; return (h, w) uint8, or ``None`` if implausible."""
         height, width = image.shape[:2]
         scale = min(1.0, self.side / max(height, width))
-        small = resized(image, width * scale, height * scale)
+        small = resize(image, width * scale, height * scale)
         if min(small.shape[:2]) < _MIN_SIDE:
             return None
-        mask = guarded(solid(self._cut(small)), self.least_area, self.most_area, self.most_border)
-        return None if mask is None else softened(mask, height, width)
+        mask = guarded(
+            keep_large_parts(self._cut(small)), self.least_area, self.most_area, self.most_border
+        )
+        return None if mask is None else enlarge_mask(mask, height, width)
 
     @property
     def identity(self) -> dict[str, Any]:

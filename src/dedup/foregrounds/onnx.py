@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dedup.augmentations.overlay import RgbImage, resized
+from dedup.augmentations.overlay import RgbImage, resize
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds import Mask, guarded
 from dedup.runtime.files import sha256_file
@@ -137,7 +137,7 @@ class Onnx:
     def _input(self, image: RgbImage) -> Floats:
         """Prepare an image as the model's input, a batch of one."""
         height, width = self.size
-        pixels = resized(image, width, height).astype(np.float32)
+        pixels = resize(image, width, height).astype(np.float32)
         pixels /= max(1.0, float(pixels.max())) if self.range_to_max else 255.0
         if self.colours == "bgr":
             pixels = pixels[..., ::-1]

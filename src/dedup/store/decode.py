@@ -63,7 +63,7 @@ PROFILE_TOLERANCE = 3
 
 _START, _SCAN, _FRAME = 0xD8, 0xDA, 0xC0
 _IN_DETAILS = {0xE0, 0xDB, _FRAME, 0xC4, _SCAN}
-"""JPEG segments that ``reduced`` writes: header, quantisers, baseline frame, codes, scan."""
+"""JPEG segments that ``encode_preview`` writes: header, quantisers, baseline frame, codes, scan."""
 _MARKER = re.compile(rb"\xff[^\0]", re.DOTALL)
 """End of a scan's data: inside it, a byte of 255 is followed by a 0."""
 
@@ -82,7 +82,7 @@ class Decoded:
         pixels: (3, 200, 100) uint8, RGB.
         width: width of the upright original, in pixels.
         height: height of the upright original, in pixels.
-        detail: preview, a JPEG of the upright image, see ``reduced``.
+        detail: preview, a JPEG of the upright image, see ``encode_preview``.
     """
 
     pixels: Pixels
@@ -107,11 +107,11 @@ def decode(data: bytes, reader: str = "pillow") -> Decoded:
         ConfigError: unknown reader.
     """
     resize = resizer(reader)
-    image, pixels, (width, height) = upright(data, scaled=reader == "scaled")
+    image, pixels, (width, height) = decode_upright(data, scaled=reader == "scaled")
     return Decoded(resize(image), width, height, _detail(image, pixels))
 
 
-def upright(
+def decode_upright(
     data: bytes, scaled: bool = False
 ) -> tuple[Image.Image, npt.NDArray[Any], tuple[int, int]]:
     """Decode an image upright and in sRGB.
@@ -151,7 +151,7 @@ def upright(
     return turned, np.asarray(turned) if pixels is None else pixels, (width, height)
 
 
-def reduced(image: Image.Image) -> bytes:
+def encode_preview(image: Image.Image) -> bytes:
     """Encode an RGB image as a preview: at most ``DETAIL_SIZE`` on its long side, never enlarged.
 
     An image up to twice that size is blurred, by a camera's blur of half a pixel (Lowe, 2004) at
@@ -174,11 +174,11 @@ def _detail(image: Image.Image, pixels: npt.NDArray[Any]) -> bytes:
     return encoded
 
 
-def restored(detail: bytes) -> Pixels:
-    """Decode a preview made by ``reduced`` to (height, width, 3) uint8 RGB.
+def decode_preview(detail: bytes) -> Pixels:
+    """Decode a preview made by ``encode_preview`` to (height, width, 3) uint8 RGB.
 
     Stores are passed on between people, and previews are decoded in this process, not in a child.
-    So only JPEGs of the form that ``reduced`` writes are decoded. Otherwise a few KB of
+    So only JPEGs of the form that ``encode_preview`` writes are decoded. Otherwise a few KB of
     progressive JPEG with thousands of scans would take minutes.
 
     Raises:

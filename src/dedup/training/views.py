@@ -125,7 +125,7 @@ class Views:
         """Create the generator of an image's views in an epoch; without one, as held out."""
         return np.random.default_rng([self.seed, position, 0 if epoch is None else epoch + 1])
 
-    def drawn(
+    def draw_views(
         self, image: RgbImage, other: RgbImage, rng: Generator, others: Sequence[RgbImage]
     ) -> Drawn:
         """Draw the views of a training anchor.
@@ -147,7 +147,7 @@ class Views:
             variant=None if variant is None else self._weak(variant, rng),
         )
 
-    def held_out(
+    def draw_held_out(
         self, image: RgbImage, rng: Generator, others: Sequence[RgbImage]
     ) -> tuple[list[RgbImage], RgbImage | None]:
         """Draw ``n_copies`` edited copies of a held-out image, and its variant if colourful."""
@@ -238,7 +238,7 @@ class TrainingViews(_Viewed):
         def work(place: int) -> tuple[Tensor, Tensor | None]:
             rng = self.views.generator(int(positions[place]), int(epochs[place]))
             other = self._other(int(positions[place]), rng)
-            weak, strong, variant = self.views.drawn(
+            weak, strong, variant = self.views.draw_views(
                 images[place],
                 images[place] if other is None else other,
                 rng,
@@ -283,7 +283,7 @@ class HeldOutViews(_Viewed):
         def work(place: int) -> tuple[Tensor, Tensor | None]:
             rng = self.views.generator(int(positions[place]))
             others = images[:place] + images[place + 1 :]
-            copies, variant = self.views.held_out(images[place], rng, others)
+            copies, variant = self.views.draw_held_out(images[place], rng, others)
             return self.squash(copies), None if variant is None else self.squash([variant])
 
         copies, variants = zip(*_map(work, range(len(images))), strict=True)
