@@ -204,7 +204,7 @@ def read_networks(networks: Iterable[str]) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(str(network)) for network in networks)
     except ValueError as error:
-        raise ConfigError(f"fetch.allow_networks: {error}; write it like 10.0.0.0/8") from error
+        raise ConfigError(f"fetch.allow_networks: {error}. Write it like 10.0.0.0/8") from error
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,9 @@ class EfficientnetLite0(nn.Module):
             ConfigError: fewer than 2 images.
         """
         if len(features) < 2:
-            raise ConfigError(f"whitening is fitted on 2 images or more, not {len(features)}")
+            raise ConfigError(
+                f"whitening is fitted on 2 images or more, not {len(features)}: read more images"
+            )
         with torch.no_grad():
             mean = features.double().mean(dim=0)
             centred = features.double() - mean

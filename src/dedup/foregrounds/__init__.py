@@ -32,7 +32,9 @@ class Foreground(Protocol):
         ...
 
 
-def guarded(mask: Mask, least_area: float, most_area: float, most_border: float) -> Mask | None:
+def reject_implausible(
+    mask: Mask, least_area: float, most_area: float, most_border: float
+) -> Mask | None:
     """Return the mask, or ``None`` if its size or place is implausible for a product.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dedup.augmentations.background import enlarge_mask, keep_large_parts
 from dedup.augmentations.overlay import RgbImage, resize
-from dedup.foregrounds import Mask, guarded
+from dedup.foregrounds import Mask, reject_implausible
 
 VERSION = 1
 """Version of the masks, increased when the same image and settings give another mask."""
@@ -52,7 +52,7 @@ class GrabCut:
         small = resize(image, width * scale, height * scale)
         if min(small.shape[:2]) < _MIN_SIDE:
             return None
-        mask = guarded(
+        mask = reject_implausible(
             keep_large_parts(self._cut(small)), self.least_area, self.most_area, self.most_border
         )
         return None if mask is None else enlarge_mask(mask, height, width)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dedup.augmentations.overlay import RgbImage, resize
 from dedup.errors import ArtifactError, ConfigError
-from dedup.foregrounds import Mask, guarded
+from dedup.foregrounds import Mask, reject_implausible
 from dedup.runtime.files import sha256_file
 from dedup.runtime.invocation import install
 from dedup.runtime.shortages import pass_on
@@ -84,7 +84,7 @@ class Onnx:
         small = np.asarray(np.rint(product * 255), np.uint8)
         height, width = image.shape[:2]
         mask = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-        return guarded(
+        return reject_implausible(
             np.asarray(mask, np.uint8), self.least_area, self.most_area, self.most_border
         )
 

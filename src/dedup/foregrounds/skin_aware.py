@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup.augmentations.overlay import RgbImage
-from dedup.foregrounds import Foreground, Mask, guarded
+from dedup.foregrounds import Foreground, Mask, reject_implausible
 from dedup.foregrounds.grabcut import GrabCut
 
 VERSION = 1
@@ -74,7 +74,7 @@ class SkinAware:
         if skin.sum() > self.most_skin * inside.sum() or share_left < _MIN_LEFT:
             return person
         soft = np.minimum(person, cv2.GaussianBlur(clothes, (3, 3), 0))
-        return guarded(np.asarray(soft, np.uint8), self.least_area, 1, 1)
+        return reject_implausible(np.asarray(soft, np.uint8), self.least_area, 1, 1)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -367,7 +367,7 @@ def _skip_repeats(requests: pd.DataFrame) -> pd.DataFrame:
     n_ids = rows[rows.duplicated()].nunique()
     if n_ids:
         ids = counted(n_ids, "product id")
-        _LOG.warning("%s on more than one row with different images: all rows are read", ids)
+        _LOG.warning("%s on several rows with different images: all rows are read", ids)
     return requests
 
 
@@ -381,7 +381,7 @@ def _category_paths(categories: Sequence[str] | None) -> list[str]:
     names = [categories] if isinstance(categories, str) else list(categories or [])
     paths = [_category_path(str(name)) for name in names]
     if not all(paths):
-        raise ConfigError(f"source.categories={names}: a blank category matches nothing: remove it")
+        raise ConfigError(f"source.categories={names}: a blank category matches nothing. Remove it")
     return paths
 
 

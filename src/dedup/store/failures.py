@@ -51,7 +51,7 @@ def account(catalogue: Catalogue, images: pd.DataFrame, path: Path, formulas: st
     bad = images[images["status"] != "ok"]
     n_ok = len(images) - len(bad)
     n_products = images.loc[images["product_id"] != "", "product_id"].nunique()
-    log.info("%s ok, of %s", counted(n_ok, "image"), counted(n_products, "product"))
+    log.info("read %s of %s", counted(n_ok, "image"), counted(n_products, "product"))
     if bad.empty:
         return
     write_csv(_failure_table(catalogue, bad), path, formulas)
@@ -64,7 +64,7 @@ def account(catalogue: Catalogue, images: pd.DataFrame, path: Path, formulas: st
             f"not one of {counted(len(images), 'image')} could be read: {reasons}. See {path}"
         )
     lines = [_describe(f"{count:8} ", str(reason)) for reason, count in counts.items()]
-    log.warning("%s not ok. See %s", counted(len(bad), "image"), path)
+    log.warning("%s failed or skipped. See %s", counted(len(bad), "image"), path)
     log.warning("\n".join(["why:", *lines]))
 
 

@@ -29,7 +29,7 @@ WEAK = ("crop", "brightness", "contrast", "gamma", "rescale", "recompress")
 """Edits that happen to an image between shops without intent."""
 
 MAX_WEAK = 2
-TURNS = (45.0, 315.0)
+HUE_SHIFTS = (45.0, 315.0)
 """Range of the hue shift between a product and its colour variant, in degrees."""
 
 MIN_COLOUR = (60, 50)
@@ -158,8 +158,8 @@ class Views:
         return augment(image, rng, self.weak, (0, MAX_WEAK), WEAK)[0]
 
     def _strong(self, image: RgbImage, rng: Generator, others: Sequence[RgbImage]) -> RgbImage:
-        fewest, most = self.n_edits
-        return augment(image, rng, self.strength, (fewest, most), others=others)[0]
+        min_edits, max_edits = self.n_edits
+        return augment(image, rng, self.strength, (min_edits, max_edits), others=others)[0]
 
 
 def recoloured(image: RgbImage, rng: Generator) -> RgbImage | None:
@@ -178,14 +178,16 @@ def recoloured(image: RgbImage, rng: Generator) -> RgbImage | None:
     height, width = image.shape[:2]
     middle = slice(height // 4, height - height // 4), slice(width // 4, width - width // 4)
     hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-    turned = (saturation >= MIN_COLOUR[0]) & (value >= MIN_COLOUR[1])
-    whole, turn = rng.random() < 0.5, rng.uniform(*TURNS) * 256 / 360
-    if not whole:
-        commonest = np.bincount(hue[middle][turned[middle]] // 16, minlength=16).argmax() * 16 + 8
+    is_shifted = (saturation >= MIN_COLOUR[0]) & (value >= MIN_COLOUR[1])
+    is_global, shift = rng.random() < 0.5, rng.uniform(*HUE_SHIFTS) * 256 / 360
+    if not is_global:
+        commonest = (
+            np.bincount(hue[middle][is_shifted[middle]] // 16, minlength=16).argmax() * 16 + 8
+        )
         apart = np.abs((hue.astype(np.int64) - commonest + 128) % 256 - 128)
-        turned &= apart <= SAME_HUE * 256 / 360
-    shifted = np.where(turned, hue + np.uint8(turn), hue)
-    variant = cv2.cvtColor(cv2.merge([shifted, saturation, value]), cv2.COLOR_HSV2RGB_FULL)
+        is_shifted &= apart <= SAME_HUE * 256 / 360
+    new_hue = np.where(is_shifted, hue + np.uint8(shift), hue)
+    variant = cv2.cvtColor(cv2.merge([new_hue, saturation, value]), cv2.COLOR_HSV2RGB_FULL)
     change = np.abs(variant[middle].astype(np.int16) - image[middle]).mean()
     return np.asarray(variant, dtype=np.uint8) if change >= MIN_CHANGE else None
 
@@ -196,7 +198,7 @@ def _cut_out(image: RgbImage, rng: Generator) -> RgbImage:
     return image if cut is None else cut
 
 
-class _Viewed(Dataset[ViewBatch]):
+class _ViewDataset(Dataset[ViewBatch]):
     """Base of datasets of views.
 
     Args:
@@ -216,13 +218,13 @@ class _Viewed(Dataset[ViewBatch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def squash(self, images: Iterable[RgbImage]) -> Tensor:
+    def resize_all(self, images: Iterable[RgbImage]) -> Tensor:
         """Resize images as in the store, (n, 3, 200, 100) uint8."""
         small = [self.resize(Image.fromarray(image)) for image in images]
         return torch.from_numpy(np.stack(small) if small else np.empty((0, *IMAGE_SHAPE), np.uint8))
 
 
-class TrainingViews(_Viewed):
+class TrainingViews(_ViewDataset):
     """Dataset of training views, a whole batch at a time, drawn again in every epoch."""
 
     def __init__(self, store: ImageReader, images: pd.DataFrame, views: Views) -> None:
@@ -244,7 +246,9 @@ class TrainingViews(_Viewed):
                 rng,
                 images[:place] + images[place + 1 :],
             )
-            return self.squash([weak, strong]), None if variant is None else self.squash([variant])
+            return self.resize_all([weak, strong]), None if variant is None else self.resize_all(
+                [variant]
+            )
 
         pairs, variants = zip(*_map(work, range(len(images))), strict=True)
         weak, strong = torch.stack(pairs).unbind(dim=1)
@@ -259,7 +263,7 @@ class TrainingViews(_Viewed):
         return self.store.details_at(self.rows[[place]])[0]
 
 
-class HeldOutViews(_Viewed):
+class HeldOutViews(_ViewDataset):
     """Dataset of held-out views, a whole batch at a time, always the same."""
 
     def __init__(self, store: ImageReader, images: pd.DataFrame, views: Views) -> None:
@@ -275,7 +279,7 @@ class HeldOutViews(_Viewed):
 
     def _make(self, positions: Any) -> ViewBatch:
         if not len(positions):
-            none = self.squash([])
+            none = self.resize_all([])
             nothing = torch.empty(0, dtype=torch.int64)
             return ViewBatch(none, none, none, nothing, nothing)
         images = self.store.details_at(self.rows[positions])
@@ -284,7 +288,7 @@ class HeldOutViews(_Viewed):
             rng = self.views.generator(int(positions[place]))
             others = images[:place] + images[place + 1 :]
             copies, variant = self.views.draw_held_out(images[place], rng, others)
-            return self.squash(copies), None if variant is None else self.squash([variant])
+            return self.resize_all(copies), None if variant is None else self.resize_all([variant])
 
         copies, variants = zip(*_map(work, range(len(images))), strict=True)
         return ViewBatch(
