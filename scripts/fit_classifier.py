@@ -24,7 +24,7 @@ from sklearn.metrics import average_precision_score, log_loss
 from dedup.augmentations import EDITS, RgbImage, augment, edit, foreground, packshot
 from dedup.detection.calibration import DOUBTFUL
 from dedup.runtime.parallel import in_order
-from dedup.store.decode import decode, restored
+from dedup.store.decode import decode, decode_preview
 from dedup.training.views import recoloured
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.classifier import FALLING, FEATURES, RISING, CopyClassifier, features
@@ -47,7 +47,7 @@ def same_products(table: Path | None, names: list[str]) -> set[tuple[int, int]]:
 def images(folder: Path) -> tuple[list[str], list[RgbImage]]:
     """The name of every photo in a folder, and the photo as the store's details are."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
-    found = in_order(lambda path: restored(decode(path.read_bytes()).detail), files)
+    found = in_order(lambda path: decode_preview(decode(path.read_bytes()).detail), files)
     return [file.name for file in files], list(found)
 
 

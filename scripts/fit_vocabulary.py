@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from dedup.augmentations import augment, packshot
 from dedup.runtime.parallel import in_order
-from dedup.store.decode import decode, reduced, restored
+from dedup.store.decode import decode, decode_preview, encode_preview
 from dedup.verification.keypoints import (
     Descriptors,
     RgbImage,
@@ -51,7 +51,7 @@ COPIES = {"1-2 edits": (0.6, (1, 2)), "2-3 edits": (0.8, (2, 3)), "3-4 strong ed
 
 def read(file: Path) -> RgbImage:
     """An image as the store keeps it: at most 320 pixels on its long side."""
-    return restored(decode(file.read_bytes()).detail)
+    return decode_preview(decode(file.read_bytes()).detail)
 
 
 def described(seed: int, job: tuple[int, Path]) -> list[Descriptors]:
@@ -92,7 +92,7 @@ def copied(images: Sequence[RgbImage], strength: float, n_edits: tuple[int, int]
     """An edited copy of each image, as the store would keep it."""
     rng = default_rng(0)
     edited = (augment(each, rng, strength, n_edits, others=images)[0] for each in images)
-    return [restored(reduced(Image.fromarray(each))) for each in edited]
+    return [decode_preview(encode_preview(Image.fromarray(each))) for each in edited]
 
 
 def print_table(vocabulary: Vocabulary, known: Words, held_out: Sequence[RgbImage]) -> None:

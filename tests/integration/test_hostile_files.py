@@ -111,7 +111,9 @@ MANIFESTS: dict[str, Change] = {
     "runs a command by an alias": named("dedup.runtime.files.os.system", command="true"),
     "writes by pathlib": named("pathlib.Path.write_text", self="x", data="gone"),
     "moves a link": named("dedup.cli.entrypoint.point_latest", run_dir="x", latest="y"),
-    "sweeps a folder": named("dedup.encoders.archive.sweep", folder=".", suffix=".ckpt"),
+    "sweeps a folder": named(
+        "dedup.encoders.archive.remove_partial_files", folder=".", suffix=".ckpt"
+    ),
     "builds anything": named("dedup.cli.entrypoint.build", node={}),
     "trains": named("dedup.training.trainer.build_trainer", run_dir="x"),
     "another place's class": named("dedup.sources.sample.SampleSource", folder="x"),

@@ -200,7 +200,7 @@ def test_children_can_be_started_before_there_is_work() -> None:
 
 def test_it_can_be_entered_again() -> None:
     pool = Decoders(workers=1)
-    with pytest.raises(RuntimeError, match="entered"):
+    with pytest.raises(RuntimeError, match="before use"):
         pool.submit(b"")
     for _ in range(2):
         with pool:

@@ -28,7 +28,7 @@ Serve = Callable[..., str]
 
 HASTY = Fetcher(
     allow_networks=["127.0.0.0/8"],
-    patience=Patience(failures=3, pauses=(0.5, 1.0), down=5, backoff=0.01, most_backoff=0.1),
+    patience=Patience(failures=3, pauses=(0.5, 1.0), down=5, backoff=0.01, max_backoff=0.1),
 )
 """Gives a host up soon."""
 

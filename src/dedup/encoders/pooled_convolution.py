@@ -1,9 +1,9 @@
-"""Convolution and max pooling as one step, and their mirror, without the work on what is zero.
+"""Fuse convolution with max pooling, and their mirror, without the work on zeros.
 
-Pooling keeps one of 16 numbers, so the gradient that comes back through it, and what max unpooling
-hands to the transposed convolution, are 15/16 zeros. Here a transposed convolution adds up the
-few numbers that there are: the same sums in another order, so that results agree with PyTorch's
-own operators to float32 rounding. Worth while on a CPU alone.
+Max pooling keeps a sixteenth of the numbers. So the gradient through it, and the input of the
+transposed convolution after max unpooling, are 15/16 zeros. The transposed convolution here adds
+up the other numbers alone. These are the same sums in another order, so results agree with
+PyTorch's operators to float32 rounding. It pays on a CPU only.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ POOL = 4
 def pooled_convolution(
     x: Tensor, weight: Tensor, bias: Tensor, relu: bool
 ) -> tuple[Tensor, Tensor]:
-    """``max_pool2d(conv2d(x, weight, bias), 4)``, after a ReLU if asked for.
+    """Compute ``max_pool2d(conv2d(x, weight, bias), 4)``, optionally with a ReLU between.
 
     Args:
         x: (n, c, h + 4, w + 4) float32, h and w multiples of 4.
         weight: (d, c, 5, 5).
         bias: (d,).
-        relu: whether a ReLU stands between the two.
+        relu: whether a ReLU precedes the pooling.
 
     Returns:
-        What is pooled, (n, d, h / 4, w / 4), and where it was, as ``max_pool2d`` says it.
+        The maxima, (n, d, h / 4, w / 4), and their indices, as from ``max_pool2d``.
     """
     pooled, indices = cast(Any, _PooledConvolution).apply(x, weight, bias, relu)
     return pooled, indices
 
 
 def unpooled_convolution(pooled: Tensor, indices: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``conv_transpose2d(max_unpool2d(pooled, indices, 4), weight, bias)``.
+    """Compute ``conv_transpose2d(max_unpool2d(pooled, indices, 4), weight, bias)``.
 
     Args:
         pooled: (n, d, h, w) float32.
-        indices: where each stands, as ``max_pool2d`` says it.
+        indices: indices of the maxima, as from ``max_pool2d``.
         weight: (d, c, 5, 5).
         bias: (c,).
 
@@ -91,15 +91,15 @@ class _UnpooledConvolution(torch.autograd.Function):
 
 
 def scattered(pooled: Tensor, indices: Tensor, weight: Tensor) -> Tensor:
-    """A transposed convolution of what max unpooling would spread out.
+    """Apply a transposed convolution to max-unpooled numbers.
 
-    A block of 4 x 4 results is the sum of what the pooled numbers of the four cells over and
-    beside it hand to it: each a row of a table with 4 * d * 16 rows, one for each quadrant, channel
-    and place in the cell, times the number.
+    A block of 4 x 4 results is a sum over the pooled numbers of the four cells over and beside it.
+    Each number multiplies a row of a table of 4 * d * 16 rows: one for each quadrant, channel and
+    place in the cell.
 
     Args:
         pooled: (n, d, h, w) float32.
-        indices: (n, d, h, w), as ``max_pool2d`` says them.
+        indices: (n, d, h, w), as from ``max_pool2d``.
         weight: (d, c, 5, 5).
 
     Returns:
@@ -126,11 +126,11 @@ def scattered(pooled: Tensor, indices: Tensor, weight: Tensor) -> Tensor:
 
 
 def gathered(dense: Tensor, indices: Tensor) -> Tensor:
-    """Of each cell of 4 x 4 the number that max pooling chose before.
+    """Select from each cell of 4 x 4 the number at the index of an earlier max pooling.
 
     Args:
         dense: (n, d, 4h, 4w), channels last.
-        indices: (n, d, h, w), as ``max_pool2d`` says them.
+        indices: (n, d, h, w), as from ``max_pool2d``.
 
     Returns:
         (n, d, h, w), channels last.
@@ -142,25 +142,25 @@ def gathered(dense: Tensor, indices: Tensor) -> Tensor:
 
 
 def _unpooled(pooled: Tensor, indices: Tensor) -> Tensor:
-    """Each number at its place, (n, d, 4h, 4w), channels last."""
+    """Put each number at its index, (n, d, 4h, 4w), channels last."""
     aligned = pooled.contiguous(memory_format=torch.channels_last)
     return functional.max_unpool2d(aligned, indices, [POOL, POOL])
 
 
 def _by_weight(x: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient by a convolution's weight."""
-    found: Tensor = cast(Any, conv2d_weight)(x, weight.shape, gradient)
-    return found
+    """Compute the gradient with respect to a convolution's weight."""
+    by_weight: Tensor = cast(Any, conv2d_weight)(x, weight.shape, gradient)
+    return by_weight
 
 
 def _places(height: int, width: int) -> Tensor:
-    """Which of the 16 places of its cell an index into a (4h, 4w) plane stands for, int32."""
+    """Map each index into a (4h, 4w) plane to its place in the cell, 0 to 15, int32."""
     down, right = torch.arange(POOL * height), torch.arange(POOL * width)
     return (down % POOL * POOL)[:, None].add(right % POOL).flatten().int()
 
 
 def _table(weight: Tensor) -> Tensor:
-    """What a number hands to each of four 4 x 4 blocks, (4 * d * 16, 16 * c)."""
+    """Build the table of a number's contributions to four 4 x 4 blocks, (4 * d * 16, 16 * c)."""
     depth, channels = weight.shape[:2]
     around = weight.new_zeros(depth, POOL, POOL, 2 * POOL, 2 * POOL, channels)
     kernels = weight.permute(0, 2, 3, 1)

@@ -45,7 +45,7 @@ from dedup.runtime.files import (
 )
 from dedup.runtime.invocation import command
 from dedup.schemas import IMAGE_SHAPE
-from dedup.store.decode import Decoded, restored
+from dedup.store.decode import Decoded, decode_preview
 from dedup.verification.keypoints import N_KEYPOINTS
 from dedup.verification.visual_words import Vocabulary, Words
 
@@ -274,7 +274,7 @@ class Shards:
         if hashlib.sha256(jpeg).hexdigest() != digests[row]:
             raise CorruptError(f"{file}: detail {row} is broken: {advice(self.path)}")
         try:
-            return restored(jpeg)
+            return decode_preview(jpeg)
         except DecodeError as error:
             message = f"{file}: detail {row} is no JPEG ({error}): {advice(self.path)}"
             raise CorruptError(message) from error
