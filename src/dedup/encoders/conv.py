@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dedup.encoders.pooled_convolution import KERNEL, POOL, pooled_convolution, unpooled_convolution
 from dedup.schemas import IMAGE_SHAPE
 
+KERNEL, POOL = 5, 4
+"""Sides of the convolutions' kernels and of the pooling's windows."""
 CHUNK = 16
 """Images that pass the convolutions together on a CPU, so that their activations fit the cache."""
 
@@ -104,25 +104,11 @@ class ConvAutoencoder(nn.Module):
     def _pooled(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the pooled features (n, 16, 48, 23) and the indices of a chunk of images."""
         hidden = torch.relu(self.conv1(pixels))
-        if _is_sparse_faster(hidden):
-            weight, bias = _weights(self.conv2)
-            return pooled_convolution(hidden, weight, bias, self.extra_relu)
         hidden = self.conv2(hidden)
         pooled, indices = self.pool(torch.relu(hidden) if self.extra_relu else hidden)
         return pooled, indices
 
     def _unpooled(self, pooled: Tensor, indices: Tensor) -> Tensor:
         """Mirror ``_pooled``, up to its ReLU."""
-        if _is_sparse_faster(pooled):
-            return unpooled_convolution(pooled, indices, *_weights(self.unconv2))
         hidden: Tensor = self.unconv2(self.unpool(pooled, indices))
         return hidden
-
-
-def _is_sparse_faster(hidden: Tensor) -> bool:
-    """Whether to skip the work on zeros: not on a GPU, nor in a graph to be compiled."""
-    return hidden.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _weights(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
-    return layer.weight, cast(Tensor, layer.bias)
