@@ -16,7 +16,7 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     from dedup.cli.commands import change_index, make_index  # pandas: not for --help
     from dedup.detection.detector import clustered_table
     from dedup.reports.text import report_index
-    from dedup.runtime.files import write_csv
+    from dedup.runtime.tables import write_csv
 
     started = time.monotonic()
     index = make_index(cfg, run_dir) if cfg.change == "build" else change_index(cfg, run_dir)

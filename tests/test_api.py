@@ -18,7 +18,8 @@ from dedup.cli.commands import find, latest_index, open_index
 from dedup.config.instances import build, default_config
 from dedup.detection.results import SCHEMAS, index_of
 from dedup.runtime.checksums import sealed_text
-from dedup.runtime.files import sha256_file, write_table
+from dedup.runtime.files import sha256_file
+from dedup.runtime.tables import write_table
 from dedup.search.manifest import RESULT
 from tests.conftest import DAMAGES, ROOT, draw, encoded, write_shop
 from tests.support.passed_on import composed

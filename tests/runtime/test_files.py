@@ -25,16 +25,14 @@ from dedup.runtime.files import (
     atomically,
     read_array,
     read_json,
-    read_table,
     sha256_file,
     unreadable,
     write_array,
-    write_csv,
     write_json,
-    write_table,
     write_text,
 )
 from dedup.runtime.shortages import is_shortage
+from dedup.runtime.tables import read_table, write_csv, write_table
 from dedup.schemas import GROUPS, IMAGES, INDEX_IMAGES, PAIRS
 from tests.conftest import DAMAGES, ODD_IDS
 
@@ -172,13 +170,14 @@ SHORT_OF_MEMORY = """
 import resource, sys
 from pathlib import Path
 import dedup.runtime.files as files
+import dedup.runtime.tables as tables
 from dedup.runtime.shortages import is_shortage
 
 table, array = map(Path, sys.argv[1:])
-files.read_table(table.with_name("small.parquet"))
+tables.read_table(table.with_name("small.parquet"))
 used = next(int(s.split()[1]) for s in open("/proc/self/status") if s.startswith("VmSize"))
 resource.setrlimit(resource.RLIMIT_AS, (used * 1024 + 2**25, resource.RLIM_INFINITY))
-for read, path in ((files.read_table, table), (files.read_array, array)):
+for read, path in ((tables.read_table, table), (files.read_array, array)):
     try:
         read(path)
     except (MemoryError, OSError) as error:

@@ -24,17 +24,10 @@ from dedup.cli.sweep import SweepSummary
 from dedup.config.instances import build
 from dedup.encoders.checkpoint import read
 from dedup.errors import ArtifactError, ConfigError, CorruptError, StalledError
-from dedup.runtime.files import (
-    atomically,
-    locked,
-    read_array,
-    read_table,
-    write_array,
-    write_json,
-    write_table,
-)
+from dedup.runtime.files import atomically, locked, read_array, write_array, write_json
 from dedup.runtime.run_log import RunLog, incomplete
 from dedup.runtime.shortages import LACKS, NO_ROOM, explain_shortage, is_shortage
+from dedup.runtime.tables import read_table, write_table
 from dedup.store.image_store import ImageStore
 from dedup.store.integrity import verify
 from tests.conftest import ROOT
@@ -143,7 +136,8 @@ READING = """
 import resource, sys
 from pathlib import Path
 from dedup.encoders.checkpoint import load_encoder, read
-from dedup.runtime.files import read_array, read_table
+from dedup.runtime.files import read_array
+from dedup.runtime.tables import read_table
 from dedup.runtime.shortages import told
 READERS = [read_table, read_array, read, load_encoder]
 read_table(Path(sys.argv[1]).with_name("small.parquet"))  # with what it imports

@@ -20,8 +20,9 @@ import pyarrow as pa
 
 from dedup.errors import CorruptError
 from dedup.runtime.checksums import check_digest, check_size
-from dedup.runtime.files import read_array, read_arrow, sha256_file, unreadable
+from dedup.runtime.files import read_array, sha256_file, unreadable
 from dedup.runtime.parallel import in_order
+from dedup.runtime.tables import read_arrow
 
 Vectors = npt.NDArray[np.float32]
 
