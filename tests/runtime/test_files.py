@@ -223,7 +223,7 @@ def test_a_file_that_must_not_be_read_is_not_called_damaged(tmp_path: Path) -> N
         (lambda table: pa.table({"id": pa.array([7])}), "'id' holds int64, not string"),
         (lambda table: pa.table({"id": pa.array(["7"], pa.large_string())}), "'id' holds large_st"),
         (lambda table: pa.table({"id": pa.array([None], pa.string())}), "'id' lacks 1 value"),
-        (lambda table: table.replace_schema_metadata({"pandas": "{}"}), "it tells readers what"),
+        (lambda table: table.replace_schema_metadata({"pandas": "{}"}), "its metadata tell"),
     ],
 )
 def test_a_table_of_another_schema_is_corrupt(

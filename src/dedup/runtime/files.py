@@ -1,7 +1,6 @@
-"""The file formats of a run, read and written whole.
+"""Atomic writes, ``.npy`` arrays, JSON and folder locks.
 
-This is the only module that knows them. Everything is Parquet, ``.npy`` or JSON: no pickle, and no
-CSV between stages (CSV turns the ids ``007``, ``1e5`` and ``NA`` into numbers and blanks).
+Stages exchange ``.npy``, JSON and the Parquet of ``dedup.runtime.tables``, and never a pickle.
 """
 
 from __future__ import annotations
@@ -25,15 +24,18 @@ from dedup.errors import ArtifactError, CorruptError, LockedError
 from dedup.runtime.printable import visible_json
 from dedup.runtime.shortages import explain_shortage, is_shortage, pass_on
 
+MAX_JSON_BYTES = 2**26
+"""Longest JSON file that is read into memory; ours are far shorter."""
+
 
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` with a temporary path in the same folder, then move the file into place.
 
-    The bytes are on disk before the name is, so a reader sees the old file or the new one, and
-    never a part, even when the process or the machine stops at any moment.
+    The bytes are on disk before the name is. A reader sees the old file or the new one and never a
+    part, even if the process or the machine stops at any moment.
 
     Raises:
-        OSError: it cannot be written; the error names ``path``.
+        OSError: the file cannot be written; the error names ``path``.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -47,7 +49,7 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
             error.filename = str(path)
         raise
     finally:
-        with suppress(OSError):  # what stopped the writing is what is to be said
+        with suppress(OSError):  # the error that stopped the writing matters more
             part.unlink()
 
 
@@ -55,14 +57,18 @@ _WRITTEN: set[Path] = set()
 
 
 def written(folder: Path) -> list[str]:
-    """What this process wrote into a folder and below it, and is there: names in it, sorted."""
+    """List the files below a folder that this process wrote and that still exist.
+
+    Returns:
+        Paths relative to ``folder``, sorted.
+    """
     folder = folder.absolute()
     files = [path for path in _WRITTEN if folder in path.parents and path.is_file()]
     return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def move(source: Path, target: Path) -> None:
-    """Give a file its place in another folder of the same disk, for good once this returns."""
+    """Move a file within one disk, durably: the new name survives a crash."""
     source.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
@@ -77,11 +83,11 @@ def first_line(error: BaseException) -> str:
 
 
 def read_bytes(path: Path, advice: str) -> bytes:
-    """A file's bytes.
+    """Read a file's bytes.
 
     Raises:
-        ArtifactError: it is missing, or must not be read.
-        CorruptError: the disk does not give them.
+        ArtifactError: the file is missing, or the user may not read it.
+        CorruptError: the disk cannot read it.
     """
     try:
         return path.read_bytes()
@@ -92,11 +98,11 @@ def read_bytes(path: Path, advice: str) -> bytes:
 
 
 def unreadable(path: Path, advice: str, error: OSError) -> Exception:
-    """What to raise where a file's bytes cannot be had."""
-    refused = isinstance(error, PermissionError)
-    if is_shortage(error) and not refused:
+    """Choose the error to raise for a file that cannot be read: damage, or a lack of rights."""
+    is_refused = isinstance(error, PermissionError)
+    if is_shortage(error) and not is_refused:
         return error
-    kind = ArtifactError if refused else CorruptError
+    kind = ArtifactError if is_refused else CorruptError
     return kind(f"{path} cannot be read ({error.strerror or error}): {advice}")
 
 
@@ -104,13 +110,13 @@ def write_array(array: npt.NDArray[Any], path: Path) -> None:
     """Write an array as ``.npy``.
 
     Raises:
-        ValueError: it holds objects, which only a pickle could keep.
+        ValueError: the array holds objects, which need a pickle.
     """
     if array.dtype.hasobject:
-        raise ValueError(f"an array of {array.dtype} holds objects")
+        raise ValueError(f"cannot write an array of {array.dtype}: it holds Python objects")
 
     def write(part: Path) -> None:
-        with part.open("wb") as file:  # np.save does not say why a disk takes no more
+        with part.open("wb") as file:  # np.save hides why a write failed
             file.write(array_header(array.shape, array.dtype))
             file.write(np.ascontiguousarray(array).data)
 
@@ -118,7 +124,7 @@ def write_array(array: npt.NDArray[Any], path: Path) -> None:
 
 
 def array_header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
-    """What stands in an ``.npy`` file before the values of an array in C order."""
+    """Build the header of an ``.npy`` file whose values follow in C order."""
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -128,11 +134,15 @@ def array_header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
 
 
 def read_array(path: Path, advice: str = "run its stage again") -> npt.NDArray[Any]:
-    """Memory-map an ``.npy`` array, read-only; ``advice`` is what to do where it is damaged.
+    """Memory-map an ``.npy`` array, read-only.
+
+    Args:
+        path: the file.
+        advice: remedy for a missing or damaged file, for messages.
 
     Raises:
-        ArtifactError: it is missing.
-        CorruptError: it cannot be read, is cut short or holds pickled objects.
+        ArtifactError: the file is missing.
+        CorruptError: the file cannot be read, is cut short or holds pickled objects.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: {advice}")
@@ -157,16 +167,16 @@ _NO_ARRAY = (
     ValueError,
     tokenize.TokenError,
 )
-"""What NumPy raises of a header that it did not write."""
+"""Errors that NumPy raises for a damaged header."""
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
-    """Write a JSON object, see ``json_text``."""
+    """Write a JSON object, formatted by ``json_text``."""
     write_text(json_text(value), path)
 
 
 def json_text(value: Mapping[str, Any]) -> str:
-    """A JSON object, indented as the original experiment's report was."""
+    """Format a JSON object, indented as the original experiment's report was."""
     return visible_json(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
@@ -185,7 +195,7 @@ def write_bytes(data: bytes, path: Path) -> None:
 
 
 def in_sorted_order(data: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: the library writes them in random order."""
+    """Sort the metadata of a safetensors file, which the library writes in random order."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -199,23 +209,34 @@ def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        what: what it belongs to, for the message: "an index".
-        advice: what to do when it is missing or broken.
+        what: kind of folder that holds the file, for messages: "an index".
+        advice: remedy for a missing or damaged file, for messages.
 
     Raises:
-        ArtifactError: it is missing.
-        CorruptError: it is not a JSON object.
+        ArtifactError: the file is missing.
+        CorruptError: the file is longer than ``MAX_JSON_BYTES``, or no JSON object.
     """
+    return parse_json(read_json_bytes(path, what, advice), path, advice)
+
+
+def read_json_bytes(path: Path, what: str, advice: str) -> bytes:
+    """Read a JSON file's bytes, see ``read_json`` for arguments and errors."""
     if not path.is_file():
         raise ArtifactError(f"{path.parent} is not {what} (no {path.name} there): {advice}")
-    return parsed_json(read_bytes(path, advice), path, advice)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise unreadable(path, advice, error) from error
+    if size > MAX_JSON_BYTES:
+        raise CorruptError(f"{path} is not what was written, it has {size} bytes: {advice}")
+    return read_bytes(path, advice)
 
 
-def parsed_json(data: bytes, path: Path, advice: str) -> dict[str, Any]:
-    """A file's JSON object; ``path`` and ``advice`` are for messages.
+def parse_json(data: bytes, path: Path, advice: str) -> dict[str, Any]:
+    """Parse a JSON object; ``path`` and ``advice`` are for messages.
 
     Raises:
-        CorruptError: it is not a JSON object.
+        CorruptError: the bytes are no JSON object.
     """
     try:
         value = json.loads(data.decode())
@@ -227,55 +248,55 @@ def parsed_json(data: bytes, path: Path, advice: str) -> dict[str, Any]:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
+    """Compute the SHA-256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Be the only one who writes into a folder, which is made where there is none.
+    """Hold a folder's write lock, and create the folder if it is missing.
 
-    The lock is the kernel's, on the file ``lock`` there: it ends with the process, however that
-    ends, and the file stays.
+    The kernel holds the lock on the file ``lock`` in the folder. The lock ends with the process,
+    however the process ends; the file stays.
 
     Args:
-        folder: where only one may write.
-        wait: until others are done.
+        folder: folder with one writer at a time.
+        wait: whether to wait for the other writer instead of failing.
 
     Raises:
-        LockedError: another process has it, or this one has it already.
-        ArtifactError: the folder cannot be written to, or the lock is a link to somewhere else.
+        LockedError: another process holds the lock, or this one holds it already.
+        ArtifactError: the folder cannot be written to, or the lock is a symbolic link.
         StalledError: the disk is full, or too many files are open.
     """
     file = folder / "lock"
     lock = FileLock(file)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if file.is_symlink():  # of a folder that was passed on: what it leads to would be emptied
-            raise ArtifactError(f"{file} is a link: remove it")
+        if file.is_symlink():  # in a folder from a stranger: locking would empty the link's target
+            raise ArtifactError(f"{file} is a symbolic link, not a lock: remove it")
         lock.acquire(blocking=wait)
     except Timeout:
         raise LockedError(
-            f"{_holder(file)} writes into {folder} (it holds {file}): wait until it is done (so "
-            "does store.wait=true), or stop it"
+            f"{_holder(file)} writes into {folder} (it holds {file}): wait until that process "
+            "has finished, set store.wait=true to wait automatically, or stop it"
         ) from None
     except OSError as error:
         unusable = ArtifactError(f"{folder} cannot be written to: {error}")
         raise explain_shortage(error, folder) or unusable from error
     try:
-        _sign(file, str(os.getpid()))
+        _write_holder(file, str(os.getpid()))
         yield
-        _sign(file, "")
+        _write_holder(file, "")
     finally:
         lock.release()
 
 
-def _sign(file: Path, text: str) -> None:
-    with suppress(OSError):  # a full disk: others then do not learn who it is
+def _write_holder(file: Path, text: str) -> None:
+    with suppress(OSError):  # on a full disk others do not learn the process id
         file.write_text(text, encoding="utf-8")
 
 
 def _holder(file: Path) -> str:
-    number = file.read_text(encoding="utf-8").strip()
-    return f"process {number}" if number.isdecimal() else "another process"
+    process_id = file.read_text(encoding="utf-8").strip()
+    return f"process {process_id}" if process_id.isdecimal() else "another process"
