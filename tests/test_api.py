@@ -156,7 +156,10 @@ def test_an_index_is_searched_as_it_was_made_for(
     cfg = composed("detect", f"index={made}", f"since={folder / 'out'}")
     with caplog.at_level(logging.INFO, "dedup"):
         _, result, _ = find(cfg, open_index(cfg, folder / "run")[0])
-    assert "as the index was made for: matcher.threshold=auto, its verifier" in caplog.messages
+    assert (
+        "settings that the index was made for: matcher.threshold=auto, its verifier"
+        in caplog.messages
+    )
     pd.testing.assert_frame_equal(result.pairs, example["result"].pairs, check_dtype=False)
     cfg = composed("detect", f"index={made}", "matcher.threshold=0.001")
     _, result, search = find(cfg, open_index(cfg, folder / "run")[0])
