@@ -1,4 +1,4 @@
-"""Embed and cluster a catalogue from a checkpoint, or change an index: ``python cluster.py``."""
+"""Build an index of a catalogue with a checkpoint, or change one: ``python cluster.py``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dedup.cli.entrypoint import entrypoint
 
 @entrypoint("cluster")
 def main(cfg: DictConfig, run_dir: Path) -> None:
-    """Write the index, and the user's table with a cluster column."""
+    """Save the index, and the catalogue's table with a cluster column."""
     from dedup.cli.commands import change_index, make_index  # pandas: not for --help
     from dedup.detection.detector import clustered_table
     from dedup.reports.text import report_index
