@@ -234,7 +234,7 @@ def _described(
 
 def _of_part(meaning: str, names: Sequence[str]) -> str:
     """Describe a chosen part, and list the alternatives."""
-    several = f"one of {', '.join(names)}" if len(names) > 1 else ""
+    several = f"One of {', '.join(names)}" if len(names) > 1 else ""
     return ". ".join(text.rstrip(".") for text in (meaning, several) if text)
 
 
