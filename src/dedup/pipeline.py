@@ -235,16 +235,16 @@ def with_images(index: Index, folder: Path) -> Index:
         folder: folder that the index was read from.
     """
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
-    access = ImageAccess(store.details, store.words, derived=store.path)
+    sight = ImageAccess(store.details, store.words, derived=store.path)
     if index.shows:
         # Built at its first use: a foreground may load a model.
         record = origins.manifest_of(folder)
         framed = cache(lambda: origins.framed(store, index.manifest["foreground"], record))
-        access = access._replace(
+        sight = sight._replace(
             product=lambda image: framed().found_in(image),
             masks=lambda urls: framed().masks(urls),
         )
-    return index.with_images(store.thumbnails, access)
+    return index.with_images(store.thumbnails, sight)
 
 
 def detect(

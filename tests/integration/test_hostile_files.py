@@ -360,7 +360,7 @@ def test_a_run_of_ones_own_may_name_images_elsewhere(person: Person) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("detect", ["index={index}", "query={picture}"]),
+        ("detect", ["index={index}", "query={image}"]),
         ("detect", ["index={index}", "verifier=local"]),
         ("cluster", ["index={index}", "change=remove", "ids=[P00]"]),
     ],

@@ -74,7 +74,7 @@ def test_names_that_lead_inside_lead_nowhere(tmp_path: Path) -> None:
     command = setup(tmp_path)
     if not command:
         pytest.skip("this machine gives nobody a network of its own")
-    script = "from tests.test_names import try_names; try_names()"
+    script = "from tests.integration.test_names import try_names; try_names()"
     done = subprocess.run(
         [*command, sys.executable, "-c", script],
         cwd=ROOT, capture_output=True, text=True, timeout=120,

@@ -139,8 +139,8 @@ import resource, sys
 from pathlib import Path
 from dedup.encoders.checkpoint import load_encoder, read
 from dedup.runtime.files import read_array
+from dedup.runtime.shortages import explain_shortage
 from dedup.runtime.tables import read_table
-from dedup.runtime.shortages import told
 READERS = [read_table, read_array, read, load_encoder]
 read_table(Path(sys.argv[1]).with_name("small.parquet"))  # with what it imports
 for reader, file in zip(READERS, sys.argv[1:] + sys.argv[-1:], strict=True):
@@ -150,7 +150,7 @@ for reader, file in zip(READERS, sys.argv[1:] + sys.argv[-1:], strict=True):
         reader(Path(file))
         said = "it was read"
     except Exception as error:
-        said = f"{type(error).__name__}: {told(error, file)}"
+        said = f"{type(error).__name__}: {explain_shortage(error, file)}"
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     print(said.splitlines()[0])
 """

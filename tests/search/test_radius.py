@@ -229,9 +229,9 @@ def test_memory_mapped_vectors_answer_alike(tmp_path: Path) -> None:
 THREADS = """
 import hashlib
 import numpy as np
-from tests.matchers.test_radius import scattered
-from dedup.search.radius import RadiusMatcher
-found = RadiusMatcher(1.2).prepare(*scattered(3000)).pairs()
+from tests.search.test_radius import scattered
+from dedup.search.radius import RadiusSearch
+found = RadiusSearch(1.2).prepare(*scattered(3000)).pairs()
 print(found.comparisons, [hashlib.sha256(column.tobytes()).hexdigest() for column in found[:3]])
 """
 
