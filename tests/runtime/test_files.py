@@ -270,7 +270,7 @@ def test_damaged_array_headers_are_corrupt(tmp_path: Path, seed: int) -> None:
 
 def test_pickles_are_refused_and_not_run(tmp_path: Path) -> None:
     evidence = tmp_path / "it_ran"
-    with pytest.raises(ValueError, match="holds objects"):
+    with pytest.raises(ValueError, match="holds Python objects"):
         write_array(np.array([Trap(evidence)]), tmp_path / "a.npy")
     np.save(tmp_path / "objects.npy", np.array([Trap(evidence)]), allow_pickle=True)
     (tmp_path / "pickle.npy").write_bytes(pickle.dumps(Trap(evidence)))
