@@ -72,7 +72,7 @@ def write_sealed(content: Mapping[str, Any], files: Mapping[str, Any], path: Pat
 
     Args:
         content: the values to write.
-        files: ``file_facts`` of the other files, by name.
+        files: ``facts`` of the other files, by name.
         path: the file.
     """
     others = {name: value for name, value in content.items() if name not in (FILES, OWN)}

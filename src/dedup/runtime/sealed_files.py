@@ -43,7 +43,7 @@ def confirmed_tables(
     Args:
         folder: the folder of the files.
         schemas: schema of each file by name; ``None`` if all its columns are text.
-        facts: ``checksums.file_facts`` of each file by name, with ``rows``.
+        facts: ``checksums.facts`` of each file by name, with ``rows``.
         advice: remedy for a damaged file, for messages.
 
     Raises:
@@ -71,7 +71,7 @@ def mapped_vectors(file: Path, facts: Mapping[str, Any], advice: str) -> Vectors
 
     Args:
         file: the file.
-        facts: its recorded size and checksum, see ``checksums.file_facts``.
+        facts: its recorded size and checksum, see ``checksums.facts``.
         advice: remedy for a damaged file, for messages.
 
     Returns:
@@ -120,7 +120,7 @@ class Mapped:
 
     Args:
         file: the file.
-        array: the mapped vectors, from ``map_vectors``.
+        array: the mapped vectors, from ``mapped_vectors``.
         facts: the file's recorded size and checksum.
         advice: remedy for a damaged file, for messages.
     """
