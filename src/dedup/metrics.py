@@ -76,8 +76,8 @@ def average_precision(
     Raises:
         ValueError: lengths differ, a score is ``nan``, or more pairs are true than ``n_positives``.
     """
-    _, right, total = _ranked(scores, is_match, n_positives)
-    places = np.flatnonzero(right) + 1
+    _, is_true, total = _ranked(scores, is_match, n_positives)
+    places = np.flatnonzero(is_true) + 1
     return _share(float(np.sum(np.arange(1, len(places) + 1) / places)), total)
 
 
@@ -106,10 +106,10 @@ def recall_at_precision(
     """
     if not 0 < precision <= 1:
         raise ValueError(f"precision={precision} is out of range: expected above 0, up to 1")
-    ranked, right, total = _ranked(scores, is_match, n_positives)
+    ranked, is_true, total = _ranked(scores, is_match, n_positives)
     ends = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
     taken = np.flatnonzero(ends) + 1
-    hits = np.cumsum(right)[ends]
+    hits = np.cumsum(is_true)[ends]
     enough = np.flatnonzero((hits > 0) & (hits / taken >= precision))
     if not len(enough):
         return 0.0, math.inf
@@ -134,14 +134,14 @@ def pair_scores(
     """
     skipped = set() if ignored is None else _pairs(ignored)
     predicted, true = _pairs(found) - skipped, _pairs(truth) - skipped
-    n_right = len(predicted & true)
+    n_hits = len(predicted & true)
     return PairScores(
-        precision=_share(n_right, len(predicted)),
-        recall=_share(n_right, len(true)),
-        f1=_share(2 * n_right, len(predicted) + len(true)),
+        precision=_share(n_hits, len(predicted)),
+        recall=_share(n_hits, len(true)),
+        f1=_share(2 * n_hits, len(predicted) + len(true)),
         n_found=len(predicted),
         n_true=len(true),
-        n_wrong=len(predicted) - n_right,
+        n_wrong=len(predicted) - n_hits,
     )
 
 
@@ -203,20 +203,20 @@ def _ranked(
     scores: npt.ArrayLike, is_match: npt.ArrayLike, n_positives: int | None
 ) -> tuple[Floats, npt.NDArray[np.bool_], int]:
     """Sort pairs by falling score, wrong ones first in ties; return scores, truth, n_positives."""
-    values, right = np.asarray(scores, np.float64), np.asarray(is_match, bool)
-    if values.ndim != 1 or values.shape != right.shape:
+    values, is_true = np.asarray(scores, np.float64), np.asarray(is_match, bool)
+    if values.ndim != 1 or values.shape != is_true.shape:
         raise ValueError(
-            f"scores of shape {values.shape} and is_match of shape {right.shape} differ: expected "
-            "two arrays (n,)"
+            f"scores of shape {values.shape} and is_match of shape {is_true.shape} differ: "
+            "expected two arrays (n,)"
         )
     if np.isnan(values).any():
         raise ValueError("a score is nan: expected numbers")
-    n_right = int(right.sum())
-    total = n_right if n_positives is None else n_positives
-    if total < n_right:
-        raise ValueError(f"n_positives={total} is less than the {n_right} true pairs given")
-    order = np.lexsort((right, -values))
-    return values[order], right[order], total
+    n_hits = int(is_true.sum())
+    total = n_hits if n_positives is None else n_positives
+    if total < n_hits:
+        raise ValueError(f"n_positives={total} is less than the {n_hits} true pairs given")
+    order = np.lexsort((is_true, -values))
+    return values[order], is_true[order], total
 
 
 def _share(part: float, whole: float) -> float:

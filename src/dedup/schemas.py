@@ -75,11 +75,8 @@ PAIRS = pa.schema(
         ("tier", pa.string()),  # one of TIERS
         ("image_a", pa.string()),  # addresses of the images that show it
         ("image_b", pa.string()),
-        ("score", pa.float64()),  # probability; 1 for equal pixels; null: judged by distance only
-        (
-            "evidence",
-            pa.string(),
-        ),  # in words: "same bytes", "mirrored"; "": judged by distance only
+        ("score", pa.float64()),  # probability; 1 for equal pixels; null: only the distance
+        ("evidence", pa.string()),  # in words: "same bytes", "mirrored"; "": only the distance
         ("relation", pa.string()),  # one of RELATIONS; "": nothing
     ]
 )

@@ -45,13 +45,15 @@ def write_table(table: pd.DataFrame, schema: pa.Schema | None, path: Path) -> No
         schema = pa.schema([(str(name), pa.string()) for name in table.columns])
     arrow = pa.Table.from_pandas(table[schema.names], schema=schema, preserve_index=False)
     arrow = arrow.replace_schema_metadata(None)
-    few = [name for name in schema.names if _repeats(arrow[name])]
-    whole = [name for name in schema.names if pa.types.is_integer(schema.field(name).type)]
+    repetitive = [name for name in schema.names if _repeats(arrow[name])]
+    integers = [name for name in schema.names if pa.types.is_integer(schema.field(name).type)]
     # Reads in half the time of Arrow's defaults, which build dictionaries of unique values too.
     settings = {
         "compression": "lz4",
-        "use_dictionary": few,
-        "column_encoding": {name: "DELTA_BINARY_PACKED" for name in whole if name not in few},
+        "use_dictionary": repetitive,
+        "column_encoding": {
+            name: "DELTA_BINARY_PACKED" for name in integers if name not in repetitive
+        },
     }
     atomically(path, lambda part: pq.write_table(arrow, part, **settings))
 
@@ -186,16 +188,16 @@ def as_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _difference(found: pa.Schema, schema: pa.Schema) -> str:
+def _difference(actual: pa.Schema, schema: pa.Schema) -> str:
     """Describe the first difference between two schemas; "" if there is none."""
-    if found.names != schema.names or len(set(found.names)) < len(found.names):
-        return f"its columns are {', '.join(map(repr, found.names))[:1000]}"
+    if actual.names != schema.names or len(set(actual.names)) < len(actual.names):
+        return f"its columns are {', '.join(map(repr, actual.names))[:1000]}"
     for field in schema:
-        if not found.field(field.name).equals(field, check_metadata=True):
+        if not actual.field(field.name).equals(field, check_metadata=True):
             return (
-                f"its column {field.name!r} holds {found.field(field.name).type}, not {field.type}"
+                f"its column {field.name!r} holds {actual.field(field.name).type}, not {field.type}"
             )
-    return "" if not found.metadata else "its metadata tell readers to convert its columns"
+    return "" if not actual.metadata else "its metadata tell readers to convert its columns"
 
 
 def _missing_values(table: pa.Table) -> str:
