@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dedup.config.parts import Record
+from dedup.config.renames import renewed
 from dedup.detection.detector import Detector, merged
 from dedup.detection.ground_truth import against_truth, in_words, read_truth
 from dedup.detection.results import DetectionResult
@@ -384,7 +385,7 @@ def _compare_foregrounds(images: ImageReader, checkpoint: Path) -> None:
     run = checkpoint.parent / "run.json"
     if not run.is_file():
         return
-    trained = read_run(run)
+    trained = renewed(read_run(run))
     shown = images.settings if isinstance(images, Framed) else {"part": None, "framing": None}
     before, now = trained.get("foreground"), shown["part"]
     if before != now or (now and trained.get("framing") != shown["framing"]):

@@ -20,8 +20,10 @@ from dedup.errors import ConfigError
 
 CONF = ROOT / "conf"
 ENTRIES = ["train", "cluster", "detect"]
-FOLDERS = {"source": "sources", "encoder": "encoders", "task": "training/tasks", "matcher": "search",
-           "verifier": "verification", "report": "reports", "foreground": "foregrounds"}  # fmt: skip
+FOLDERS = {
+    "encoder": "encoders", "foreground": "foregrounds", "matcher": "search", "report": "reports",
+    "source": "sources", "task": "training/tasks", "verifier": "verification",
+}  # fmt: skip
 NAMED = {("encoder", "joined"): "ensemble", ("verifier", "local"): "geometric"}
 """Parts whose module has another name: people have theirs in scripts."""
 WITHOUT_CLASS = [("source", "trained"), ("verifier", "none"), ("foreground", "none")]

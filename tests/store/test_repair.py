@@ -26,6 +26,7 @@ from dedup.verification.keypoints import N_KEYPOINTS
 from dedup.verification.visual_words import Vocabulary
 from tests.conftest import draw, encoded
 from tests.store.test_shards import ORDER, sha256
+from tests.support.effort import examples
 
 N_IMAGES, SHARD_ROWS = 40, 12
 MISSING = "missing.jpg"
@@ -195,7 +196,7 @@ def damage(draw_from: st.DrawFn) -> tuple[int, str, Callable[[Path], None]]:
     return shard, ending, draw_from(st.sampled_from([*ways, Path.unlink]))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(st.lists(damage(), min_size=1, max_size=12, unique_by=lambda one: one[:2]))
 def test_many_at_once_come_back(whole: Whole, damages: list[Any]) -> None:
     folder = whole.path.parent / "damaged"

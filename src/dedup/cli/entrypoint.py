@@ -25,6 +25,7 @@ from dedup.cli.outcome import one_message, point_latest, say, stop
 from dedup.cli.preflight import check_settings
 from dedup.cli.sweep import keep_failure
 from dedup.config.instances import build, plain
+from dedup.config.renames import RENAMED, old_names, renewed
 from dedup.config.targets import check_config
 from dedup.errors import ConfigError
 from dedup.runtime import processes
@@ -97,6 +98,9 @@ def typed() -> list[str]:
 def _run(name: str, job: Job, cfg: DictConfig, run_dir: Path) -> float | None:
     """Check the settings, call the job, and write ``run.json``."""
     settings = plain(cfg)
+    for old in sorted(old_names(settings)):
+        log.warning("%s is now %s: the old name goes on working", old, RENAMED[old])
+    settings = renewed(settings)
     check_config(settings)
     check_memory(run_dir, _computes(name, settings))
     check_settings(name, settings, HydraConfig.get().overrides.task, build)

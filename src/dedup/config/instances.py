@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dedup.config.parts import load
+from dedup.config.renames import renewed
 from dedup.config.targets import PARTIAL, TARGET, check_node
 from dedup.errors import ConfigError, DedupError
 from dedup.runtime.invocation import ROOT
@@ -28,6 +29,7 @@ def build(node: Any, **arguments: Any) -> Any:
     """
     config = OmegaConf.is_config(node)
     settings = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if config else node
+    settings = renewed(settings)
     check_node(settings)
     return _built(settings, arguments)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from dedup.config.limits import wrong_in
+from dedup.config.renames import renewed
 from dedup.config.targets import ADVICE, FILES, TARGET, is_special, within
 from dedup.errors import ArtifactError, CorruptError, DedupError
 from dedup.runtime.shortages import is_shortage
@@ -76,7 +77,7 @@ class Record:
         if not isinstance(described, Mapping):
             raise self.broken(key, f"is {shown(described)}, not a description of a part")
         self._check_plain(described, key, named)
-        return self._built(described, place, key, named)
+        return self._built(renewed(described), place, key, named)
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:

@@ -26,6 +26,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dedup.config.parts import Record
+from dedup.config.renames import renewed
 from dedup.encoders.archive import is_sealed
 from dedup.encoders.paths import checkpoint_file
 from dedup.errors import ArtifactError, CorruptError
@@ -177,7 +178,7 @@ def check_resumable(path: str | Path, encoder: nn.Module) -> None:
     """
     content = read(path)
     # A setting that a later version brought was its default before.
-    then, now = {**_defaults(encoder), **content["encoder"]}, describe(encoder)
+    then, now = {**_defaults(encoder), **renewed(content["encoder"])}, describe(encoder)
     differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     if differing:
         changes = ", ".join(f"{name} {then.get(name)} -> {now.get(name)}" for name in differing)
