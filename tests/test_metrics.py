@@ -139,10 +139,10 @@ def test_a_precision_out_of_range_is_refused(precision: float) -> None:
 @pytest.mark.parametrize(
     ("scores", "is_match", "n_positives", "message"),
     [
-        ([1, 2], [True], None, "no two equal rows"),
-        ([[1, 2]], [[True, False]], None, "no two equal rows"),
+        ([1, 2], [True], None, "expected two arrays"),
+        ([[1, 2]], [[True, False]], None, "expected two arrays"),
         ([1, math.nan], [True, False], None, "nan"),
-        ([1, 2], [True, True], 1, "2 pairs are true, n_positives=1"),
+        ([1, 2], [True, True], 1, "n_positives=1 is less than the 2 true pairs"),
     ],
 )
 def test_what_is_no_ranking_is_refused(

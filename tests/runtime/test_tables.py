@@ -17,7 +17,7 @@ from dedup.detection.ground_truth import read_truth
 from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError, SourceError
 from dedup.reports.csv import COLUMNS, RELATED_COLUMNS, SHARED_COLUMNS, CsvReport
-from dedup.runtime.files import harmless, write_csv, write_rows
+from dedup.runtime.tables import harmless, write_csv, write_rows
 from dedup.schemas import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED
 from dedup.search.index import Index
 from dedup.search.update import listed_ids

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dedup.errors import ConfigError, SourceError
-from dedup.runtime.files import read_table, write_table
+from dedup.runtime.tables import read_table, write_table
 from dedup.schemas import REQUESTS
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import MAX_FIELD, CsvSource

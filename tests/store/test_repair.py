@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup.errors import ArtifactError, CorruptError, ImageError, LockedError
-from dedup.runtime.files import locked, read_table, write_json
+from dedup.runtime.files import locked, write_json
+from dedup.runtime.tables import read_table
 from dedup.store.decode import decode
 from dedup.store.integrity import Damage, manifest, verify
 from dedup.store.local_files import read_file, version

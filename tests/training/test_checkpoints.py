@@ -289,7 +289,7 @@ class TestInterrupts:
         assert process.poll() is None
         process.send_signal(number)
         assert process.wait(5) == 128 + number
-        assert process.stderr.read() == "\nstopped at once: what is on disk is whole\n"
+        assert process.stderr.read() == "\nstopped at once: all files on disk are complete\n"
 
     def test_afterwards_a_signal_is_what_it_was(self, start: Any) -> None:
         process = start(0)

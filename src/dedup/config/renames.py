@@ -1,4 +1,4 @@
-"""Names of parts that have moved: configs and files that give the old ones go on working."""
+"""Old names of moved parts, so that configs and files with them still work."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ RENAMED: Mapping[str, str] = {
     "dedup.verifiers.local.LocalVerifier": "dedup.verification.geometric.GeometricVerifier",
     "dedup.views.Views": "dedup.training.views.Views",
 }
-"""Dotted names of parts before the rooms, and today's."""
+"""New dotted names of parts by their old ones."""
 
 KEYS = ("_target_", "class")
-"""What names a part in configs and in checkpoints."""
+"""Keys of a part's name in configs and in checkpoints."""
 
 
 def renewed(node: Any) -> Any:
-    """Replace the old names of parts in plain values; anything else stays as it is."""
+    """Replace the old names of parts in plain values; keep everything else."""
     if isinstance(node, list):
         return [renewed(part) for part in node]
     if not isinstance(node, Mapping):

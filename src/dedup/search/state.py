@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from dedup.runtime.checksums import facts, write_sealed
-from dedup.runtime.files import as_frame, write_table
 from dedup.runtime.sealed_files import (
     confirmed_tables,
 )
+from dedup.runtime.tables import as_frame, write_table
 from dedup.search.consistency import check_compared, check_near
 from dedup.search.manifest import (
     SEARCH,

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
 from dedup.errors import ConfigError, SourceError
-from dedup.runtime.files import write_rows
 from dedup.runtime.shortages import pass_on
+from dedup.runtime.tables import write_rows
 from dedup.schemas import TIERS
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource

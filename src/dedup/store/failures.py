@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from dedup.errors import SourceError
-from dedup.runtime.files import write_csv
 from dedup.runtime.nouns import counted
+from dedup.runtime.tables import write_csv
 from dedup.sources.catalogue import Catalogue
 
 log = logging.getLogger("dedup")

@@ -36,14 +36,13 @@ from dedup.runtime.checksums import SEALED, kept_digest, read_seal, sealed_text
 from dedup.runtime.files import (
     array_header,
     read_array,
-    read_table,
     sha256_file,
     write_array,
     write_bytes,
-    write_table,
     write_text,
 )
 from dedup.runtime.invocation import command
+from dedup.runtime.tables import read_table, write_table
 from dedup.schemas import IMAGE_SHAPE
 from dedup.store.decode import Decoded, decode_preview
 from dedup.verification.keypoints import N_KEYPOINTS

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds.masked_store import Framed, ImageReader
-from dedup.runtime.files import read_table, write_table
+from dedup.runtime.tables import read_table, write_table
 from dedup.schemas import IMAGES
 from dedup.store.placeholders import without_placeholders
 from dedup.training.loop_state import LoopPosition, loop_position
