@@ -1,6 +1,6 @@
 # make demo: set up, then train, cluster and detect on the drawn catalogue.
 # make test: set up, then lint, type-check and test; the ten slowest tests are printed.
-# make stress: set up, then the long forms of tests whose short form is in make test.
+# make stress: set up, then the long forms: all examples of each property, all of the drawn catalogue.
 PYTHON ?= python3
 V := .venv
 PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(V)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -18,7 +18,7 @@ test: $(V)/.ok
 	$(PYTEST) --durations=10
 
 stress: $(V)/.ok
-	$(PYTEST) -m stress
+	DEDUP_STRESS=1 $(PYTEST) -m "stress or hypothesis"
 
 # One environment for all. CPU-only torch on Linux: make TORCH_INDEX=<index of torch's CPU builds>
 $(V)/.ok: pyproject.toml constraints.txt

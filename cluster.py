@@ -1,4 +1,4 @@
-"""Embed and cluster a catalogue from a checkpoint, or change an index: ``python cluster.py``."""
+"""Build an index of a catalogue with a checkpoint, or change one: ``python cluster.py``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dedup.cli.entrypoint import entrypoint
 
 @entrypoint("cluster")
 def main(cfg: DictConfig, run_dir: Path) -> None:
-    """Write the index, and the user's table with a cluster column."""
+    """Save the index, and the catalogue's table with a cluster column."""
     from dedup.cli.commands import change_index, make_index  # pandas: not for --help
     from dedup.detection.detector import clustered_table
     from dedup.reports.text import report_index
-    from dedup.runtime.files import write_csv
+    from dedup.runtime.tables import write_csv
 
     started = time.monotonic()
     index = make_index(cfg, run_dir) if cfg.change == "build" else change_index(cfg, run_dir)

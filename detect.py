@@ -25,8 +25,8 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
         return
     reports = [part for part in build(cfg.report).values() if part is not None]
     check_reports(reports, index)
-    index, result, search = find(cfg, index)
-    search.save(run_dir)
+    index, result, state = find(cfg, index)
+    state.save(run_dir)
     result.save(run_dir, folder)
     for report in reports:  # report.csv=null leaves one out
         say(str(report.write(result, index, run_dir)))

@@ -12,14 +12,14 @@ from dedup.config.instances import build
 
 @entrypoint("train")
 def main(cfg: DictConfig, run_dir: Path) -> float | None:
-    """Read the catalogue, train, and return the best of what the task monitors."""
+    """Read the catalogue, train, and return the best score."""
     from dedup.cli.commands import show_foreground, training_images  # pandas: not for --help
 
     if cfg.preview is not None:
         show_foreground(cfg, run_dir)
         return None
     store, images = training_images(cfg, run_dir)
-    import pytorch_lightning as pl  # seconds: what is wrong with the catalogue is said before
+    import pytorch_lightning as pl  # takes seconds: after the checks of the catalogue
 
     from dedup.training.datamodule import CatalogueDataModule
     from dedup.training.resume import checkpoint_to_resume, fit
@@ -29,7 +29,7 @@ def main(cfg: DictConfig, run_dir: Path) -> float | None:
     data = CatalogueDataModule(store, images, build(cfg.views), seed=cfg.seed, **cfg.data)
     task = build(cfg.task, encoder=build(cfg.encoder))
     checkpoint = checkpoint_to_resume(cfg.resume, Path(cfg.runs) / "train", task.encoder)
-    callbacks = [one for one in build(cfg.callbacks).values() if one is not None]
+    callbacks = [part for part in build(cfg.callbacks).values() if part is not None]
     trainer = build(cfg.trainer, run_dir=run_dir, callbacks=callbacks)
     fit(trainer, task, data, checkpoint)
     log.info("best %s %.6g: %s", cfg.objective.monitor, best_score(trainer), run_dir / "best.ckpt")

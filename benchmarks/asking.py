@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dedup.runtime.files import write_rows
+from dedup.runtime.tables import write_rows
 
 ROOT = Path(__file__).parents[1]
 N_IMAGES, N_SCANS = 60, 20_000

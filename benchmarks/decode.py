@@ -28,7 +28,7 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.transform import resize as skimage_resize
 
-from dedup.store.decode import HEIGHT, WIDTH, resizer, upright
+from dedup.store.decode import HEIGHT, WIDTH, decode_upright, resizer
 from dedup.store.decode_pool import read
 
 Array = npt.NDArray[np.uint8]
@@ -44,7 +44,7 @@ def ours(reader: str) -> Method:
     """The part of ``decode`` that ends in pixels."""
 
     def decoded(data: bytes) -> Array:
-        image, *_ = upright(data, scaled=reader == "scaled")
+        image, *_ = decode_upright(data, scaled=reader == "scaled")
         return resizer(reader)(image).transpose(1, 2, 0)
 
     return decoded

@@ -22,7 +22,7 @@ from PIL import Image
 from pipeline import run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dedup.runtime.files import write_rows
+from dedup.runtime.tables import write_rows
 from dedup.search.index import Index
 
 N_PRODUCTS = 103

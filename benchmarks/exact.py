@@ -28,7 +28,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from dedup.runtime.files import write_rows
+from dedup.runtime.tables import write_rows
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ("duplicates.json", "duplicates.csv", "report.html")

@@ -26,7 +26,7 @@ import pandas as pd
 from PIL import Image
 from serving import counts, serving
 
-from dedup.runtime.files import write_rows
+from dedup.runtime.tables import write_rows
 
 INGEST = """
 import json, resource, sys, time

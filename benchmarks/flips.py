@@ -26,8 +26,9 @@ from dedup.detection.integrity import inspect_run
 from dedup.errors import CorruptError
 from dedup.reports.csv import CsvReport
 from dedup.reports.json import JsonReport
-from dedup.runtime.files import write_json, write_table
+from dedup.runtime.files import write_json
 from dedup.runtime.run_record import seal_run
+from dedup.runtime.tables import write_table
 from dedup.schemas import GROUPS, PAIRS
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch

@@ -28,7 +28,7 @@ from dedup.foregrounds.grabcut import GrabCut
 from dedup.foregrounds.lab_otsu import LabOtsu
 from dedup.foregrounds.onnx import Onnx
 from dedup.foregrounds.skin_aware import SkinAware
-from dedup.store.decode import decode, restored
+from dedup.store.decode import decode, decode_preview
 
 Bools = npt.NDArray[np.bool_]
 RgbImage = npt.NDArray[np.uint8]
@@ -67,7 +67,7 @@ def streets(folder: Path, n: int | None) -> list[Street]:
     kinds[labels["value"]] = labels["kind"]
     found = []
     for file in sorted((folder / "images").glob("*.jpg"))[:n]:
-        image = restored(decode(file.read_bytes()).detail)
+        image = decode_preview(decode(file.read_bytes()).detail)
         mask = Image.open(folder / "masks" / f"{file.stem}.png")
         size = image.shape[1], image.shape[0]
         kind = kinds[np.asarray(mask.resize(size, Image.Resampling.NEAREST))]

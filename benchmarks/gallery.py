@@ -14,7 +14,7 @@ from labelled import Ints, Labelled, expanded
 from PIL import Image, ImageDraw
 from pipeline import Found
 
-from dedup.runtime.files import write_rows
+from dedup.runtime.tables import write_rows
 from dedup.store.decode import to_rgb
 
 SIDE = 200

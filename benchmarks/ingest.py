@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from serving import serving
 
-from dedup.runtime.files import write_rows
+from dedup.runtime.tables import write_rows
 
 INGEST = """
 import logging, sys

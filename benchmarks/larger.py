@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dedup.runtime.files import write_json, write_rows
+from dedup.runtime.files import write_json
+from dedup.runtime.tables import write_rows
 from dedup.sources.csv import CsvSource
 from dedup.store.decode import Decoded
 from dedup.store.image_store import ImageStore

@@ -29,7 +29,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from dedup.augmentations import EDITS, RgbImage, augment, edit, packshot
-from dedup.runtime.files import write_rows
+from dedup.runtime.tables import write_rows
 from dedup.store.decode import to_rgb
 from dedup.training.views import recoloured
 

@@ -31,7 +31,7 @@ from skimage.color import deltaE_ciede2000
 from dedup.augmentations import RgbImage, edit
 from dedup.runtime.parallel import in_order
 from dedup.schemas import RELATIONS
-from dedup.store.decode import decode, restored
+from dedup.store.decode import decode, decode_preview
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import GeometricVerifier, Verdict
 from dedup.verification.relations import NOTHING, VARIANT
@@ -72,7 +72,7 @@ def arguments() -> argparse.Namespace:
 
 def image(file: Path) -> RgbImage:
     """A file as a store's details are."""
-    return restored(decode(file.read_bytes()).detail)
+    return decode_preview(decode(file.read_bytes()).detail)
 
 
 def called(pairs: pd.DataFrame, found: pd.DataFrame) -> pd.Series[str]:

@@ -18,7 +18,8 @@ from dedup.cli.commands import find, latest_index, open_index
 from dedup.config.instances import build, default_config
 from dedup.detection.results import SCHEMAS, index_of
 from dedup.runtime.checksums import sealed_text
-from dedup.runtime.files import sha256_file, write_table
+from dedup.runtime.files import sha256_file
+from dedup.runtime.tables import write_table
 from dedup.search.manifest import RESULT
 from tests.conftest import DAMAGES, ROOT, draw, encoded, write_shop
 from tests.support.passed_on import composed
@@ -155,7 +156,10 @@ def test_an_index_is_searched_as_it_was_made_for(
     cfg = composed("detect", f"index={made}", f"since={folder / 'out'}")
     with caplog.at_level(logging.INFO, "dedup"):
         _, result, _ = find(cfg, open_index(cfg, folder / "run")[0])
-    assert "as the index was made for: matcher.threshold=auto, its verifier" in caplog.messages
+    assert (
+        "settings that the index was made for: matcher.threshold=auto, its verifier"
+        in caplog.messages
+    )
     pd.testing.assert_frame_equal(result.pairs, example["result"].pairs, check_dtype=False)
     cfg = composed("detect", f"index={made}", "matcher.threshold=0.001")
     _, result, search = find(cfg, open_index(cfg, folder / "run")[0])

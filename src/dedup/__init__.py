@@ -1,6 +1,7 @@
 """Find duplicate products in a catalogue by their images.
 
-The names below are imported when they are first used, so that ``import dedup`` takes no time.
+Names are imported at their first use (PEP 562), so that ``import dedup`` loads neither torch nor
+Hydra.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands by name: ``dedup train``, ``cluster``, ``detect`` and ``check``."""
+"""Command line: ``dedup train``, ``cluster``, ``detect`` and ``check``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from dedup import __version__
 from dedup.runtime.invocation import ROOT, SCRIPTS
 
 COMMANDS = (*SCRIPTS, "check")
+"""Names of the commands."""
 RENAMED = {"verify": "check"}
-"""Names that go on working, with those of today."""
+"""New names of renamed commands, whose old names still work."""
 
 
 def main() -> None:
-    """Run the command named first on the command line with the arguments that follow."""
+    """Run the command that the first argument names, with the other arguments."""
     typed = sys.argv[1] if len(sys.argv) > 1 else ""
     if typed in ("--help", "-h", "help"):
         from dedup.cli.manual import overview  # Hydra, which the version need not load
@@ -32,7 +33,9 @@ def main() -> None:
 
 def _run(name: str) -> None:
     if name in RENAMED:
-        sys.stderr.write(f"dedup {name} is called dedup {RENAMED[name]} now: both names work\n")
+        sys.stderr.write(
+            f"dedup {name} has been renamed: use dedup {RENAMED[name]}; both names work\n"
+        )
     if name in SCRIPTS:
         runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
     else:

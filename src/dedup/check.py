@@ -1,6 +1,6 @@
-"""Check byte for byte: ``python -m dedup check store.path=PATH [repair=true]``.
+"""Integrity check of a store, byte for byte: ``dedup check store.path=PATH [repair=true]``.
 
-``index=PATH`` checks an index instead, and ``run=PATH`` all that a run left in its folder.
+``index=PATH`` checks an index instead, and ``run=PATH`` all files of a run.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
     from dedup.store.repair import Mended
 
 MAX_NAMED = 3
-"""Addresses in the line on a damage; ``verify.json`` has all."""
+"""Addresses that the line on a damaged file names; ``verify.json`` has all."""
 
 
 @entrypoint("verify")
 def main(cfg: DictConfig, run_dir: Path) -> None:
-    """Print a line for each damage, put right what can be where that is asked for, and write it up.
+    """Check a store, an index or a run, repair a store on request, and write ``verify.json``.
 
     Raises:
-        ConfigError: more than one thing is to be checked, or what is no store to be put right.
-        ArtifactError: there is no store, or what else is to be checked.
-        CorruptError: damage is left.
+        ConfigError: several things are to be checked, or an index or a run is to be repaired.
+        ArtifactError: the store, index or run is missing.
+        CorruptError: damage remains.
     """
     if cfg.index is None and cfg.run is None:
-        _verify_store(cfg, run_dir)
+        _check_store(cfg, run_dir)
     else:
-        _verify_folder(cfg, run_dir)
+        _check_folder(cfg, run_dir)
 
 
-def _verify_folder(cfg: DictConfig, run_dir: Path) -> None:
-    """Check an index, or what a run left."""
+def _check_folder(cfg: DictConfig, run_dir: Path) -> None:
+    """Check an index, or the files of a run."""
     if cfg.repair or (cfg.index is not None and cfg.run is not None):
         raise ConfigError(
-            "index= and run= check one folder, and repair=true mends a store alone: leave out all "
-            "but one of them"
+            "index=, run= and repair=true exclude each other, as only a store can be repaired: "
+            "leave all but one out"
         )
     from dedup.detection.integrity import (  # pandas: not for --help
         inspect_index,
@@ -66,17 +66,18 @@ def _verify_folder(cfg: DictConfig, run_dir: Path) -> None:
         say("\n".join(_line(damage) for damage in damages))
     log.info("%s with %d bytes checked in %.1f s", path, n_bytes, seconds)
     facts = {kind: str(path), "bytes": n_bytes, "seconds": seconds}
-    facts |= {"damages": [asdict(one) for one in damages], "left": [asdict(one) for one in damages]}
-    write_json(facts, run_dir / "verify.json")
+    records = [asdict(damage) for damage in damages]
+    write_json({**facts, "damages": records, "left": records}, run_dir / "verify.json")
     if damages:
         raise CorruptError(
-            f"{_of(damages, f'the {kind} {path}')} not what was written: see "
-            f"{run_dir / 'verify.json'}, and run the command that made it again"
+            f"{_files_of(damages, f'the {kind} {path}')} not what was written: see "
+            f"{run_dir / 'verify.json'}, and repeat the command that made the {kind}"
         )
-    say(f"{path} is whole")
+    say(f"{path} is intact")
 
 
-def _verify_store(cfg: DictConfig, run_dir: Path) -> None:
+def _check_store(cfg: DictConfig, run_dir: Path) -> None:
+    """Check a store, and repair it on request."""
     from dedup.runtime.files import write_json  # pandas: not for --help
     from dedup.store.integrity import verify
     from dedup.store.shards import advice
@@ -90,27 +91,28 @@ def _verify_store(cfg: DictConfig, run_dir: Path) -> None:
     facts: dict[str, Any] = {"store": str(path), "bytes": n_bytes, "seconds": seconds}
     left = damages
     if damages and cfg.repair:
-        mended = _repaired(cfg, path, damages)
-        say(_said(mended))
+        mended = _repair(cfg, path, damages)
+        say(_repair_lines(mended))
         left, facts["mended"] = verify(path), asdict(mended)
-    facts |= {"damages": [asdict(one) for one in damages], "left": [asdict(one) for one in left]}
+    facts["damages"] = [asdict(damage) for damage in damages]
+    facts["left"] = [asdict(damage) for damage in left]
     write_json(facts, run_dir / "verify.json")
     if left:
-        what = "" if cfg.repair else f", and {advice(path)}"
+        remedy = "" if cfg.repair else f", and {advice(path)}"
         raise CorruptError(
-            f"{_of(left, f'the store {path}')} not what was written: see "
-            f"{run_dir / 'verify.json'}{what}"
+            f"{_files_of(left, f'the store {path}')} not what was written: see "
+            f"{run_dir / 'verify.json'}{remedy}"
         )
-    say(f"{path} is whole")
+    say(f"{path} is intact")
 
 
 def _checked(path: Path) -> tuple[list[Damage], int, float]:
-    """The damage to a store, its size in bytes, and the seconds that it took."""
+    """Check a store; return its damage, its size in bytes, and the seconds taken."""
     from dedup.runtime.files import locked
     from dedup.store.integrity import manifest, verify
 
-    manifest(path)  # else a lock would make a folder of a mistyped path
-    # Nobody can be writing where nobody may.
+    manifest(path)  # else the lock would create a folder at a misspelt path
+    # A folder that nobody may write to needs no lock.
     with locked(path) if os.access(path, os.W_OK) else nullcontext():
         started = monotonic()
         damages = verify(path)
@@ -118,32 +120,33 @@ def _checked(path: Path) -> tuple[list[Damage], int, float]:
         return damages, sum(file.stat().st_size for file in path.glob("shard-*")), seconds
 
 
-def _repaired(cfg: DictConfig, path: Path, damages: list[Damage]) -> Mended:
+def _repair(cfg: DictConfig, path: Path, damages: list[Damage]) -> Mended:
     from dedup.store.integrity import manifest
     from dedup.store.repair import repair
 
-    said = manifest(path) or {}
-    reader = said.get("reader", cfg.store.reader)
+    stored = manifest(path) or {}
+    reader = stored.get("reader", cfg.store.reader)
     return repair(build(cfg.store, fetcher=build(cfg.fetch), reader=reader), damages)
 
 
-def _of(damages: list[Damage], what: str) -> str:
+def _files_of(damages: list[Damage], what: str) -> str:
+    """Begin a sentence on the damaged files: "2 files of the store S are"."""
     return f"1 file of {what} is" if len(damages) == 1 else f"{len(damages)} files of {what} are"
 
 
 def _line(damage: Damage) -> str:
-    """One line on a damaged file."""
+    """Describe a damaged file in one line."""
     n, named = len(damage.addresses), visible(", ".join(damage.addresses[:MAX_NAMED]))
     more = f" and {n - MAX_NAMED} more" if n > MAX_NAMED else ""
     detail = visible(damage.detail)
-    said = f": {detail}" if detail else f": {named}{more}" if n else ""
-    return f"{damage.kind} {visible(damage.file)}{said}"
+    rest = f": {detail}" if detail else f": {named}{more}" if n else ""
+    return f"{damage.kind} {visible(damage.file)}{rest}"
 
 
-def _said(mended: Mended) -> str:
-    """What a repair did, a line for each kind."""
-    lines = [f"{counted(len(mended.restored), 'picture')} read again, unchanged"]
-    lines += [f"reads otherwise now, or fails: {visible(url)}" for url in mended.changed]
+def _repair_lines(mended: Mended) -> str:
+    """Describe a repair: a line on restored images, and one for each other image or shard."""
+    lines = [f"{counted(len(mended.restored), 'image')} restored unchanged"]
+    lines += [f"changed or failed when read again: {visible(url)}" for url in mended.changed]
     lines += [
         f"shard {shard} was lost: the next run reads its addresses again"
         for shard in mended.emptied

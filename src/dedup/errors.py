@@ -1,19 +1,19 @@
-"""What can go wrong, as one tree.
+"""The tree of errors, with exit codes.
 
 ::
 
-    DedupError                 a run stops; the message says what, where and what to do next
+    DedupError                 a run stops; the message has the event, the reason and the remedy
     ├── ConfigError            a setting is wrong                                  exit code 2
     ├── SourceError            the catalogue cannot be read                        exit code 2
-    ├── ArtifactError          a store, index or checkpoint is missing or misfits  exit code 2
+    ├── ArtifactError          a store, index or checkpoint is missing or unfit    exit code 2
     │   └── CorruptError       its bytes are not what was written                  exit code 4
     ├── LockedError            another run writes into the same store              exit code 5
-    ├── StalledError           the disk is full, or no host answers any more       exit code 6
+    ├── StalledError           the disk is full, or no host answers                exit code 6
     ├── NonFiniteLossError     training diverged                                   exit code 7
     ├── StoppedError           training was stopped: Ctrl-C, SIGTERM         exit code 130, 143
-    ├── LostProcessError       one of several processes ended before its time      exit code 8
+    ├── LostProcessError       one of several processes ended early                exit code 8
     └── ImageError             one image failed: never stops a run, becomes a row's status
-        ├── FetchError         its bytes could not be had
+        ├── FetchError         its bytes could not be fetched
         └── DecodeError        its bytes are not a readable image
 """
 
@@ -29,11 +29,11 @@ class ConfigError(DedupError):
 
 
 class SourceError(DedupError):
-    """The catalogue cannot be read at all. A bad row is not an error, but a row with a status."""
+    """The catalogue cannot be read. A bad row is no error, but a row with a status."""
 
 
 class ArtifactError(DedupError):
-    """A store, index or checkpoint is missing, or does not belong with what it is used with."""
+    """A store, index or checkpoint is missing, or does not fit the others."""
 
 
 class CorruptError(ArtifactError):
@@ -49,7 +49,7 @@ class LockedError(DedupError):
 
 
 class StalledError(DedupError):
-    """No progress can be made: the disk is full, or no host answers any more."""
+    """The run cannot progress: the disk is full, or no host answers."""
 
     exit_code = 6
 
@@ -61,11 +61,11 @@ class NonFiniteLossError(DedupError):
 
 
 class StoppedError(DedupError):
-    """Training was stopped by a signal; what it had learnt is kept.
+    """Training was stopped by a signal, and saved its progress.
 
     Args:
-        message: says how to go on.
-        signal: its number; the exit code is 128 more.
+        message: text for the user, with the way to go on.
+        signal: number of the signal; the exit code is 128 more.
     """
 
     def __init__(self, message: str, signal: int) -> None:
@@ -74,7 +74,7 @@ class StoppedError(DedupError):
 
 
 class LostProcessError(DedupError):
-    """One of several processes ended before its time, and could not say why."""
+    """One of several processes ended early, without reporting an error."""
 
     exit_code = 8
 
@@ -83,11 +83,11 @@ class ImageError(DedupError):
     """One image cannot be used.
 
     Args:
-        reason: one word for tables and filters, such as ``http_404`` or ``truncated``.
-        detail: a sentence for a person.
+        reason: single word for tables and filters, such as ``http_404`` or ``truncated``.
+        detail: sentence for people.
 
     Attributes:
-        sha256_bytes: of the image's file; "" where its bytes could not be had.
+        sha256_bytes: SHA-256 of the image's file; "" if its bytes are unknown.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -98,8 +98,8 @@ class ImageError(DedupError):
 
 
 class FetchError(ImageError):
-    """An image's bytes could not be had from its address."""
+    """An image's bytes cannot be fetched from its address."""
 
 
 class DecodeError(ImageError):
-    """An image's bytes are not an image that can be read."""
+    """An image's bytes cannot be decoded as an image."""

@@ -1,4 +1,4 @@
-"""The steps of the commands, from a catalogue to an answer; the Python API takes the same ones."""
+"""Steps of the commands and of the Python API, with explicit arguments."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dedup.config.parts import Record
+from dedup.config.renames import renewed
 from dedup.detection.detector import Detector, merged
 from dedup.detection.ground_truth import against_truth, in_words, read_truth
 from dedup.detection.results import DetectionResult
@@ -33,16 +34,17 @@ from dedup.store.image_store import ImageStore
 log = logging.getLogger("dedup")
 
 Settings = Mapping[str, Any]
+"""A part's settings as plain values."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Embedding:
-    """How images are embedded.
+    """Settings of the embedding step.
 
     Attributes:
         checkpoint: the encoder's file, its run folder or ``bundled``.
-        batch_size: images read at once.
-        devices: what embeds, as torch names it; a process for each.
+        batch_size: images in a batch.
+        devices: torch's names of the devices, one process each.
     """
 
     checkpoint: str | Path
@@ -52,11 +54,11 @@ class Embedding:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How edited copies are drawn, which recall is estimated on.
+    """Settings of the edited copies on which recall is estimated.
 
     Attributes:
-        checkpoint: the encoder; the one that the index names if ``None``.
-        seed: draws images and edits.
+        checkpoint: the encoder; the index's if ``None``.
+        seed: seed of the drawn images and edits.
     """
 
     checkpoint: str | Path | None
@@ -64,18 +66,18 @@ class Sampling:
 
 
 def open_images(store: ImageStore, foreground: Settings | None) -> ImageReader:
-    """See a store through a foreground.
+    """Open a store, through a foreground if one is given.
 
     Args:
         store: the store.
-        foreground: ``part`` and ``framing`` as settings describe them; ``None`` for whole images.
+        foreground: settings ``part`` and ``framing``; ``None`` for whole images.
 
     Raises:
         ArtifactError: the settings cannot be used.
     """
     if foreground is None:
         return store
-    # As they will be read again from the index's manifest.
+    # The index's manifest will be read in the same way.
     record = Record("foreground= and framing=", "correct the settings")
     return Framed(store, origins.described(foreground, record), foreground)
 
@@ -83,21 +85,21 @@ def open_images(store: ImageStore, foreground: Settings | None) -> ImageReader:
 def read_images(
     source: origins.Source, images: ImageReader, run_dir: Path
 ) -> tuple[Catalogue, pd.DataFrame]:
-    """Read a catalogue, and every image that it asks for into the store.
+    """Read a catalogue, and all of its images into the store.
 
-    With a foreground, the products in the images are found as well, and ``foreground.json`` in
-    ``run_dir`` says in how many there was none.
+    With a foreground, the products in the images are found as well. ``foreground.json`` in
+    ``run_dir`` then counts the images without a product.
 
     Args:
-        source: reads the catalogue.
-        images: the store, perhaps seen through a foreground.
-        run_dir: where failures are listed.
+        source: reader of the catalogue.
+        images: the store, perhaps behind a foreground.
+        run_dir: folder for the list of failures.
 
     Returns:
         The catalogue, and its images in the schema ``IMAGES``.
 
     Raises:
-        SourceError: the catalogue, or every image of it, cannot be read.
+        SourceError: the catalogue, or each of its images, cannot be read.
         ArtifactError: the store belongs to another reader or format.
         LockedError: another run writes into the store.
     """
@@ -115,8 +117,8 @@ def read_training_images(
 ) -> pd.DataFrame:
     """Read the images to train on, in the schema ``IMAGES``.
 
-    Where several processes train, the first alone reads them, and the others have no rows yet:
-    ``CatalogueDataModule`` hands them over.
+    Of several training processes only the first reads them. The others get no rows here, and
+    receive them from ``CatalogueDataModule``.
     """
     if is_first():
         return read_images(source, images, run_dir)[1]
@@ -134,12 +136,12 @@ def make_index(
     """Embed and cluster a catalogue, and save the index in ``run_dir``.
 
     Args:
-        source: reads the catalogue.
-        images: the store, perhaps seen through a foreground.
-        embedding: how images are embedded.
-        clusterer: places embeddings in clusters.
-        run_dir: where the index goes.
-        manifest: what else the manifest says: ``source`` and ``recipe``.
+        source: reader of the catalogue.
+        images: the store, perhaps behind a foreground.
+        embedding: settings of the embedding step.
+        clusterer: clusterer of the embeddings.
+        run_dir: folder to save the index in.
+        manifest: further entries of the manifest: ``source`` and ``recipe``.
 
     Raises:
         DedupError: the catalogue, the store or the checkpoint cannot be used.
@@ -167,15 +169,15 @@ def add_products(
     embedding: Embedding,
     run_dir: Path,
 ) -> Index:
-    """Add a catalogue's products to an index, or update those that it names.
+    """Add a catalogue's products to an index, or update the index's products from it.
 
     Args:
-        index: the index; it stays as it is.
+        index: the index, which is not changed.
         change: ``add`` or ``update``.
-        source: reads the catalogue.
-        images: the index's store as its encoder was shown it, see ``open_images_of``.
-        embedding: how images are embedded; the checkpoint is the index's.
-        run_dir: where failures are listed.
+        source: reader of the catalogue.
+        images: the index's store and foreground, see ``open_images_of``.
+        embedding: settings of the embedding step; the checkpoint is the index's.
+        run_dir: folder for the list of failures.
 
     Raises:
         DedupError: the catalogue does not fit the index, or cannot be read.
@@ -189,35 +191,35 @@ def add_products(
 
 
 def save_changed(index: Index, before: Index, change: str, folder: Path, run_dir: Path) -> Index:
-    """Save a changed index, and say how many products came, changed and went.
+    """Save a changed index, and log how many products were added, updated and removed.
 
     Args:
         index: the changed one.
-        before: what it was.
+        before: the index before the change.
         change: ``add``, ``update`` or ``remove``.
-        folder: where the index was read.
-        run_dir: where it is saved.
+        folder: folder that the index was read from.
+        run_dir: folder to save the index in.
     """
     from dedup.search.update import count_changes  # imports torch
 
     index.manifest["source"] = {"index": str(folder), "change": change}
     _count_failed(index, folder)
     index.save(run_dir)
-    n_came, n_changed, n_went = count_changes(before, index)
-    log.info("%d products came, %d changed, %d went", n_came, n_changed, n_went)
+    n_added, n_updated, n_removed = count_changes(before, index)
+    log.info("%d products added, %d updated, %d removed", n_added, n_updated, n_removed)
     return index
 
 
 def open_images_of(index: Index, store: ImageStore, folder: Path) -> ImageReader:
-    """See an index's store as its encoder was shown it.
+    """Open an index's store through the index's foreground, if it has one.
 
     Args:
         index: the index.
-        store: its store.
-        folder: where the index was read.
+        store: the index's store.
+        folder: folder that the index was read from.
 
     Raises:
-        ArtifactError: the store is none, or images would look otherwise by now.
+        ArtifactError: the store is missing, or its images would look different now.
     """
     record = origins.manifest_of(folder)
     origins.check_store(index, record)
@@ -231,12 +233,12 @@ def with_images(index: Index, folder: Path) -> Index:
 
     Args:
         index: the index.
-        folder: where it was read.
+        folder: folder that the index was read from.
     """
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
     sight = ImageAccess.to(store)
     if index.shows:
-        # A foreground is built where it is used alone.
+        # Built at its first use: a foreground may load a model.
         record = origins.manifest_of(folder)
         framed = cache(lambda: origins.framed(store, index.manifest["foreground"], record))
         sight = sight._replace(
@@ -256,23 +258,23 @@ def detect(
     """Find the duplicates in an index.
 
     Args:
-        index: with its store attached, where a second look or an automatic threshold needs it.
-        detection: how they are found.
-        sampling: how edited copies are drawn.
-        since: an earlier search to go on from.
-        truth: a CSV of true pairs, two ids a row.
+        index: the index, its store attached if verification or an automatic threshold needs it.
+        detection: the detector.
+        sampling: settings of the edited copies.
+        since: state of an earlier search, whose comparisons are not repeated.
+        truth: CSV file of true pairs, two ids a row.
 
     Returns:
-        The result, and the search for a later one to go on from.
+        The result, and the state for a later search.
 
     Raises:
         ConfigError: a setting does not fit the index.
-        ArtifactError: ``since`` does not fit.
+        ArtifactError: ``since`` does not fit the index or the settings.
     """
     pairs = None if truth is None else read_truth(truth)
-    result, search = detection(index, since)
+    result, state = detection(index, since)
     result = _calibrated(result, index, detection, sampling)
-    return _measured(result, index, truth, pairs), search
+    return _measured(result, index, truth, pairs), state
 
 
 def detect_between(
@@ -286,15 +288,15 @@ def detect_between(
     """Find the pairs of a product of one index and a product of another.
 
     Args:
-        index: the operator's.
-        other: another catalogue's, made with the same encoder.
-        prefix: stands before the other's ids.
-        detection: how they are found.
-        sampling: how edited copies are drawn.
-        truth: a CSV of true pairs, two ids a row.
+        index: index of the user's own catalogue.
+        other: index of another catalogue, made with the same encoder.
+        prefix: text before the other catalogue's ids.
+        detection: the detector.
+        sampling: settings of the edited copies.
+        truth: CSV file of true pairs, two ids a row.
 
     Returns:
-        Both as one index, the result, and the search.
+        Both catalogues as one index, the result, and the state for a later search.
 
     Raises:
         ConfigError: a setting does not fit the indexes.
@@ -302,15 +304,15 @@ def detect_between(
     """
     pairs = None if truth is None else read_truth(truth)
     both, others = merged(index, other, prefix)
-    result, search = detection(both, others=others)
+    result, state = detection(both, others=others)
     result = _calibrated(result, index, detection, sampling)
-    return both, _measured(result, both, truth, pairs), search
+    return both, _measured(result, both, truth, pairs), state
 
 
 def _calibrated(
     result: DetectionResult, sampled: Index, detection: Detector, sampling: Sampling
 ) -> DetectionResult:
-    """Add to the calibration what edited copies of an index's images say."""
+    """Add the recall on edited copies of an index's images to the calibration."""
     if result.calibration is None:
         return result
     from dedup.detection.recall import with_recall  # imports torch
@@ -341,22 +343,22 @@ def answer(
     decoders: Decoders,
     checkpoint: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Find the products that show one of some images, see ``querying.Query``.
+    """Find the products that show the given images, see ``detection.query.Query``.
 
     Args:
-        index: the index to ask, its store attached.
+        index: the index to search, its store attached.
         addresses: the images, each a path or an http(s) address.
-        detection: how near images are found and verified.
-        fetcher: how images with a web address are fetched.
-        decoders: decode the images; not entered yet.
-        checkpoint: the encoder; the one that the index names if ``None``.
+        detection: the detector, whose matcher and verifier are used.
+        fetcher: client for images with a web address.
+        decoders: processes that decode the images; started and stopped here.
+        checkpoint: the encoder; the index's if ``None``.
 
     Raises:
         SourceError: an image cannot be read.
         ArtifactError: the checkpoint is not the index's.
     """
     with decoders:
-        decoders.begin(len(addresses))  # they start while the encoder loads
+        decoders.begin(len(addresses))  # the processes start while the encoder loads
 
         from dedup.detection.query import Query  # imports torch
 
@@ -368,26 +370,26 @@ def answer(
 
 
 def _count_failed(index: Index, folder: Path) -> None:
-    """Say in the manifest in how many of the index's images no product was found."""
+    """Count the index's images without a found product in its manifest."""
     if index.shows:
         store = ImageStore(index.manifest["store"], index.manifest["reader"])
         framed = origins.framed(store, index.manifest["foreground"], origins.manifest_of(folder))
-        shown = index.images[index.images["vector"] >= 0]
-        failed = framed.failed(shown["url"].drop_duplicates().tolist())
+        embedded = index.images[index.images["vector"] >= 0]
+        failed = framed.failed(embedded["url"].drop_duplicates().tolist())
         index.manifest["foreground"] = {**framed.facts, "failed": failed}
 
 
 def _compare_foregrounds(images: ImageReader, checkpoint: Path) -> None:
-    """Warn where an encoder was trained on images that looked otherwise."""
+    """Warn if an encoder was trained with another foreground."""
     run = checkpoint.parent / "run.json"
     if not run.is_file():
         return
-    trained = read_run(run)
+    trained = renewed(read_run(run))
     shown = images.settings if isinstance(images, Framed) else {"part": None, "framing": None}
     before, now = trained.get("foreground"), shown["part"]
     if before != now or (now and trained.get("framing") != shown["framing"]):
         log.warning(
-            "the encoder was trained with foreground=%s, and this index is made with "
-            "foreground=%s: duplicates may be missed. Ask for foreground=%s with its settings",
+            "the encoder was trained with foreground=%s, but this index is made with "
+            "foreground=%s: duplicates may be missed. Set foreground=%s with the same settings",
             origins.name_of(before), origins.name_of(now), origins.name_of(before),
         )  # fmt: skip

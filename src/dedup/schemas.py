@@ -1,4 +1,4 @@
-"""What lies between two stages: the shapes of the tables; how an index and a search are saved."""
+"""Schemas of the tables between stages, match types and array aliases."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ import numpy.typing as npt
 import pyarrow as pa
 
 AUTO = "auto"
-"""Instead of a threshold: the one that gives the asked precision."""
+"""Value of a threshold to be chosen for the wanted precision."""
 
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Thumbnails = Callable[[Sequence[str]], dict[str, "Image.Image"]]
+"""Reader of preview images by address."""
 
 Image8 = npt.NDArray[np.uint8]
+"""An image's pixels."""
 
 IMAGE_SHAPE = (3, 200, 100)
 """Channels, height and width of every stored image, uint8: the original experiment's size."""
 
 Tier = Literal["same_url", "same_bytes", "same_pixels", "near"]
 TIERS: tuple[Tier, ...] = ("same_url", "same_bytes", "same_pixels", "near")
-"""How sure a pair is, surest first."""
+"""Match types of a pair, surest first."""
 
 Relation = Literal["same image", "same product", "colour variant"]
 RELATIONS: tuple[Relation, ...] = ("same image", "same product", "colour variant")
-"""What two products' images are to each other: equal or copies; one product photographed again;
-one product in two colours."""
+"""Relations of two products' images: equal images or copies, another photo of one product, and one
+product in two colours."""
 
 REQUESTS = pa.schema(
     [
-        ("record", pa.int64()),  # row of Catalogue.products that asks for this image
+        ("record", pa.int64()),  # row of Catalogue.products with this image
         ("product_id", pa.string()),
         ("url", pa.string()),  # an http(s) address or an absolute path
         ("alternates", pa.list_(pa.string())),  # the same image elsewhere, tried in this order
@@ -59,11 +61,11 @@ IMAGES = pa.schema(
         ("detail", pa.string()),  # a sentence, "" when ok
     ]
 )
-"""One row for every request, after the store has read it. Images that failed are rows too."""
+"""Images that the store has read: one row for every request, failed ones included."""
 
 INDEX_IMAGES = IMAGES.append(pa.field("vector", pa.int64())).append(pa.field("cluster", pa.int64()))
-"""An index's ``images``: ``vector`` is the row in ``vectors.npy``, -1 where an image is not ok.
-Images with equal pixels share one vector. ``cluster`` is -1 where there is no vector."""
+"""An index's ``images``. ``vector`` is the row in ``vectors.npy``, -1 if the image is not ok.
+Images with equal pixels share one vector. ``cluster`` is -1 without a vector."""
 
 PAIRS = pa.schema(
     [
@@ -71,14 +73,14 @@ PAIRS = pa.schema(
         ("product_id_b", pa.string()),
         ("distance", pa.float64()),  # L2 of the embeddings, lower is closer; 0 for equal pixels
         ("tier", pa.string()),  # one of TIERS
-        ("image_a", pa.string()),  # the images that prove it: addresses
+        ("image_a", pa.string()),  # addresses of the images that show it
         ("image_b", pa.string()),
-        ("score", pa.float64()),  # how sure, 0 to 1; 1 for equal pixels; null: the distance alone
-        ("evidence", pa.string()),  # in words: "same bytes", "mirrored"; "": the distance alone
+        ("score", pa.float64()),  # probability; 1 for equal pixels; null: only the distance
+        ("evidence", pa.string()),  # in words: "same bytes", "mirrored"; "": only the distance
         ("relation", pa.string()),  # one of RELATIONS; "": nothing
     ]
 )
-"""Two products that show the same image; each pair once, sorted by both ids."""
+"""Pairs of products that show the same image; each pair once, sorted by both ids."""
 
 FAMILIES = pa.schema(
     [
@@ -87,28 +89,28 @@ FAMILIES = pa.schema(
         ("variant_id", pa.string()),  # of one colour: its group's id, or its only product's
     ]
 )
-"""Products that differ in colour alone; each once, sorted by family, variant and id."""
+"""Products that differ only in colour; each once, sorted by family, variant and id."""
 
 GROUPS = pa.schema(
     [
         ("product_id", pa.string()),
         ("group_id", pa.string()),  # the smallest product id in the group
-        ("kept", pa.bool_()),  # the one product of the group that stays
+        ("kept", pa.bool_()),  # True for one product of each group
     ]
 )
-"""Products that are one; each product once, sorted by group and id."""
+"""Groups of duplicate products; each product once, sorted by group and id."""
 
 SHARED = pa.schema(
     [
         ("sha256_pixels", pa.string()),  # the image
         ("product_id", pa.string()),
         ("image", pa.string()),  # its address at this product
-        ("n_products", pa.int64()),  # that show the image
-        ("reason", pa.string()),  # "flat": next to nothing to be seen; "shared": by too many
+        ("n_products", pa.int64()),  # number of products with the image
+        ("reason", pa.string()),  # "flat": too little contrast; "shared": too many products
     ]
 )
-"""Images that prove nothing, such as "no image available", and the products that show them: a
-row for each product and image, sorted by number of products (largest first), image and id."""
+"""Placeholder images, such as "no image available", and their products: a row for each product and
+image, sorted by number of products (largest first), image and id."""
 
 
 NEAR = pa.schema(
@@ -119,10 +121,10 @@ NEAR = pa.schema(
         ("score", pa.float64()),  # as in PAIRS
         ("evidence", pa.string()),
         ("relation", pa.string()),  # besides copies: "same product", "colour variant" or ""
-        ("alike", pa.float64()),  # how sure, were colours set aside, 0 to 1; null: not looked at
+        ("alike", pa.float64()),  # probability of a copy apart from colour; null: not computed
     ]
 )
-"""Images within the threshold of each other, for a later search that goes on from this one."""
+"""Pairs of images within the threshold, saved for a later search with ``since``."""
 
 COMPARED = pa.schema([("sha256_pixels", pa.string())])
 """The images that a search compared, sorted."""

@@ -87,7 +87,7 @@ def test_a_folder_is_a_catalogue_too(folder: Path) -> None:
         (["photo.jpg"], "did you mean query=photo.jpg?"),
         (["my photo.jpg"], "did you mean 'query=my photo.jpg'?"),
         (["shop"], "did you mean source.path=shop?"),
-        (["a.csv", "source.path=b.csv"], "a.csv and source.path=b.csv name two catalogues"),
+        (["a.csv", "source.path=b.csv"], "a.csv and source.path=b.csv name several catalogues"),
         (["task.lr=a(b"], """write 'task.lr="a(b"'"""),
     ],
 )

@@ -25,6 +25,7 @@ from dedup.detection.calibration import (
 )
 from dedup.runtime.digits import score
 from dedup.schemas import PAIRS
+from tests.support.effort import examples
 
 Floats = npt.NDArray[np.float64]
 FITTED = 0.3
@@ -124,7 +125,7 @@ log_odds_of_pairs = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(log_odds_of_pairs, st.sampled_from([0.5, 0.8, 0.9, 0.97, 0.99, 0.999]))
 def test_what_is_reported_keeps_what_is_promised(values: list[float], asked: float) -> None:
     """Also where scores are equal, and where no pair is sure enough."""

@@ -19,6 +19,7 @@ from dedup.schemas import INDEX_IMAGES
 from dedup.search.clustering import nearest_centroids
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch, l2_distance
+from tests.support.effort import examples
 
 MANIFEST = {"id_column": "id", "title_column": None, "checkpoint_sha256": "c", "checkpoint": "x",
             "store": "s", "reader": "pillow"}  # fmt: skip
@@ -92,7 +93,7 @@ catalogues = st.dictionaries(
 thresholds = st.sampled_from([0.0, 0.5, 1.0, 2.0, 9.0])
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(catalogues, thresholds)
 def test_pairs_are_those_of_a_slow_loop(images: dict[str, list[int]], threshold: float) -> None:
     index = make_index(images)
@@ -106,7 +107,7 @@ def test_pairs_are_those_of_a_slow_loop(images: dict[str, list[int]], threshold:
     assert search.facts.n_images == len(index.vectors)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(catalogues, thresholds, st.randoms(use_true_random=False))
 def test_row_order_changes_nothing(
     images: dict[str, list[int]], threshold: float, random: object
@@ -123,7 +124,7 @@ def test_row_order_changes_nothing(
     pd.testing.assert_frame_equal(first.near, second.near)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(catalogues, catalogues, thresholds, thresholds)
 def test_going_on_from_an_earlier_search_changes_nothing(
     before: dict[str, list[int]], now: dict[str, list[int]], threshold: float, lower: float
@@ -146,7 +147,7 @@ def test_nothing_is_compared_twice() -> None:
     assert again.facts == since.facts
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(catalogues, catalogues, thresholds)
 def test_two_catalogues_are_compared_with_each_other_alone(
     ours: dict[str, list[int]], theirs: dict[str, list[int]], threshold: float

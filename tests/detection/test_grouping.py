@@ -12,6 +12,7 @@ from dedup.detection.grouping import Grouping, best_pairs
 from dedup.errors import ConfigError
 from dedup.schemas import GROUPS, INDEX_IMAGES, PAIRS, RELATIONS, TIERS
 from dedup.search.index import Index
+from tests.support.effort import examples
 
 Link = tuple[str, str, str, float]  # two products, tier, distance
 Keep = Sequence[str]
@@ -120,7 +121,7 @@ SLOW: dict[str, Callable[[pd.DataFrame, dict[str, str]], dict[str, set[str]]]] =
 
 
 @pytest.mark.parametrize("linkage", SLOW)
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(deadline=None, max_examples=examples(150), derandomize=True)
 @given(found=links, price=prices, seed=st.integers(0, 9))
 def test_groups_are_those_of_a_slow_version(
     linkage: str, found: list[Link], price: dict[str, str], seed: int
@@ -137,7 +138,7 @@ def test_groups_are_those_of_a_slow_version(
     pd.testing.assert_frame_equal(again, groups)
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(deadline=None, max_examples=examples(150), derandomize=True)
 @given(found=links, linkage=st.sampled_from(["kept", "single"]))
 def test_laws_of_groups(found: list[Link], linkage: str) -> None:
     pairs = pairs_of(found)
@@ -275,7 +276,7 @@ candidates = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(deadline=None, max_examples=examples(150), derandomize=True)
 @given(rows=candidates)
 def test_the_surest_tier_then_relation_then_score_then_distance_is_kept(
     rows: list[tuple[str, str, float, str, str, str, float, str, str]],

@@ -350,7 +350,7 @@ def run_out_of_files() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files by /proc")
 def test_too_many_open_files_stop_the_run_with_advice() -> None:
-    script = "from tests.test_fetch import run_out_of_files; run_out_of_files()"
+    script = "from tests.download.test_client import run_out_of_files; run_out_of_files()"
     done = python("-c", script, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
 

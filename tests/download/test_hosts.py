@@ -9,7 +9,7 @@ from time import monotonic
 
 import pytest
 
-from dedup.download.hosts import MAX_HOSTS, Hosts, Patience, asked_wait, obey
+from dedup.download.hosts import MAX_HOSTS, Hosts, Patience, check_robots, retry_after
 from dedup.errors import FetchError
 from tests.download.test_client import closed_port, fetch_all, session
 from tests.support.hostile import IMAGE, Answers, Site, hostile
@@ -215,7 +215,7 @@ def test_a_host_that_is_down_is_no_outage_while_another_answers() -> None:
 
 
 def test_waits_between_attempts_double_up_to_a_limit() -> None:
-    patience = Patience(backoff=0.5, most_backoff=10)
+    patience = Patience(backoff=0.5, max_backoff=10)
     for attempt, limit in enumerate([0.5, 1, 2, 4, 8, 10, 10], start=1):
         waits = [patience.between(attempt) for _ in range(500)]
         assert 0 <= min(waits) < limit / 4
@@ -243,12 +243,12 @@ MOMENT = "Wed, 21 Oct 2015 07:28:00 GMT"
     ],
 )
 def test_a_host_may_ask_for_a_wait(headers: dict[str, str], seconds: float) -> None:
-    assert asked_wait(headers) == seconds
+    assert retry_after(headers) == seconds
 
 
 def test_a_wait_until_a_moment_is_counted_from_now() -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    assert asked_wait({"Retry-After": moment}) == pytest.approx(3600, abs=5)
+    assert retry_after({"Retry-After": moment}) == pytest.approx(3600, abs=5)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_wait_until_a_moment_is_counted_from_now() -> None:
 )
 def test_images_are_left_out_as_their_host_asks(tags: list[str], left_out: bool) -> None:
     try:
-        obey(tags, ["noai", "noimageai"], "us")
+        check_robots(tags, ["noai", "noimageai"], "us")
         found = ""
     except FetchError as error:
         found = error.reason

@@ -205,7 +205,7 @@ def test_nothing_inside_is_connected_to_where_all_addresses_answer() -> None:
         pytest.skip("needs unshare and ip")
     if subprocess.run([*setup, "true"], capture_output=True).returncode:
         pytest.skip("this machine gives nobody a network namespace")
-    script = "from tests.test_guard import try_whole_network; try_whole_network()"
+    script = "from tests.download.test_ssrf import try_whole_network; try_whole_network()"
     done = subprocess.run(
         [*setup, sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,
         timeout=60, env={"http_proxy": "http://127.0.0.1:9", "PATH": "/usr/bin:/bin"},

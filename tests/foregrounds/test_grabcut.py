@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dedup.foregrounds import guarded
+from dedup.foregrounds import reject_implausible
 from dedup.foregrounds.grabcut import GrabCut
 from tests.support.drawn_scenes import agreement, garment, ground
 
@@ -53,12 +53,12 @@ def test_odd_images_do_no_harm(shape: tuple[int, int]) -> None:
 def test_the_guard_looks_at_area_and_border() -> None:
     mask = np.zeros((10, 20), np.uint8)
     mask[2:8, 5:15] = 255
-    assert guarded(mask, 0.3, 0.3, 0) is mask
-    assert guarded(mask, 0.31, 1, 0) is None
-    assert guarded(mask, 0, 0.29, 0) is None
+    assert reject_implausible(mask, 0.3, 0.3, 0) is mask
+    assert reject_implausible(mask, 0.31, 1, 0) is None
+    assert reject_implausible(mask, 0, 0.29, 0) is None
     mask[0] = 255  # 20 of 56 outermost pixels
-    assert guarded(mask, 0, 1, 20 / 56) is mask
-    assert guarded(mask, 0, 1, 19 / 56) is None
+    assert reject_implausible(mask, 0, 1, 20 / 56) is mask
+    assert reject_implausible(mask, 0, 1, 19 / 56) is None
 
 
 def test_what_decides_the_masks_is_said() -> None:

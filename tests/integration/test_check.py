@@ -40,7 +40,7 @@ def test_it_says_what_is_broken_and_puts_it_right(store: Path, tmp_path: Path) -
     assert lines == ["missing shard-00000.copy.parquet", f"changed shard-00001.npy: {broken}"]
     assert f"run python -m dedup check repair=true store.path={store}" in messages
     code, lines, messages = command(tmp_path, f"store.path={store}", "repair=true")
-    assert (code, lines[-1]) == (0, f"{store} is whole")
+    assert (code, lines[-1]) == (0, f"{store} is intact")
     assert "GB/s" in messages
     assert contents(store) == whole
     said = json.loads((tmp_path / "runs/verify/latest/verify.json").read_text())
@@ -63,9 +63,9 @@ def test_it_checks_an_index_and_what_a_run_left(tmp_path: Path) -> None:
     world = make_world(tmp_path / "world")
     for asked in (f"index={world / 'index'}", f"run={world / 'run'}"):
         code, lines, _ = command(tmp_path, asked)
-        assert (code, lines) == (0, [f"{asked.partition('=')[2]} is whole"])
+        assert (code, lines) == (0, [f"{asked.partition('=')[2]} is intact"])
     code, lines, _ = command(tmp_path, "run=runs/verify/latest")
-    assert (code, lines) == (0, ["runs/verify/latest is whole"])
+    assert (code, lines) == (0, ["runs/verify/latest is intact"])
     flip_bits(world / "index" / "vectors.npy", -1, 4)
     code, lines, messages = command(tmp_path, f"index={world / 'index'}")
     assert (code, lines) == (4, ["changed vectors.npy"])
@@ -89,8 +89,8 @@ def test_it_checks_an_index_and_what_a_run_left(tmp_path: Path) -> None:
     [
         (["index=nowhere"], "nowhere is not an index"),
         (["run=nowhere"], "nowhere is not a finished run (no run.json there): name the folder of"),
-        (["index=a", "run=b"], "index= and run= check one folder"),
-        (["run=b", "repair=true"], "repair=true mends a store alone"),
+        (["index=a", "run=b"], "index=, run= and repair=true exclude each other"),
+        (["run=b", "repair=true"], "only a store can be repaired"),
     ],
 )
 def test_it_refuses_what_it_cannot_check(tmp_path: Path, asked: list[str], said: str) -> None:

@@ -25,7 +25,8 @@ from dedup.detection.results import DetectionResult
 from dedup.errors import ArtifactError, CorruptError
 from dedup.reports.csv import CsvReport
 from dedup.reports.json import JsonReport
-from dedup.runtime.files import write_csv, write_json
+from dedup.runtime.files import write_json
+from dedup.runtime.tables import write_csv
 from dedup.schemas import GROUPS, INDEX_IMAGES, PAIRS, SHARED
 from dedup.search.index import Index
 from dedup.search.state import SearchState

@@ -148,7 +148,7 @@ OF: dict[str, dict[str, Change]] = {
     },
     "search/search.json": {
         "a_lower_threshold": of_text('"threshold": 1.2', '"threshold": 1.1'),
-        "more_pictures": of_text('"images": 4', '"images": 5'),
+        "more_pictures": of_text('"pictures": 4', '"pictures": 5'),
         "fewer_pairs": lambda file: said(file, {"near_pairs": 5}),
         "not_lossless": of_text('"lossless": true', '"lossless": false'),
         "no_seal": unsealed,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dedup.runtime.files import read_table
+from dedup.runtime.tables import read_table
 from dedup.schemas import GROUPS, PAIRS
 from dedup.search.index import Index
 from tests.conftest import run, shuffled

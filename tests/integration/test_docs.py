@@ -1,8 +1,10 @@
 """Every command in the documents runs as it stands there, top to bottom, in a shop's folder.
 
-Those that train on the drawn catalogue draw fewer products; ``make stress`` draws all of them.
+Those that train do so with a small network, on fewer drawn products; ``make stress`` runs them
+unchanged.
 """
 
+import importlib.util
 import os
 import re
 import shlex
@@ -16,7 +18,10 @@ import pytest
 from tests.conftest import draw, encoded, python, write_shop
 
 ROOT = Path(__file__).parents[2]
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = ROOT / "README.md"
+DOCS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+OTHERS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md")
+LINKED = [*DOCS, *(ROOT / name for name in (*OTHERS, "src/dedup/assets/README.md"))]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MAKE = {"make demo", "make test"}  # make test runs this file; .ci/run runs make test
 ACTIVATE = ". .venv/bin/activate"
@@ -37,20 +42,22 @@ class Reader:
 
     Attributes:
         folder: where.
-        drawn: settings of the drawn catalogue, for the commands that train on it.
+        is_brief: whether commands that train get a small network and few drawn products.
     """
 
     folder: Path
-    drawn: list[str]
+    is_brief: bool
 
     def run(self, command: str) -> None:
         """Run one command as it stands, and show what it printed if it fails."""
+        # Its processes import torch anew; tests/integration/test_entrypoints.py runs one.
+        if self.is_brief and "sweep_joblib" in command:
+            command = re.sub(r",\S+", "", command.replace(" -m ", " --cfg job "))
         program, *arguments = shlex.split(command)
         if program == "dedup":
             program, arguments = "python", ["-m", "dedup", *arguments]
         if program == "python":
-            trains = arguments[0] == "train.py" and "--" not in command  # and does not only print
-            more = self.drawn if trains and "source" not in command else []
+            more = briefer(command) if self.is_brief else []
             done = python(*arguments, *more, cwd=self.folder, **environment())
         else:
             done = subprocess.run(
@@ -60,11 +67,20 @@ class Reader:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+def briefer(command: str) -> list[str]:
+    """Settings with which a command that trains takes seconds."""
+    if "train.py" not in command or "--" in command:  # the latter only prints
+        return []
+    drawn = [] if "source" in command else ["source.n_products=60"]
+    has_size = "hidden_dim" in command or "relisting" in command
+    return drawn if has_size else [*drawn, "encoder.hidden_dim=16"]
+
+
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(["source.n_products=60"], id="few"),
-        pytest.param([], id="all", marks=pytest.mark.stress),
+        pytest.param(True, id="brief"),
+        pytest.param(False, id="whole", marks=pytest.mark.stress),
     ],
 )
 def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
@@ -112,11 +128,36 @@ def check_tensorboard(folder: Path) -> None:
 def test_the_two_commands_of_the_readme_exist() -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {command.removeprefix("make ") for command in MAKE} <= set(targets)
-    assert set(commands(ROOT / "README.md")) >= MAKE
+    assert set(commands(README)) >= MAKE
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda d: d.name)
+def test_the_python_of_the_readme_is_that_of_its_page() -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    page = ROOT / "docs" / "reference" / "api.md"  # its examples are run by tests/test_api.py
+    assert example in page.read_text("utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda d: str(d.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")):
-        assert target.startswith("https://") or (path.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8")):
+        file, _, anchor = target.partition("#")
+        there = path.parent / file if file else path
+        assert target.startswith("https://") or there.exists(), target
+        assert not anchor or target.startswith("https://") or anchor in anchors(there), target
+
+
+def test_the_drawn_rooms_are_those_of_the_layers() -> None:
+    spec = importlib.util.spec_from_file_location("draw_rooms", ROOT / "scripts" / "draw_rooms.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    committed = (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8")
+    assert committed == script.draw(), "run: python scripts/draw_rooms.py docs/rooms.svg"

@@ -234,7 +234,7 @@ BAD = {
         "train",
         ["source=csv", "source.path=products.csv", *SMALL, "data.batch_size=9",
          "resume=runs/train/latest"],
-        ["data.batch_size 8 -> 9", "train anew"],
+        ["data.batch_size 8 -> 9", "train from scratch"],
     ),
     "resume a sweep": (
         "train", ["-m", "resume=auto", "task.lr=1e-3,3e-4"], ["resume=auto", "leave out -m"],

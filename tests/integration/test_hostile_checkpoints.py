@@ -21,7 +21,7 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     "a command": {"class": "os.system", "command": "true"},
     "a file": {"class": "dedup.runtime.files.write_text", "text": "gone", "path": "precious.txt"},
     "a factory": {"class": "dedup.encoders.bundled.bundled", "weights": "x"},
-    "a function": {"class": "dedup.encoders.pooled_convolution.pooled_convolution"},
+    "a function": {"class": "dedup.encoders.checkpoint.describe"},
     "a part of one": {"class": "dedup.encoders.cnn._Block"},
     "another name": {"class": "dedup.encoders.ensemble.nn.Identity"},
     "a target": {"_target_": "os.system", "command": "true"},

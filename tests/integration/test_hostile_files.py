@@ -111,7 +111,9 @@ MANIFESTS: dict[str, Change] = {
     "runs a command by an alias": named("dedup.runtime.files.os.system", command="true"),
     "writes by pathlib": named("pathlib.Path.write_text", self="x", data="gone"),
     "moves a link": named("dedup.cli.entrypoint.point_latest", run_dir="x", latest="y"),
-    "sweeps a folder": named("dedup.encoders.archive.sweep", folder=".", suffix=".ckpt"),
+    "sweeps a folder": named(
+        "dedup.encoders.archive.remove_partial_files", folder=".", suffix=".ckpt"
+    ),
     "builds anything": named("dedup.cli.entrypoint.build", node={}),
     "trains": named("dedup.training.trainer.build_trainer", run_dir="x"),
     "another place's class": named("dedup.sources.sample.SampleSource", folder="x"),
@@ -362,7 +364,7 @@ def test_a_run_of_ones_own_may_name_images_elsewhere(person: Person) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("detect", ["index={index}", "query={picture}"]),
+        ("detect", ["index={index}", "query={image}"]),
         ("detect", ["index={index}", "verifier=local"]),
         ("cluster", ["index={index}", "change=remove", "ids=[P00]"]),
     ],

@@ -204,7 +204,7 @@ def test_a_folder_that_is_no_store_is_not_swept(
 def test_a_lock_is_no_link(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("years of work")
     (tmp_path / "lock").symlink_to("precious.txt")
-    with pytest.raises(ArtifactError, match=r"lock is a link"), locked(tmp_path):
+    with pytest.raises(ArtifactError, match=r"lock is a symbolic link"), locked(tmp_path):
         pass
     assert (tmp_path / "precious.txt").read_text() == "years of work"
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 from dedup.store.decode import contrast, decode
 from tests.conftest import draw, encoded
 from tests.store.test_decode import COLOUR, OUTCOMES, grey, on_white, outcome, saved
+from tests.support.effort import examples
 
 Array = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -343,7 +344,7 @@ def edited(data: bytes, edits: list[tuple[float, str, bytes]]) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(max_examples=250, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(250), deadline=None, derandomize=True, database=None)
 @given(st.sampled_from(SEEDS), EDITS)
 def test_i15_bytes_of_any_kind_end_as_a_image_or_a_reason(
     data: bytes, edits: list[tuple[float, str, bytes]]

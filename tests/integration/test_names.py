@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dedup.download.client import LOOK_UPS, Fetcher, Session
+from dedup.download.client import LOOKUPS_PER_CONNECTION, Fetcher, Session
 from dedup.download.ssrf import MAX_ADDRESSES, Guard, GuardedResolver
 from dedup.errors import FetchError
 from tests.support.hostile import DRAWN, Answers, hostile
@@ -74,7 +74,7 @@ def test_names_that_lead_inside_lead_nowhere(tmp_path: Path) -> None:
     command = setup(tmp_path)
     if not command:
         pytest.skip("this machine gives nobody a network of its own")
-    script = "from tests.test_names import try_names; try_names()"
+    script = "from tests.integration.test_names import try_names; try_names()"
     done = subprocess.run(
         [*command, sys.executable, "-c", script],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
@@ -93,8 +93,8 @@ def test_names_that_lead_inside_lead_nowhere(tmp_path: Path) -> None:
     assert found["closed"] == "connection"
     assert 0 < found["knocks"] < MAX_ADDRESSES**2
     hanging = list(found["hanging"].values())
-    assert hanging.count("timeout") == 2 * LOOK_UPS
-    assert hanging.count("dns") == len(HANGING) - 2 * LOOK_UPS
+    assert hanging.count("timeout") == 2 * LOOKUPS_PER_CONNECTION
+    assert hanging.count("dns") == len(HANGING) - 2 * LOOKUPS_PER_CONNECTION
 
 
 def test_few_of_many_addresses_are_connected_to_and_all_are_judged() -> None:

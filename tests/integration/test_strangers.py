@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dedup.runtime.files import write_rows
+from dedup.runtime.tables import write_rows
 from dedup.sources.csv import CsvSource
 from tests.conftest import ROOT, QuietHandler, Server, draw, encoded
 from tests.search.test_build import save_encoder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "dedup"
-CARRIED = {"bundled": ["safetensors"], "reports": ["html", "css", "js"]}
+CARRIED = {"assets": ["safetensors"], "reports": ["html", "css", "js"]}
 NEEDED = [
     "assets/judge.safetensors", "assets/vocabulary.safetensors", "reports/page.html",
     "reports/page.css", "reports/page.js", "reports/certainty.html",

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dedup.reports.pr_curve import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw, ticks
+from tests.support.effort import examples
 
 CURVE: list[dict[str, float | None]] = [
     {"threshold": 0.1, "precision": 0.5, "recall": 1.0},
@@ -64,7 +65,7 @@ def spots(svg: ElementTree.Element) -> list[tuple[float, float]]:
     return found
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(deadline=None, max_examples=examples(150), derandomize=True)
 @given(curve=curves, threshold=places)
 def test_nothing_is_drawn_outside(curve: list[dict[str, float | None]], threshold: float) -> None:
     svg = drawn(curve, threshold)
@@ -78,7 +79,7 @@ def test_nothing_is_drawn_outside(curve: list[dict[str, float | None]], threshol
             assert TOP <= y <= BOTTOM
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(deadline=None, max_examples=examples(150), derandomize=True)
 @given(curve=curves, seed=st.integers(0, 9))
 def test_lines_go_from_left_to_right_in_whatever_order_the_points_come(
     curve: list[dict[str, float | None]], seed: int
@@ -149,7 +150,7 @@ def test_text_stays_text() -> None:
     assert not [name for it in svg.iter() for name in it.attrib if name in ("style", "href")]
 
 
-@settings(deadline=None, max_examples=300, derandomize=True)
+@settings(deadline=None, max_examples=examples(300), derandomize=True)
 @given(both=st.tuples(ends, ends).map(sorted), most=st.integers(3, 12))
 @example([1e6, 1e6 + 1e-6], 6)
 def test_ticks_are_few_round_and_around_the_range(both: list[float], most: int) -> None:

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup.runtime.digits import DIGITS, SUREST, rounded, rounded_up, score, share, units
+from tests.support.effort import examples
 
 lengths = st.floats(1e-6, 1e6)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(st.lists(lengths, max_size=20))
 def test_a_unit_is_a_power_of_ten_near_a_ten_thousandth_of_the_length(sizes: list[float]) -> None:
     vectors = np.array([[0.6 * size, 0.8 * size] for size in sizes], np.float64).reshape(-1, 2)
@@ -30,7 +31,7 @@ def test_unit_length_is_far_from_where_units_change() -> None:
     assert units(np.zeros((1, 3)))[0] > 0  # and no division by zero
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=examples(500), deadline=None, derandomize=True)
 @given(st.floats(0, 1e6), st.integers(-12, 6))
 def test_distances_become_the_nearest_decimal_numbers(distance: float, power: int) -> None:
     found = float(rounded(np.array([distance]), np.array([10.0**power]))[0])
@@ -44,7 +45,7 @@ def test_distances_become_the_nearest_decimal_numbers(distance: float, power: in
         assert found % 10**power == 0
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(st.floats(0.1, 2), st.floats(-1e-6, 1e-6))
 def test_last_bits_do_not_show(distance: float, noise: float) -> None:
     unit = np.array([1e-4])
@@ -54,7 +55,7 @@ def test_last_bits_do_not_show(distance: float, noise: float) -> None:
         assert rounded(here, unit)[0] == rounded(there, unit)[0]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(st.floats(1e-9, 1e9), st.integers(1, 8))
 def test_a_chosen_radius_is_rounded_up(value: float, figures: int) -> None:
     found = rounded_up(value, figures)

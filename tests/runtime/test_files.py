@@ -25,16 +25,14 @@ from dedup.runtime.files import (
     atomically,
     read_array,
     read_json,
-    read_table,
     sha256_file,
     unreadable,
     write_array,
-    write_csv,
     write_json,
-    write_table,
     write_text,
 )
 from dedup.runtime.shortages import is_shortage
+from dedup.runtime.tables import read_table, write_csv, write_table
 from dedup.schemas import GROUPS, IMAGES, INDEX_IMAGES, PAIRS
 from tests.conftest import DAMAGES, ODD_IDS
 
@@ -172,13 +170,14 @@ SHORT_OF_MEMORY = """
 import resource, sys
 from pathlib import Path
 import dedup.runtime.files as files
+import dedup.runtime.tables as tables
 from dedup.runtime.shortages import is_shortage
 
 table, array = map(Path, sys.argv[1:])
-files.read_table(table.with_name("small.parquet"))
+tables.read_table(table.with_name("small.parquet"))
 used = next(int(s.split()[1]) for s in open("/proc/self/status") if s.startswith("VmSize"))
 resource.setrlimit(resource.RLIMIT_AS, (used * 1024 + 2**25, resource.RLIM_INFINITY))
-for read, path in ((files.read_table, table), (files.read_array, array)):
+for read, path in ((tables.read_table, table), (files.read_array, array)):
     try:
         read(path)
     except (MemoryError, OSError) as error:
@@ -224,7 +223,7 @@ def test_a_file_that_must_not_be_read_is_not_called_damaged(tmp_path: Path) -> N
         (lambda table: pa.table({"id": pa.array([7])}), "'id' holds int64, not string"),
         (lambda table: pa.table({"id": pa.array(["7"], pa.large_string())}), "'id' holds large_st"),
         (lambda table: pa.table({"id": pa.array([None], pa.string())}), "'id' lacks 1 value"),
-        (lambda table: table.replace_schema_metadata({"pandas": "{}"}), "it tells readers what"),
+        (lambda table: table.replace_schema_metadata({"pandas": "{}"}), "its metadata tell"),
     ],
 )
 def test_a_table_of_another_schema_is_corrupt(
@@ -271,7 +270,7 @@ def test_damaged_array_headers_are_corrupt(tmp_path: Path, seed: int) -> None:
 
 def test_pickles_are_refused_and_not_run(tmp_path: Path) -> None:
     evidence = tmp_path / "it_ran"
-    with pytest.raises(ValueError, match="holds objects"):
+    with pytest.raises(ValueError, match="holds Python objects"):
         write_array(np.array([Trap(evidence)]), tmp_path / "a.npy")
     np.save(tmp_path / "objects.npy", np.array([Trap(evidence)]), allow_pickle=True)
     (tmp_path / "pickle.npy").write_bytes(pickle.dumps(Trap(evidence)))

@@ -29,13 +29,13 @@ CASES = [
 ]
 ASK = """
 import json, os, sys
-from dedup import ranks
+from dedup.runtime import processes
 for case in json.load(sys.stdin):
     for name in list(os.environ):
         if name.startswith(("SLURM_", "TORCHELASTIC_")) or name.endswith(("RANK", "WORLD_SIZE")):
             del os.environ[name]
     os.environ.update(case)
-    print(json.dumps([ranks.is_first(), ranks.n_launched()]))
+    print(json.dumps([processes.is_first(), processes.n_launched()]))
 """
 
 

@@ -60,7 +60,7 @@ def test_a_changed_run_says_nothing(tmp_path: Path) -> None:
     text(tmp_path / "run.json", "å.csv", "a.csv")
     file, checkpoint = tmp_path / "run.json", tmp_path / "best.ckpt"
     for read in (lambda: read_run(file), lambda: trained_on(checkpoint, tmp_path)):
-        with pytest.raises(CorruptError, match=r"run\.json is not what was written, its seal says"):
+        with pytest.raises(CorruptError, match=r"run\.json is not what was written, its SHA"):
             read()
     write_json({"version": "0"}, tmp_path / "run.json")
     with pytest.raises(CorruptError, match=r"run\.json"):

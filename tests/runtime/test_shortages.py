@@ -24,17 +24,10 @@ from dedup.cli.sweep import SweepSummary
 from dedup.config.instances import build
 from dedup.encoders.checkpoint import read
 from dedup.errors import ArtifactError, ConfigError, CorruptError, StalledError
-from dedup.runtime.files import (
-    atomically,
-    locked,
-    read_array,
-    read_table,
-    write_array,
-    write_json,
-    write_table,
-)
+from dedup.runtime.files import atomically, locked, read_array, write_array, write_json
 from dedup.runtime.run_log import RunLog, incomplete
 from dedup.runtime.shortages import LACKS, NO_ROOM, explain_shortage, is_shortage
+from dedup.runtime.tables import read_table, write_table
 from dedup.store.image_store import ImageStore
 from dedup.store.integrity import verify
 from tests.conftest import ROOT
@@ -69,30 +62,32 @@ class TestWhatIsSaid:
         rights = number in (errno.EACCES, errno.EPERM, errno.EROFS)
         assert isinstance(found, ArtifactError if rights else StalledError)
         assert found.exit_code == (2 if rights else 6)
-        assert str(found).startswith("runs")
-        assert number in (errno.ENOMEM,) or str(found).startswith("runs/near.parquet ")
+        assert str(found).startswith("Cannot ")
+        named = "runs" if number == errno.ENOMEM else "runs/near.parquet"
+        assert f" {named}: " in str(found)
         assert NO_ROOM.get(number, "") in str(found)
-        assert ": " in str(found)
+        assert ". " in str(found)
         assert "\n" not in str(found)
 
     def test_a_file_without_a_name_is_in_the_folder(self) -> None:
         found = explain_shortage(
             OSError(errno.ENOSPC, "No space left on device"), Path("runs/detect")
         )
-        assert str(found).startswith("runs/detect cannot be written, the disk is full: make room")
+        assert str(found).startswith("Cannot write runs/detect: the disk is full. Free")
 
     @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.EISDIR])
     def test_what_was_taken_away(self, number: int) -> None:
         error = OSError(number, os.strerror(number), "store/shard-00000.npy")
         found = explain_shortage(error, "runs")
         assert isinstance(found, ArtifactError)
-        assert str(found).startswith("store/shard-00000.npy ")
+        assert str(found).startswith("Cannot ")
+        assert " store/shard-00000.npy" in str(found)
         assert not is_shortage(error)
 
     def test_what_a_library_made_of_it(self) -> None:
         error = ValueError("Unable to configure handler 'file'")
         error.__cause__ = OSError(errno.ENOSPC, "No space left on device", "runs/detect.log")
-        assert str(explain_shortage(error, "runs")).startswith("runs/detect.log cannot be written")
+        assert str(explain_shortage(error, "runs")).startswith("Cannot write runs/detect.log: ")
 
     @pytest.mark.parametrize(
         "error", [ValueError("wrong"), OSError("encoder error"), CorruptError("out of memory")]
@@ -115,7 +110,7 @@ class TestWhatIsSaid:
             ask()
         found = explain_shortage(caught.value, Path("runs/detect/now"))
         assert isinstance(found, StalledError)
-        assert str(found).startswith("runs/detect/now is not finished, there is not enough memory")
+        assert str(found).startswith("Cannot finish runs/detect/now: there is not enough memory")
 
     @pytest.mark.parametrize(
         "words",
@@ -143,8 +138,9 @@ READING = """
 import resource, sys
 from pathlib import Path
 from dedup.encoders.checkpoint import load_encoder, read
-from dedup.runtime.files import read_array, read_table
-from dedup.runtime.shortages import told
+from dedup.runtime.files import read_array
+from dedup.runtime.shortages import explain_shortage
+from dedup.runtime.tables import read_table
 READERS = [read_table, read_array, read, load_encoder]
 read_table(Path(sys.argv[1]).with_name("small.parquet"))  # with what it imports
 for reader, file in zip(READERS, sys.argv[1:] + sys.argv[-1:], strict=True):
@@ -154,7 +150,7 @@ for reader, file in zip(READERS, sys.argv[1:] + sys.argv[-1:], strict=True):
         reader(Path(file))
         said = "it was read"
     except Exception as error:
-        said = f"{type(error).__name__}: {told(error, file)}"
+        said = f"{type(error).__name__}: {explain_shortage(error, file)}"
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     print(said.splitlines()[0])
 """
@@ -180,7 +176,7 @@ class TestReaders:
         for line, file in zip(lines, [*files, files[-1]], strict=True):
             kind, _, said = line.partition(": ")
             assert kind not in ("CorruptError", "ArtifactError"), line
-            assert said.startswith(f"{file} is not finished, there is not enough memory"), line
+            assert said.startswith(f"Cannot finish {file}: there is not enough memory"), line
 
     def test_too_many_open_files_are_no_damage(self, tmp_path: Path) -> None:
         write_table(pd.DataFrame({"a": ["1"]}), None, tmp_path / "a.parquet")
@@ -192,7 +188,7 @@ class TestReaders:
                 reader(tmp_path / name)
             found = explain_shortage(caught.value, tmp_path)
             assert isinstance(found, StalledError)
-            assert f"{tmp_path / name} cannot be opened" in str(found)
+            assert f"Cannot open {tmp_path / name}: " in str(found)
             assert "ulimit -n" in str(found)
             reader(tmp_path / name)
 
@@ -222,8 +218,8 @@ class TestWriters:
             except OSError as error:
                 found = explain_shortage(error, tmp_path)
                 assert isinstance(found, StalledError)
-                assert "a file may not be so large here" in str(found)
-                named = Path(str(found).partition(" cannot be written")[0])
+                assert "the file exceeds the size limit" in str(found)
+                named = Path(str(found).removeprefix("Cannot write ").partition(": ")[0])
                 assert named.parent == tmp_path
                 assert named.suffix in (".parquet", ".npy", ".json")
                 assert not named.exists()
@@ -243,7 +239,7 @@ class TestWriters:
         with pytest.raises(FileNotFoundError) as caught:
             atomically(folder / "a.txt", write)
         assert str(explain_shortage(caught.value, "")).startswith(
-            f"{folder / 'a.txt'} is not there"
+            f"Cannot find {folder / 'a.txt'}. "
         )
 
 
@@ -261,7 +257,7 @@ class TestTheLog:
                 for _ in range(3):
                     logger.warning("this does not fit any more")
             logger.warning("nor is this written")
-            assert f"{tmp_path / 'detect.log'} cannot be written" in incomplete()
+            assert f"Cannot write {tmp_path / 'detect.log'}: " in incomplete()
         finally:
             logging.getLogger().removeHandler(handler)
             handler.close()
@@ -309,7 +305,7 @@ class TestLatest:
         with pytest.raises(OSError, match="latest") as caught:
             point_latest(run, tmp_path / "latest")
         assert str(explain_shortage(caught.value, "")).startswith(
-            f"{tmp_path / 'latest'} cannot be a file"
+            f"Cannot write the file {tmp_path / 'latest'}: a folder has its name"
         )
         assert not list(tmp_path.glob(".*"))
         assert (tmp_path / "latest" / "mine").is_dir()
@@ -376,7 +372,7 @@ class TestAsTheUserSeesIt:
         (tmp_path / "taken").touch()
         code, said = ended(tmp_path, "detect", "runs=taken")
         assert (code, len(said)) == (2, 1), said
-        assert said[0].startswith("taken/detect")
+        assert "taken/detect" in said[0]
         assert "a file has its name or a parent's" in said[0]
 
     def test_a_folder_that_may_not_be_written_to(self, tmp_path: Path) -> None:
@@ -385,7 +381,7 @@ class TestAsTheUserSeesIt:
         if os.geteuid() == 0 and (tmp_path / "theirs" / "detect").exists():
             pytest.skip("root cannot do without its rights here")
         assert (code, len(said)) == (2, 1), said
-        assert said[0].startswith("theirs/detect may not be used by this user: name folders")
+        assert said[0].startswith("Cannot use theirs/detect: permission denied. Name folders")
 
     @pytest.mark.parametrize(("n_bytes", "named"), [(0, ""), (12_000, "verify.json")])
     def test_no_room(self, store: Path, n_bytes: int, named: str) -> None:
@@ -396,7 +392,7 @@ class TestAsTheUserSeesIt:
         first = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))  # noqa: E731
         code, said = ended(store, "check", first=first)
         assert (code, len(said)) == (6, 1), said
-        assert "cannot be written, a file may not be so large here: raise the limit" in said[0]
+        assert ": the file exceeds the size limit. Raise the limit" in said[0]
         assert str(Path("runs/verify")) in said[0]
         assert named in said[0]
         assert not list((store / "runs" / "verify").glob("latest"))
@@ -408,13 +404,13 @@ class TestAsTheUserSeesIt:
         with Path("/dev/full").open("w") as full:
             code, said = ended(store, "check", stdout=full)
         assert (code, len(said)) == (6, 1), said
-        assert "stdout cannot be written, the disk is full" in said[0]
+        assert "Cannot write stdout: the disk is full" in said[0]
 
     def test_too_little_memory_to_begin(self, store: Path) -> None:
         narrow = lambda: resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))  # noqa: E731
         code, said = ended(store, "detect", first=narrow)
         assert (code, len(said)) == (6, 1), said
-        assert "is not begun, there is not enough memory" in said[0]
+        assert ": there is not enough memory" in said[0]
         assert code == ended(store, "check", first=narrow)[0]
 
 

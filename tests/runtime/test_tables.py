@@ -17,19 +17,20 @@ from dedup.detection.ground_truth import read_truth
 from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError, SourceError
 from dedup.reports.csv import COLUMNS, RELATED_COLUMNS, SHARED_COLUMNS, CsvReport
-from dedup.runtime.files import harmless, write_csv, write_rows
+from dedup.runtime.tables import harmless, write_csv, write_rows
 from dedup.schemas import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED
 from dedup.search.index import Index
 from dedup.search.update import listed_ids
 from dedup.sources.csv import MAX_FIELD, CsvSource
 from dedup.store.failures import PREFIX, account
+from tests.support.effort import examples
 
 Rows = list[list[str]]
 
 ODD = "\r\n\",;\t '\0\x01\x0b\x0c\x1a\x1b\x1c\x7f\x85\u2028\u2029\u202e\u3000\ufeff\uffff=+-@1a裤😀"
 TEXT = st.text(st.sampled_from(ODD), max_size=6) | st.text(max_size=12)
 """Any text over all of Unicode, and what is apt to be misread more often than chance has it."""
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=examples(150), deadline=None)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dedup.errors import CorruptError
 from dedup.search.bounds import Frame, mirrored, principal_axes, sample_of, sketch, terms
+from tests.support.effort import examples
 
 Vectors = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -92,7 +93,7 @@ def sketched(vectors: Vectors, n_axes: int) -> tuple[Frame, Floats, Vectors]:
     return frame, placed, sketch(placed, principal_axes(placed, min(n_axes, vectors.shape[1])))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(vector_sets())
 def test_a_frame_holds_all_vectors_within_its_unit(vectors: Vectors) -> None:
     frame, placed = framed(vectors)
@@ -135,7 +136,7 @@ def test_a_sample_is_spread_evenly(n: int, size: int, expected: int) -> None:
     assert len(np.unique(np.diff(sample[:, 0]))) == 1
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(vector_sets(), st.integers(1, 30))
 def test_axes_are_orthonormal(vectors: Vectors, n_axes: int) -> None:
     _, placed = framed(vectors)
@@ -155,7 +156,7 @@ def test_the_first_axes_hold_what_the_best_ones_hold() -> None:
     assert held.sum() > 0.99 * best.sum()
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(vector_sets(), st.sampled_from([1, 13, 61]))
 def test_sketches_are_never_farther_apart_than_vectors(vectors: Vectors, n_axes: int) -> None:
     _, placed, short = sketched(vectors, n_axes)
@@ -168,7 +169,7 @@ def test_sketches_are_never_farther_apart_than_vectors(vectors: Vectors, n_axes:
     np.testing.assert_allclose(kept, norms, rtol=1e-6, atol=1e-40)
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=examples(120), deadline=None, derandomize=True)
 @given(vector_sets(), st.sampled_from([1, 13, 61]), st.data())
 def test_every_pair_within_the_threshold_is_proposed(
     vectors: Vectors, n_axes: int, data: st.DataObject

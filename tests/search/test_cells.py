@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dedup.errors import CorruptError
 from dedup.search.cells import Cells, Crossings
 from dedup.search.clustering import nearest_centroids
+from tests.support.effort import examples
 
 Vectors = npt.NDArray[np.float32]
 Clusters = npt.NDArray[np.int64]
@@ -107,7 +108,7 @@ def held(crossings: Crossings, n_rows: int, n_cells: int) -> npt.NDArray[np.bool
     return table
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(problems())
 def test_every_row_with_a_cluster_has_one_place_in_its_cell(
     problem: tuple[Vectors, Clusters, Vectors, float],
@@ -124,7 +125,7 @@ def test_every_row_with_a_cluster_has_one_place_in_its_cell(
     np.testing.assert_array_equal(cells.terms, cells.sketch(placed))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=examples(150), deadline=None, derandomize=True)
 @given(problems())
 def test_every_near_pair_of_two_cells_is_a_crossing_or_has_a_stray(
     problem: tuple[Vectors, Clusters, Vectors, float],
@@ -144,7 +145,7 @@ def test_every_near_pair_of_two_cells_is_a_crossing_or_has_a_stray(
     assert (table[high, label[low]] | stray[high] | stray[low]).all()
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(problems(), st.integers(0, 99))
 def test_every_member_near_a_query_is_in_a_reached_cell_or_a_stray(
     problem: tuple[Vectors, Clusters, Vectors, float], seed: int

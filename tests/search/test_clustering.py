@@ -211,7 +211,7 @@ def test_heaps_without_a_centroid_do_not_crowd_one_cluster() -> None:
 
 THREADS = """
 import hashlib
-from tests.test_clustering import KMeans, Clusterer, seeded, vectors
+from tests.search.test_clustering import KMeans, Clusterer, seeded, vectors
 labels, centroids = Clusterer(seeded(KMeans)).fit_predict(vectors(20000, 32))
 print(hashlib.sha256(labels.tobytes() + centroids.tobytes()).hexdigest())
 """

@@ -16,7 +16,8 @@ import pytest
 from dedup.encoders.paths import checkpoint_file
 from dedup.errors import ArtifactError, CorruptError
 from dedup.runtime.checksums import read_seal, write_sealed
-from dedup.runtime.files import write_json, write_table
+from dedup.runtime.files import write_json
+from dedup.runtime.tables import write_table
 from dedup.schemas import NEAR, PAIRS
 from dedup.search.index import Index
 from dedup.search.manifest import INDEX_FORMAT

@@ -16,6 +16,7 @@ from dedup.search.cells import Cells
 from dedup.search.clustering import nearest_centroids
 from dedup.search.radius import Matches, RadiusSearch, l2_distance
 from tests.conftest import ROOT, python
+from tests.support.effort import examples
 
 Vectors = npt.NDArray[np.float32]
 Clusters = npt.NDArray[np.int64]
@@ -107,7 +108,7 @@ def problems(draw: st.DrawFn) -> tuple[Vectors, Clusters, Vectors, float]:
     return vectors, clusters, centroids, threshold
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+@settings(max_examples=examples(EXAMPLES), deadline=None, derandomize=True)
 @given(problems())
 def test_pairs_are_those_of_brute_force(
     problem: tuple[Vectors, Clusters, Vectors, float],
@@ -121,7 +122,7 @@ def test_pairs_are_those_of_brute_force(
     )
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+@settings(max_examples=examples(EXAMPLES), deadline=None, derandomize=True)
 @given(problems(), st.integers(1, 30))
 def test_queries_find_what_brute_force_finds(
     problem: tuple[Vectors, Clusters, Vectors, float], n_queries: int
@@ -135,7 +136,7 @@ def test_queries_find_what_brute_force_finds(
     assert as_set(found) == set(zip(*(axis.tolist() for axis in np.nonzero(near)), strict=True))
 
 
-@settings(max_examples=EXAMPLES // 3, deadline=None, derandomize=True)
+@settings(max_examples=examples(EXAMPLES // 3), deadline=None, derandomize=True)
 @given(problems())
 def test_not_lossless_compares_inside_clusters_alone(
     problem: tuple[Vectors, Clusters, Vectors, float],
@@ -229,9 +230,9 @@ def test_memory_mapped_vectors_answer_alike(tmp_path: Path) -> None:
 THREADS = """
 import hashlib
 import numpy as np
-from tests.matchers.test_radius import scattered
-from dedup.search.radius import RadiusMatcher
-found = RadiusMatcher(1.2).prepare(*scattered(3000)).pairs()
+from tests.search.test_radius import scattered
+from dedup.search.radius import RadiusSearch
+found = RadiusSearch(1.2).prepare(*scattered(3000)).pairs()
 print(found.comparisons, [hashlib.sha256(column.tobytes()).hexdigest() for column in found[:3]])
 """
 

@@ -38,6 +38,7 @@ from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
 from dedup.store.image_store import ImageStore
 from tests.conftest import draw, encoded
+from tests.support.effort import examples
 
 SEQUENCES = int(os.environ.get("DEDUP_SEQUENCES", "15"))
 COLUMNS = ["productId", "title", "imageUrlStr"]
@@ -262,6 +263,7 @@ class Changes(RuleBasedStateMachine):
         self.rows = [one for one in self.rows if one["productId"] not in products]
 
 
+@pytest.mark.hypothesis
 def test_any_sequence_ends_as_a_fresh_run_would(world: World) -> None:
     class InThisWorld(Changes):
         def __init__(self) -> None:
@@ -270,7 +272,7 @@ def test_any_sequence_ends_as_a_fresh_run_would(world: World) -> None:
     run_state_machine_as_test(
         InThisWorld,
         settings=settings(
-            max_examples=SEQUENCES,
+            max_examples=examples(SEQUENCES),
             stateful_step_count=8,
             derandomize=True,
             deadline=None,

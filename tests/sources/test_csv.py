@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dedup.errors import ConfigError, SourceError
-from dedup.runtime.files import read_table, write_table
+from dedup.runtime.tables import read_table, write_table
 from dedup.schemas import REQUESTS
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import MAX_FIELD, CsvSource
@@ -329,8 +329,8 @@ def test_settings_that_cannot_work(tmp_path, settings, message):
         (b"productId,image\n1,a\n", {}, r"'imageUrlStr': set source\.url_column="),
         (b"productId,imageUrlStr\n1,a\n", {"categories": ["A"]}, r"source\.category_column="),
         (b"productId,imageUrlStr,a,a\n1,b,c,d\n", {}, "'a' more than once"),
-        (HEADER.replace(",", ";").encode(), {}, "looks as if ';'"),
-        (HEADER.replace(",", "\t").encode(), {}, r"looks as if '\\t'"),
+        (HEADER.replace(",", ";").encode(), {}, "seem to be separated by ';'"),
+        (HEADER.replace(",", "\t").encode(), {}, r"seem to be separated by '\\t'"),
         (b'productId,"a"b,imageUrlStr\n1,2,3\n', {}, "header's quotes"),
         (b"\x1f\x8b\x08\x00", {}, "gzip"),
         (b"PK\x03\x04", {}, "Excel"),

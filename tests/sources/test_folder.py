@@ -3,7 +3,7 @@ import os
 import pytest
 
 from dedup.errors import ConfigError, SourceError
-from dedup.runtime.files import read_table, write_table
+from dedup.runtime.tables import read_table, write_table
 from dedup.schemas import REQUESTS
 from dedup.sources.folder import FolderSource
 from dedup.sources.paths import ImageFolder

@@ -200,7 +200,7 @@ def test_children_can_be_started_before_there_is_work() -> None:
 
 def test_it_can_be_entered_again() -> None:
     pool = Decoders(workers=1)
-    with pytest.raises(RuntimeError, match="entered"):
+    with pytest.raises(RuntimeError, match="before use"):
         pool.submit(b"")
     for _ in range(2):
         with pool:
@@ -234,7 +234,7 @@ def test_children_end_with_a_parent_that_was_killed() -> None:
     program = (
         "import sys, time\n"
         "from dedup.store.decode_pool import Decoders\n"
-        "from tests.reads import hostile\n"
+        "from tests.support.reads import hostile\n"
         "with Decoders(workers=2, timeout=600, read=hostile) as pool:\n"
         "    futures = [pool.submit(b'hang in C:'), pool.submit(b'hang:')]\n"
         "    time.sleep(0.6)\n"

@@ -7,7 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dedup.runtime.files import sha256_file, write_table
+from dedup.runtime.files import sha256_file
+from dedup.runtime.tables import write_table
 from dedup.store import derived
 from dedup.store.derived import Derivation, DerivedRows, digest_of
 

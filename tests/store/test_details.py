@@ -12,7 +12,14 @@ from PIL import Image, ImageDraw
 from dedup.errors import ArtifactError, CorruptError, DecodeError
 from dedup.search.image_access import words_of
 from dedup.sources.catalogue import Catalogue
-from dedup.store.decode import DETAIL_SIZE, MAX_DETAIL, READERS, decode, reduced, restored
+from dedup.store.decode import (
+    DETAIL_SIZE,
+    MAX_DETAIL,
+    READERS,
+    decode,
+    decode_preview,
+    encode_preview,
+)
 from dedup.store.image_store import ImageStore
 from dedup.store.shards import ENTRIES, Loaded, Shards, described
 from tests.conftest import draw, encoded
@@ -89,14 +96,14 @@ def test_equal_images_have_equal_details() -> None:
 
 def test_a_detail_is_restored_as_pillow_shows_it() -> None:
     for size in [(1, 1), (3, 320), (300, 400)]:
-        detail = reduced(draw(8, size))
-        found = restored(detail)
+        detail = encode_preview(draw(8, size))
+        found = decode_preview(detail)
         assert found.dtype == np.uint8
         assert found.flags.writeable
         assert np.array_equal(found, np.asarray(opened(detail)))
 
 
-DETAIL = reduced(draw(2))
+DETAIL = encode_preview(draw(2))
 ((SCAN, END),) = scans(DETAIL)
 SIDE = (DETAIL_SIZE, DETAIL_SIZE)
 NOT_DETAILS = {
@@ -127,23 +134,23 @@ NOT_DETAILS = {
 def test_what_is_no_detail_is_refused(data: bytes) -> None:
     assert data != DETAIL
     with pytest.raises(DecodeError):
-        restored(data)
+        decode_preview(data)
 
 
 def test_pillows_own_details_are_read_as_well() -> None:
     image = draw(2, (320, 240))
     for more in ({}, {"optimize": True}):
         detail = saved(image, "JPEG", quality=90, subsampling=0, **more)
-        assert np.array_equal(restored(detail), np.asarray(opened(detail)))
+        assert np.array_equal(decode_preview(detail), np.asarray(opened(detail)))
 
 
 def test_the_finest_noise_is_a_detail() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (*SIDE, 3), dtype=np.uint8)
     stripes = np.indices(SIDE).sum(axis=0, keepdims=True).T % 2 * np.array([255, 255, 0])
     for pixels in (noise, stripes.astype(np.uint8)):
-        detail = reduced(Image.fromarray(pixels))
+        detail = encode_preview(Image.fromarray(pixels))
         assert len(detail) < MAX_DETAIL / 4
-        assert np.array_equal(restored(detail), np.asarray(opened(detail)))
+        assert np.array_equal(decode_preview(detail), np.asarray(opened(detail)))
 
 
 def test_a_store_that_was_passed_on_holds_nobody_up(tmp_path: Path) -> None:
@@ -166,7 +173,7 @@ def test_damage_to_a_detail_ends_as_a_image_or_an_error() -> None:
         for at in rng.integers(len(data) if rng.random() < 0.5 else 200, size=3):
             data[at] = rng.integers(256)
         try:
-            found = restored(bytes(data))
+            found = decode_preview(bytes(data))
         except DecodeError:
             continue
         assert found.ndim == 3

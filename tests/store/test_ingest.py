@@ -28,7 +28,7 @@ Serve = Callable[..., str]
 
 HASTY = Fetcher(
     allow_networks=["127.0.0.0/8"],
-    patience=Patience(failures=3, pauses=(0.5, 1.0), down=5, backoff=0.01, most_backoff=0.1),
+    patience=Patience(failures=3, pauses=(0.5, 1.0), down=5, backoff=0.01, max_backoff=0.1),
 )
 """Gives a host up soon."""
 
@@ -259,7 +259,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path, drawn_image
     with started(table, folder, first=small) as process:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 6, said
-    assert "a file may not be so large here" in said
+    assert "the file exceeds the size limit" in said
     assert str(folder) in said
     assert "MB" in said
     assert not list(folder.glob(".*.part"))

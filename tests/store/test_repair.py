@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup.errors import ArtifactError, CorruptError, ImageError, LockedError
-from dedup.runtime.files import locked, read_table, write_json
+from dedup.runtime.files import locked, write_json
+from dedup.runtime.tables import read_table
 from dedup.store.decode import decode
 from dedup.store.derived_arrays import DerivedArrays
 from dedup.store.integrity import Damage, manifest, verify
@@ -25,6 +26,7 @@ from dedup.store.shards import ENTRIES, FORMAT, Loaded, Shards, described
 from tests.conftest import draw, encoded
 from tests.store.test_derived_arrays import MEANS
 from tests.store.test_shards import ORDER, sha256
+from tests.support.effort import examples
 
 N_IMAGES, SHARD_ROWS = 40, 12
 MISSING = "missing.jpg"
@@ -194,7 +196,7 @@ def damage(draw_from: st.DrawFn) -> tuple[int, str, Callable[[Path], None]]:
     return shard, ending, draw_from(st.sampled_from([*ways, Path.unlink]))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(st.lists(damage(), min_size=1, max_size=12, unique_by=lambda one: one[:2]))
 def test_many_at_once_come_back(whole: Whole, damages: list[Any]) -> None:
     folder = whole.path.parent / "damaged"

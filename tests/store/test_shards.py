@@ -15,7 +15,8 @@ import pytest
 
 from dedup.errors import ArtifactError, CorruptError
 from dedup.runtime.checksums import read_seal
-from dedup.runtime.files import array_header, read_table, write_table
+from dedup.runtime.files import array_header
+from dedup.runtime.tables import read_table, write_table
 from dedup.store.decode import decode
 from dedup.store.shards import ENTRIES, OPEN_ARRAYS, PLACE, Loaded, Shards, described
 from tests.conftest import DAMAGES, draw, encoded

@@ -19,8 +19,9 @@ from dedup.detection.grouping import Grouping
 from dedup.reports.csv import CsvReport
 from dedup.reports.json import JsonReport
 from dedup.runtime.checksums import FILES, facts, read_seal, write_sealed
-from dedup.runtime.files import write_json, write_table
+from dedup.runtime.files import write_json
 from dedup.runtime.run_record import seal_run
+from dedup.runtime.tables import write_table
 from dedup.schemas import GROUPS, PAIRS
 from dedup.search.clustering import nearest_centroids
 from dedup.search.index import Index

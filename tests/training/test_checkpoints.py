@@ -18,7 +18,13 @@ import numpy as np
 import pytest
 import torch
 
-from dedup.encoders.archive import Sealing, also_as, is_sealed, sweep, write_sealed
+from dedup.encoders.archive import (
+    ChecksumWriter,
+    has_checksum,
+    link_or_copy,
+    remove_partial_files,
+    write_with_checksum,
+)
 from dedup.encoders.checkpoint import describe, load_encoder, read
 from dedup.encoders.cnn import Cnn
 from dedup.errors import ArtifactError, ConfigError, CorruptError, StalledError
@@ -51,7 +57,7 @@ class TestSeal:
     @pytest.mark.parametrize("mapped", [True, False])
     def test_what_is_saved_comes_back(self, tmp_path: Path, mapped: bool) -> None:
         save(tmp_path, 1)
-        assert is_sealed(tmp_path / LAST)
+        assert has_checksum(tmp_path / LAST)
         expected = content(1)["state_dict"]
         for found in (
             read(tmp_path / LAST, mapped=mapped)["state_dict"],
@@ -67,20 +73,24 @@ class TestSeal:
     ) -> None:
         data = np.random.default_rng(0).bytes(sum(sizes) - 22) + b"PK\x05\x06" + bytes(18)
         parts = np.split(np.frombuffer(data, np.uint8), np.cumsum(sizes)[:-1])
-        write_sealed(tmp_path / "x", lambda sealing: [sealing.write(p.tobytes()) for p in parts])
+        write_with_checksum(
+            tmp_path / "x", lambda writer: [writer.write(p.tobytes()) for p in parts]
+        )
         whole = (tmp_path / "x").read_bytes()
         assert whole.startswith(data[:-2])
         assert whole[-64:] == hashlib.sha256(whole[:-64]).hexdigest().encode()
-        assert is_sealed(tmp_path / "x")
+        assert has_checksum(tmp_path / "x")
 
     def test_a_plain_archive_has_none(self, tmp_path: Path) -> None:
         torch.save(content(1), tmp_path / BEST)
-        assert not is_sealed(tmp_path / BEST)
+        assert not has_checksum(tmp_path / BEST)
         assert read(tmp_path)["number"] == 1
 
     def test_what_is_no_archive_is_not_sealed(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="zip archive"):
-            write_sealed(tmp_path / "x", lambda sealing: sealing.write(b"no archive at all" * 9))
+            write_with_checksum(
+                tmp_path / "x", lambda writer: writer.write(b"no archive at all" * 9)
+            )
         assert not list(tmp_path.iterdir())
 
     def test_an_encoder_comes_from_a_sealed_checkpoint(self, tmp_path: Path) -> None:
@@ -183,21 +193,21 @@ class TestReplacing:
 
     def test_a_name_for_what_has_it_already(self, tmp_path: Path) -> None:
         save(tmp_path, 1)
-        also_as(tmp_path / LAST, tmp_path / LAST)
-        also_as(tmp_path / LAST, tmp_path / BEST)
-        also_as(tmp_path / LAST, tmp_path / BEST)
+        link_or_copy(tmp_path / LAST, tmp_path / LAST)
+        link_or_copy(tmp_path / LAST, tmp_path / BEST)
+        link_or_copy(tmp_path / LAST, tmp_path / BEST)
         assert numbers(tmp_path) == {LAST: 1, BEST: 1}
         assert len(list(tmp_path.iterdir())) == 2
 
     def test_what_a_living_writer_writes_is_not_swept_up(self, tmp_path: Path) -> None:
         seen = []
 
-        def write(sealing: Sealing) -> None:
+        def write(writer: ChecksumWriter) -> None:
             seen.extend(tmp_path.iterdir())
-            sweep(tmp_path, ".ckpt")
-            torch.save(content(1), sealing)
+            remove_partial_files(tmp_path, ".ckpt")
+            torch.save(content(1), writer)
 
-        write_sealed(tmp_path / LAST, write)
+        write_with_checksum(tmp_path / LAST, write)
         assert len(seen) == 1
         assert numbers(tmp_path) == {LAST: 1}
 
@@ -222,7 +232,7 @@ class TestFullDisk:
         with room_for(int(share * size)), pytest.raises(StalledError, match=r"last\.ckpt") as found:
             save(tmp_path, 3)
         assert found.value.exit_code == 6
-        assert "make room" in str(found.value)
+        assert "Free some space" in str(found.value)
         assert numbers(tmp_path) == {LAST: 2, PREVIOUS: 1}
         assert len(list(tmp_path.iterdir())) == 2
 
@@ -279,7 +289,7 @@ class TestInterrupts:
         assert process.poll() is None
         process.send_signal(number)
         assert process.wait(5) == 128 + number
-        assert process.stderr.read() == "\nstopped at once: what is on disk is whole\n"
+        assert process.stderr.read() == "\nstopped at once: all files on disk are complete\n"
 
     def test_afterwards_a_signal_is_what_it_was(self, start: Any) -> None:
         process = start(0)

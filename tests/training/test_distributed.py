@@ -158,7 +158,7 @@ class TestTraining:
         assert found == {".hydra", "00010", "best.ckpt", "events", "hparams.yaml", "last.ckpt",
                          "projector_config.pbtxt", "run.json", "train.log"}  # fmt: skip
         assert json.loads((latest / "run.json").read_text())["trainer"]["num_processes"] == 2
-        assert said.count("images ok") == 1
+        assert said.count(" images of ") == 1
 
     def test_torchrun_starts_them(self, shop: Path, alone: Path) -> None:
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

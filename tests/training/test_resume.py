@@ -210,7 +210,7 @@ class TestKilled:
         said = (first / "said").read_text()
         assert said.startswith({2: "stopped by Ctrl-C: ", 15: "stopped by SIGTERM: "}[number])
         if slow == "checking":
-            assert "the same command starts anew" in said
+            assert "Run the same command again" in said
             assert not (first / LAST).exists()
             return
         assert said.endswith(f"resume={first}")

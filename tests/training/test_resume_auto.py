@@ -51,7 +51,7 @@ class TestAuto:
         with caplog.at_level(logging.INFO, "dedup"):
             assert checkpoint_to_resume("auto", tmp_path, encoder()) is None
         (record,) = caplog.records
-        assert "starting anew" in record.getMessage()
+        assert "starting a new one" in record.getMessage()
         assert checkpoint_to_resume(None, tmp_path, encoder()) is None
 
 
@@ -68,8 +68,8 @@ def test_the_command_is_stopped_and_goes_on(tmp_path: Path) -> None:
         said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
     (folder,) = stopped.iterdir()
-    assert f"stopped by Ctrl-C: go on from what is saved with resume={folder}" in said
-    assert "starting anew" in said
+    assert f"stopped by Ctrl-C: training is saved. Go on with resume={folder}" in said
+    assert "starting a new one" in said
     assert "Traceback" not in said
     epoch = read(folder / LAST)["loops"]["fit_loop"]["epoch_progress"]["current"]["started"]
     done = python(*command[1:], f"epochs={epoch + 1}", cwd=tmp_path, timeout=100)

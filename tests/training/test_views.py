@@ -107,7 +107,7 @@ class TestDrawn:
     def test_the_generator_alone_decides(self, store: ImageStore) -> None:
         images, views = details(store), Views(hue_variants=1.0)
         first, again, next_epoch = (
-            views.drawn(images[0], images[0], views.generator(0, epoch), images[1:])
+            views.draw_views(images[0], images[0], views.generator(0, epoch), images[1:])
             for epoch in (0, 0, 1)
         )
         for one, other in zip(first, again, strict=True):
@@ -131,7 +131,7 @@ class TestDrawn:
         images, views = details(store), Views(hue_variants=1.0)
         before = [image.copy() for image in images]
         for epoch in range(10):
-            views.drawn(images[0], images[1], views.generator(0, epoch), images[2:])
+            views.draw_views(images[0], images[1], views.generator(0, epoch), images[2:])
         for image, copy in zip(images, before, strict=True):
             np.testing.assert_array_equal(image, copy)
 
@@ -143,7 +143,7 @@ class TestDrawn:
         rng = views.generator(0, 0)
         rng.random()
         expected = packshot(image, rng)
-        found = views.drawn(image, image, views.generator(0, 0), [])
+        found = views.draw_views(image, image, views.generator(0, 0), [])
         assert expected is not None
         np.testing.assert_array_equal(found.strong, expected)
         assert (np.asarray(found.weak)[:5] > 235).all()

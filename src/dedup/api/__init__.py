@@ -1,4 +1,4 @@
-"""The Python API: the steps of the commands as functions of plain arguments, without Hydra."""
+"""Python API: the steps of the commands as functions of plain arguments, without Hydra."""
 
 from __future__ import annotations
 
@@ -40,41 +40,41 @@ from dedup.search.radius import RadiusSearch, ordered
 from dedup.search.state import SearchState
 
 MAX_GROUPS_SHOWN = 10
-"""Groups that a notebook shows of a result."""
+"""Groups of a result that a notebook shows."""
 
 
 class Index(SavedIndex):
-    """A catalogue that can be searched, its store attached; see ``dedup.search.index.Index``."""
+    """A searchable catalogue with its store attached; see ``dedup.search.index.Index``."""
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read an index, such as ``runs/cluster/latest``.
 
         Raises:
-            ArtifactError: there is none in ``folder``, or it names what it may not.
-            CorruptError: it is not what was written.
+            ArtifactError: ``folder`` holds no index, or one that names a forbidden class or path.
+            CorruptError: a file of the index is not what was written.
         """
         return cls._of(origins.load_index(Path(folder)), Path(folder))
 
     @classmethod
     def _of(cls, index: SavedIndex, folder: Path) -> Self:
-        """The same index with its store attached."""
+        """Attach the store to an index."""
         index = pipeline.with_images(index, folder)
-        # Not by attribute: the vectors' first use waits until their file has been checked.
-        return cls(**{one.name: vars(index)[one.name] for one in dataclasses.fields(index)})
+        # Not by attribute, which would wait until the vectors' file has been checked.
+        return cls(**{field.name: vars(index)[field.name] for field in dataclasses.fields(index)})
 
     def query(self, images: str | Path | Sequence[str | Path]) -> pd.DataFrame:
-        """Find the products that show one of some images; the first call loads the encoder.
+        """Find the products that show the given images; the first call loads the encoder.
 
         Args:
-            images: an image of a new product, or several; each a path or an http(s) address.
+            images: one or more images of a new product, each a path or an http(s) address.
 
         Returns:
             One row for each product, surest first, see ``dedup.detection.query.Query``.
 
         Raises:
             SourceError: an image cannot be read.
-            ArtifactError: the index's encoder or its store is not there any more.
+            ArtifactError: the index's encoder or store is missing.
         """
         several = [images] if isinstance(images, str | Path) else images
         with as_errors("the query"):
@@ -98,15 +98,15 @@ class Index(SavedIndex):
 
 @dataclasses.dataclass(frozen=True)
 class DetectionResult(results.DetectionResult):
-    """The duplicates in a catalogue, and the index they were found in.
+    """The duplicates in a catalogue, with the index they were found in.
 
     ``pairs``, ``groups`` and the other tables are those of
     ``dedup.detection.results.DetectionResult``.
 
     Attributes:
-        index: what was searched; ``None`` where it is not on disk any more.
-        state: what was compared, for ``find_duplicates(..., since=result)`` to go on from.
-        folder: where the index lies.
+        index: the index that was searched; ``None`` if it is no longer on disk.
+        state: the comparisons made, which ``find_duplicates(..., since=result)`` does not repeat.
+        folder: the index's folder.
     """
 
     index: Index | None = None
@@ -114,11 +114,11 @@ class DetectionResult(results.DetectionResult):
     folder: Path | None = None
 
     def save(self, folder: str | Path, index: Path | None = None) -> None:
-        """Write what ``detect.py`` leaves: tables, search and reports.
+        """Write the files of a ``detect.py`` run: tables, search state and reports.
 
         Args:
-            folder: where to; made if it is not there.
-            index: the folder of the index, if it was moved.
+            folder: the folder to write to, created if it is missing.
+            index: the index's folder, if it was moved.
         """
         folder = Path(folder)
         with as_errors(folder):
@@ -133,8 +133,8 @@ class DetectionResult(results.DetectionResult):
         """Read the result of a ``detect.py`` run or of ``save``.
 
         Raises:
-            ArtifactError: there is none in ``folder``, or one of an earlier version.
-            CorruptError: its files are not what was written, or cannot be.
+            ArtifactError: ``folder`` holds no result, or one of an earlier version.
+            CorruptError: a file of the result is not what was written.
         """
         folder = Path(folder)
         with as_errors(folder):
@@ -146,10 +146,10 @@ class DetectionResult(results.DetectionResult):
             return dataclasses.replace(result, index=index, state=state, folder=named)
 
     def to_html(self, path: str | Path) -> Path:
-        """Write the report, one page that holds all it needs; its path.
+        """Write the report as one self-contained page, and return its path.
 
         Raises:
-            ArtifactError: the index that the result was found in is not there any more.
+            ArtifactError: the index that the result was found in is missing.
         """
         path = Path(path)
         with as_errors(path):
@@ -162,13 +162,13 @@ class DetectionResult(results.DetectionResult):
     def _searched(self) -> Index:
         if self.index is None:
             raise ArtifactError(
-                f"the report needs the index that the result was found in, and "
-                f"{self.folder or 'its folder'} holds none: find the duplicates again"
+                f"the report needs the result's index, but {self.folder or 'its folder'} holds "
+                "none: find the duplicates again"
             )
         return self.index
 
     def _repr_html_(self) -> str:
-        """The figures, and the largest groups with their images."""
+        """Show the figures, and the largest groups with their images."""
         return html_fragment(self, self.index, MAX_GROUPS_SHOWN)
 
 
@@ -191,24 +191,24 @@ def find_duplicates(
 ) -> DetectionResult:
     """Find the products of a catalogue that show the same image.
 
-    Where an argument is ``None``, the default of the commands holds, see ``docs/reference``.
+    An argument of ``None`` means the commands' default, see ``docs/reference``.
 
     Args:
         catalogue: a CSV file's path, a table, a folder of images, or an index.
-        precision: share of the reported pairs that is to be right.
-        encoder: ``bundled``, or a checkpoint's file or run folder.
-        id: the column with the product's id.
-        images: the column with paths or addresses of images.
-        title: the column with a title to show.
-        choice: of several addresses in a cell, ``first``, ``second`` or ``all``.
-        images_dir: the folder that paths start from; the CSV's, or the working directory.
-        store: the folder where images are kept. A call that was interrupted goes on from there.
-        keep: rules for the product that stays, such as ``lowest:price``.
-        block_by: a column: only products with equal cells are compared.
-        threshold: report all pairs of embeddings within this L2 distance, without a second look;
-            0 for equal images alone.
-        since: an earlier result, or its folder: what it compared is not compared again.
-        progress: show bars on stderr, or in the notebook.
+        precision: wanted share of true duplicates among the reported pairs, 0 to 1.
+        encoder: ``bundled``, a checkpoint's file, or a training run's folder.
+        id: column of the product's id.
+        images: column of the images' paths or addresses.
+        title: column of a title to show.
+        choice: image to read if a cell names several: ``first``, ``second`` or ``all``.
+        images_dir: base folder of relative paths; by default the CSV's, or the working directory.
+        store: folder of decoded images; after an interruption the next call goes on from there.
+        keep: rules for the product to keep, such as ``lowest:price``.
+        block_by: column whose cells must be equal for two products to be compared.
+        threshold: L2 distance; all pairs of embeddings within it are reported without
+            verification, and 0 reports equal images only.
+        since: earlier result or its folder, whose comparisons are not repeated.
+        progress: whether to show bars, on stderr or in the notebook.
 
     Raises:
         DedupError: a setting, the catalogue or an artefact cannot be used.
@@ -247,18 +247,18 @@ def build_index(
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> Index:
-    """Read a catalogue's images, embed and cluster them.
+    """Build an index: read, embed and cluster a catalogue's images.
 
     Args:
         catalogue: a CSV file's path, a table, or a folder of images.
-        encoder: ``bundled``, or a checkpoint's file or run folder.
+        encoder: ``bundled``, a checkpoint's file, or a training run's folder.
         id: see ``find_duplicates``.
         images: see there.
         title: see there.
         choice: see there.
         images_dir: see there.
         store: see there.
-        folder: where the index is saved; a new one below ``runs/python`` if ``None``.
+        folder: folder to save the index in; by default a new one below ``runs/python``.
         progress: see there.
 
     Raises:
@@ -279,16 +279,16 @@ def update_index(
     progress: bool = True,
     **columns: Any,
 ) -> Index:
-    """Update the products that a catalogue names, add those that are new, and remove others.
+    """Update the products of a catalogue in an index, add new ones, and remove others.
 
     Args:
-        index: the index, or its folder; it stays as it is.
-        catalogue: the new rows.
+        index: the index or its folder, which is not changed.
+        catalogue: rows of changed and new products.
         remove: ids of products to remove first.
-        folder: where the new index is saved; a new one below ``runs/python`` if ``None``.
-        progress: show bars.
+        folder: folder to save the new index in; by default a new one below ``runs/python``.
+        progress: whether to show bars.
         columns: ``id``, ``images``, ``title``, ``choice`` and ``images_dir``, see
-            ``find_duplicates``; the columns are those of the index if they are left out.
+            ``find_duplicates``; the default columns are the index's.
 
     Raises:
         DedupError: a product, the catalogue or the index cannot be used.
@@ -297,23 +297,23 @@ def update_index(
     where = new_folder() if folder is None else Path(folder)
     with shown(progress), as_errors(where):
         where.mkdir(parents=True, exist_ok=True)
-        now: SavedIndex = before
+        changed: SavedIndex = before
         if remove:
             from dedup.search.update import remove as without  # imports torch
 
-            now = without(now, remove)
+            changed = without(changed, remove)
         if catalogue is not None:
             names = {"id": before.manifest["id_column"], "title": before.manifest["title_column"]}
             cfg = configured(before.manifest["checkpoint"], {})
             source, _ = source_of(cfg, catalogue, **(names | columns))
             embedding = embedding_of(cfg, before.manifest["checkpoint"])
             images = images_of(cfg, before, where)
-            now = pipeline.add_products(now, "update", source, images, embedding, where)
-        return Index._of(pipeline.save_changed(now, before, "update", where, where), where)
+            changed = pipeline.add_products(changed, "update", source, images, embedding, where)
+        return Index._of(pipeline.save_changed(changed, before, "update", where, where), where)
 
 
 def query(index: Index | str | Path, images: str | Path | Sequence[str | Path]) -> pd.DataFrame:
-    """Find the products of an index that show one of some images, see ``Index.query``.
+    """Find the products of an index that show the given images, see ``Index.query``.
 
     Raises:
         DedupError: the index or an image cannot be used.
@@ -322,29 +322,29 @@ def query(index: Index | str | Path, images: str | Path | Sequence[str | Path]) 
 
 
 def match(vectors: npt.ArrayLike, threshold: float) -> pd.DataFrame:
-    """Find every pair of vectors within a distance; exact, and none is missed.
+    """Find every pair of vectors within a distance, exactly, by clusters and bisector bounds.
 
     Args:
         vectors: (n, d) finite numbers; compared as float32.
-        threshold: L2 distance, above 0.
+        threshold: largest L2 distance of a pair, above 0.
 
     Returns:
         Columns ``left`` and ``right`` (int64 row numbers, left < right) and ``distance``
         (float64), sorted by both rows.
 
     Raises:
-        ConfigError: the vectors are no such table, or the threshold is not above 0.
+        ConfigError: the vectors are no (n, d) finite numbers, or the threshold is not above 0.
     """
     table = np.ascontiguousarray(vectors, np.float32)
     if table.ndim != 2 or not np.isfinite(table).all():
         raise ConfigError(
-            f"vectors has the shape {table.shape}, or a number in it is not finite: match takes "
-            "(n, d) finite numbers"
+            f"vectors of shape {table.shape} are not (n, d), or not finite: pass a two-dimensional "
+            "array of finite numbers"
         )
     if not (np.isfinite(threshold) and threshold > 0):
         raise ConfigError(
-            f"threshold={threshold}: set a distance above 0; float vectors that are equal are "
-            "within any"
+            f"threshold={threshold} is not above 0: set a positive distance, which equal vectors "
+            "always satisfy"
         )
     if len(table) < 2:
         return pd.DataFrame({"left": [], "right": [], "distance": []}).astype(_TYPES)
@@ -373,7 +373,7 @@ def _index(
     settings: Mapping[str, Any],
     progress: bool,
 ) -> Index:
-    """Make an index of a catalogue, and save it in a folder."""
+    """Build an index of a catalogue, and save it in a folder."""
     with shown(progress), as_errors(folder):
         checkpoint = checkpoint_file(encoder)
         cfg = configured(checkpoint, {**settings, "store.path": store and str(store)})

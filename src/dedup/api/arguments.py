@@ -1,4 +1,4 @@
-"""From the arguments of the Python API to those of ``pipeline``."""
+"""Translation of the Python API's arguments into those of ``pipeline``."""
 
 from __future__ import annotations
 
@@ -26,14 +26,20 @@ from dedup.sources.frame import FrameSource
 from dedup.store.image_store import ImageStore
 
 BUNDLED = "bundled"
+"""Name of the encoder that comes with the package."""
 
 Table = str | Path | pd.DataFrame
+"""A catalogue: a CSV file, a folder of images, or a table."""
 
 
 def configured(checkpoint: str | Path, settings: Mapping[str, Any]) -> DictConfig:
-    """The defaults of ``detect.py``, with some settings changed; ``None`` changes nothing.
+    """Compose the defaults of ``detect.py encoder=bundled`` with some settings changed.
 
-    An encoder of one's own is searched as the bundled one: automatic threshold, second look.
+    Every encoder gets the bundled one's recipe: an automatic threshold and verification.
+
+    Args:
+        checkpoint: the encoder.
+        settings: new values by dotted key; ``None`` keeps the default.
     """
     cfg = default_config("detect", encoder=BUNDLED)
     cfg.checkpoint = str(checkpoint)
@@ -52,7 +58,7 @@ def configured(checkpoint: str | Path, settings: Mapping[str, Any]) -> DictConfi
 def detection_of(
     cfg: DictConfig, index: Index, settings: Mapping[str, Any] | None = None
 ) -> Detector:
-    """How duplicates are found: as the index was made for, where no setting says otherwise."""
+    """Build the detector from the index's recipe, with the given settings instead where set."""
     matcher, verifier = plain(cfg.matcher), plain(cfg.verifier)
     recipe = origins.recipe(index)
     given = {key for key, value in (settings or {}).items() if value is not None}
@@ -73,7 +79,7 @@ def source_of(
     choice: str | None = None,
     images_dir: str | Path | None = None,
 ) -> tuple[origins.Source, dict[str, Any]]:
-    """What reads a catalogue, and its settings for the index's manifest."""
+    """Build the source of a catalogue, and describe it for the index's manifest."""
     given = {
         "id_column": id, "url_column": images, "title_column": title, "choice": choice,
         "images_dir": images_dir and str(images_dir),
@@ -85,8 +91,8 @@ def source_of(
         return FrameSource(catalogue, **(columns | given)), {"table": "pandas.DataFrame"}
     if not isinstance(catalogue, str | Path):
         raise SourceError(
-            f"the catalogue is a {type(catalogue).__name__}: name a CSV file or a folder of "
-            "images, or give a pandas DataFrame"
+            f"cannot read a catalogue of type {type(catalogue).__name__}: pass the path of a CSV "
+            "file or of a folder of images, or a pandas DataFrame"
         )
     group = "folder" if Path(catalogue).is_dir() else "csv"
     settings = plain(default_config("cluster", source=group).source)
@@ -99,7 +105,7 @@ _COLUMNS = ("id_column", "url_column", "title_column", "choice")
 
 
 def embedding_of(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:
-    """How images are embedded."""
+    """Choose how images are embedded: checkpoint, batch size and devices."""
     from dedup.training.devices import embedding_devices  # imports torch
 
     trainer = plain(cfg.trainer)
@@ -108,34 +114,34 @@ def embedding_of(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:
 
 
 def images_of(cfg: DictConfig, index: Index, folder: Path) -> ImageReader:
-    """The store of an index as its encoder was shown it."""
+    """Open an index's store through the index's foreground, if it has one."""
     path, reader = index.manifest["store"], index.manifest["reader"]
     store: ImageStore = build(cfg.store, fetcher=build(cfg.fetch), path=path, reader=reader)
     return pipeline.open_images_of(index, store, folder)
 
 
 def new_folder() -> Path:
-    """A new folder beside the commands' runs."""
+    """Name a new run folder below ``runs/python``."""
     started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     return Path(str(default_config("detect").runs)) / "python" / started
 
 
 @contextmanager
 def as_errors(where: Path | str) -> Iterator[None]:
-    """Make a lack of memory or disk a ``DedupError``, as the commands do."""
+    """Turn shortages of memory or disk into ``DedupError``, as the commands do."""
     try:
         yield
     except DedupError:
         raise
     except Exception as error:
-        found = explain_shortage(error, where)
-        if found is None:
+        shortage = explain_shortage(error, where)
+        if shortage is None:
             raise
-        raise found from error
+        raise shortage from error
 
 
 @contextmanager
 def shown(progress: bool) -> Iterator[None]:
-    """Show bars, or none."""
+    """Show progress bars, or hide them."""
     with hidden(not progress):
         yield

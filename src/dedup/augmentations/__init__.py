@@ -1,9 +1,9 @@
-"""What happens to a product's image when it is listed again, as a family of edits.
+"""Make edited copies of images, with edits that shops apply when they list a product again.
 
-For training (pairs that should stay close), for calibration (edited copies as known positives) and
-for benchmarks by edit and strength. Images are (h, w, 3) uint8 RGB of any size; an edit returns
-a new one, which may have another size, and leaves its input alone. The same generator state gives
-the same image.
+They serve training (pairs that should stay close), calibration (known positives) and benchmarks
+by edit and strength. Images are (h, w, 3) uint8 RGB of any size. An edit returns a new image,
+perhaps of another size, and leaves its input unchanged. The same generator state gives the same
+image.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,24 +17,24 @@ from dedup.augmentations.background import foreground, packshot
 from dedup.augmentations.overlay import RgbImage
 from dedup.errors import ConfigError
 
-__all__ = ["EDITS", "Edit", "RgbImage", "edit", "foreground", "packshot", "relist"]
+__all__ = ["EDITS", "Edit", "RgbImage", "augment", "edit", "foreground", "packshot"]
 
 _MIN_STRENGTH = 0.1
-_LAST_OFTEN = 0.5  # how often a chain of two or more ends by saving the file again
-_GROWTH = 2.0  # a chain's image is reduced beyond this area, as shops do
+_RECOMPRESS_LAST = 0.5  # probability that a chain of two or more ends by saving the file again
+_MAX_GROWTH = 2.0  # area, by that of the original, beyond which an image is reduced, as shops do
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One thing that happens to an image.
+    """An edit of an image.
 
     Attributes:
-        name: how it is asked for.
-        apply: from an image, a strength of 0 (hardly visible) to 1 (still seen as the same listing
-            image), a generator and another image to the edited image.
-        needs_other: does nothing without another image.
-        weight: how often `relist` takes it, against the others.
-        kind: `relist` takes one edit of a kind at most.
+        name: name of the edit.
+        apply: function of an image, a strength from 0 (hardly visible) to 1 (still recognisable as
+            the same image), a generator and another image. It returns the edited image.
+        needs_other: whether the edit needs another image.
+        weight: relative frequency in `augment`.
+        kind: group of edits of which `augment` applies one at most.
     """
 
     name: str
@@ -91,24 +91,26 @@ EDITS: dict[str, Edit] = {
 def edit(
     image: RgbImage, name: str, strength: float, rng: Generator, other: RgbImage | None = None
 ) -> RgbImage:
-    """One edit, by name, of a strength from 0 to 1.
+    """Apply one edit, with a strength from 0 to 1.
 
     Raises:
-        ConfigError: no edit has the name, the strength is not within 0 to 1, or the edit needs
+        ConfigError: the edit is unknown, the strength is not within 0 to 1, or the edit needs
             another image and has none.
     """
-    chosen = _known(name)
+    chosen = _find_edit(name)
     if not 0 <= strength <= 1:
-        raise ConfigError(f"The strength of the edit {name} is {strength}: give one from 0 to 1.")
+        raise ConfigError(
+            f"the strength of the edit {name} is {strength}: give a number from 0 to 1"
+        )
     if chosen.needs_other and other is None:
-        raise ConfigError(f"The edit {name} needs another image: give it one.")
+        raise ConfigError(f"the edit {name} needs another image: pass one as other")
     return np.ascontiguousarray(chosen.apply(image, strength, rng, other))
 
 
-def _known(name: str) -> Edit:
-    """The edit of a name."""
+def _find_edit(name: str) -> Edit:
+    """Return the edit of a name."""
     if name not in EDITS:
-        raise ConfigError(f"No edit is called {name!r}. Known edits: {', '.join(EDITS)}.")
+        raise ConfigError(f"there is no edit {name!r}: use one of {', '.join(EDITS)}")
     return EDITS[name]
 
 
@@ -120,15 +122,15 @@ def augment(
     names: Sequence[str] | None = None,
     others: Sequence[RgbImage] = (),
 ) -> tuple[RgbImage, tuple[str, ...]]:
-    """A random chain of edits, in a plausible order.
+    """Apply a random chain of edits, in a plausible order.
 
     Args:
         image: (h, w, 3) uint8.
-        rng: the chain and the strengths, from 0.1 to ``strength``, are drawn from it.
-        strength: the strongest that an edit may be, 0 to 1.
-        n_edits: the fewest and the most edits.
-        names: which edits may be drawn; all by default.
-        others: images to put beside this one; without any, edits that need one are left out.
+        rng: generator of the chain and of the strengths, from 0.1 to ``strength``.
+        strength: greatest strength of an edit, 0 to 1.
+        n_edits: smallest and largest number of edits.
+        names: edits to draw from; all by default.
+        others: further images, for edits such as a collage, which are left out without any.
 
     Returns:
         The edited image, and the names of its edits in order.
@@ -136,24 +138,24 @@ def augment(
     Raises:
         ConfigError: a name is unknown, or the strength is not within 0 to 1.
     """
-    usable = [each for each in map(_known, names or EDITS) if others or not each.needs_other]
-    chain = _chain(usable, int(rng.integers(n_edits[0], n_edits[1] + 1)), rng)
+    usable = [each for each in map(_find_edit, names or EDITS) if others or not each.needs_other]
+    chain = _draw_chain(usable, int(rng.integers(n_edits[0], n_edits[1] + 1)), rng)
     edited = image.copy()
     for name in chain:
         other = others[int(rng.integers(len(others)))] if len(others) else None
         amount = rng.uniform(min(_MIN_STRENGTH, strength), strength)
-        edited = _reduced(edit(edited, name, amount, rng, other), _GROWTH * image.size)
+        edited = _reduce(edit(edited, name, amount, rng, other), _MAX_GROWTH * image.size)
     return edited, chain
 
 
-def _chain(usable: Sequence[Edit], length: int, rng: Generator) -> tuple[str, ...]:
-    """Names of up to ``length`` edits, no two of a kind, in the order of `EDITS`."""
+def _draw_chain(usable: Sequence[Edit], length: int, rng: Generator) -> tuple[str, ...]:
+    """Draw up to ``length`` edits, no two of a kind; return names in the order of `EDITS`."""
     if not usable:
         return ()
     weights = np.array([each.weight for each in usable])
     drawn = rng.choice(len(usable), len(usable), replace=False, p=weights / weights.sum())
     queue = [usable[place] for place in drawn]
-    if length > 1 and rng.random() < _LAST_OFTEN:
+    if length > 1 and rng.random() < _RECOMPRESS_LAST:
         queue.sort(key=lambda each: each.name != "recompress")
     taken: dict[str, str] = {}
     for each in queue:
@@ -162,9 +164,9 @@ def _chain(usable: Sequence[Edit], length: int, rng: Generator) -> tuple[str, ..
     return tuple(name for name in EDITS if name in taken.values())
 
 
-def _reduced(image: RgbImage, size: float) -> RgbImage:
-    """The image, made smaller where it has more than ``size`` values."""
-    if image.size <= size:
+def _reduce(image: RgbImage, max_size: float) -> RgbImage:
+    """Reduce an image of more than ``max_size`` values."""
+    if image.size <= max_size:
         return image
-    scale = (size / image.size) ** 0.5
-    return overlay.resized(image, image.shape[1] * scale, image.shape[0] * scale)
+    scale = (max_size / image.size) ** 0.5
+    return overlay.resize(image, image.shape[1] * scale, image.shape[0] * scale)

@@ -1,7 +1,6 @@
 """Edits of light, sharpness and file format.
 
-No edit here turns hues (grey and sepia drop them), so that the colours a product is sold in stay
-apart.
+No edit here shifts hues (grey and sepia drop them), so colour variants of a product stay distinct.
 """
 
 import io
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 from PIL import Image
 
-from dedup.augmentations.overlay import RgbImage, grow
+from dedup.augmentations.overlay import RgbImage, draw_parameter
 
 _LEVELS = np.arange(256, dtype=np.float32)
 _LARGEST_WEBP = 16383  # pixels a side
@@ -28,17 +27,17 @@ def _sign(rng: Generator) -> int:
 
 
 def _unit(image: RgbImage) -> float:
-    """The side of a square of the image's area, in pixels."""
+    """Compute the side of a square of the image's area, in pixels."""
     return math.sqrt(image.shape[0] * image.shape[1])
 
 
 def _by_channel(image: RgbImage, table: npt.NDArray[np.floating]) -> RgbImage:
-    """Every channel through a table of 256 values."""
+    """Map every channel by a table of 256 values."""
     return np.asarray(cv2.LUT(image, _u8(table)), dtype=np.uint8)
 
 
 def _by_value(image: RgbImage, table: npt.NDArray[np.floating]) -> RgbImage:
-    """The largest channel through a table, the others in proportion: the hue stays as it is."""
+    """Map the largest channel by a table, and the others in proportion, so that the hue stays."""
     red, green, blue = cv2.split(image)
     value = cv2.max(cv2.max(red, green), blue)
     gain = cv2.LUT(value, (np.clip(table, 0, 255) / np.maximum(_LEVELS, 1)).astype(np.float32))
@@ -46,37 +45,37 @@ def _by_value(image: RgbImage, table: npt.NDArray[np.floating]) -> RgbImage:
 
 
 def _lit(image: RgbImage, light: npt.NDArray[np.float32]) -> RgbImage:
-    """Every pixel times its (h, w) light."""
+    """Multiply every pixel by its (h, w) light."""
     lights = cv2.merge([light, light, light])
     return np.asarray(cv2.multiply(image, lights, dtype=cv2.CV_8U), dtype=np.uint8)
 
 
 def brightness(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Lighter or darker by up to half."""
-    factor = math.exp(_sign(rng) * grow(strength, rng, 0.05, 0.65))
+    """Lighten or darken by up to half."""
+    factor = math.exp(_sign(rng) * draw_parameter(strength, rng, 0.05, 0.65))
     lit = _LEVELS * factor
     soft = 255 * (1 - (1 - _LEVELS / 255) ** factor)
     return _by_value(image, soft if factor > 1 else lit)
 
 
 def contrast(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Contrast times 0.55 to 1.7, about the mean."""
-    factor = math.exp(rng.choice([-0.6, 0.53]) * grow(strength, rng, 0.07, 1.0))
+    """Multiply the contrast by 0.55 to 1.7, about the mean."""
+    factor = math.exp(rng.choice([-0.6, 0.53]) * draw_parameter(strength, rng, 0.07, 1.0))
     middle = float(image.mean())
     table = (_LEVELS - middle) * np.float32(factor) + np.float32(middle)
-    # hard contrast by channel turns orange to red
+    # Strong contrast by channel would turn orange to red.
     return _by_channel(image, table) if factor < 1 else _by_value(image, table)
 
 
 def gamma(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """A power of 0.5 to 2."""
-    power = math.exp(_sign(rng) * grow(strength, rng, 0.05, 0.7))
+    """Apply a gamma of 0.5 to 2."""
+    power = math.exp(_sign(rng) * draw_parameter(strength, rng, 0.05, 0.7))
     return _by_value(image, 255 * (_LEVELS / 255) ** np.float32(power))
 
 
 def saturation(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Saturation times 0.3 to 1.8, in CIE Lab."""
-    factor = math.exp(rng.choice([-1.2, 0.59]) * grow(strength, rng, 0.07, 1.0))
+    """Multiply the saturation by 0.3 to 1.8, in CIE Lab."""
+    factor = math.exp(rng.choice([-1.2, 0.59]) * draw_parameter(strength, rng, 0.07, 1.0))
     scaled = 128 + (_LEVELS - 128) * np.float32(factor)
     table = _u8(np.stack([_LEVELS, scaled, scaled], axis=1))[None]
     lab = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2Lab), table)
@@ -84,20 +83,20 @@ def saturation(image: RgbImage, strength: float, rng: Generator, _: RgbImage | N
 
 
 def white_balance(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """The light a little warmer or cooler: channels times 0.95 to 1.05."""
-    warm = _sign(rng) * grow(strength, rng, 0.01, 0.05)
+    """Shift the white balance a little: multiply channels by 0.95 to 1.05."""
+    warm = _sign(rng) * draw_parameter(strength, rng, 0.01, 0.05)
     gains = np.array([1 + warm, 1 + rng.uniform(-0.3, 0.3) * abs(warm), 1 - warm])
     return np.asarray(cv2.LUT(image, _tables(gains)), dtype=np.uint8)
 
 
 def _tables(gains: npt.NDArray[np.float64]) -> RgbImage:
-    """A gain for each channel as a (1, 256, 3) table."""
+    """Make a (1, 256, 3) table of a gain for each channel."""
     return _u8(_LEVELS[:, None] * gains / max(1.0, gains.max()) ** 0.5)[None]
 
 
 def curve(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """A tone curve through five points, each moved up or down; it never falls."""
-    amount = grow(strength, rng, 0.02, 0.16)
+    """Apply a monotone tone curve through five points, each moved up or down."""
+    amount = draw_parameter(strength, rng, 0.02, 0.16)
     points = np.linspace(0, 1, 5) + np.array([0, *rng.uniform(-amount, amount, 3), 0])
     steps = np.maximum.accumulate(np.clip(points, 0, 1)) * 255
     table = np.interp(_LEVELS, np.linspace(0, 255, 5), steps).astype(np.float32)
@@ -105,8 +104,8 @@ def curve(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) 
 
 
 def vignette(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Darker towards the edges, or unevenly lit from one side."""
-    depth = grow(strength, rng, 0.08, 0.6)
+    """Darken towards the edges, or light unevenly from one side."""
+    depth = draw_parameter(strength, rng, 0.08, 0.6)
     rows, columns = (np.linspace(-1, 1, side, dtype=np.float32) for side in image.shape[:2])
     if rng.random() < 0.6:
         x, y = rng.uniform(-0.2, 0.2, 2)
@@ -119,8 +118,8 @@ def vignette(image: RgbImage, strength: float, rng: Generator, _: RgbImage | Non
 
 
 def haze(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Washed out towards white, all over or as a glare from one side."""
-    amount = grow(strength, rng, 0.05, 0.42)
+    """Wash out towards white, all over or as a glare from one side."""
+    amount = draw_parameter(strength, rng, 0.05, 0.42)
     if rng.random() < 0.5:
         veil = 255 * amount * rng.uniform(0.8, 1.0)
         return _by_channel(image, _LEVELS * np.float32(1 - amount) + np.float32(veil))
@@ -131,38 +130,38 @@ def haze(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -
 
 
 def fade(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Blacks lifted and whites dulled, as by an app's filter."""
-    low, high = grow(strength, rng, 5, 60), 255 - grow(strength, rng, 0, 40)
+    """Lift blacks and dull whites, as an app's filter does."""
+    low, high = draw_parameter(strength, rng, 5, 60), 255 - draw_parameter(strength, rng, 0, 40)
     return _by_channel(image, np.float32(low) + _LEVELS * np.float32((high - low) / 255))
 
 
 def gray(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Towards shades of grey; all the way at strength 1."""
+    """Desaturate towards grey; completely at strength 1."""
     return _mixed(image, np.full((3, 3), [0.299, 0.587, 0.114]), strength)
 
 
 def sepia(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Towards brown and white."""
+    """Tint towards sepia."""
     rows = np.array([[0.299, 0.587, 0.114]]) * np.array([[1.08], [0.95], [0.76]])
     return _mixed(image, rows, 0.2 + 0.8 * strength)
 
 
 def _mixed(image: RgbImage, matrix: npt.NDArray[np.float64], amount: float) -> RgbImage:
-    """The channels mixed by a 3 x 3 matrix, by a part of the way."""
+    """Blend the image with its channels mixed by a 3 x 3 matrix."""
     mix = (1 - amount) * np.eye(3) + amount * matrix
     return np.asarray(cv2.transform(image, mix), dtype=np.uint8)
 
 
 def posterize(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Few levels of light: 40 down to 4."""
-    levels = max(4, round(40 * 0.1 ** grow(strength, rng, 0, 1)))
+    """Reduce to a few levels of light, 40 down to 4."""
+    levels = max(4, round(40 * 0.1 ** draw_parameter(strength, rng, 0, 1)))
     table = np.round(_LEVELS * ((levels - 1) / 255)) * np.float32(255 / (levels - 1))
     return _by_value(image, table.astype(np.float32))
 
 
 def palette(pixels: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Few colours, the image's own, 128 down to 8; with or without dither, as in a GIF."""
-    colours = max(8, round(128 * 0.0625 ** grow(strength, rng, 0, 1)))
+    """Reduce to a few of the image's own colours, 128 down to 8, as in a GIF, perhaps dithered."""
+    colours = max(8, round(128 * 0.0625 ** draw_parameter(strength, rng, 0, 1)))
     image = Image.fromarray(pixels)
     small = image.resize((min(64, image.width), min(64, image.height)), Image.Resampling.NEAREST)
     own = small.quantize(colours, Image.Quantize.MEDIANCUT)
@@ -171,15 +170,15 @@ def palette(pixels: RgbImage, strength: float, rng: Generator, _: RgbImage | Non
 
 
 def sharpen(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """An unsharp mask with halos."""
-    amount = grow(strength, rng, 0.2, 2.5)
+    """Sharpen with an unsharp mask that leaves halos."""
+    amount = draw_parameter(strength, rng, 0.2, 2.5)
     soft = cv2.GaussianBlur(image, (0, 0), 0.004 * _unit(image) * rng.uniform(0.6, 2) + 0.3)
     return np.asarray(cv2.addWeighted(image, 1 + amount, soft, -amount, 0), dtype=np.uint8)
 
 
 def blur(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Out of focus: a box, a Gaussian or a median filter."""
-    reach = _unit(image) * grow(strength, rng, 0.0015, 0.014)
+    """Blur with a box, a Gaussian or a median filter."""
+    reach = _unit(image) * draw_parameter(strength, rng, 0.0015, 0.014)
     side = 2 * max(1, round(1.2 * reach)) + 1
     kind = rng.integers(3)
     if kind == 0:
@@ -192,8 +191,8 @@ def blur(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -
 
 
 def motion_blur(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Shaken along a line of up to 5 % of the side."""
-    length = max(3, round(_unit(image) * grow(strength, rng, 0.005, 0.05)))
+    """Blur along a line of up to 5 % of the side, as a shaken camera does."""
+    length = max(3, round(_unit(image) * draw_parameter(strength, rng, 0.005, 0.05)))
     angle, middle = rng.uniform(0, math.pi), length // 2
     step = round(middle * math.cos(angle)), round(middle * math.sin(angle))
     kernel = np.zeros((2 * middle + 1, 2 * middle + 1), dtype=np.float32)
@@ -203,8 +202,8 @@ def motion_blur(image: RgbImage, strength: float, rng: Generator, _: RgbImage | 
 
 
 def noise(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """A sensor's noise, in colour or in light alone; fine or in grains."""
-    sigma = np.float32(grow(strength, rng, 3, 40))
+    """Add a sensor's noise, in colour or in light alone, fine or in grains."""
+    sigma = np.float32(draw_parameter(strength, rng, 3, 40))
     height, width = image.shape[:2]
     coarse = int(rng.choice([1, 1, 2]))
     shape = (1 + height // coarse, 1 + width // coarse, int(rng.choice([1, 3])))
@@ -217,14 +216,14 @@ def noise(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) 
 
 
 def speckle(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Noise in proportion to the light."""
-    sigma = np.float32(grow(strength, rng, 0.02, 0.3))
+    """Add noise in proportion to the light."""
+    sigma = np.float32(draw_parameter(strength, rng, 0.02, 0.3))
     return _lit(image, 1 + sigma * rng.standard_normal(image.shape[:2], dtype=np.float32))
 
 
 def specks(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Single pixels of white and black: salt and pepper."""
-    share = grow(strength, rng, 0.002, 0.06)
+    """Add single pixels of white and black: salt-and-pepper noise."""
+    share = draw_parameter(strength, rng, 0.002, 0.06)
     dust = rng.random(image.shape[:2], dtype=np.float32)
     speckled = image.copy()
     speckled[dust < share / 2] = 0
@@ -233,8 +232,8 @@ def specks(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None)
 
 
 def recompress(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Saved again as JPEG or WebP, at quality 90 down to 8; sometimes twice."""
-    quality = round(grow(strength, rng, 90, 6))
+    """Save again as JPEG or WebP, at quality 90 down to 8, sometimes twice."""
+    quality = round(draw_parameter(strength, rng, 90, 6))
     if rng.random() < 0.2 and max(image.shape) <= _LARGEST_WEBP:
         return _webp(image, quality)
     if rng.random() < 0.2:

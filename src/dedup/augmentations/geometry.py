@@ -1,4 +1,4 @@
-"""What a re-listing does to an image's shape and size; each edit as in `dedup.augmentations`."""
+"""Edits of an image's shape and size; each edit as in `dedup.augmentations`."""
 
 import math
 
@@ -6,16 +6,22 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from dedup.augmentations.overlay import RgbImage, colour, covering, grow, resized
+from dedup.augmentations.overlay import (
+    RgbImage,
+    draw_colour,
+    draw_parameter,
+    resize,
+    resize_to_cover,
+)
 
 _FILTERS = cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4
-_MIN_SIDE = 40  # pixels; a reduced image that stays small is not smaller
+_MIN_SIDE = 40  # smallest side in pixels of an image that is left reduced
 
 
 def crop(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """An off-centre part that keeps 95 % to 40 % of the area, in another aspect."""
+    """Crop to an off-centre part of 95 % to 40 % of the area, in another aspect."""
     height, width = image.shape[:2]
-    share = grow(strength, rng, 0.96, 0.4)
+    share = draw_parameter(strength, rng, 0.96, 0.4)
     aspect = math.exp(rng.uniform(-0.4, 0.4) * strength)
     high = min(1.0, math.sqrt(share * aspect))
     wide = min(1.0, share / high)
@@ -25,9 +31,9 @@ def crop(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -
 
 
 def zoom_out(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """The image on a larger ground: white, black, grey, a colour, its own border or blur."""
+    """Put the image on a larger canvas: white, black, grey, a colour, its own border or blur."""
     height, width = image.shape[:2]
-    grown = grow(strength, rng, 0.05, 0.9) * np.array([height, width])
+    grown = draw_parameter(strength, rng, 0.05, 0.9) * np.array([height, width])
     kind = rng.random()
     if kind < 0.3:
         grown[rng.integers(2)] = 0
@@ -42,40 +48,40 @@ def zoom_out(image: RgbImage, strength: float, rng: Generator, _: RgbImage | Non
 
 
 def _ground(image: RgbImage, rows: int, columns: int, rng: Generator) -> RgbImage:
-    """A ground of (rows, columns) for an image, most often white."""
+    """Make a canvas of (rows, columns) for an image, most often white."""
     kind = rng.random()
     if kind < 0.15:
-        small = covering(image, 1 + columns // 8, 1 + rows // 8)
-        return resized(np.asarray(cv2.blur(small, (7, 7)), dtype=np.uint8), columns, rows)
-    paint = (255, 255, 255) if kind < 0.5 else colour(rng)
+        small = resize_to_cover(image, 1 + columns // 8, 1 + rows // 8)
+        return resize(np.asarray(cv2.blur(small, (7, 7)), dtype=np.uint8), columns, rows)
+    paint = (255, 255, 255) if kind < 0.5 else draw_colour(rng)
     if kind > 0.85:
         paint = _border_colour(image)
     return np.full((rows, columns, 3), paint, dtype=np.uint8)
 
 
 def _border_colour(image: RgbImage) -> tuple[int, int, int]:
-    """The mean colour of the image's outermost pixels."""
+    """Compute the mean colour of the image's outermost pixels."""
     ring = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     red, green, blue = ring.mean(axis=0)
     return int(red), int(green), int(blue)
 
 
 def squeeze(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Width by height changed by a factor of 0.6 to 1.6; the area stays."""
-    factor = math.exp(rng.choice([-0.5, 0.48]) * grow(strength, rng, 0.05, 1.0))
+    """Change the aspect by a factor of 0.6 to 1.6, and keep the area."""
+    factor = math.exp(rng.choice([-0.5, 0.48]) * draw_parameter(strength, rng, 0.05, 1.0))
     height, width = image.shape[:2]
-    return resized(image, width * math.sqrt(factor), height / math.sqrt(factor))
+    return resize(image, width * math.sqrt(factor), height / math.sqrt(factor))
 
 
 def mirror(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Left and right exchanged."""
+    """Mirror left and right."""
     return image[:, ::-1].copy()
 
 
 def rotate(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Turned by up to 15 degrees: corners filled, cut off, or on a larger canvas."""
+    """Rotate by up to 15 degrees: corners filled, cut off, or on a larger canvas."""
     height, width = image.shape[:2]
-    angle = rng.choice([-1, 1]) * grow(strength, rng, 1.0, 15.0)
+    angle = rng.choice([-1, 1]) * draw_parameter(strength, rng, 1.0, 15.0)
     sin, cos = math.sin(math.radians(abs(angle))), math.cos(math.radians(angle))
     cut = cos + sin * max(height, width) / min(height, width)
     kind = rng.random()
@@ -89,22 +95,22 @@ def rotate(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None)
 
 
 def shear(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Slanted by up to a fifth along one axis."""
+    """Shear by up to a fifth along one axis."""
     height, width = image.shape[:2]
     slant = np.eye(3)
     axis = int(rng.integers(2))
-    slant[axis, 1 - axis] = rng.choice([-1, 1]) * grow(strength, rng, 0.02, 0.2)
+    slant[axis, 1 - axis] = rng.choice([-1, 1]) * draw_parameter(strength, rng, 0.02, 0.2)
     middle = np.array([width / 2, height / 2])
     slant[:2, 2] = middle - slant[:2, :2] @ middle
     return _warped(image, slant, height, width, rng)
 
 
 def perspective(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Seen aslant: each corner moved by up to a tenth of the side."""
+    """Change the perspective: move each corner by up to a tenth of the side."""
     height, width = image.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
     shifts = rng.choice([-1, 1], (4, 2)) * rng.uniform(0.2, 1, (4, 2))
-    moved = corners + shifts * grow(strength, rng, 0.01, 0.12) * [width, height]
+    moved = corners + shifts * draw_parameter(strength, rng, 0.01, 0.12) * [width, height]
     matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
     return _warped(image, np.asarray(matrix, dtype=np.float64), height, width, rng)
 
@@ -116,9 +122,9 @@ def _warped(
     width: int,
     rng: Generator,
 ) -> RgbImage:
-    """An image under a 3 x 3 map, what was not seen before filled with a colour or the edge."""
+    """Warp an image by a 3 x 3 matrix, and fill new areas with a colour or the edge."""
     mode = cv2.BORDER_REPLICATE if rng.random() < 0.3 else cv2.BORDER_CONSTANT
-    paint = (255, 255, 255) if rng.random() < 0.5 else colour(rng)
+    paint = (255, 255, 255) if rng.random() < 0.5 else draw_colour(rng)
     warped = cv2.warpPerspective(
         image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=paint
     )
@@ -126,9 +132,9 @@ def _warped(
 
 
 def rescale(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Reduced, down to a sixth, and left small or brought back; any of five filters each way."""
+    """Reduce to as little as a sixth, and perhaps enlarge again, with random filters."""
     height, width = image.shape[:2]
-    factor = 1 / grow(strength, rng, 1.1, 6.0)
+    factor = 1 / draw_parameter(strength, rng, 1.1, 6.0)
     down, up = rng.choice(_FILTERS[:4]), rng.choice(_FILTERS[1:])
     back = rng.random() < 0.6
     if not back:

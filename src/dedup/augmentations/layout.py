@@ -1,4 +1,4 @@
-"""An image as one part of a larger one: a collage, or a phone's or a desktop's screen."""
+"""Edits that put an image into a larger one: a collage, or a screenshot of a shop's page."""
 
 import math
 from typing import TypeAlias
@@ -11,25 +11,25 @@ from dedup.augmentations.overlay import (
     Box,
     Colour,
     RgbImage,
-    colour,
-    covering,
-    grow,
-    ink_on,
-    vivid,
+    choose_ink,
+    draw_colour,
+    draw_parameter,
+    draw_vivid_colour,
+    resize_to_cover,
     write,
 )
 
-Cells: TypeAlias = list[tuple[bool, Box]]  # true: the image itself; false: the other one
+Cells: TypeAlias = list[tuple[bool, Box]]  # true: the image itself; false: another image
 
-_MAX_SLENDER = math.log(2.2)  # a collage's width by height, or height by width
-_GROWTH = 1.25  # area of a collage or screen by that of the image in it
+_MAX_SLENDER = math.log(2.2)  # largest log ratio of a collage's sides
+_GROWTH = 1.25  # area of a collage or screenshot by that of the image in it
 
 
 def collage(image: RgbImage, strength: float, rng: Generator, other: RgbImage | None) -> RgbImage:
-    """The image beside, above, among, with or within another; its share is .9 to about .27."""
+    """Combine the image with another in a collage; its share of the area is .9 to about .27."""
     if other is None:
         return image.copy()
-    share = grow(strength, rng, 0.92, 0.26)
+    share = draw_parameter(strength, rng, 0.92, 0.26)
     cells = _cells(share, image.shape[1] / image.shape[0], rng)
     _, _, wide, high = _own(cells)
     scale = math.sqrt(_GROWTH * wide * high) if wide * high < 1 / _GROWTH else 1.0
@@ -37,7 +37,7 @@ def collage(image: RgbImage, strength: float, rng: Generator, other: RgbImage | 
         max(1, round(side * scale / part))
         for side, part in zip(image.shape[:2], (high, wide), strict=True)
     )
-    canvas = np.full((height, width, 3), colour(rng), dtype=np.uint8)
+    canvas = np.full((height, width, 3), draw_colour(rng), dtype=np.uint8)
     gap = rng.choice([0.0, rng.uniform(0.002, 0.02)]) * min(height, width)
     across, down = rng.random(2) < 0.5
     for own, (left, top, part_wide, part_high) in cells:
@@ -48,12 +48,12 @@ def collage(image: RgbImage, strength: float, rng: Generator, other: RgbImage | 
 
 
 def _own(cells: Cells) -> Box:
-    """The image's own place in a collage."""
+    """Return the image's own cell of a collage."""
     return next(box for own, box in cells if own)
 
 
 def _cells(share: float, aspect: float, rng: Generator) -> Cells:
-    """Where the image itself (true) and the other one stand, in the order they are drawn."""
+    """Choose a collage's cells for the image (true) and the other one, in drawing order."""
     rest, side = 1 - share, math.sqrt(share)
     small = math.sqrt(rest)
     layouts: list[Cells] = [
@@ -87,7 +87,7 @@ def _fill(canvas: RgbImage, image: RgbImage, box: Box, gap: float) -> None:
     top, bottom = round(box[1] * height + gap), round((box[1] + box[3]) * height - gap)
     if right > left >= 0 and bottom > top >= 0:
         region = canvas[top:bottom, left:right]
-        region[:] = covering(image, right - left, bottom - top)[
+        region[:] = resize_to_cover(image, right - left, bottom - top)[
             : region.shape[0], : region.shape[1]
         ]
 
@@ -95,8 +95,8 @@ def _fill(canvas: RgbImage, image: RgbImage, box: Box, gap: float) -> None:
 def screenshot(
     image: RgbImage, strength: float, rng: Generator, other: RgbImage | None
 ) -> RgbImage:
-    """The image in a shop's page on a phone or a desktop; it takes 80 % to 35 % of the area."""
-    share = grow(strength, rng, 0.82, 0.35)
+    """Put the image into a shop's page on a phone or desktop; it takes 80 % to 35 % of the area."""
+    share = draw_parameter(strength, rng, 0.82, 0.35)
     rows, columns = image.shape[:2]
     beside = _beside(share, rows / columns, rng)
     wide, high = share**beside, share ** (1 - beside)
@@ -118,7 +118,7 @@ def screenshot(
 
 
 def _beside(share: float, aspect: float, rng: Generator) -> float:
-    """How much of the room is beside the image (0: all above and below), for a screen's shape."""
+    """Choose the share of the room beside the image (0: all above and below), for a screen."""
     phone = rng.random() < 0.65
     target = math.log(rng.uniform(1.4, 2.2) if phone else rng.uniform(0.5, 0.8))
     return float(np.clip(0.5 + (math.log(aspect) - target) / (2 * math.log(1 / share)), 0, 1))
@@ -140,9 +140,9 @@ def _panel(
         return
     region = canvas[round(box[1] * height) : round(bottom), round(left) : round(left + wide)]
     if bar and rng.random() < 0.4:
-        region[:] = vivid(rng) if rng.random() < 0.5 else _grey(rng, 0, 256)
+        region[:] = draw_vivid_colour(rng) if rng.random() < 0.5 else _grey(rng, 0, 256)
     red, green, blue = region[0, 0].tolist()
-    ink = ink_on((red, green, blue))
+    ink = choose_ink((red, green, blue))
     top = 0.2 * step
     while top < region.shape[0] and top < 14 * step:
         row = step * rng.choice([0.6, 0.8, 1.0, 1.6])
@@ -151,7 +151,7 @@ def _panel(
 
 
 def _row(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbImage | None) -> None:
-    """One row of a page, in a box of pixels."""
+    """Draw one row of a page into a box of pixels."""
     left, top, width, height = box
     kind = rng.random()
     end = (int(left + width * rng.uniform(0.4, 1)), int(top + 0.8 * height))
@@ -161,15 +161,15 @@ def _row(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbImag
         grey = _grey(rng, 90, 190)
         cv2.rectangle(region, (int(left), int(top + 0.3 * height)), end, grey, -1)
     elif kind < 0.78:
-        paint = vivid(rng)
+        paint = draw_vivid_colour(rng)
         cv2.rectangle(region, (int(left), int(top)), end, paint, -1 if rng.random() < 0.7 else 1)
-        write(region, (left, top, end[0] - left, 0.7 * height), ink_on(paint), rng)
+        write(region, (left, top, end[0] - left, 0.7 * height), choose_ink(paint), rng)
     else:
         _icons(region, box, ink, rng, other)
 
 
 def _icons(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbImage | None) -> None:
-    """A row of round or square icons, or of thumbnails."""
+    """Draw a row of round or square icons, or of thumbnails."""
     left, top, width, height = box
     count = int(rng.integers(2, 8))
     size = int(min(0.8 * height, 0.8 * width / count))
@@ -185,11 +185,11 @@ def _icons(region: RgbImage, box: Box, ink: Colour, rng: Generator, other: RgbIm
                 max(0, corners[0][1]) : corners[1][1], max(0, corners[0][0]) : corners[1][0]
             ]
             if kind >= 0.7 and other is not None and cell.size:
-                cell[:] = covering(other, cell.shape[1], cell.shape[0])
+                cell[:] = resize_to_cover(other, cell.shape[1], cell.shape[0])
 
 
 def _controls(canvas: RgbImage, box: Box, rng: Generator) -> None:
-    """What an app lays on the image: dots, a round button, a counter."""
+    """Draw an app's controls over the image: dots, round buttons."""
     left, top, width, height = box
     size = max(2, int(0.04 * math.sqrt(width * height)))
     grey = _grey(rng, 0, 256)
@@ -197,10 +197,15 @@ def _controls(canvas: RgbImage, box: Box, rng: Generator) -> None:
         for dot in range(int(rng.integers(2, 7))):
             centre = (int(left + width / 2 + (dot - 2) * size), int(top + height - size))
             cv2.circle(
-                canvas, centre, max(1, size // 4), grey if dot else vivid(rng), -1, cv2.LINE_AA
+                canvas,
+                centre,
+                max(1, size // 4),
+                grey if dot else draw_vivid_colour(rng),
+                -1,
+                cv2.LINE_AA,
             )
     for x, y in ((0.9, 0.1), (0.05, 0.5), (0.95, 0.5), (0.9, 0.9)):
         if rng.random() < 0.35:
             centre = (int(left + x * width), int(top + y * height))
             cv2.circle(canvas, centre, size, grey, -1, cv2.LINE_AA)
-            cv2.circle(canvas, centre, size // 2, ink_on(grey), 1, cv2.LINE_AA)
+            cv2.circle(canvas, centre, size // 2, choose_ink(grey), 1, cv2.LINE_AA)

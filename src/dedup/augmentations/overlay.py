@@ -1,7 +1,7 @@
-"""What a re-listing puts on or around an image: text, stickers, frames, other images, a screen.
+"""Edits that add to an image or hide parts of it: text, stickers, banners, borders, patches.
 
 Every edit here is ``(image, strength, rng, other) -> image``, as in `dedup.augmentations`, on
-(h, w, 3) uint8 RGB. The private functions draw in place, on a copy that an edit has made.
+(h, w, 3) uint8 RGB. The drawing functions work in place, on a copy that an edit has made.
 """
 
 import functools
@@ -25,13 +25,13 @@ _FONT_SIZE = 36
 _OPAQUE = 255
 
 
-def grow(strength: float, rng: Generator, low: float, high: float) -> float:
-    """A parameter between ``low`` (strength 0) and about ``high`` (strength 1)."""
+def draw_parameter(strength: float, rng: Generator, low: float, high: float) -> float:
+    """Draw a parameter between ``low`` (strength 0) and about ``high`` (strength 1)."""
     return low + (high - low) * strength * rng.uniform(0.75, 1.0)
 
 
-def colour(rng: Generator) -> Colour:
-    """A colour that shops put on or around images: often white, black or grey."""
+def draw_colour(rng: Generator) -> Colour:
+    """Draw a colour that shops put on or around images: often white, black or grey."""
     kind = rng.random()
     if kind < 0.3:
         return (255, 255, 255)
@@ -40,11 +40,11 @@ def colour(rng: Generator) -> Colour:
     if kind < 0.6:
         grey = int(rng.integers(20, 250))
         return (grey, grey, grey)
-    return vivid(rng)
+    return draw_vivid_colour(rng)
 
 
-def vivid(rng: Generator) -> Colour:
-    """A saturated or pale colour of any hue."""
+def draw_vivid_colour(rng: Generator) -> Colour:
+    """Draw a saturated or pale colour of any hue."""
     pixel = np.array(
         [[[rng.integers(180), rng.integers(40, 256), rng.integers(90, 256)]]], dtype=np.uint8
     )
@@ -52,27 +52,27 @@ def vivid(rng: Generator) -> Colour:
     return int(red), int(green), int(blue)
 
 
-def resized(image: RgbImage, width: float, height: float) -> RgbImage:
-    """The image in a new size, in pixels, at least 1 x 1."""
+def resize(image: RgbImage, width: float, height: float) -> RgbImage:
+    """Resize an image to a size in pixels, at least 1 x 1."""
     size = max(1, round(width)), max(1, round(height))
-    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
+    is_smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
     return np.asarray(
-        cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR),
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR),
         dtype=np.uint8,
     )
 
 
-def covering(image: RgbImage, width: int, height: int) -> RgbImage:
-    """The middle of an image, as much of it as fills (height, width) without a change of shape."""
+def resize_to_cover(image: RgbImage, width: int, height: int) -> RgbImage:
+    """Resize and crop an image about its middle to (height, width), with its aspect kept."""
     rows, columns = image.shape[:2]
     scale = max(width / columns, height / rows)
     high, wide = max(1, int(height / scale)), max(1, int(width / scale))
     top, left = (rows - high) // 2, (columns - wide) // 2
-    return resized(image[top : top + high, left : left + wide], width, height)
+    return resize(image[top : top + high, left : left + wide], width, height)
 
 
-def phrase(rng: Generator) -> str:
-    """One to three made-up words or a price."""
+def make_phrase(rng: Generator) -> str:
+    """Make up one to three words, or a price."""
     if rng.random() < 0.35:
         price = f"{rng.choice(_SIGNS)}{rng.integers(1, 2000)}"
         return price + str(rng.choice(["", ".99", ",00", " -50%", "/-", "!"]))
@@ -81,7 +81,7 @@ def phrase(rng: Generator) -> str:
 
 
 def _word(rng: Generator) -> str:
-    """A made-up word of two to eight letters."""
+    """Make up a word of two to eight letters."""
     pairs = rng.integers(0, [[len(_CONSONANTS)], [len(_VOWELS)]], (2, int(rng.integers(1, 5))))
     return "".join(_CONSONANTS[first] + _VOWELS[second] for first, second in pairs.T)
 
@@ -91,18 +91,18 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(_FONT_SIZE)
 
 
-def lettering(text: str, height: float, rng: Generator) -> Mask:
-    """A text's coverage, (height, about its length) uint8: thin or bold, narrow or wide."""
+def render_text(text: str, height: float, rng: Generator) -> Mask:
+    """Render a text's coverage, (height, about its length) uint8: thin or bold, narrow or wide."""
     left, top, right, bottom = _font().getbbox(text)
     image = Image.new("L", (max(1, int(right - left)), max(1, int(bottom - top))))
     ImageDraw.Draw(image).text((-left, -top), text, _OPAQUE, _font())
     wide = image.width * height / image.height * rng.uniform(0.8, 1.3)
     bold = np.ones((int(rng.integers(1, 4)),) * 2, np.uint8)
-    return resized(np.asarray(cv2.dilate(np.asarray(image), bold), np.uint8), wide, height)
+    return resize(np.asarray(cv2.dilate(np.asarray(image), bold), np.uint8), wide, height)
 
 
 def _turned(mask: Mask, degrees: float) -> Mask:
-    """A mask or patch turned about its middle, in a box that holds all of it."""
+    """Rotate a mask or patch about its middle, in a box that holds all of it."""
     height, width = mask.shape[:2]
     turn = np.array(cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0), np.float64)
     cos, sin = abs(turn[0, 0]), abs(turn[0, 1])
@@ -111,10 +111,10 @@ def _turned(mask: Mask, degrees: float) -> Mask:
     return np.asarray(cv2.warpAffine(mask, turn, (wide, high)), dtype=np.uint8)
 
 
-def lay(
+def blend(
     canvas: RgbImage, mask: Mask, paint: RgbImage | Colour, left: float, top: float, opacity: float
 ) -> None:
-    """Paint a colour or a patch through a mask; what lies beyond the canvas is cut off."""
+    """Paint a colour or a patch through a mask, clipped at the canvas."""
     x, y = round(left), round(top)
     rows = slice(max(0, y), min(canvas.shape[0], y + mask.shape[0]))
     columns = slice(max(0, x), min(canvas.shape[1], x + mask.shape[1]))
@@ -128,17 +128,17 @@ def lay(
 
 
 def write(canvas: RgbImage, box: Box, ink: Colour, rng: Generator, opacity: float = 1.0) -> None:
-    """A phrase inside a box of pixels, cut off where it is too long."""
+    """Write a phrase into a box of pixels, made smaller if it is too long."""
     left, top, width, height = box
-    text = lettering(phrase(rng), max(4.0, height), rng)
+    text = render_text(make_phrase(rng), max(4.0, height), rng)
     if text.shape[1] > width:
-        text = resized(text, width, max(4.0, text.shape[0] * width / text.shape[1]))
+        text = resize(text, width, max(4.0, text.shape[0] * width / text.shape[1]))
     shift = rng.uniform(0, 1) * max(0.0, width - text.shape[1])
-    lay(canvas, text, ink, left + shift, top + (height - text.shape[0]) / 2, opacity)
+    blend(canvas, text, ink, left + shift, top + (height - text.shape[0]) / 2, opacity)
 
 
 def _place(rng: Generator, shape: Sequence[int], height: float, width: float) -> tuple[int, int]:
-    """Left and top for a thing on an image: a corner, the middle or anywhere."""
+    """Choose left and top of an object on an image: a corner, the middle or anywhere."""
     free = (shape[1] - width, shape[0] - height)
     kind = rng.random()
     if kind < 0.5:
@@ -151,38 +151,38 @@ def _place(rng: Generator, shape: Sequence[int], height: float, width: float) ->
     return int(x), int(y)
 
 
-def ink_on(paint: Colour) -> Colour:
-    """Black or white, whichever is read better on a colour."""
+def choose_ink(paint: Colour) -> Colour:
+    """Choose black or white as the more legible ink on a colour."""
     return (0, 0, 0) if sum(paint) > 400 else (255, 255, 255)
 
 
 def watermark(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """Half-transparent text: once at any angle and place, or all over."""
+    """Add half-transparent text: once at any angle and place, or all over."""
     canvas = image.copy()
     height, width = image.shape[:2]
-    opacity = grow(strength, rng, 0.1, 0.65)
-    ink = (255, 255, 255) if rng.random() < 0.5 else colour(rng)
+    opacity = draw_parameter(strength, rng, 0.1, 0.65)
+    ink = (255, 255, 255) if rng.random() < 0.5 else draw_colour(rng)
     angle = float(rng.choice([0, 0, 30, 45, -30, 90, rng.uniform(-60, 60)]))
     if rng.random() < 0.4:
-        lay(canvas, _tiles(height, width, angle, rng), ink, 0, 0, opacity)
+        blend(canvas, _tiles(height, width, angle, rng), ink, 0, 0, opacity)
         return canvas
-    text = lettering(phrase(rng), _FONT_SIZE, rng)
-    scale = grow(strength, rng, 0.25, 0.95) * width / text.shape[1]
+    text = render_text(make_phrase(rng), _FONT_SIZE, rng)
+    scale = draw_parameter(strength, rng, 0.25, 0.95) * width / text.shape[1]
     scale = min(scale, 0.4 * height / text.shape[0])
-    text = resized(text, text.shape[1] * scale, text.shape[0] * scale)
+    text = resize(text, text.shape[1] * scale, text.shape[0] * scale)
     if rng.random() < 0.3:
         text = cv2.copyMakeBorder(text, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=(0,)).astype(
             np.uint8
         )
         cv2.rectangle(text, (0, 0), (text.shape[1] - 1, text.shape[0] - 1), (_OPAQUE,), 2)
     text = _turned(text, angle)
-    lay(canvas, text, ink, *_place(rng, canvas.shape, *text.shape), opacity)
+    blend(canvas, text, ink, *_place(rng, canvas.shape, *text.shape), opacity)
     return canvas
 
 
 def _tiles(height: int, width: int, angle: float, rng: Generator) -> Mask:
-    """A text again and again over (height, width), at an angle."""
-    text = lettering(phrase(rng), max(6.0, rng.uniform(0.04, 0.1) * min(height, width)), rng)
+    """Tile (height, width) with a text at an angle."""
+    text = render_text(make_phrase(rng), max(6.0, rng.uniform(0.04, 0.1) * min(height, width)), rng)
     gaps = int(text.shape[0] * rng.uniform(0.6, 4)), int(text.shape[0] * rng.uniform(0.5, 4))
     row = cv2.copyMakeBorder(text, 0, gaps[0], 0, gaps[1], cv2.BORDER_CONSTANT, value=(0,))
     tile = np.vstack([row, np.roll(row, row.shape[1] // 2, axis=1)])
@@ -201,7 +201,7 @@ def _disc(height: int, width: int, _: Generator) -> Mask:
 
 
 def _polygon(height: int, width: int, corners: npt.NDArray[np.float64]) -> Mask:
-    """A filled polygon; its corners as shares of (width, height)."""
+    """Draw a filled polygon; its corners are shares of (width, height)."""
     mask = np.zeros((height, width), dtype=np.uint8)
     points = np.round(corners * [width - 1, height - 1]).astype(np.int32)
     cv2.fillPoly(mask, [points], (_OPAQUE,), cv2.LINE_AA)
@@ -217,7 +217,7 @@ def _star(height: int, width: int, rng: Generator) -> Mask:
 
 
 def _ribbon(height: int, width: int, rng: Generator) -> Mask:
-    """A band across the box's corner, or the whole corner."""
+    """Draw a band across the box's corner, or the whole corner."""
     inner = rng.choice([0.0, rng.uniform(0.4, 0.7)])
     return _polygon(height, width, np.array([[inner, 0], [1, 0], [0, 1], [0, inner]]))
 
@@ -237,10 +237,10 @@ _SHAPES: dict[str, Callable[[int, int, Generator], Mask]] = {
 
 
 def sticker(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """One to four opaque badges, labels, corner ribbons or codes on up to a quarter of the area."""
+    """Add one to four badges, labels, corner ribbons or codes on up to a quarter of the area."""
     canvas = image.copy()
     height, width = image.shape[:2]
-    share = grow(strength, rng, 0.02, 0.25)
+    share = draw_parameter(strength, rng, 0.02, 0.25)
     count = 1 + int(rng.integers(0, 1 + round(3 * strength)))
     for part in rng.dirichlet(np.full(count, 3.0)) * share:
         name = str(rng.choice(list(_SHAPES)))
@@ -254,14 +254,14 @@ def sticker(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None
             place = ((width - wide) * int(across), (height - high) * int(down))
         else:
             place = _place(rng, canvas.shape, high, wide)
-        lay(canvas, mask, patch, *place, rng.choice([1.0, 1.0, rng.uniform(0.85, 1)]))
+        blend(canvas, mask, patch, *place, rng.choice([1.0, 1.0, rng.uniform(0.85, 1)]))
     return canvas
 
 
 def _badge(name: str, height: int, width: int, rng: Generator) -> tuple[RgbImage, Mask]:
-    """A sticker's colours and its outline, each (height, width)."""
+    """Draw a sticker's colours and its outline, each (height, width)."""
     mask = _SHAPES[name](height, width, rng)
-    ground = colour(rng)
+    ground = draw_colour(rng)
     patch = np.full((height, width, 3), ground, dtype=np.uint8)
     if name == "code":
         blocks = rng.integers(0, 2, (int(rng.choice([1, 21])), 29)).astype(np.uint8) * 255
@@ -271,12 +271,12 @@ def _badge(name: str, height: int, width: int, rng: Generator) -> tuple[RgbImage
         return patch, mask
     if rng.random() < 0.4:
         rim = cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=1 + height // 20)
-        lay(patch, np.asarray(_OPAQUE - rim, dtype=np.uint8), colour(rng), 0, 0, 1.0)
+        blend(patch, np.asarray(_OPAQUE - rim, dtype=np.uint8), draw_colour(rng), 0, 0, 1.0)
     lines = int(rng.integers(1, 3))
     for line in range(lines):
         top = height * (0.25 + 0.5 * line / lines)
         box = (0.15 * width, top, 0.7 * width, 0.45 * height / lines)
-        write(patch, box, ink_on(ground), rng)
+        write(patch, box, choose_ink(ground), rng)
     angle = float(rng.uniform(-25, 25)) if rng.random() < 0.3 and name != "ribbon" else 0.0
     if angle:
         patch, mask = _turned(patch, angle), _turned(mask, angle)
@@ -284,35 +284,40 @@ def _badge(name: str, height: int, width: int, rng: Generator) -> tuple[RgbImage
 
 
 def banner(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """A bar of text, such as a price, along the top, the bottom or both: over it or beside it."""
+    """Add a bar of text, such as a price, over or beyond the top, the bottom or both."""
     canvas = image.copy()
     width = image.shape[1]
     sides = [(True,), (False,), (True, False)][int(rng.choice(3, p=[0.35, 0.45, 0.2]))]
     outside = rng.random() < 0.4
     for top in sides:
-        high = max(2, round(image.shape[0] * grow(strength, rng, 0.06, 0.25 / len(sides))))
-        bar = np.full((high, width, 3), paint := colour(rng), dtype=np.uint8)
+        high = max(
+            2, round(image.shape[0] * draw_parameter(strength, rng, 0.06, 0.25 / len(sides)))
+        )
+        bar = np.full((high, width, 3), paint := draw_colour(rng), dtype=np.uint8)
         parts = int(rng.integers(1, 4))
         for part in range(parts):
             box = (width * (part + 0.08) / parts, 0.2 * high, 0.84 * width / parts, 0.6 * high)
-            write(bar, box, ink_on(paint), rng)
+            write(bar, box, choose_ink(paint), rng)
         if outside:
             canvas = np.vstack([bar, canvas] if top else [canvas, bar])
         else:
             start = 0 if top else canvas.shape[0] - high
-            lay(
+            blend(
                 canvas, _slab(high, width, rng), bar, 0, start, rng.choice([1, rng.uniform(0.6, 1)])
             )
     return canvas
 
 
 def border(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """A frame of one or two colours around or over the edge; at times wider below."""
+    """Add a frame of one or two colours around or over the edge, at times wider below."""
     wide = max(
-        1, round(math.sqrt(image.shape[0] * image.shape[1]) * grow(strength, rng, 0.01, 0.1))
+        1,
+        round(
+            math.sqrt(image.shape[0] * image.shape[1]) * draw_parameter(strength, rng, 0.01, 0.1)
+        ),
     )
     below = wide * (int(rng.integers(2, 4)) if rng.random() < 0.15 else 1)
-    paint = colour(rng)
+    paint = draw_colour(rng)
     if rng.random() < 0.5:
         canvas = image.copy()
         wide = min(wide, *(max(1, side // 5) for side in image.shape[:2]))
@@ -325,15 +330,15 @@ def border(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None)
     if rng.random() < 0.3:
         inset = wide // 2
         corner = (canvas.shape[1] - 1 - inset, canvas.shape[0] - 1 - inset)
-        cv2.rectangle(canvas, (inset, inset), corner, colour(rng), max(1, wide // 5))
+        cv2.rectangle(canvas, (inset, inset), corner, draw_colour(rng), max(1, wide // 5))
     return canvas
 
 
 def tint_band(image: RgbImage, strength: float, rng: Generator, _: RgbImage | None) -> RgbImage:
-    """A see-through coloured or dark band over up to a third of the image."""
+    """Add a translucent coloured or dark band over up to a third of the image."""
     canvas = image.copy()
     height, width = image.shape[:2]
-    share = grow(strength, rng, 0.1, 0.34)
+    share = draw_parameter(strength, rng, 0.1, 0.34)
     along = rng.random() < 0.7
     high, wide = (round(height * share), width) if along else (height, round(width * share))
     mask = _slab(max(1, high), max(1, wide), rng)
@@ -344,15 +349,17 @@ def tint_band(image: RgbImage, strength: float, rng: Generator, _: RgbImage | No
         rng.choice([0, room, rng.uniform(0, max(room, 1))])
         for room in (width - wide, height - high)
     ]
-    lay(canvas, mask, colour(rng), place[0], place[1], grow(strength, rng, 0.1, 0.45))
+    blend(
+        canvas, mask, draw_colour(rng), place[0], place[1], draw_parameter(strength, rng, 0.1, 0.45)
+    )
     return canvas
 
 
 def erase(image: RgbImage, strength: float, rng: Generator, other: RgbImage | None) -> RgbImage:
-    """Rectangles, blobs or strokes that hide up to a quarter: flat, blurred, in blocks or noise."""
+    """Hide up to a quarter under rectangles, ellipses or stars: flat, blurred, blocks or noise."""
     canvas = image.copy()
     height, width = image.shape[:2]
-    share = grow(strength, rng, 0.02, 0.25)
+    share = draw_parameter(strength, rng, 0.02, 0.25)
     count = int(rng.integers(1, 5))
     for part in rng.dirichlet(np.full(count, 2.0)) * share:
         aspect = math.exp(rng.uniform(-1, 1))
@@ -361,23 +368,23 @@ def erase(image: RgbImage, strength: float, rng: Generator, other: RgbImage | No
         left, top = int(rng.integers(0, width - wide + 1)), int(rng.integers(0, height - high + 1))
         patch = _cover(canvas[top : top + high, left : left + wide], rng, other)
         mask = (_slab, _disc, _star)[int(rng.choice(3, p=[0.5, 0.4, 0.1]))](high, wide, rng)
-        lay(canvas, mask, patch, left, top, 1.0)
+        blend(canvas, mask, patch, left, top, 1.0)
     return canvas
 
 
 def _cover(region: RgbImage, rng: Generator, other: RgbImage | None) -> RgbImage:
-    """What hides a region: a patch of its size."""
+    """Make a patch that hides a region, of its size."""
     height, width = region.shape[:2]
     kind = rng.random()
     if kind < 0.2:
-        return resized(resized(region, rng.uniform(1, 5), rng.uniform(1, 5)), width, height)
+        return resize(resize(region, rng.uniform(1, 5), rng.uniform(1, 5)), width, height)
     if kind < 0.35:
-        blocks = resized(region, rng.uniform(2, 8), rng.uniform(2, 8))
+        blocks = resize(region, rng.uniform(2, 8), rng.uniform(2, 8))
         return np.asarray(
             cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8
         )
     if kind < 0.5:
         return rng.integers(0, 256, region.shape, dtype=np.uint8)
     if kind < 0.65 and other is not None:
-        return covering(other, width, height)
-    return np.full_like(region, colour(rng))
+        return resize_to_cover(other, width, height)
+    return np.full_like(region, draw_colour(rng))

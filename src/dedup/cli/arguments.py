@@ -1,4 +1,4 @@
-"""The command line before Hydra parses it: names of files as people have them, errors in words."""
+"""Preparation of a command line for Hydra's parser, and plain messages for its errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WITH_VALUE = (
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"),
     *("--cfg", "-c", "--info", "-i", "--experimental-rerun"),
 )
-"""Hydra's options whose value is an argument of its own."""
+"""Hydra's options whose value is the next argument."""
 PLACES = (
     *("query", "runs", "ids", "store.path", "foreground.model", "encoder.weights", "encoder.path"),
     *("source.path", "source.folder", "source.images_dir", "against", "checkpoint", "index"),
@@ -38,18 +38,19 @@ NAMES = (*PLACES, *TEXTS, "fetch.contact")
 """Settings whose value is quoted where Hydra cannot parse it as typed."""
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 TABLE_ENDINGS = (".csv", ".tsv", ".txt")
+"""Endings by which a bare argument is taken for an image or a table."""
 
 
 def prepared(name: str, arguments: Sequence[str]) -> list[str]:
-    """Put a command line into the form that Hydra parses.
+    """Convert a command line to the form that Hydra parses.
 
-    Values that name files or addresses are quoted where Hydra's grammar would refuse or split
-    them, ``~`` is expanded, and a bare table or folder becomes ``source.path=``. All other
-    arguments stay as they are.
+    Values that name files or addresses are quoted if Hydra's grammar would refuse or split them.
+    ``~`` is expanded, and a bare table or folder becomes ``source.path=``. All other arguments stay
+    unchanged.
 
     Args:
         name: the command.
-        arguments: what was typed after it.
+        arguments: the command line after it.
 
     Raises:
         ConfigError: an argument is no ``NAME=VALUE``, or its value cannot be parsed.
@@ -68,12 +69,14 @@ def prepared(name: str, arguments: Sequence[str]) -> list[str]:
             done += _of_catalogue(name, argument, arguments)
             catalogues.append(argument)
     if len(catalogues) > 1:
-        raise ConfigError(f"{' and '.join(catalogues)} name two catalogues: leave one of them out")
+        raise ConfigError(
+            f"{' and '.join(catalogues)} name several catalogues: leave all but one out"
+        )
     return done
 
 
 def overrides(arguments: Sequence[str]) -> list[str]:
-    """The arguments that are neither options of Hydra's nor the values of such."""
+    """List the arguments that are neither Hydra's options nor their values."""
     typed: list[str] = []
     rest = iter(arguments)
     for argument in rest:
@@ -85,12 +88,12 @@ def overrides(arguments: Sequence[str]) -> list[str]:
 
 
 def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
-    """Put a composition error into one message, with the nearest key for an unknown one.
+    """Explain a composition error in one message, with the nearest key for an unknown one.
 
     Args:
-        error: what Hydra or OmegaConf raised.
+        error: error from Hydra or OmegaConf.
         name: the command.
-        arguments: its command line; a part chosen there decides which keys exist.
+        arguments: the command line; the parts chosen there decide which keys exist.
     """
     message = str(error).strip()
     see = f"See {command(name)} --help"
@@ -111,33 +114,33 @@ def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
 
 
 def check_choices(arguments: Sequence[str]) -> None:
-    """Make sure that parts are chosen by names, and that ``runs=`` names a folder.
+    """Check that parts are chosen by name, and that ``runs=`` names a folder.
 
-    Hydra's own error for ``matcher=null`` says less, and for ``runs=null`` it makes a folder None.
+    Hydra's own error for ``matcher=null`` says less, and ``runs=null`` would make a folder None.
 
     Raises:
-        ConfigCompositionException: one is not.
-        HydraException: what chooses one cannot be parsed.
+        ConfigCompositionException: a part or ``runs`` is chosen by another value.
+        HydraException: a choice cannot be parsed.
     """
     if {"runs=", "runs=null", "runs=~"} & {*arguments}:
         raise ConfigCompositionException(
-            "runs= names no folder: leave it out for the folder runs, or name one, runs=PATH"
+            "runs= names no folder: leave it out to use the folder runs, or name one with runs=PATH"
         )
     for choice in choices(arguments):
         override = _parsed(choice)
         chosen = override.value()
         several = chosen if isinstance(chosen, list) else [chosen]
-        if override.is_sweep_override() or all(isinstance(one, str) for one in several):
+        if override.is_sweep_override() or all(isinstance(part, str) for part in several):
             continue
         group = override.key_or_group
         raise ConfigCompositionException(
-            f"{choice} chooses no part: a part is chosen by its name, {group}="
+            f"{choice} chooses no part: choose one by its name, {group}="
             f"{' or '.join(part_names(group, arguments))}"
         )
 
 
 def composed(name: str, arguments: Sequence[str], *, hydra_too: bool = False) -> DictConfig:
-    """Compose a command's config with the parts that its command line chooses, and no more."""
+    """Compose a command's config with the parts that its command line chooses."""
     own = [f"hydra.searchpath=[{', '.join(f'file://{folder}' for folder in _own(arguments))}]"]
     chosen = [choice for choice in choices(arguments) if not _parsed(choice).is_sweep_override()]
     GlobalHydra.instance().clear()
@@ -146,31 +149,31 @@ def composed(name: str, arguments: Sequence[str], *, hydra_too: bool = False) ->
 
 
 def choices(arguments: Sequence[str]) -> list[str]:
-    """Those overrides that choose a part: ``source=csv``."""
+    """List the overrides that choose a part, such as ``source=csv``."""
     groups = {folder.name for conf in _folders(arguments) for folder in conf.iterdir()
               if folder.is_dir()}  # fmt: skip
     return [a for a in arguments if a.partition("=")[0].partition("@")[0] in groups and "=" in a]
 
 
 def part_names(group: str, arguments: Sequence[str] = ()) -> list[str]:
-    """The names of the parts of a kind, one's own in ``--config-dir`` among them."""
+    """List the names of a group's parts, including the user's own in ``--config-dir``."""
     return sorted(file.stem for file in part_files(group, arguments))
 
 
 def part_files(group: str, arguments: Sequence[str] = (), part: str = "*") -> list[Path]:
-    """The files of the parts of a kind, or of one part."""
+    """List the YAML files of a group's parts, or of one part."""
     return [file for conf in _folders(arguments) for file in (conf / group).glob(f"{part}.yaml")]
 
 
 def keys(node: DictConfig, prefix: str = "") -> list[str]:
-    """Every key of a config, with those below it, dotted."""
-    known = []
+    """List every dotted key of a config, nested keys included."""
+    names = []
     for key in map(str, node):
-        known.append(f"{prefix}{key}")
+        names.append(f"{prefix}{key}")
         child = node._get_node(key)
         if isinstance(child, DictConfig) and not child._is_none():
-            known += keys(child, f"{prefix}{key}.")
-    return known
+            names += keys(child, f"{prefix}{key}.")
+    return names
 
 
 def _unknown(wrong: str, name: str, arguments: Sequence[str]) -> str:
@@ -184,14 +187,14 @@ def _unknown(wrong: str, name: str, arguments: Sequence[str]) -> str:
 
 
 def _parts_with(setting: str, arguments: Sequence[str]) -> list[str]:
-    """The parts that have a setting: ``source.path`` is in ``source=csv`` and ``source=folder``."""
+    """List the parts with a setting: ``source.path`` is in ``source=csv`` and ``source=folder``."""
     group, _, key = setting.partition(".")
-    # As a container: a DictConfig does not contain what is "???".
+    # As a container: a DictConfig hides keys whose value is "???".
     parts: dict[str, Any] = {
         file.stem: OmegaConf.to_container(OmegaConf.load(file)) or {}
         for file in sorted(part_files(group, arguments))
     }
-    # A file for the whole config, as a task's, has the part's settings below its group.
+    # A file with @package _global_, as a task's, has the settings below its group.
     own = {name: part.get(group, part) or {} for name, part in parts.items()}
     return [f"{group}={name}" for name, settings in own.items() if key in settings]
 
@@ -201,7 +204,7 @@ def _folders(arguments: Sequence[str]) -> list[Path]:
 
 
 def _own(arguments: Sequence[str]) -> list[Path]:
-    """The folder of one's own configs, ``--config-dir``."""
+    """List the user's own config folders, ``--config-dir``."""
     folders: list[str] = []
     for number, argument in enumerate(arguments):
         option, _, value = argument.partition("=")
@@ -211,7 +214,7 @@ def _own(arguments: Sequence[str]) -> list[Path]:
 
 
 def _is_override(argument: str) -> bool:
-    """Whether an argument is meant for Hydra, and not the name of a file."""
+    """Tell whether an argument is an override, and not the name of a file."""
     if re.fullmatch(r"[+~]{1,2}\w[\w.@/:]*", argument):  # ~verifier
         return True
     key, sign, _ = argument.partition("=")
@@ -219,10 +222,10 @@ def _is_override(argument: str) -> bool:
 
 
 def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
-    """The overrides that a bare table or folder stands for.
+    """Translate a bare table or folder into overrides.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the argument is neither.
     """
     place = _at_home(typed)
     ending = Path(place).suffix.lower()
@@ -231,20 +234,20 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
         meant = "query" if ending in IMAGE_ENDINGS else "source.path"
         hint = "" if name in ("check", "verify") else f"did you mean {_shown(meant, place)}? "
         raise ConfigError(
-            f"{typed} is no setting: {hint}A setting is typed as NAME=VALUE\n"
+            f"{typed} is no setting: {hint}Settings have the form NAME=VALUE\n"
             f"See {command(name)} --help"
         )
-    chosen = [] if any(one.startswith("source=") for one in arguments) else [
+    chosen = [] if any(argument.startswith("source=") for argument in arguments) else [
         f"source={'folder' if is_folder else 'csv'}"
     ]  # fmt: skip
     return [*chosen, f"source.path={_in_quotes(place)}"]
 
 
 def _parsable(argument: str, is_sweep: bool) -> str:
-    """An override as it was typed, or with its value quoted.
+    """Quote an override's value if Hydra would not parse it as typed.
 
     Raises:
-        ConfigError: it cannot be parsed, and nobody knows what is meant.
+        ConfigError: the override cannot be parsed, and quoting may change its meaning.
     """
     key, _, value = argument.partition("=")
     name = key.lstrip("+")
@@ -256,7 +259,7 @@ def _parsable(argument: str, is_sweep: bool) -> str:
 
 
 def _value(name: str, typed: str, is_sweep: bool) -> str:
-    """The value of a setting that is a text, quoted where it would be read as something else."""
+    """Quote the value of a text setting if Hydra would read it as something else."""
     is_one = name in PLACES and (_exists(typed) or is_http(typed))
     try:
         override = _parsed(f"{name}={typed}")
@@ -270,12 +273,12 @@ def _value(name: str, typed: str, is_sweep: bool) -> str:
         is_list = is_sweep and all(map(_exists, typed.split(",")))
         is_text = is_one or (name not in PLACES and not is_sweep)
         return _in_quotes(typed) if is_text and not is_list else typed
-    other = override.value() != typed and "${" not in typed
-    return _in_quotes(typed) if other and _exists(typed) else typed
+    is_changed = override.value() != typed and "${" not in typed
+    return _in_quotes(typed) if is_changed and _exists(typed) else typed
 
 
 def _in_pieces(name: str, typed: str) -> str:
-    """Values of a sweep or a list, each quoted where it cannot be parsed."""
+    """Quote each value of a sweep or list that cannot be parsed."""
     return ",".join(_value(name, piece, is_sweep=False) for piece in typed.split(","))
 
 
@@ -285,13 +288,13 @@ def _check_parsed(argument: str) -> None:
     except HydraException as error:
         why = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"{argument} cannot be parsed ({why}): if the value is one text, write "
+            f"Cannot parse {argument}: {why}. If the value is one text, write "
             f"{_quoted_for_shell(argument)}"
         ) from error
 
 
 def _quoted_for_shell(argument: str) -> str:
-    """An override in the form that a shell hands to Hydra as one text."""
+    """Quote an override so that Hydra receives its value as one text from a shell."""
     key, _, value = argument.partition("=")
     return _shown(key, value)
 
@@ -315,12 +318,12 @@ def _parsed(argument: str) -> Override:
 
 
 def _at_home(path: str) -> str:
-    """A path with ``~`` expanded; an address or another text as it is."""
+    """Expand ``~`` in a path; addresses and other texts stay unchanged."""
     return os.path.expanduser(path)  # noqa: PTH111 - pathlib's changes x//y
 
 
 def _exists(path: str) -> bool:
     try:
         return Path(_at_home(path)).exists()
-    except (OSError, ValueError):  # no name of a file: too long, or with a NUL
+    except (OSError, ValueError):  # no valid file name: too long, or with a NUL
         return False

@@ -1,4 +1,4 @@
-"""From the config of a command to the arguments of ``pipeline``; the entry points call it."""
+"""Translation of a command's config into calls of ``pipeline``, for the entry points."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from dedup.store.image_store import ImageStore
 log = logging.getLogger("dedup")
 
 STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
-"""The name of a run's folder: when it started."""
+"""Pattern of a run folder's name, the time of its start."""
 
 
 def training_images(cfg: DictConfig, run_dir: Path) -> tuple[ImageReader, Any]:
-    """The store, and the images to train on in the schema ``IMAGES``."""
+    """Open the store, and read the images to train on in the schema ``IMAGES``."""
     images = _images(cfg)
     return images, pipeline.read_training_images(build(cfg.source), images, run_dir)
 
 
 def show_foreground(cfg: DictConfig, run_dir: Path) -> None:
-    """Write a page of what a foreground finds in some images of a catalogue, and stop.
+    """Write a page with the products that a foreground finds in some of a catalogue's images.
 
     Raises:
-        ConfigError: there is no foreground to show.
+        ConfigError: no foreground is chosen.
     """
     if cfg.foreground is None:
         raise ConfigError(
-            "preview= shows what a foreground finds: choose one, such as foreground=grabcut"
+            "preview= needs a foreground to show: choose one, such as foreground=grabcut"
         )
     catalogue = build(cfg.source).read()
     framed = _images(cfg)
@@ -57,20 +57,20 @@ def show_foreground(cfg: DictConfig, run_dir: Path) -> None:
 
     name = origins.name_of(plain(cfg.foreground))
     page = preview(catalogue, framed, name, cfg.preview, run_dir)
-    log.info("look at %s, and at %s in TensorBoard", page, run_dir)
+    log.info("open %s, or %s in TensorBoard", page, run_dir)
 
 
 def make_index(cfg: DictConfig, run_dir: Path) -> Index:
     """Embed and cluster a catalogue with ``cfg.checkpoint``, and save the index in ``run_dir``.
 
-    The catalogue is ``cfg.source``, or else what the checkpoint was trained on.
+    The catalogue is ``cfg.source``, or else the one that the checkpoint was trained on.
     """
     checkpoint = checkpoint_file(cfg.checkpoint or Path(cfg.runs) / "train" / "latest")
     if _is_given(cfg):
         source, settings = build(cfg.source), plain(cfg.source)
     else:
         source, settings = origins.trained_on(checkpoint, Path(cfg.runs))
-        log.info("the catalogue is the one trained on: %s", settings)
+        log.info("the catalogue is the one that the encoder was trained on: %s", settings)
     recipe = origins.described_recipe(plain(cfg.matcher), plain(cfg.verifier))
     return pipeline.make_index(
         source,
@@ -83,14 +83,14 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
 
 
 def change_index(cfg: DictConfig, run_dir: Path) -> Index:
-    """Add to ``cfg.index``, update it or remove from it, and save the result in ``run_dir``.
+    """Add products to ``cfg.index``, update or remove some, and save the result in ``run_dir``.
 
     Raises:
-        ConfigError: what is to be added, or removed, is not said.
+        ConfigError: the products to add or remove are not named.
         SourceError: the index has no such product.
     """
     if cfg.change != "remove" and not _is_given(cfg):
-        raise ConfigError(f"change={cfg.change}: of what? Say source=csv source.path=PATH")
+        raise ConfigError(f"change={cfg.change} needs a catalogue: add source=csv source.path=PATH")
     if (cfg.change == "remove") != (cfg.ids is not None):
         raise ConfigError("ids= goes with change=remove: a list of product ids, or a file of them")
     folder = _index_to_change(cfg)
@@ -110,17 +110,22 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
 
 
 def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:
-    """The index that ``detect.py`` works on, its store attached, and its folder.
+    """Open or make the index that ``detect.py`` works on, with its store attached.
 
-    ``index=`` names one. Without, it is the latest one, see ``latest_index``; but another
-    checkpoint or another source than that one's, where given, make a new one.
+    ``index=`` names an index; the default is ``latest_index``. A new one is made if the checkpoint
+    or the source that is given differs from that of the latest.
+
+    Returns:
+        The index and its folder.
 
     Raises:
         ConfigError: both an index and a source are given.
         ArtifactError: there is no index, or it was made with another checkpoint or foreground.
     """
     if cfg.index is not None and _is_given(cfg):
-        raise ConfigError("index= holds its own catalogue: leave source out, or index")
+        raise ConfigError(
+            "index= and source= name two catalogues, as an index has its own: leave one of them out"
+        )
     if cfg.index is not None:
         folder = Path(cfg.index)
         index = origins.load_index(folder)
@@ -136,14 +141,16 @@ def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:
 
 
 def latest_index(runs: Path, *, newest: bool = False) -> Path:
-    """The folder of the index that a command works on where none is named.
+    """Find the index that a command works on if none is named.
 
-    That is the latest cluster run's, or where there is none, the index that ``detect.py`` made or
-    used last. It makes one where a source or a checkpoint is given.
+    It is the latest cluster run's, or else the index that ``detect.py`` made or used last.
 
     Args:
         runs: the folder of runs.
-        newest: take the newer one of the two. A query comes right after what it asks about.
+        newest: whether to take the newer of the two, as a query does: it follows its index.
+
+    Returns:
+        The index's folder.
     """
     made, used = _known_indexes(runs)
     if not (used / MANIFEST).is_file():
@@ -154,30 +161,30 @@ def latest_index(runs: Path, *, newest: bool = False) -> Path:
 
 
 def _known_indexes(runs: Path) -> tuple[Path, Path]:
-    """The folder of the latest index of ``cluster.py``, and of that of ``detect.py``."""
+    """Find the folders of the latest index of ``cluster.py``, and of that of ``detect.py``."""
     made, used = runs / "cluster" / "latest", runs / "detect" / "latest"
     return made, used if (used / MANIFEST).is_file() else _named_index(used) or made
 
 
 def _named_index(folder: Path) -> Path | None:
-    """The index that the result in a folder was found in."""
+    """Read the folder of the index that a result was found in."""
     if not (folder / RESULT).is_file():
         return None
     try:
         return index_of(folder)
-    except ArtifactError:  # a damaged result is no reason to refuse an index that is whole
+    except ArtifactError:  # a damaged result is no reason to refuse an intact index
         return None
 
 
 def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, SearchState]:
-    """What ``detect.py`` finds in an index, or between it and the one that ``against=`` names.
+    """Find the duplicates in an index, or between it and the index of ``against=``.
 
     Returns:
-        The index that was searched, what was found, and the search for a later one to go on from.
+        The index that was searched, the result, and the state for a later search.
 
     Raises:
         ConfigError: both ``since=`` and ``against=`` are given, or a setting does not fit.
-        ArtifactError: what they name does not fit.
+        ArtifactError: the earlier search or the other index does not fit.
     """
     detection = _detection(cfg, index)
     sampling = pipeline.Sampling(cfg.checkpoint, cfg.seed)
@@ -186,16 +193,16 @@ def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, SearchS
         since = None if cfg.since is None else SearchState.load(Path(cfg.since))
         return index, *pipeline.detect(index, detection, sampling, since, truth)
     if cfg.since is not None:
-        raise ConfigError("since= goes on with one catalogue: leave it out, or against=")
+        raise ConfigError("since= searches one catalogue and against= two: leave one of them out")
     against = Path(cfg.against)
     other = pipeline.with_images(origins.load_index(against), against)
     return pipeline.detect_between(index, other, cfg.prefix, detection, sampling, truth)
 
 
 def answer(cfg: DictConfig, index: Index) -> str:
-    """Which products show the images of ``query=``, as JSON."""
+    """Find the products that show the images of ``query=``, as JSON."""
     fetcher, store, query = build(cfg.fetch), cfg.store, plain(cfg.query)
-    addresses = [str(one) for one in (query if isinstance(query, list) else [query])]
+    addresses = [str(image) for image in (query if isinstance(query, list) else [query])]
     decoders = Decoders(
         index.manifest["reader"], store.workers, store.decode_timeout, store.decode_memory,
         fetcher.max_bytes,
@@ -207,13 +214,13 @@ def answer(cfg: DictConfig, index: Index) -> str:
 
 
 def _plain_rows(table: Any) -> list[dict[str, Any]]:
-    """The rows of a table; a number that is not there is null."""
+    """Convert a table's rows to plain values; a missing number becomes null."""
     rows: list[dict[str, Any]] = table.to_dict("records")
     return [{name: None if cell != cell else cell for name, cell in row.items()} for row in rows]
 
 
 def _detection(cfg: DictConfig, index: Index) -> Detector:
-    """How duplicates are found: as the index was made for, where the config says nothing else."""
+    """Build the detector from the config, with the index's recipe as defaults."""
     matcher, verifier = _recipe(cfg, index)
     detection: Detector = build(
         cfg.detection,
@@ -225,7 +232,7 @@ def _detection(cfg: DictConfig, index: Index) -> Detector:
 
 
 def _recipe(cfg: DictConfig, index: Index) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The settings of matcher and verifier: the index's, where the config says nothing else."""
+    """Choose the settings of matcher and verifier: the index's, unless the user set others."""
     matcher, verifier = plain(cfg.matcher), plain(cfg.verifier)
     made_for = origins.recipe(index)
     if made_for is None or _is_chosen_whole(cfg):
@@ -243,14 +250,14 @@ def _recipe(cfg: DictConfig, index: Index) -> tuple[dict[str, Any], dict[str, An
         verifier = made_for.verifier
         names.append("its verifier")
     if names:
-        log.info("as the index was made for: %s", ", ".join(names))
+        log.info("settings that the index was made for: %s", ", ".join(names))
     return matcher | taken, verifier
 
 
 def _is_chosen_whole(cfg: DictConfig) -> bool:
-    """Whether ``experiment=`` or an encoder with its settings was chosen: they say how to match."""
-    chosen = any(word.partition("=")[0].lstrip("+") == "experiment" for word in typed())
-    return chosen or "weights" in cfg.encoder
+    """Tell whether ``experiment=`` or ``encoder=bundled`` was chosen: these set all of matching."""
+    is_experiment = any(word.partition("=")[0].lstrip("+") == "experiment" for word in typed())
+    return is_experiment or "weights" in cfg.encoder
 
 
 def _embedding(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:
@@ -262,26 +269,26 @@ def _embedding(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:
 
 
 def _foreground(cfg: DictConfig) -> dict[str, Any] | None:
-    """What an index's manifest says of the foreground that was chosen; ``None`` for none."""
+    """Describe the chosen foreground as an index's manifest does; ``None`` for whole images."""
     if cfg.foreground is None:
         return None
     return {"part": plain(cfg.foreground), "framing": plain(cfg.framing)}
 
 
 def _images(cfg: DictConfig) -> ImageReader:
-    """The store, seen through the foreground if one was chosen."""
+    """Open the store, through the foreground if one was chosen."""
     return pipeline.open_images(build(cfg.store, fetcher=build(cfg.fetch)), _foreground(cfg))
 
 
 def _store_of(cfg: DictConfig, index: Index) -> ImageStore:
-    """The store of an index, with the settings of the command."""
+    """Open the store of an index with the command's settings."""
     path, reader = index.manifest["store"], index.manifest["reader"]
     store: ImageStore = build(cfg.store, fetcher=build(cfg.fetch), path=path, reader=reader)
     return store
 
 
 def _usual_index(runs: Path, checkpoint: str | None, *, newest: bool = False) -> Path:
-    """The latest index; of those that there are, one made with the checkpoint if one is given."""
+    """Find the latest index; with a checkpoint, the latest that was made with it, if any."""
     folder = latest_index(runs, newest=newest)
     if checkpoint is not None and not _is_of(folder, checkpoint):
         others = _known_indexes(runs)
@@ -290,7 +297,7 @@ def _usual_index(runs: Path, checkpoint: str | None, *, newest: bool = False) ->
 
 
 def _index_to_change(cfg: DictConfig) -> Path:
-    """``index=``; at its default the latest one, made with the encoder if one is chosen."""
+    """Find the index to change: ``index=``, or else the latest of the chosen encoder."""
     folder, usual = Path(cfg.index), Path(cfg.runs) / "cluster" / "latest"
     if folder != usual:
         return folder
@@ -298,14 +305,14 @@ def _index_to_change(cfg: DictConfig) -> Path:
 
 
 def _is_given(cfg: DictConfig) -> bool:
-    """Whether a source was chosen: ``source: trained`` is a CSV without a path."""
+    """Tell whether a source was chosen: ``source: trained`` is a CSV without a path."""
     return not ("path" in cfg.source and cfg.source.path is None)
 
 
 def _serves(latest: Path, cfg: DictConfig) -> bool:
-    """Whether the latest index is what is asked for, so that none is to be made.
+    """Tell whether the latest index fits the config, so that no new one is made.
 
-    A source that is given with a checkpoint is read anew.
+    A source that is given with a checkpoint is always read anew.
     """
     if not _is_given(cfg):
         return cfg.checkpoint is None or (
@@ -319,7 +326,7 @@ def _serves(latest: Path, cfg: DictConfig) -> bool:
 
 
 def _is_of(folder: Path, checkpoint: str) -> bool:
-    """Whether an index lies in a folder that was made with a checkpoint."""
+    """Tell whether a folder holds an index that was made with a checkpoint."""
     if not (folder / MANIFEST).is_file():
         return False
     made_with: str = read_manifest(folder)[0]["checkpoint_sha256"]

@@ -1,4 +1,4 @@
-"""What the three entry points share: composing a config, exit codes, run folders."""
+"""Decorator of the entry points: config composition, run folders and exit codes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from dedup.cli.outcome import one_message, point_latest, say, stop
 from dedup.cli.preflight import check_settings
 from dedup.cli.sweep import keep_failure
 from dedup.config.instances import build, plain
+from dedup.config.renames import RENAMED, old_names, renewed
 from dedup.config.targets import check_config
 from dedup.errors import ConfigError
 from dedup.runtime import processes
@@ -38,14 +39,19 @@ __all__ = ["ROOT", "build", "entrypoint", "log", "one_message", "plain", "point_
 log = logging.getLogger("dedup")
 
 Job = Callable[[DictConfig, Path], float | None]
+"""An entry point's body: takes the config and the run folder, returns a score if it has one."""
 
 
 def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
-    """Make a job, called with its config and its run folder, into a command.
+    """Turn a function of a config and a run folder into a command.
 
-    The command composes ``conf/<name>.yaml`` with the overrides on the command line, runs the job
-    in ``runs/<name>/<time>/`` and points ``runs/<name>/latest`` at it once it succeeded. A
-    ``DedupError`` and a wrong override end as one message and an exit code, see ``dedup.errors``.
+    The command composes ``conf/<name>.yaml`` with the overrides of the command line and calls the
+    function with the folder ``runs/<name>/<time>/``. After a success ``runs/<name>/latest`` points
+    there. A ``DedupError`` or a wrong override ends the command with one message and an exit code,
+    see ``dedup.errors``.
+
+    Args:
+        name: the command, and the stem of its config.
     """
 
     def decorate(job: Job) -> Callable[[], None]:
@@ -60,10 +66,10 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
                     _check_sweep(plain(cfg.get("trainer")), plain(cfg.get("resume")))
                 with keep_failure(run_dir) if is_sweep else nullcontext():
                     return _run(name, job, cfg, run_dir)
-            return None  # of a sweep, which goes on without this run
+            return None  # a failed run of a sweep, which continues
 
         def command() -> None:
-            # Hydra then raises what it would print, and we say it in one message.
+            # Makes Hydra raise the errors it would print, for our one message.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             conf = str(ROOT / "conf")
             try:
@@ -77,7 +83,7 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
             except (HydraException, OmegaConfBaseException) as error:
                 stop(explain(error, name, sys.argv[1:]), ConfigError.exit_code)
             except KeyboardInterrupt:
-                stop("stopped: the same command goes on with what is already on disk", 130)
+                stop("stopped: run the same command again to go on from the files on disk", 130)
 
         return command
 
@@ -85,13 +91,16 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
 
 
 def typed() -> list[str]:
-    """What was typed on the command line, such as ``matcher.threshold=0``; none outside a run."""
+    """List the overrides typed, such as ``matcher.threshold=0``; empty outside a run."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _run(name: str, job: Job, cfg: DictConfig, run_dir: Path) -> float | None:
-    """Check the settings, do the job, and write what it left into ``run.json``."""
+    """Check the settings, call the job, and write ``run.json``."""
     settings = plain(cfg)
+    for old in sorted(old_names(settings)):
+        log.warning("%s is now %s: the old name goes on working", old, RENAMED[old])
+    settings = renewed(settings)
     check_config(settings)
     check_memory(run_dir, _computes(name, settings))
     check_settings(name, settings, HydraConfig.get().overrides.task, build)
@@ -101,11 +110,11 @@ def _run(name: str, job: Job, cfg: DictConfig, run_dir: Path) -> float | None:
     from dedup.runtime.run_record import seal_run  # pandas and pyarrow: not for --help
 
     seal_run({"version": __version__, "metric": metric, **settings}, run_dir)
-    is_look = settings.get("preview") or settings.get("query")  # leaves no result
-    if HydraConfig.get().mode != RunMode.MULTIRUN and not is_look:
+    has_result = not (settings.get("preview") or settings.get("query"))
+    if HydraConfig.get().mode != RunMode.MULTIRUN and has_result:
         point_latest(run_dir, Path(cfg.runs) / name / "latest")
     if lost := incomplete():
-        log.warning(lost)  # the text itself: it may have lines of its own
+        log.warning(lost)  # no argument: the text may have several lines
     return metric
 
 
@@ -114,36 +123,36 @@ def _check_sweep(trainer: Mapping[str, Any], resume: Any) -> None:
     several = len(gpus) > 1 if isinstance(gpus, list) else gpus not in ("auto", 0, 1)
     others = {name: trainer[name] for name in ("num_processes", "num_nodes")}
     if several or max(others.values()) > 1 or processes.n_launched() > 1:
-        asked = " ".join(f"trainer.{name}={value}" for name, value in others.items())
-        asked += f" under {processes.launcher()}" if processes.n_launched() else ""
+        request = " ".join(f"trainer.{name}={value}" for name, value in others.items())
+        request += f" under {processes.launcher()}" if processes.n_launched() else ""
         raise ConfigError(
-            f"a sweep trains each run in one process, and trainer.gpus={gpus} {asked} asks for "
-            "more: every further process would be a sweep of its own. Leave out -m, or set "
+            f"a sweep trains each run in one process, but trainer.gpus={gpus} {request} asks for "
+            "more: every further process would start a sweep. Leave out -m, or set "
             "trainer.gpus=1 trainer.num_processes=1"
         )
     if resume == "auto":
         raise ConfigError(
-            "resume=auto goes on with one run, and a sweep starts several: leave out -m, or name "
-            "a checkpoint for all of them with resume=PATH"
+            "resume=auto continues one run, but a sweep starts several: leave out -m, or name one "
+            "checkpoint for all of them with resume=PATH"
         )
 
 
 def _check_launched(name: str) -> None:
     if name != "train" and processes.n_launched() > 1:
         raise ConfigError(
-            f"{processes.launcher()} started {processes.n_launched()} processes, and "
-            f"{called(name)} starts its own: run it alone, with trainer.gpus=4, or "
+            f"{processes.launcher()} started {processes.n_launched()} processes, but "
+            f"{called(name)} starts its own: run it without a launcher and set trainer.gpus=4, or "
             "trainer.num_processes=2 on a CPU"
         )
 
 
 def _computes(name: str, settings: Mapping[str, Any]) -> bool:
-    """Whether a command surely needs torch."""
-    asked = [settings.get("query"), settings.get("checkpoint")]
-    return name in ("train", "cluster") or any(one is not None for one in asked)
+    """Tell whether a command surely needs torch."""
+    inputs = (settings.get("query"), settings.get("checkpoint"))
+    return name in ("train", "cluster") or any(value is not None for value in inputs)
 
 
 def _folder(name: str) -> Path:
-    """Where a command's runs go, before its config is there to say so."""
+    """Guess the folder of a command's runs before its config is composed."""
     runs = [a.partition("=")[2] for a in sys.argv if a.startswith("runs=")]
     return Path(runs[-1] if runs else "runs") / name

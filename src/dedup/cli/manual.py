@@ -1,4 +1,4 @@
-"""What ``--help`` and ``--version`` print: a command's settings with the comments of ``conf/``."""
+"""Texts of ``--help`` and ``--version``: a command's settings with the comments of ``conf/``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from dedup.config.targets import is_special
 from dedup.runtime.invocation import ROOT, command
 
 WIDTH, COLUMN = 100, 36
-"""Characters of a line, and where the meanings begin."""
+"""Characters of a line, and the column of the meanings."""
 
 Groups = tuple[tuple[str, tuple[str, ...]], ...]
+"""Titles, each with sections, parts or single keys."""
 
 _IMAGES: Groups = (
-    ("How images are read", ("store", "fetch", "csv")),
-    ("What the encoder is shown", ("foreground", "framing")),
+    ("Reading of images", ("store", "fetch", "csv")),
+    ("Input of the encoder", ("foreground", "framing")),
 )
 _EMBEDDING = ("data.batch_size", "trainer.gpus", "trainer.accelerator", "trainer.num_processes")
 _RUN = ("runs", "seed", "experiment")
@@ -31,9 +32,9 @@ SETTINGS: dict[str, Groups] = {
     "train": (
         ("The run", ("epochs", "resume", "preview", *_RUN)),
         ("The catalogue", ("source",)),
-        ("What is trained, and how", ("encoder", "task", "views", "objective", "data", "trainer")),
+        ("Training", ("encoder", "task", "views", "objective", "data", "trainer")),
         *_IMAGES,
-        ("What is written while it trains", ("callbacks",)),
+        ("Files and figures of the training", ("callbacks",)),
     ),
     "cluster": (
         ("The index", ("checkpoint", "encoder", "change", "index", "ids")),
@@ -43,21 +44,21 @@ SETTINGS: dict[str, Groups] = {
         ("The run", _RUN),
     ),
     "detect": (
-        ("What is searched", ("index", "source", "against", "prefix", "since", "query")),
-        ("What counts as a duplicate", ("matcher", "verifier", "detection", "truth")),
+        ("The catalogues", ("index", "source", "against", "prefix", "since", "query")),
+        ("Duplicates", ("matcher", "verifier", "detection", "truth")),
         ("Groups and reports", ("grouping", "report", "csv")),
-        ("Without an index: how one is made", ("checkpoint", "encoder", "clusterer", *_EMBEDDING)),
-        ("How images are read", ("store", "fetch")),
+        ("Making an index if there is none", ("checkpoint", "encoder", "clusterer", *_EMBEDDING)),
+        ("Reading of images", ("store", "fetch")),
         _IMAGES[1],
         ("The run", _RUN),
     ),
     "verify": (
-        ("What is checked", ("store.path", "index", "run", "repair")),
-        ("How a repair reads images again", ("store", "fetch")),
+        ("What to check", ("store.path", "index", "run", "repair")),
+        ("Reading of images by a repair", ("store", "fetch")),
         ("The run", ("runs",)),
     ),
 }
-"""The settings of each command, in groups: sections, parts, or single keys."""
+"""Settings of each command, in groups."""
 
 EXAMPLES = {
     "train": ("trainer.gpus=1 epochs=3", "experiment=relisting source.path=products.csv"),
@@ -74,15 +75,15 @@ _ABOUT = {"verify": "check"}
 _LINE = re.compile(r"(\s*)([\w.]+):(?:\s|$)(.*)")
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)")
 _FOOTER = (
-    ("--config-dir DIR", "take parts and experiments of your own from DIR, too"),
-    ("--multirun, -m", "a run for each of several values, as in seed=1,2"),
+    ("--config-dir DIR", "also take parts and experiments of your own from DIR"),
+    ("--multirun, -m", "start a run for each of several values, as in seed=1,2"),
     ("--cfg job", "print the config of this run; --info and --hydra-help say more"),
     ("--version", "print the version"),
 )
 
 
 def answer(name: str, arguments: Sequence[str]) -> str | None:
-    """The text that a command line asks for instead of a run; ``None`` where it asks for none."""
+    """Write the text that a command line asks for; ``None`` if it asks for a run."""
     if "--version" in arguments:
         return f"dedup {__version__}"
     if "--help" in arguments or "-h" in arguments:
@@ -91,11 +92,11 @@ def answer(name: str, arguments: Sequence[str]) -> str | None:
 
 
 def manual(name: str, arguments: Sequence[str] = ()) -> str:
-    """Describe a command: what it does, examples, and its settings with defaults and meanings.
+    """Describe a command: its purpose, examples, and settings with defaults and meanings.
 
     Args:
         name: the command.
-        arguments: its command line; the settings of a part chosen there are shown.
+        arguments: the command line; the parts chosen there are described.
     """
     cfg = composed(name, arguments, hydra_too=True)
     OmegaConf.set_struct(cfg, False)
@@ -108,14 +109,14 @@ def manual(name: str, arguments: Sequence[str] = ()) -> str:
     shown: set[str] = set()
     for title, names in SETTINGS[name]:
         lines += ["", title]
-        for one in names:
-            lines += _described(cfg, one, meanings, arguments, shown)
+        for key in names:
+            lines += _described(cfg, key, meanings, arguments, shown)
     lines += ["", "Besides", *(_row(option, text) for option, text in _FOOTER)]
     return "\n".join(lines)
 
 
 def overview() -> str:
-    """Describe the commands."""
+    """List the commands with their purpose."""
     rows = [
         _row(f"dedup {_ABOUT.get(name, name)}", _head(ROOT / "conf" / f"{name}.yaml").partition(
             ": ")[2]) for name in SETTINGS
@@ -128,7 +129,7 @@ def overview() -> str:
 
 
 def unused(name: str, arguments: Sequence[str]) -> list[str]:
-    """The overrides whose setting another command has, and this one does not use."""
+    """List the overrides of settings that another command has and this one ignores."""
     own = _names(name)
     others = {key for other in SETTINGS if other != name for key in _names(other)}
     return [
@@ -143,12 +144,12 @@ def _names(name: str) -> set[str]:
 
 def _is_of(key: str, names: set[str]) -> bool:
     return any(
-        key == one or key.startswith(f"{one}.") or one.startswith(f"{key}.") for one in names
+        key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in names
     )
 
 
 def _files(name: str, cfg: DictConfig, arguments: Sequence[str]) -> list[tuple[Path, str]]:
-    """The YAML files that a config is composed of, each with the key that it stands below."""
+    """List the YAML files of a composed config, each with the key it stands below."""
     files = [(ROOT / "conf" / "base.yaml", ""), (ROOT / "conf" / f"{name}.yaml", "")]
     chosen = [(str(group), part) for group, part in cfg.hydra.runtime.choices.items()]
     chosen += [("report", str(part)) for part in cfg.get("report") or ()]
@@ -161,9 +162,10 @@ def _files(name: str, cfg: DictConfig, arguments: Sequence[str]) -> list[tuple[P
 
 
 def _parents(file: Path, prefix: str) -> list[tuple[Path, str]]:
-    """The files of the same group that a part begins with: ``csv``, ``grabcut@person``."""
+    """List the files of the same group that a part inherits: ``csv``, ``grabcut@person``."""
     settings: Any = OmegaConf.to_container(OmegaConf.load(file))
-    names = [one.partition("@") for one in settings.get("defaults", ()) if isinstance(one, str)]
+    entries = settings.get("defaults", ())
+    names = [entry.partition("@") for entry in entries if isinstance(entry, str)]
     files = [
         (file.with_name(f"{name}.yaml"), f"{prefix}.{key}".strip(".")) for name, _, key in names
     ]
@@ -171,11 +173,11 @@ def _parents(file: Path, prefix: str) -> list[tuple[Path, str]]:
 
 
 def _meanings(file: Path, prefix: str) -> list[tuple[str, str]]:
-    """The comments of a YAML file by dotted key: beside it, or on the lines right above it."""
+    """Read a YAML file's comments by dotted key: beside the key, or on the lines above it."""
     text = file.read_text(encoding="utf-8")
     package = re.match(r"# @package (\S+)", text)
     where = {"_global_": ""}.get(package[1], package[1]) if package else prefix
-    found = [(where, _head(file))] if where else []
+    meanings = [(where, _head(file))] if where else []
     path: list[tuple[int, str]] = []
     above = ""
     for line in text.splitlines():
@@ -186,15 +188,15 @@ def _meanings(file: Path, prefix: str) -> list[tuple[str, str]]:
             above = f"{above} {comment[1]}".strip() if comment and is_text else ""
             continue
         depth = len(match[1])
-        path = [one for one in path if one[0] < depth] + [(depth, match[2])]
+        path = [(d, name) for d, name in path if d < depth] + [(depth, match[2])]
         key = ".".join([where, *(key for _, key in path)]).strip(".")
-        found += [(key, comment[1] if comment else above)] if comment or above else []
+        meanings += [(key, comment[1] if comment else above)] if comment or above else []
         above = ""
-    return found
+    return meanings
 
 
 def _head(file: Path) -> str:
-    """The comment that a YAML file begins with, without Hydra's own line."""
+    """Read the comment that a YAML file begins with, without Hydra's ``@package`` line."""
     lines = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -206,7 +208,7 @@ def _head(file: Path) -> str:
 def _described(
     cfg: DictConfig, key: str, meanings: dict[str, str], arguments: Sequence[str], shown: set[str]
 ) -> list[str]:
-    """The lines on a setting, or on a part or section and all its settings."""
+    """Describe a setting, or a part or section with all its settings, a line each."""
     lines = []
     meaning = meanings.get(key, "")
     if key == "encoder" and cfg.hydra.job.name != "train":  # the checkpoint describes it
@@ -221,18 +223,18 @@ def _described(
     node = cfg._get_node(key) if "." not in key else None
     inside = [] if names else [key]
     if isinstance(node, DictConfig) and not node._is_none():
-        inside = [f"{key}.{one}" for one in keys(node)]
-    for one in inside:
-        value = _value(cfg, one)
-        if one not in shown and value is not None and not _is_special(one):
-            shown.add(one)
-            lines.append(_row(f"{one}={value}", meanings.get(one, "")))
+        inside = [f"{key}.{name}" for name in keys(node)]
+    for name in inside:
+        value = _value(cfg, name)
+        if name not in shown and value is not None and not _is_special(name):
+            shown.add(name)
+            lines.append(_row(f"{name}={value}", meanings.get(name, "")))
     return lines
 
 
 def _of_part(meaning: str, names: Sequence[str]) -> str:
-    """The meaning of a part that is chosen, and what there is to choose from."""
-    several = f"one of {', '.join(names)}" if len(names) > 1 else ""
+    """Describe a chosen part, and list the alternatives."""
+    several = f"One of {', '.join(names)}" if len(names) > 1 else ""
     return ". ".join(text.rstrip(".") for text in (meaning, several) if text)
 
 
@@ -241,14 +243,14 @@ def _is_special(key: str) -> bool:
 
 
 def _value(cfg: DictConfig, key: str) -> str | None:
-    """A default as it would be typed; ``None`` for what holds settings of its own."""
+    """Format a default as a user types it; ``None`` for a section."""
     parent, _, last = key.rpartition(".")
     node: Any = OmegaConf.select(cfg, parent) if parent else cfg
     if OmegaConf.is_missing(node, last):
         return "(needed)"
     try:
         value = node[last]
-    except (OmegaConfBaseException, ValueError):  # known in a run alone: its folder
+    except (OmegaConfBaseException, ValueError):  # the run's folder, known only in a run
         return "(the run's)"
     if isinstance(value, DictConfig):
         return None
@@ -258,15 +260,15 @@ def _value(cfg: DictConfig, key: str) -> str | None:
 
 def _typed(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{','.join(_typed(one) for one in value)}]" if not any(
-            isinstance(one, dict) for one in value) else "[...]"  # fmt: skip
+        return f"[{','.join(_typed(item) for item in value)}]" if not any(
+            isinstance(item, dict) for item in value) else "[...]"  # fmt: skip
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value) or '""'
 
 
 def _row(left: str, right: str) -> str:
-    """One setting and its meaning in two columns."""
+    """Format a setting and its meaning in two columns."""
     text = textwrap.wrap(right, WIDTH - COLUMN - 2) or [""]
     if len(left) > COLUMN - 2:
         text = ["", *text]

@@ -1,4 +1,4 @@
-"""How a command ends: one message and an exit code, results on stdout, and ``latest``."""
+"""End of a command: one message and an exit code, results on stdout, and ``latest``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from dedup.runtime.shortages import explain_shortage
 log = logging.getLogger("dedup")
 
 LINK_SECONDS = 60
-"""After so long a link that is not in its place yet is of a process that was killed."""
+"""Age of a temporary link after which its process must have been killed: making one takes ms."""
 
 
 def point_latest(run_dir: Path, latest: Path) -> None:
-    """Make ``latest`` a link to ``run_dir``, in one step, also where others do so at that moment.
+    """Point the link ``latest`` at ``run_dir`` atomically, also beside other processes.
 
     Raises:
-        OSError: it cannot be made, and is what it was.
+        OSError: the link cannot be made; the earlier one is unchanged.
     """
-    for left in latest.parent.glob(f".{latest.name}[-.]*"):  # by a process that was killed
+    for left in latest.parent.glob(f".{latest.name}[-.]*"):  # from killed processes
         with suppress(OSError):
             if time.time() - left.lstat().st_mtime > LINK_SECONDS:
                 left.unlink()
@@ -48,29 +48,29 @@ def point_latest(run_dir: Path, latest: Path) -> None:
 
 @contextmanager
 def one_message(where: Path | str) -> Iterator[None]:
-    """End the command with one message and an exit code where something is wrong or lacking.
+    """End the command with one message and an exit code on a known error or a shortage.
 
     Args:
-        where: what is named where an error names no file.
+        where: name for the message if the error names no file.
     """
     try:
         yield
     except DedupError as error:
         stop(str(error), error.exit_code)
     except Exception as error:
-        found = explain_shortage(error, where)
-        if found is None:
+        shortage = explain_shortage(error, where)
+        if shortage is None:
             raise
-        log.debug("where it was:", exc_info=error)
-        traceback.clear_frames(error.__traceback__)  # and with them what takes the memory
-        stop(str(found), found.exit_code)
+        log.debug("traceback of the error:", exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # frees the memory that the frames hold
+        stop(str(shortage), shortage.exit_code)
 
 
 def say(text: str) -> None:
-    """Write a result to stdout, where it has arrived once this returns.
+    """Write a result to stdout, and flush it.
 
     Raises:
-        OSError: it has not.
+        OSError: the text cannot be written.
     """
     try:
         sys.stdout.write(f"{text}\n")
@@ -81,14 +81,14 @@ def say(text: str) -> None:
 
 
 def stop(message: str, code: int) -> NoReturn:
-    """End the process with a message on stderr, and in the run's log, and an exit code."""
+    """End the process with an exit code, and a message on stderr and in the run's log."""
     processes.hold_back()
     if logging.getLogger().handlers:
-        log.error(message)  # as the text, not as an argument: it may have lines of its own
+        log.error(message)  # no argument: the text may have several lines
     else:
         sys.stderr.write(f"{visible_lines(message)}\n")
     try:
         sys.stdout.flush()
-    except OSError:  # Python would try again at its end, and have an exit code of its own
+    except OSError:  # at exit Python would try again, and change the exit code
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)

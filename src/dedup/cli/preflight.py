@@ -1,4 +1,4 @@
-"""Checks of a run's settings before anything is read, so that all faults are told at once."""
+"""Checks of a run's settings before any work, which report all faults at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("dedup")
 
 AUTOENCODER = "dedup.training.tasks.autoencoder.AutoencoderTask"
 DECODES = "dedup.encoders.conv.ConvAutoencoder"
-"""Surely has a decoder: torch, which takes seconds, need not be loaded to know."""
+"""The autoencoder task, and the encoder with a decoder: known by name, without loading torch."""
 
 Build = Callable[[Any], Any]
 Settings = Mapping[str, Any]
@@ -32,11 +32,11 @@ def check_settings(name: str, settings: Settings, overrides: Sequence[str], buil
     Args:
         name: the command.
         settings: its composed config in plain values, whose targets are checked already.
-        overrides: what was typed.
-        build: makes the object that a part of the settings describes.
+        overrides: the overrides typed.
+        build: builds the object that a part of the settings describes.
 
     Raises:
-        DedupError: settings cannot work; the message has a line or more for each of them.
+        DedupError: settings cannot work; the message has a line or more for each.
     """
     wrong: list[DedupError] = []
     for check in (_check_limits, _check_task, _check_gpus, _check_columns):
@@ -60,7 +60,7 @@ def _check_limits(name: str, settings: Settings, build: Build) -> None:
 
 
 def _check_task(name: str, settings: Settings, build: Build) -> None:
-    """Make sure that an encoder that is trained by reconstruction has a decoder."""
+    """Check that an encoder to be trained by reconstruction has a decoder."""
     target = settings["encoder"].get(TARGET)
     is_trained = name == "train" and settings["preview"] is None
     if not is_trained or settings["task"][TARGET] != AUTOENCODER or target == DECODES:
@@ -76,7 +76,7 @@ def _check_task(name: str, settings: Settings, build: Build) -> None:
 
 
 def _check_gpus(name: str, settings: Settings, build: Build) -> None:
-    """Make sure that the GPUs are there that ``trainer.accelerator=gpu`` asks for."""
+    """Check that this machine has the GPUs of ``trainer.accelerator=gpu``."""
     trainer = settings.get("trainer", {})
     is_used = name in ("train", "cluster") or (name == "detect" and settings["checkpoint"])
     if not is_used or trainer.get("accelerator") != "gpu":
@@ -87,7 +87,7 @@ def _check_gpus(name: str, settings: Settings, build: Build) -> None:
 
 
 def _check_columns(name: str, settings: Settings, build: Build) -> None:
-    """Make sure that a table has the columns that settings name, by its header alone."""
+    """Check by its header that a table has the columns that settings name."""
     source = settings.get("source") or {}
     is_read = name == "train" or settings.get("change") in ("build", "add", "update")
     is_read = is_read or (name == "detect" and settings["index"] is None)

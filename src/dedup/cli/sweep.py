@@ -1,4 +1,4 @@
-"""A sweep: a run that fails does not end the others, and a summary tells of all of them."""
+"""Sweeps: a failed run does not end the others, and a summary lists them all."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dedup.runtime.shortages import explain_shortage
 log = logging.getLogger("dedup")
 
 FAILURE = "failure.json"
-"""What a failed run leaves in its folder: ``error`` and ``exit_code``."""
+"""File of a failed run in its folder, with ``error`` and ``exit_code``."""
 
 
 class _Run(NamedTuple):
-    """A run of a sweep: its folder with what was typed, and how it ended."""
+    """A finished or failed run of a sweep."""
 
     folder: Path
     line: str
@@ -35,10 +35,10 @@ class _Run(NamedTuple):
 
 @contextmanager
 def keep_failure(run_dir: Path) -> Iterator[None]:
-    """Say why a run of a sweep fails, and keep it for the summary, so that the others go on.
+    """Log and record the failure of a run, so that the sweep continues.
 
     Raises:
-        StoppedError: the user stopped it, and with it the sweep.
+        StoppedError: the user stopped the run, and with it the sweep.
     """
     try:
         yield
@@ -47,9 +47,9 @@ def keep_failure(run_dir: Path) -> Iterator[None]:
     except Exception as error:
         failure = error if isinstance(error, DedupError) else explain_shortage(error, run_dir)
         if failure is None:
-            log.exception("the run failed in a way that nobody foresaw")
+            log.exception("the run failed with an unexpected error: please report this traceback")
         else:
-            log.error(str(failure))  # the text itself: it may have lines of its own
+            log.error(str(failure))  # no argument: the text may have several lines
         _write(run_dir, failure or error)
 
 
@@ -57,20 +57,20 @@ def _write(run_dir: Path, error: Exception) -> None:
     from dedup.runtime.files import write_json  # pandas: not for --help
 
     text = str(error) if isinstance(error, DedupError) else f"{type(error).__name__}: {error}"
-    with suppress(OSError):  # the summary then says that the run left nothing
+    with suppress(OSError):  # the summary then says that the run has no result
         write_json({"error": text, "exit_code": getattr(error, "exit_code", 1)}, run_dir / FAILURE)
 
 
 class SweepSummary(Callback):
-    """After a sweep: a line for each run, the best one named and made the latest.
+    """Callback after a sweep: prints a line for each run, and makes the best one the latest.
 
-    Best is what the task's objective says. Where the runs had different ones, none is. Where runs
-    failed, each is named with its reason, and the exit code is that of the first of them.
+    The task's objective decides the best run; runs with different objectives have none. Failed runs
+    are listed with their reasons, and the first of them sets the exit code.
     """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Read what each run left."""
-        with one_message(str(config.hydra.sweep.dir)):  # Hydra makes a warning of an error
+        """Print the summary."""
+        with one_message(str(config.hydra.sweep.dir)):  # Hydra would turn an error into a warning
             _summarize(Path(config.hydra.sweep.dir))
 
 
@@ -89,7 +89,7 @@ def _summarize(sweep_dir: Path) -> None:
 
 
 def _ranked(runs: list[_Run], latest: Path, failed: list[str]) -> list[str]:
-    """The lines on runs with a score, the best one first, and last which one that is."""
+    """Format runs with a score, best first, then the failed ones, and last the verdict."""
     first = runs[0].objective
     runs = sorted(runs, key=lambda run: run.metric or 0.0, reverse=first["mode"] == "max")
     table = [f"{run.metric:<10.6g} {run.line}" for run in runs]
@@ -103,7 +103,7 @@ def _read(folder: Path) -> _Run:
     from dedup.runtime.files import read_json
     from dedup.runtime.run_record import RUN, read_run
 
-    # As they were typed: what is resolved may be a secret.
+    # As typed: a resolved value may be a secret.
     file = folder / ".hydra" / "overrides.yaml"  # unless hydra.output_subdir=null
     typed: Any = OmegaConf.load(file) if file.is_file() else OmegaConf.create([])
     changes = OmegaConf.to_container(typed, resolve=False) or []
@@ -112,9 +112,10 @@ def _read(folder: Path) -> _Run:
         run = read_run(folder / RUN, "run the sweep again")
         return _Run(folder, line, run["metric"], run["objective"], "", 0)
     if not (folder / FAILURE).is_file():
-        return _Run(folder, line, None, None, "it left no result: see its log", 1)
-    said = read_json(folder / FAILURE, "a failed run", "run the sweep again")
-    return _Run(folder, line, None, None, str(said["error"]) or "no reason", int(said["exit_code"]))
+        return _Run(folder, line, None, None, "no result: see its log", 1)
+    failure = read_json(folder / FAILURE, "a failed run", "run the sweep again")
+    error, exit_code = str(failure["error"]) or "no reason", int(failure["exit_code"])
+    return _Run(folder, line, None, None, error, exit_code)
 
 
 def _is_run(folder: Path) -> bool:

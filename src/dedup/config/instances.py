@@ -1,4 +1,4 @@
-"""Parts from their settings, and the defaults that ``conf/`` states; without Hydra."""
+"""Construction of parts from settings, and the defaults of ``conf/``, without Hydra."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dedup.config.parts import load
+from dedup.config.renames import renewed
 from dedup.config.targets import PARTIAL, TARGET, check_node
 from dedup.errors import ConfigError, DedupError
 from dedup.runtime.invocation import ROOT
@@ -16,16 +17,19 @@ from dedup.runtime.shortages import is_shortage
 
 
 def build(node: Any, **arguments: Any) -> Any:
-    """Make the object that a config node describes, with further constructor arguments.
+    """Build the object that a config node describes.
 
-    What it names is one of an exact list, see ``dedup.config.targets``. The arguments are passed on
-    as they are: nothing in them is resolved or built.
+    Args:
+        node: a config node, or plain values; ``_target_`` must be listed in
+            ``dedup.config.targets``.
+        arguments: further constructor arguments, passed on unchanged.
 
     Raises:
-        ConfigError: its class is not one that a config may name, or takes other arguments.
+        ConfigError: a config may not name the class, or the class takes other arguments.
     """
     config = OmegaConf.is_config(node)
     settings = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if config else node
+    settings = renewed(settings)
     check_node(settings)
     return _built(settings, arguments)
 
@@ -46,32 +50,34 @@ def _built(node: Any, arguments: Mapping[str, Any]) -> Any:
     except Exception as error:
         if is_shortage(error):
             raise
-        raise ConfigError(f"{name} cannot be built with these settings: {error}") from error
+        raise ConfigError(
+            f"Cannot build {name} with these settings: {error}. Correct the settings"
+        ) from error
 
 
 def plain(node: Any) -> Any:
-    """A config node as plain values, its interpolations resolved."""
+    """Convert a config node to plain values, with its interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def default_settings(group: str, part: str) -> dict[str, Any]:
-    """The settings of ``conf/<group>/<part>.yaml``, without those taken from elsewhere."""
+    """Read the settings of ``conf/<group>/<part>.yaml`` that are no interpolations."""
     file = ROOT / "conf" / group / f"{part}.yaml"
     settings: Any = OmegaConf.to_container(OmegaConf.load(file))
-    return {key: value for key, value in settings.items() if not _is_taken(value)}
+    return {key: value for key, value in settings.items() if not _is_interpolated(value)}
 
 
-def _is_taken(value: Any) -> bool:
+def _is_interpolated(value: Any) -> bool:
     return isinstance(value, str) and "${" in value
 
 
 def default_config(command: str, **parts: str) -> DictConfig:
-    """The config of a command as Hydra would compose it, but for what only Hydra needs.
+    """Compose a command's config as Hydra does, without the keys that only Hydra needs.
 
     Args:
-        command: such as ``detect``.
-        parts: the part of each group that is not the default, such as ``encoder="bundled"``. A
-            part may change others, as ``encoder=bundled`` does.
+        command: name of the command, such as ``detect``.
+        parts: chosen part of each group whose default is not wanted, such as
+            ``encoder="bundled"``. A part may choose others, as ``encoder=bundled`` does.
     """
     own, base = (_read(name) for name in (command, "base"))
     chosen: dict[str, Any] = {}
@@ -93,7 +99,7 @@ def default_config(command: str, **parts: str) -> DictConfig:
 
 
 _HYDRA = ("callbacks", "task")
-"""Groups of training alone: they name what Hydra alone knows."""
+"""Groups of training: they refer to the run's folder, which only Hydra knows."""
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _overridden(group: str, part: Any) -> dict[str, str]:
-    """The parts of other groups that a part chooses."""
+    """Read the parts of other groups that a part chooses."""
     if not isinstance(part, str):
         return {}
     entries = _read(f"{group}/{part}").get("defaults", [])
@@ -116,18 +122,18 @@ def _overridden(group: str, part: Any) -> dict[str, str]:
 
 
 def _part(group: str, name: str) -> dict[str, Any]:
-    """The settings of a part, below the keys where they stand."""
+    """Read the settings of a part, nested below the keys of its package."""
     text = (ROOT / "conf" / group / f"{name}.yaml").read_text(encoding="utf-8")
     settings = _read(f"{group}/{name}")
     inherited = [entry for entry in settings.pop("defaults", []) if isinstance(entry, str)]
-    found: dict[str, Any] = {}
+    parents: dict[str, Any] = {}
     for parent in inherited:
         if parent != "_self_":
-            found |= _part(group, parent).get(group, {})
+            parents |= _part(group, parent).get(group, {})
     package = next(
         (line.split()[2] for line in text.splitlines() if line.startswith("# @package ")), group
     )
-    settings = found | settings
+    settings = parents | settings
     for key in [] if package == "_global_" else reversed(package.split(".")):
         settings = {key: settings}
     return settings

@@ -1,4 +1,4 @@
-"""What each number in a config may be, checked before any work and without importing torch."""
+"""Limits of the settings, checked before any work and without importing torch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 from dedup.errors import ConfigError
 
 Check = Callable[[Any], bool]
+"""Predicate of an allowed value. A limit is such a check and a description for messages."""
 
 
 def _whole(low: int, high: float = math.inf) -> tuple[Check, str]:
-    asked = (
+    expected = (
         f"a whole number, {low} or more" if high == math.inf else f"a whole number, {low}-{high}"
     )
-    return lambda value: type(value) is int and low <= value <= high, asked
+    return lambda value: type(value) is int and low <= value <= high, expected
 
 
 def _number(low: float, high: float = math.inf, *, open_ends: bool = False) -> tuple[Check, str]:
@@ -25,8 +26,8 @@ def _number(low: float, high: float = math.inf, *, open_ends: bool = False) -> t
     def check(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        inside = low < value < high if open_ends else low <= value <= high
-        return inside and math.isfinite(value)
+        is_inside = low < value < high if open_ends else low <= value <= high
+        return is_inside and math.isfinite(value)
 
     return check, f"a number {sign} {low:g}{below}"
 
@@ -36,22 +37,22 @@ def _choice(*names: str) -> tuple[Check, str]:
 
 
 def _list(length: int, limit: tuple[Check, str]) -> tuple[Check, str]:
-    check, asked = limit
+    check, expected = limit
 
     def check_all(value: Any) -> bool:
         return isinstance(value, list) and len(value) == length and all(map(check, value))
 
-    return check_all, f"a list of {length}, each {asked}"
+    return check_all, f"a list of {length}, each {expected}"
 
 
 def _or_null(limit: tuple[Check, str]) -> tuple[Check, str]:
-    check, asked = limit
-    return lambda value: value is None or check(value), f"{asked}, or null"
+    check, expected = limit
+    return lambda value: value is None or check(value), f"{expected}, or null"
 
 
 def _or_auto(limit: tuple[Check, str]) -> tuple[Check, str]:
-    check, asked = limit
-    return lambda value: value == "auto" or check(value), f"{asked}, or auto"
+    check, expected = limit
+    return lambda value: value == "auto" or check(value), f"{expected}, or auto"
 
 
 def _gpus(value: Any) -> bool:
@@ -138,7 +139,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "grouping.linkage": _choice("kept", "single"),
     "report.html.max_groups": _whole(0),
 }
-
+"""Limit of each setting by its dotted key."""
 
 TEXTS = (
     "detection.block_by",
@@ -161,26 +162,26 @@ TEXTS = (
     "since",
     "truth",
 )
-"""Settings that are texts. What looks like a number is none any more once it is parsed: 1_0 is 10.
-"""
+"""Settings that must be texts: parsed as a number, a name is lost (1_0 becomes 10)."""
 MAY_BE_NULL = (
     *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
     *("source.category_column", "source.images_dir", "source.path", "source.title_column"),
 )
+"""Settings of ``TEXTS`` that may be left empty."""
 SECTIONS = ("csv", "data")
-"""Settings that hold settings, besides parts."""
+"""Sections of settings that are no parts."""
 
 
 def check_limits(settings: Mapping[str, Any]) -> None:
-    """Check every setting that has a limit, must be a text, or must hold others.
+    """Check every setting that has a limit, must be a text, or must be a section.
 
     Args:
-        settings: a composed config as plain nested dictionaries; what is not in it is passed over.
+        settings: a composed config as plain nested dictionaries; absent settings are not checked.
 
     Raises:
-        ConfigError: with a line for each setting that is wrong.
+        ConfigError: settings are wrong; the message has a line for each.
     """
-    wrong = _wrong(settings) + _no_texts(settings) + _endless(settings, "")
+    wrong = _wrong(settings) + _wrong_texts(settings) + _not_finite(settings, "")
     wrong += [
         f"{key}={settings[key]}: expected its settings, as in {key}.NAME=VALUE"
         for key in SECTIONS
@@ -191,16 +192,16 @@ def check_limits(settings: Mapping[str, Any]) -> None:
 
 
 def wrong_in(place: str, settings: Mapping[str, Any]) -> list[str]:
-    """A line for each setting of one part, such as ``foreground``, that is beyond its limit."""
+    """Describe one part's settings, such as ``foreground``'s, that exceed a limit, a line each."""
     return _wrong({place: settings})
 
 
 def _wrong(settings: Mapping[str, Any]) -> list[str]:
     wrong = []
-    for key, (check, asked) in LIMITS.items():
+    for key, (check, expected) in LIMITS.items():
         value = _at(settings, key)
         if value is not _ABSENT and not check(value):
-            wrong.append(f"{key}={value}: expected {asked}")
+            wrong.append(f"{key}={value}: expected {expected}")
     return wrong
 
 
@@ -211,8 +212,8 @@ def _at(settings: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def _no_texts(settings: Mapping[str, Any]) -> list[str]:
-    """A line for each setting that is to be a text and is none."""
+def _wrong_texts(settings: Mapping[str, Any]) -> list[str]:
+    """Describe the settings that must be texts and are not, a line each."""
     wrong = []
     for key in TEXTS:
         value = _at(settings, key)
@@ -223,16 +224,16 @@ def _no_texts(settings: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
-def _endless(value: Any, key: str) -> list[str]:
-    """A line for each number anywhere that is not finite: JSON, so ``run.json``, has none such."""
+def _not_finite(value: Any, key: str) -> list[str]:
+    """Describe the infinite numbers, which JSON and so ``run.json`` cannot hold, a line each."""
     if isinstance(value, Mapping):
-        parts = [(f"{key}.{name}".strip("."), one) for name, one in value.items()]
+        parts = [(f"{key}.{name}".strip("."), inner) for name, inner in value.items()]
     elif isinstance(value, list):
-        parts = [(f"{key}.{number}", one) for number, one in enumerate(value)]
+        parts = [(f"{key}.{number}", inner) for number, inner in enumerate(value)]
     else:
-        endless = isinstance(value, float) and not math.isfinite(value)
-        return [f"{key}={value}: expected a finite number"] if endless else []
-    return [line for name, one in parts for line in _endless(one, name)]
+        is_wrong = isinstance(value, float) and not math.isfinite(value)
+        return [f"{key}={value}: expected a finite number"] if is_wrong else []
+    return [line for name, inner in parts for line in _not_finite(inner, name)]
 
 
 _ABSENT = object()

@@ -1,9 +1,9 @@
-"""Parts that a file describes: of what somebody passed on, plain values alone are taken.
+"""Safe construction of the parts that a file describes, from plain values only.
 
-A checkpoint describes its encoder, a training run its catalogue, an index its foreground. Neither
-Hydra nor OmegaConf ever sees such a description: the class is one of an exact list for that very
-place, see ``dedup.config.targets``, its arguments are those of its constructor, of their types and
-within the limits of the command line, and no text in it is resolved.
+A checkpoint describes its encoder, a training run its catalogue, an index its foreground. Such a
+file may come from a stranger, so neither Hydra nor OmegaConf sees the description. The class must
+be listed for its place in ``dedup.config.targets``. Arguments must be the constructor's, of its
+types and within the limits of the command line. No text is resolved.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from dedup.config.limits import wrong_in
+from dedup.config.renames import renewed
 from dedup.config.targets import ADVICE, FILES, TARGET, is_special, within
 from dedup.errors import ArtifactError, CorruptError, DedupError
 from dedup.runtime.shortages import is_shortage
 
 DEPTH = 8
-"""So many levels a description may have."""
+"""Levels of nesting that a description may have."""
 
-MOST = 2**63
-"""Whole numbers are smaller."""
+MAX_INT = 2**63
+"""Bound of whole numbers, which are smaller."""
 
-MAX_SAID = 1000
-"""Characters that a message has for what is wrong."""
+MAX_MESSAGE = 1000
+"""Characters that describe a fault in a message."""
 
-SHOWN = 80
+MAX_SHOWN = 80
 """Characters of a file's text that a message shows."""
 
 
@@ -42,78 +43,81 @@ class Record:
     """A file that describes parts.
 
     Args:
-        file: its path, for messages.
-        advice: what to do where something in it is refused.
+        file: path, for messages.
+        advice: remedy for a refused value, for messages.
     """
 
     file: str | Path
     advice: str
 
     def text(self, value: Any, key: str) -> str:
-        """A text that may be a path or a name.
+        """Check that a value is a text that may be a path or a name, and return it.
 
         Raises:
-            CorruptError: it is none.
+            CorruptError: the value is no such text.
         """
         if type(value) is not str or not value:
             raise self.broken(key, f"is {shown(value)}, not a text")
         self._check_text(value, key)
         return value
 
-    def part(self, said: Any, place: str, key: str, named: str = TARGET) -> Any:
-        """The part that is described.
+    def part(self, described: Any, place: str, key: str, named: str = TARGET) -> Any:
+        """Build the part that the file describes.
 
         Args:
-            said: its class under ``named``, and its constructor's arguments.
-            place: where it will stand, one of ``allowed.FILES``.
-            key: where in the file it stands, for messages.
-            named: ``_target_`` or ``class``.
+            described: the class under ``named``, and the constructor's arguments.
+            place: the part's place, a key of ``targets.FILES``.
+            key: dotted key in the file, for messages.
+            named: key of the class, ``_target_`` or ``class``.
 
         Raises:
-            CorruptError: it is no description in plain values.
-            ArtifactError: its class or an argument is not one that may stand there.
+            CorruptError: the description has other than plain values.
+            ArtifactError: the class or an argument is not allowed in this place.
         """
-        if not isinstance(said, Mapping):
-            raise self.broken(key, f"is {shown(said)}, not a description of a part")
-        self._check_plain(said, key, named)
-        return self._built(said, place, key, named)
+        if not isinstance(described, Mapping):
+            raise self.broken(key, f"is {shown(described)}, not a description of a part")
+        self._check_plain(described, key, named)
+        return self._built(renewed(described), place, key, named)
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Say of what goes wrong with a path in the file that it stands there.
+        """Name the file and the key in errors about a path that the file names.
+
+        Args:
+            key: dotted key of the path in the file.
 
         Raises:
-            ArtifactError: what is there cannot be used, or not be looked at.
-            CorruptError: it is not what was written.
+            ArtifactError: the path cannot be used or read.
+            CorruptError: the file at the path is not what was written.
         """
         try:
             yield
         except DedupError as error:
             if str(self.file) in str(error):
                 raise
-            say = self.broken if isinstance(error, CorruptError) else self.refused
-            raise say(key, f"cannot be used ({error})") from error
+            fault = self.broken if isinstance(error, CorruptError) else self.refused
+            raise fault(key, f"cannot be used ({error})") from error
         except OSError as error:
             if is_shortage(error) and not isinstance(error, PermissionError):
                 raise
-            raise self.refused(key, f"cannot be looked at ({error.strerror})") from error
-        except (RuntimeError, ValueError) as error:  # links in a circle, and no text for a path
-            raise self.refused(key, f"cannot be looked at ({error})") from error
+            raise self.refused(key, f"cannot be read ({error.strerror})") from error
+        except (RuntimeError, ValueError) as error:  # links in a circle, or a text that is no path
+            raise self.refused(key, f"cannot be read ({error})") from error
 
     def refused(self, key: str, what: str) -> ArtifactError:
-        """That something in the file is not taken."""
-        return ArtifactError(self._said(key, what))
+        """Make the error for a value that may not stand in the file."""
+        return ArtifactError(self._message(key, what))
 
     def broken(self, key: str, what: str) -> CorruptError:
-        """That something in the file cannot have been written by this package."""
-        return CorruptError(self._said(key, what))
+        """Make the error for a value that this package cannot have written."""
+        return CorruptError(self._message(key, what))
 
-    def _said(self, key: str, what: str) -> str:
-        said = _printable(f"{key} {what}")
-        return f"{self.file}: {said[:MAX_SAID]}: {self.advice}"
+    def _message(self, key: str, what: str) -> str:
+        fault = _printable(f"{key} {what}")
+        return f"{self.file}: {fault[:MAX_MESSAGE]}: {self.advice}"
 
-    def _built(self, said: Mapping[str, Any], place: str, key: str, named: str) -> Any:
-        settings = dict(said)
+    def _built(self, described: Mapping[str, Any], place: str, key: str, named: str) -> Any:
+        settings = dict(described)
         name = settings.pop(named, None)
         if name not in FILES[place]:
             raise self.refused(
@@ -142,23 +146,23 @@ class Record:
             raise self.refused(key, f"cannot be built ({error})") from error
 
     def _inside(self, value: Any, wanted: Any, place: str, key: str, named: str) -> Any:
-        """A part of a part, or a list of them where that is wanted."""
+        """Build a part inside of a part, or a list of parts if the constructor takes one."""
         if get_origin(wanted) is Sequence and isinstance(value, list):
             inner = get_args(wanted)[0]
             return [
-                self._inside(one, inner, place, f"{key}.{number}", named)
-                for number, one in enumerate(value)
+                self._inside(part, inner, place, f"{key}.{number}", named)
+                for number, part in enumerate(value)
             ]
         if get_origin(wanted) is Sequence or not isinstance(value, Mapping):
             raise self.broken(key, f"is {shown(value)}, not a description of a part")
         return self._built(value, place, key, named)
 
     def _check_plain(self, value: Any, key: str, named: str, depth: int = 0) -> None:
-        """Make sure that there are plain JSON values alone, and nothing that asks to be resolved.
+        """Check that a value holds plain JSON values only, without interpolations.
 
         Raises:
-            CorruptError: there is something else.
-            ArtifactError: a key or a text asks for something to be called or resolved.
+            CorruptError: it holds another type, or exceeds a limit.
+            ArtifactError: a key or a text would be called or resolved.
         """
         if depth > DEPTH:
             raise self.broken(key, f"has more than {DEPTH} levels")
@@ -166,7 +170,9 @@ class Record:
             for name, inner in value.items():
                 self._check_text(name, key)
                 if is_special(name) and name != named:
-                    raise self.refused(key, f"has {shown(name)}, which no file may have")
+                    raise self.refused(
+                        key, f"has the key {shown(name)}, which only a config may have"
+                    )
                 self._check_plain(inner, f"{key}.{name}", named, depth + 1)
         elif isinstance(value, list):
             for number, inner in enumerate(value):
@@ -175,25 +181,25 @@ class Record:
             self._check_text(value, key)
         elif type(value) is float and not math.isfinite(value):
             raise self.broken(key, f"is {value}, not a finite number")
-        elif type(value) is int and abs(value) >= MOST:
-            raise self.broken(key, "is a number without end")
+        elif type(value) is int and abs(value) >= MAX_INT:
+            raise self.broken(key, "is a whole number beyond 64 bits")
         elif type(value) not in (int, float, bool, types.NoneType):
             raise self.broken(key, f"is a {type(value).__name__}, not a plain value")
 
     def _check_text(self, value: Any, key: str) -> None:
         if type(value) is not str:
-            raise self.broken(key, f"has {shown(value)} in the place of a text")
+            raise self.broken(key, f"has {shown(value)} instead of a text")
         if "${" in value:
-            raise self.refused(key, f"is {shown(value)}, and nothing in a file is resolved")
+            raise self.refused(key, f"is {shown(value)}, but a file may have no interpolations")
         if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise self.broken(key, f"is {shown(value)}, which is no text")
+            raise self.broken(key, f"is {shown(value)}, which is no valid Unicode text")
 
 
 def load(name: str) -> Any:
-    """What has a dotted name.
+    """Import an object by its dotted name.
 
     Raises:
-        ImportError: there is nothing of that name here.
+        ImportError: the module, or the name in it, does not exist.
     """
     module, _, attribute = name.rpartition(".")
     try:
@@ -203,32 +209,32 @@ def load(name: str) -> Any:
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Whether a plain value is of the type that a constructor asks for."""
+    """Tell whether a plain value has the type of a constructor's argument."""
     origin, inside = get_origin(wanted), get_args(wanted)
     if origin in (Union, types.UnionType):
-        return any(fits(value, one) for one in inside)
+        return any(fits(value, kind) for kind in inside)
     if origin is Literal:
         return type(value) is str and value in inside
     if origin is Sequence:
-        return isinstance(value, list) and all(fits(one, inside[0]) for one in value)
+        return isinstance(value, list) and all(fits(item, inside[0]) for item in value)
     return type(value) in ((int, float) if wanted is float else (wanted,))
 
 
 def shown(value: Any) -> str:
-    """A file's value for a message: short, and without what would steer a terminal."""
+    """Shorten and escape a file's value for a message."""
     return _SHORT.repr(value)
 
 
 def _printable(text: str) -> str:
-    """Text whose control characters are written out."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    """Escape the control characters of a text."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _called(wanted: Any) -> str:
-    """A type as messages name it."""
+    """Name a type for messages."""
     named = wanted.__name__ if isinstance(wanted, type) and not get_args(wanted) else str(wanted)
     return named.replace("collections.abc.", "").replace("typing.", "")
 
 
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = SHOWN
+_SHORT.maxstring = _SHORT.maxother = MAX_SHOWN

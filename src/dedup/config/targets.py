@@ -1,7 +1,7 @@
-"""Which classes and factories may be built, by exact name, for each place of a config or a file.
+"""Allowed classes and factories, by exact name, for each place of a config or a file.
 
-A part of your own gets one line here, in the place where it is chosen. Of what is described in
-files, which may come from somebody else, classes alone are built, see ``dedup.config.parts``.
+To add a part of your own, add one line here, in its place. A file may come from a stranger, so
+files may name classes only, see ``dedup.config.parts``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FRAMINGS = ("dedup.foregrounds.masked_store.Framing",)
 MATCHERS = ("dedup.search.radius.RadiusSearch",)
 VERIFIERS = ("dedup.verification.geometric.GeometricVerifier",)
 
-FILES: Mapping[str, tuple[str, ...]] = {
+FILES: dict[str, tuple[str, ...]] = {
     "encoder": ENCODERS,
     "foreground": FOREGROUNDS,
     "framing": FRAMINGS,
@@ -40,9 +40,9 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "source": SOURCES,
     "verifier": VERIFIERS,
 }
-"""What a checkpoint, an index's manifest and a run's ``run.json`` may name. Classes alone."""
+"""Classes that a checkpoint, an index's manifest and a run's ``run.json`` may name, by place."""
 
-PLACES: Mapping[str, tuple[str, ...]] = {
+PLACES: dict[str, tuple[str, ...]] = {
     "source": SOURCES,
     "encoder": (
         *ENCODERS,
@@ -105,7 +105,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     ),
     "hydra.callbacks.*": ("dedup.cli.sweep.SweepSummary",),
 }
-"""What a config may name, by the place where it does; ``*`` is any name."""
+"""Classes and factories that a config may name, by place; ``*`` stands for any name."""
 
 NESTED: Mapping[tuple[str, str], str] = {
     ("callbacks", "*"): "callbacks.*",
@@ -116,43 +116,63 @@ NESTED: Mapping[tuple[str, str], str] = {
     ("hydra.callbacks", "*"): "hydra.callbacks.*",
     ("report", "*"): "report.*",
 }
-"""The place of what stands in another place under some key."""
+"""Place of a part inside of another part, by the outer place and the key."""
 
 OPTIONAL = ("callbacks.*", "foreground", "report.*", "verifier", "views")
-"""Places that may be left empty."""
+"""Places that may be null."""
 
 TARGET, PARTIAL = "_target_", "_partial_"
 PARTIALS = ("clusterer.estimator",)
-"""Places of what is called later, ``_partial_: true``."""
+"""Places of parts that are called later, with ``_partial_: true``."""
 
 ADVICE = "A part of your own needs a line in dedup/config/targets.py"
 
 
+def allow(kind: type, place: str = "encoder") -> None:
+    """Let configs and files name one more class, such as an encoder of one's own.
+
+    It holds for this process: a program that loads such an index or checkpoint calls it first.
+
+    Args:
+        kind: a class at the top of a module.
+        place: where it may stand, one of ``PLACES``.
+
+    Raises:
+        ConfigError: there is no such place.
+    """
+    if place not in PLACES:
+        raise ConfigError(f"place={place!r} is no place of a part: take one of {', '.join(PLACES)}")
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    for names in (PLACES, FILES):
+        if name not in names.get(place, (name,)):
+            names[place] = (*names[place], name)
+
+
 def is_special(key: str) -> bool:
-    """Whether a key says how something is built, as Hydra's do, and is no argument of it."""
+    """Tell whether a key is special to Hydra, like ``_target_``, and no argument."""
     return key.startswith("_") and key.endswith("_")
 
 
 def within(place: str, key: str) -> str:
-    """The place of what stands in a place under a key; "" where nothing can be built."""
+    """Find the place of a part below a key of another; "" if nothing is built there."""
     return NESTED.get((place, key), NESTED.get((place, "*"), ""))
 
 
 def check_config(settings: Mapping[str, Any]) -> None:
-    """Check every ``_target_`` of a composed config, in plain values.
+    """Check every ``_target_`` of a composed config in plain values.
 
     Raises:
-        ConfigError: there is one that may not be named, or not there; or none where one must be.
+        ConfigError: a target is not allowed in its place, or is missing where a part must be.
     """
     for key, node in settings.items():
         _check(node, str(key), str(key))
 
 
 def check_node(node: Any) -> None:
-    """Check a node of which nobody knows where it stands: as in the place that its part has.
+    """Check a node whose place is unknown, by the places that its own part may have.
 
     Raises:
-        ConfigError: it names what may not be named, or not there.
+        ConfigError: a target is not allowed, or not in its place.
     """
     if isinstance(node, list):
         for part in node:
@@ -178,13 +198,13 @@ def _check(node: Any, place: str, at: str) -> None:
     is_left_out = node is None and place in OPTIONAL
     if place in PLACES and TARGET not in inside and not is_left_out:
         raise ConfigError(
-            f"{at} describes no part, it has no {TARGET}: leave out what you set of it, or choose "
-            f"one of {', '.join(PLACES[place])}"
+            f"{at} describes no part, as it has no {TARGET}: leave out its settings, or choose one "
+            f"of {', '.join(PLACES[place])}"
         )
 
 
 def _check_named(node: Mapping[Any, Any], place: str, at: str) -> None:
-    """Check the name of one part, and that Hydra's special keys stand where ours do."""
+    """Check the target of one part, and its special keys."""
     name, possible = node[TARGET], PLACES.get(place, ())
     key = f"{at}.{TARGET}".strip(".")
     if name not in possible:
@@ -193,6 +213,6 @@ def _check_named(node: Mapping[Any, Any], place: str, at: str) -> None:
     special = {key for key in map(str, node) if is_special(key)} - {TARGET}
     if wrong := special - ({PARTIAL} if place in PARTIALS else set()):
         raise ConfigError(
-            f"{key}={name} has {', '.join(sorted(wrong))}, which no config may have there: "
+            f"{key}={name} has {', '.join(sorted(wrong))}, which a config may not have there: "
             "leave it out"
         )

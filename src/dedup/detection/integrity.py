@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dedup.detection.results import DetectionResult
-from dedup.encoders.archive import is_sealed
+from dedup.encoders.archive import has_checksum
 from dedup.errors import CorruptError
 from dedup.runtime.checksums import FILES
 from dedup.runtime.files import sha256_file
@@ -155,7 +155,7 @@ def _broken_checkpoints(files: Iterable[Path]) -> list[Damage]:
     found = []
     for file in files:
         try:
-            if is_sealed(file):
+            if has_checksum(file):
                 continue
             with zipfile.ZipFile(file) as archive:
                 broken = archive.testzip()

@@ -30,7 +30,7 @@ from dedup.search.build import DIGEST
 from dedup.search.embedding import Embed
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
-from dedup.store.decode import Pixels, restored
+from dedup.store.decode import Pixels, decode_preview
 from dedup.store.decode_pool import Decoders, Reading
 from dedup.store.local_files import is_http
 from dedup.store.placeholders import without_placeholders
@@ -243,7 +243,7 @@ class Query:
             return decoders.submit(self.fetcher.fetch(address) if is_http(address) else address)
 
     def _asked(self, address: str, found: Reading) -> Asked:
-        detail = restored(found.image.detail)
+        detail = decode_preview(found.image.detail)
         mask, shown = self.product_of(detail) or (None, found.image.pixels)
         return Asked(
             address=address,

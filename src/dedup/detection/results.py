@@ -14,8 +14,9 @@ import pyarrow as pa
 from dedup import __version__
 from dedup.detection.calibration import Calibration
 from dedup.runtime.checksums import facts, write_sealed
-from dedup.runtime.files import as_frame, write_json, write_table
+from dedup.runtime.files import write_json
 from dedup.runtime.sealed_files import confirmed_tables
+from dedup.runtime.tables import as_frame, write_table
 from dedup.schemas import FAMILIES, GROUPS, PAIRS, RELATIONS, SHARED, TIERS
 from dedup.search.consistency import check_families, check_groups, check_pairs, check_shared
 from dedup.search.manifest import ANEW, RESULT, RESULT_FORMAT, Origin, read_result

@@ -1,1 +1,1 @@
-"""Addresses on the web to bytes: the only room that uses the network."""
+"""Fetch images over HTTP: the only package that uses the network."""

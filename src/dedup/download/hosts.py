@@ -1,4 +1,4 @@
-"""How much is asked of a host: some requests at once, and none while it does not answer."""
+"""Per-host concurrency limit and circuit breaker."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from dedup.errors import FetchError
 
 @dataclass(frozen=True)
 class Patience:
-    """How long is waited, in seconds.
+    """Waits for a host that does not answer, in seconds.
 
     Attributes:
-        failures: in a row, without an answer between, after which a host is left alone.
-        pauses: how long it is left alone, each time until one request probes whether it answers.
-        down: after the last pause, for how long all requests to it fail at once.
-        backoff: the longest wait before a second attempt; it doubles with each further one.
-        most_backoff: where the doubling ends.
+        failures: number of failures in a row, without an answer between, that close a host.
+        pauses: lengths of the successive pauses; after each, one request probes the host.
+        down: time after the last pause during which every request to the host fails at once.
+        backoff: longest wait before a second attempt; it doubles with each further attempt.
+        max_backoff: limit of the doubling.
     """
 
     failures: int = 8
     pauses: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     down: float = 60.0
     backoff: float = 0.5
-    most_backoff: float = 10.0
+    max_backoff: float = 10.0
 
     def between(self, attempt: int) -> float:
-        """Seconds after the n-th attempt: anywhere below a limit, so that rows do not march."""
-        return random.uniform(0, min(self.most_backoff, self.backoff * 2 ** (attempt - 1)))
+        """Draw the wait after the n-th attempt: exponential backoff with full jitter."""
+        return random.uniform(0, min(self.max_backoff, self.backoff * 2 ** (attempt - 1)))
 
 
 PATIENCE = Patience()
-"""What a run over a catalogue takes."""
+"""The waits of a run over a catalogue."""
 
 MAX_HOSTS = 10_000
-"""So many hosts are remembered at least, of those that nobody asks or waits for. A catalogue may
-name a million, and each takes more than a kilobyte."""
+"""Number of idle hosts to remember. A catalogue may name a million, and each takes more than a
+kilobyte."""
 
 RULES_WITH_VALUE = frozenset(
     {"max-image-preview", "max-snippet", "max-video-preview", "unavailable_after"}
@@ -51,15 +51,15 @@ RULES_WITH_VALUE = frozenset(
 
 
 class Host:
-    """The gate of one host: open, or closed until a moment after which one probe is let through.
+    """Circuit breaker of one host: open, or closed until one probe is let through.
 
     Args:
-        name: for messages.
-        per_host: how many requests at once.
-        patience: when it closes, and for how long.
+        name: host and port, for messages.
+        per_host: most requests at once.
+        patience: failures that close it, and lengths of its pauses.
 
     Attributes:
-        users: how many requests it has, or wait for it.
+        users: number of requests under way or waiting.
     """
 
     def __init__(self, name: str, per_host: int, patience: Patience) -> None:
@@ -76,54 +76,54 @@ class Host:
 
     @property
     def is_down(self) -> bool:
-        """Whether the last pause was of no use, and nothing has answered since."""
+        """Whether the probe after the last pause failed, and the host has not answered since."""
         return self._failed_probes >= len(self._patience.pauses) and not self.is_open
 
     @property
     def is_open(self) -> bool:
-        """Whether requests are let through as they come."""
+        """Whether all requests are let through."""
         return self._closed_until is None
 
-    async def opened(self) -> None:
+    async def wait_until_open(self) -> None:
         """Wait until a request may pass.
 
         Raises:
             FetchError: ``host_down``.
         """
         while not self.may_pass():
-            left = (self._closed_until or 0.0) - monotonic()
-            if left > 0 and self.is_down:
-                raise FetchError("host_down", f"{self.name} has not answered for a while")
+            remaining = (self._closed_until or 0.0) - monotonic()
+            if remaining > 0 and self.is_down:
+                raise FetchError("host_down", f"{self.name} does not answer")
             with suppress(TimeoutError):
-                async with asyncio.timeout(left if left > 0 else None):
+                async with asyncio.timeout(remaining if remaining > 0 else None):
                     await self._changed.wait()
 
     def may_pass(self) -> bool:
-        """Whether a request may pass right now, be it as a probe."""
+        """Whether a request may pass now, as a probe if need be."""
         return self._closed_until is None or (
             not self._probing and monotonic() >= self._closed_until
         )
 
     def begin(self) -> bool:
-        """Let a request pass; whether it is the probe."""
+        """Let a request pass, and return whether it is the probe."""
         self._probing = not self.is_open
         return self._probing
 
     def end(self, probe: bool) -> None:
-        """A request is over, whatever came of it."""
+        """Note the end of a request, whatever its result."""
         if probe:
             self._probing = False
             self._wake()
 
     def answered(self) -> None:
-        """The host did answer."""
+        """Note an answer: open the host, and reset its failures."""
         self._failures = self._failed_probes = 0
         if not self.is_open:
             self._closed_until = None
             self._wake()
 
     def failed(self, probe: bool) -> None:
-        """The host did not answer. What was sent before the gate closed says nothing new."""
+        """Note a failure. While closed, only the probe counts: the others were sent before."""
         if self.is_open:
             if self._failures == 0:
                 self.first_failure = monotonic()
@@ -145,15 +145,15 @@ class Host:
 
 
 class Hosts:
-    """All hosts that were asked, and the connections that they share.
+    """Circuit breakers of all hosts, and the connections that they share.
 
     Args:
-        connections: how many requests at once, in all.
-        per_host: how many to one host.
-        patience: what to wait for.
+        connections: most requests at once, over all hosts.
+        per_host: most requests at once to one host.
+        patience: waits for a host that does not answer.
 
     Attributes:
-        outage: "", or in words that a host is down and no other has answered for as long.
+        outage: a sentence if a host is down and no other has answered meanwhile, else "".
     """
 
     def __init__(self, connections: int, per_host: int, patience: Patience) -> None:
@@ -166,10 +166,10 @@ class Hosts:
 
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[Turn]:
-        """Wait for a host's gate and for a connection, and hold both.
+        """Wait for a host and for a connection, and hold both.
 
         Args:
-            name: of the host.
+            name: host and port.
 
         Raises:
             FetchError: ``host_down``.
@@ -189,7 +189,7 @@ class Hosts:
             host.users -= 1
 
     def _host(self, name: str) -> Host:
-        """One by its name; the one asked for longest ago is forgotten first."""
+        """Return a host by its name, and forget the least recently used ones."""
         host = self._hosts.pop(name, None) or Host(name, self._per_host, self._patience)
         self._hosts[name] = host
         if len(self._hosts) > 2 * MAX_HOSTS:
@@ -199,20 +199,20 @@ class Hosts:
         return host
 
     async def _connection(self, host: Host) -> None:
-        await host.opened()
+        await host.wait_until_open()
         await self._connections.acquire()
-        while not host.may_pass():  # it closed while this one waited for a connection
+        while not host.may_pass():  # it closed while this request waited for a connection
             self._connections.release()
-            await host.opened()
+            await host.wait_until_open()
             await self._connections.acquire()
 
     def note_answer(self) -> None:
-        """Some host has answered: there is a network."""
+        """Note that some host has answered, so that there is a network."""
         self._last_answer = monotonic()
         self.outage = ""
 
     def note_down(self, host: Host) -> None:
-        """A host is given up for now; it is an outage when nothing else answered meanwhile."""
+        """Note that a host is down: an outage if no other host has answered meanwhile."""
         if self._last_answer < host.first_failure:
             seconds = monotonic() - host.first_failure
             self.outage = f"{host.name} has not answered for {seconds:.0f} s"
@@ -220,53 +220,53 @@ class Hosts:
 
 @dataclass(frozen=True)
 class Turn:
-    """One request to a host. Its end is told by ``answered`` or ``failed``, or by neither."""
+    """One request to a host. It may end with ``answered``, with ``failed`` or with neither."""
 
     hosts: Hosts
     host: Host
     probe: bool
 
     def answered(self) -> None:
-        """Something came back, whatever it was."""
+        """Note an answer, of whatever status."""
         self.host.answered()
         self.hosts.note_answer()
 
     def failed(self) -> None:
-        """Nothing came back."""
+        """Note that no answer came."""
         self.host.failed(self.probe)
         if self.host.is_down:
             self.hosts.note_down(self.host)
 
 
-def asked_wait(headers: Mapping[str, str]) -> float:
-    """Seconds of ``Retry-After``, a number or a date; 0 for none or anything else."""
-    asked = headers.get("Retry-After", "").strip()
-    if asked.isascii() and asked.isdigit():
-        return float(asked)
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Read ``Retry-After``, a number or a date, as seconds; 0 for none or anything else."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
     try:
-        now = headers.get("Date")  # by the server's own clock, where it tells
+        now = headers.get("Date")  # the server's own clock, where it sends one
         start = parsedate_to_datetime(now) if now else datetime.now(UTC)
-        return max(0.0, (parsedate_to_datetime(asked) - start).total_seconds())
+        return max(0.0, (parsedate_to_datetime(value) - start).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
-def obey(tags: Sequence[str], forbidden: Sequence[str], us: str) -> None:
-    """Leave out an image that its host does not want to be read.
+def check_robots(tags: Sequence[str], forbidden: Sequence[str], user_agent: str) -> None:
+    """Refuse an image whose ``X-Robots-Tag`` forbids its use.
 
     Args:
-        tags: values of ``X-Robots-Tag``: ``noai`` is for all, ``otherbot: noai`` for one reader.
-        forbidden: words that are heeded.
-        us: our name as a reader.
+        tags: values of the header: ``noai`` is for all robots, ``otherbot: noai`` for one.
+        forbidden: words that exclude an image.
+        user_agent: our own name as a robot.
 
     Raises:
         FetchError: ``robots``.
     """
     words = {word.lower() for word in forbidden}
     for tag in tags:
-        reader = us
+        robot = user_agent
         for part in tag.lower().split(","):
             name, colon, word = (text.strip() for text in part.partition(":"))
-            reader = name if colon and name not in RULES_WITH_VALUE else reader
-            if reader == us and (word or name) in words:
+            robot = name if colon and name not in RULES_WITH_VALUE else robot
+            if robot == user_agent and (word or name) in words:
                 raise FetchError("robots", f"X-Robots-Tag: {word or name}")

@@ -1,6 +1,7 @@
-"""Who may be connected to. Addresses of images come from others, and may point at the inside.
+"""Guard against server-side request forgery: connections go to public addresses alone.
 
-Names prove nothing: what is judged is the IP address, each time a socket is about to connect.
+Addresses of images are untrusted, and may point at private networks. A host's name proves
+nothing, so the IP address is checked each time a socket is about to connect.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ Network = IPv4Network | IPv6Network
 MAX_ADDRESS = 8192
 """The longest address, in characters."""
 MAX_ADDRESSES = 4
-"""So many of a name's addresses are connected to. A name may have thousands, of others' machines:
-one row would knock at all of their doors."""
+"""Most addresses of a name to try. A name may resolve to thousands of strangers' machines, and one
+row must not contact them all."""
 
 SPECIAL: dict[Network, str] = {
-    ip_network(network): what
-    for network, what in {
+    ip_network(network): kind
+    for network, kind in {
         # https://www.iana.org/assignments/iana-ipv4-special-registry
         "0.0.0.0/8": "this host",
         "10.0.0.0/8": "private",
@@ -58,8 +59,8 @@ SPECIAL: dict[Network, str] = {
         "203.0.113.0/24": "for documentation",
         "224.0.0.0/4": "multicast",
         "240.0.0.0/4": "reserved or broadcast",
-        # https://www.iana.org/assignments/iana-ipv6-special-registry; what lies outside 2000::/3
-        # is not public anyway and stands here for its name
+        # https://www.iana.org/assignments/iana-ipv6-special-registry; addresses outside
+        # 2000::/3 are not public anyway, and are listed for their names
         "::/128": "this host",
         "::1/128": "this machine",
         "::/96": "an IPv4 address in IPv6",
@@ -76,12 +77,13 @@ SPECIAL: dict[Network, str] = {
         "ff00::/8": "multicast",
     }.items()
 }
-"""Networks that are not public, and what they are, for a person."""
+"""Networks that are not public, each with its use, for messages."""
 
 METADATA = frozenset(
     map(ip_address, ["169.254.169.254", "100.100.100.200", "168.63.129.16", "fd00:ec2::254"])
 )
-"""Where clouds hand out credentials. Only a network of this one address opens it."""
+"""Metadata services of clouds, which hand out credentials. Only a setting of the one address, not
+of a network around it, allows one."""
 
 METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog"})
 
@@ -94,7 +96,7 @@ BAD_PORTS = frozenset(
     | {8529, 9042, 9092, 9160, 9200, 9300, 9418, 10250, 10255, 10256, 11211, 15672, 25565, 26257}
     | {26379, 27017, 27018, 27019, 28015}
 )
-"""Ports from 1024 on that no shop shows images at."""
+"""Ports from 1024 on of services that serve no images."""
 
 _GLOBAL = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -107,13 +109,13 @@ _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 class Link(NamedTuple):
-    """An http(s) address that may be asked for.
+    """A parsed http(s) address.
 
     Attributes:
-        url: quoted as RFC 3986 asks, without a fragment.
+        url: the address quoted by RFC 3986, without a fragment.
         scheme: ``http`` or ``https``.
-        host: a name in ASCII, or a plain IP address.
-        port: 80 or 443 where the address names none.
+        host: name in ASCII, or plain IP address.
+        port: port number; 80 or 443 where the address names none.
     """
 
     url: str
@@ -128,21 +130,21 @@ class Link(NamedTuple):
 
 
 def read_link(address: str) -> Link:
-    """Take an address apart, and quote what must be quoted.
+    """Parse an address, and quote its special characters.
 
     Raises:
-        FetchError: ``scheme``, when it is neither http nor https; ``port``, when it is one of
+        FetchError: ``scheme``, for a scheme other than http and https; ``port``, for the port of
             another service; ``bad_url``.
     """
     scheme = _SCHEME.match(address)
     if scheme and scheme[1].lower() not in ("http", "https"):
         raise FetchError("scheme", "only http and https addresses are fetched")
     if not scheme or len(address) > MAX_ADDRESS or _CONTROL.search(address):
-        raise FetchError("bad_url", "no http(s) address, too long, or with control characters")
+        raise FetchError("bad_url", "not an http(s) address, too long, or with control characters")
     try:
         return _read_link(address)
     except ValueError as error:
-        raise FetchError("bad_url", "no address of a host and an image there") from error
+        raise FetchError("bad_url", "not an address of a host and a path") from error
 
 
 def _read_link(address: str) -> Link:
@@ -155,12 +157,12 @@ def _read_link(address: str) -> Link:
 
 @lru_cache(maxsize=4096)
 def _read_place(scheme: str, netloc: str) -> tuple[str, str, int]:
-    """Host and port as an address gives them, the host, the port; ``ValueError`` if none."""
-    found = _NETLOC.fullmatch(netloc)
-    if not found:
+    """Split host and port; return both as in an address, the host, the port, or ``ValueError``."""
+    match = _NETLOC.fullmatch(netloc)
+    if not match:
         raise ValueError("no host, or a user's name before it")
-    host, standard = _read_host(found["name"] or found["ip"]), {"http": 80, "https": 443}[scheme]
-    port = int(found["port"] or standard)
+    host, standard = _read_host(match["name"] or match["ip"]), {"http": 80, "https": 443}[scheme]
+    port = int(match["port"] or standard)
     if port > 65535:
         raise ValueError("no port")
     if (port < 1024 and port not in (80, 443)) or port in BAD_PORTS:
@@ -170,7 +172,7 @@ def _read_place(scheme: str, netloc: str) -> tuple[str, str, int]:
 
 
 def _read_host(name: str) -> str:
-    """A host in the one way of writing it that everybody reads alike; ``ValueError`` if none."""
+    """Normalise a host, so that every library reads it alike; ``ValueError`` if it is none."""
     if ":" in name:
         if "%" in name:
             raise ValueError("an address of one network interface")
@@ -178,7 +180,7 @@ def _read_host(name: str) -> str:
     host = name.lower() if name.isascii() else URL.build(scheme="http", host=name).raw_host or ""
     if not _NAME.fullmatch(host):
         raise ValueError("not a host's name")
-    # The system would read 127.1, 0x7f000001 and 017700000001 as addresses: so do we, before it.
+    # The system reads 127.1, 0x7f000001 and 017700000001 as addresses, so the check must as well.
     if _NUMBER.fullmatch(host):
         try:
             return str(IPv4Address(socket.inet_aton(host.removesuffix("."))))
@@ -188,48 +190,48 @@ def _read_host(name: str) -> str:
 
 
 def _quoted(text: str, safe: str) -> str:
-    """Quote what a path or query may not hold; what is quoted already stays."""
+    """Quote the characters that a path or query may not hold; quoted ones stay."""
     text = _LONE_PERCENT.sub("%25", text)
     return urllib.parse.quote(text, safe + "%:@!$&'()*+,;=~-._", errors="surrogateescape")
 
 
 def read_networks(networks: Iterable[str]) -> tuple[Network, ...]:
-    """Networks in CIDR notation, such as ``10.0.0.0/8``.
+    """Parse networks in CIDR notation, such as ``10.0.0.0/8``.
 
     Raises:
-        ConfigError: one is something else.
+        ConfigError: an entry is not a network.
     """
     try:
         return tuple(ip_network(str(network)) for network in networks)
     except ValueError as error:
-        raise ConfigError(f"fetch.allow_networks: {error}; write it like 10.0.0.0/8") from error
+        raise ConfigError(f"fetch.allow_networks: {error}. Write it like 10.0.0.0/8") from error
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Lets connections out to public addresses alone.
+    """Firewall for outgoing connections: public addresses alone.
 
     Args:
-        allowed: networks that may be reached besides.
+        allowed: further networks that may be reached.
     """
 
     allowed: tuple[Network, ...] = ()
 
     def check(self, address: str) -> None:
-        """Judge an IP address.
+        """Refuse an IP address that is not public.
 
         Raises:
             FetchError: ``blocked_address``.
         """
-        what = self._what(ip_address(address.partition("%")[0]))
-        if what:
+        kind = self._blocked_kind(ip_address(address.partition("%")[0]))
+        if kind:
             raise FetchError(
                 "blocked_address",
-                f"{address} is not a public address: {what} (see fetch.allow_networks)",
+                f"{address} is not a public address: {kind} (see fetch.allow_networks)",
             )
 
     def check_link(self, link: Link) -> None:
-        """Judge a link by its host, when that is an IP address or a metadata service's name.
+        """Refuse a link whose host is a blocked IP address or a metadata service.
 
         Raises:
             FetchError: ``blocked_address``.
@@ -240,10 +242,10 @@ class Guard:
             self.check(link.host)
 
     def socket(self, info: AddrInfoType) -> socket.socket:
-        """A socket for one connection, if it may be made: the last and the deciding look.
+        """Create the socket of one connection, after the last and decisive check.
 
         Args:
-            info: as ``socket.getaddrinfo`` gives it.
+            info: address, as ``socket.getaddrinfo`` gives it.
 
         Raises:
             FetchError: ``blocked_address``.
@@ -260,27 +262,27 @@ class Guard:
                 "too many open files: lower fetch.connections, or raise the limit (ulimit -n)"
             ) from error
 
-    def _what(self, ip: IPv4Address | IPv6Address) -> str:
-        """What an address is that may not be reached; "" when it may."""
+    def _blocked_kind(self, ip: IPv4Address | IPv6Address) -> str:
+        """Name the use of a blocked address; "" for an address that may be reached."""
         if isinstance(ip, IPv6Address) and (ip.ipv4_mapped or ip in _NAT64):
-            return self._what(IPv4Address(int(ip) & 0xFFFFFFFF))
-        opened = [network for network in self.allowed if ip in network]
+            return self._blocked_kind(IPv4Address(int(ip) & 0xFFFFFFFF))
+        matches = [network for network in self.allowed if ip in network]
         if ip in METADATA:
-            alone = any(network.num_addresses == 1 for network in opened)
-            return "" if alone else "a cloud's metadata service"
-        if opened:
+            is_named = any(network.num_addresses == 1 for network in matches)
+            return "" if is_named else "a cloud's metadata service"
+        if matches:
             return ""
-        what = next((what for network, what in SPECIAL.items() if ip in network), "")
-        return what or ("reserved" if ip.version == 6 and ip not in _GLOBAL else "")
+        kind = next((kind for network, kind in SPECIAL.items() if ip in network), "")
+        return kind or ("reserved" if ip.version == 6 and ip not in _GLOBAL else "")
 
 
 @dataclass(frozen=True)
 class GuardedResolver(AbstractResolver):
-    """Looks names up, and gives no answer when any part of it may not be connected to.
+    """DNS resolver that refuses a name if any of its addresses is blocked.
 
     Args:
-        guard: the judge.
-        inner: who looks up.
+        guard: check of each address.
+        inner: resolver that looks names up.
     """
 
     guard: Guard
@@ -289,16 +291,16 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Some addresses of a host; of IPv4 alone where it has any, so that one try is enough.
+        """Resolve a host; IPv4 alone where it has any, so that one attempt is enough.
 
         Raises:
             FetchError: ``blocked_address``.
-            OSError: the name service has none.
+            OSError: the name has no address.
         """
-        found = await self.inner.resolve(host, port, family)
-        for answer in found:
-            self.guard.check(answer["host"])
-        chosen = [answer for answer in found if ":" not in answer["host"]] or found
+        results = await self.inner.resolve(host, port, family)
+        for result in results:
+            self.guard.check(result["host"])
+        chosen = [result for result in results if ":" not in result["host"]] or results
         return chosen[:MAX_ADDRESSES]
 
     async def close(self) -> None:
@@ -307,53 +309,53 @@ class GuardedResolver(AbstractResolver):
 
 
 class SystemResolver(AbstractResolver):
-    """The system's name service, asked in threads that nobody waits for at the end.
+    """The system's DNS resolver, run in daemon threads that a stopping process leaves behind.
 
     Args:
-        most: how many look-ups go on at once at most. One cannot be ended, so those that hang and
-            that nobody waits for any more are counted too.
+        max_lookups: most look-ups at once. A look-up cannot be cancelled, so those that hang after
+            their caller gave up are counted too.
     """
 
-    def __init__(self, most: int) -> None:
-        self._free = threading.Semaphore(most)
+    def __init__(self, max_lookups: int) -> None:
+        self._free = threading.Semaphore(max_lookups)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses of a host.
+        """Resolve a host.
 
         Raises:
-            OSError: there are none, or nobody answers.
+            OSError: the name has no address, or no name server answers.
         """
         if not self._free.acquire(blocking=False):
-            raise socket.gaierror(socket.EAI_AGAIN, "too many names wait for an answer")
+            raise socket.gaierror(socket.EAI_AGAIN, "too many DNS look-ups are waiting")
         answer: concurrent.futures.Future[Sequence[str]] = concurrent.futures.Future()
         answer.set_running_or_notify_cancel()
         try:
-            asked = threading.Thread(target=self._ask, args=(answer, host, family), daemon=True)
-            asked.start()
+            args = (answer, host, family)
+            threading.Thread(target=self._look_up, args=args, daemon=True).start()
         except RuntimeError as error:
             self._free.release()
-            raise socket.gaierror(socket.EAI_AGAIN, "no thread is left to look it up") from error
+            raise socket.gaierror(socket.EAI_AGAIN, "no thread for a DNS look-up") from error
         return _results(host, port, await asyncio.wrap_future(answer))
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no connection is held open."""
 
-    def _ask(
+    def _look_up(
         self,
         answer: concurrent.futures.Future[Sequence[str]],
         host: str,
         family: socket.AddressFamily,
     ) -> None:
         try:
-            found = socket.getaddrinfo(
+            infos = socket.getaddrinfo(
                 host, None, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
             )
         except (OSError, ValueError) as error:
             answer.set_exception(error)
         else:
-            answer.set_result([str(address[0]) for *_, address in found])
+            answer.set_result([str(address[0]) for *_, address in infos])
         finally:
             self._free.release()
 

@@ -1,1 +1,1 @@
-"""Networks that turn images into embeddings, (n, 3, 200, 100) uint8 -> (n, d) float32."""
+"""Encoders from images to embeddings, and the files of their weights."""

@@ -1,7 +1,7 @@
-"""Zip archives that carry the SHA-256 of themselves, and files that take a name in one step.
+"""Write zip archives with a SHA-256 checksum, and replace files atomically.
 
-The digest is the archive's comment, the last bytes of the file, and covers every byte before it.
-What reads zip archives passes over a comment, so ``torch.load`` does.
+The checksum is the archive's comment, the last bytes of the file, and covers every byte before it.
+Readers of zip archives, ``torch.load`` included, ignore the comment.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from dedup.runtime.files import move
 MARK = b"sha256="
 COMMENT = len(MARK) + 64
 END, END_MARK = 22, b"PK\x05\x06"
-"""The record at an archive's end; its last two bytes are the length of the comment behind it."""
+"""Record at an archive's end; its last two bytes are the length of the comment after it."""
 CHUNK = 2**20
 _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
-"""What ``_part`` names files; others of that kind are somebody else's."""
+"""Names that ``_part`` gives to files; other ``.part`` files belong to other programs."""
 
 
-class Sealing:
-    """Passes an archive's bytes on to a file, and adds their digest at the end.
+class ChecksumWriter:
+    """File-like object that writes an archive and appends its checksum.
 
     Args:
-        file: is written to from its beginning.
+        file: file to write, from its beginning.
 
     Attributes:
-        size: bytes so far.
-        error: the first error of the file. It is not raised at once: what writes an archive from
-            C++ would pass it over, or replace it by a complaint of its own.
+        size: number of bytes so far.
+        error: first error of the file, raised by ``finish``. PyTorch writes archives from C++,
+            which would ignore the error, or replace it by another.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -51,7 +51,7 @@ class Sealing:
         self._end = b""
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write some bytes; how many that were."""
+        """Write some bytes, and return their number."""
         view = memoryview(data).cast("B")
         if self.error is None:
             try:
@@ -69,19 +69,19 @@ class Sealing:
         return len(view)
 
     def flush(self) -> None:
-        """Nothing: ``finish`` does."""
+        """Do nothing: ``finish`` flushes."""
 
     def finish(self) -> None:
-        """Write the digest, and see the file onto the disk.
+        """Write the checksum, and flush the file to the disk.
 
         Raises:
-            OSError: of the file, now or earlier.
-            ValueError: it is no archive, or has a comment already.
+            OSError: writing failed, now or earlier.
+            ValueError: the bytes are no zip archive, or it has a comment already.
         """
         if self.error is not None:
             raise self.error
         if self._end[:4] != END_MARK or self._end[-2:] != bytes(2):
-            raise ValueError("only a zip archive without a comment can be sealed")
+            raise ValueError("only a zip archive without a comment can have a checksum")
         length = COMMENT.to_bytes(2, "little")
         self._digest.update(self._end[:-2] + length + MARK)
         self.file.seek(-2, os.SEEK_END)
@@ -90,11 +90,11 @@ class Sealing:
         os.fsync(self.file.fileno())
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether an archive carries its digest; where it does, it is what was written.
+def has_checksum(path: Path) -> bool:
+    """Verify an archive against its checksum; return False if it has none.
 
     Raises:
-        BadZipFile: it is not what was written, or not an archive.
+        BadZipFile: the checksum does not match, or the file is no archive.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -102,53 +102,53 @@ def is_sealed(path: Path) -> bool:
         end = file.read()
         if end[:4] == END_MARK and end[END : END + len(MARK)] == MARK:
             if _digest(file, size - 64) != end[-64:]:
-                raise zipfile.BadZipFile("its SHA-256 is not what was written")
+                raise zipfile.BadZipFile("its SHA-256 does not match")
             return True
     if end[-END:][:4] == END_MARK and end[-2:] == bytes(2):
         return False
-    raise zipfile.BadZipFile("it does not end as it was written")
+    raise zipfile.BadZipFile("its end is missing or damaged")
 
 
-def write_sealed(
-    path: Path, write: Callable[[Sealing], object], previous: Path | None = None
+def write_with_checksum(
+    path: Path, write: Callable[[ChecksumWriter], object], previous: Path | None = None
 ) -> None:
-    """Write an archive with its digest, in one step: there is the old file, or the new one.
+    """Write an archive with its checksum atomically: the path has the old file or the new one.
 
     Args:
-        path: the file; its folder is made where there is none.
-        write: is given what to write into.
-        previous: what the old file is called from then on, in the same folder.
+        path: file to write; its folder is created if it is missing.
+        write: function that writes the archive into a ``ChecksumWriter``.
+        previous: new name of the old file, in the same folder.
 
     Raises:
-        StalledError: the disk takes no more; the old files are as they were.
+        StalledError: the disk is full; the old files are intact.
     """
-    part, sealing = _part(path), None
+    part, writer = _part(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            sealing = Sealing(file)
-            write(sealing)
-            sealing.finish()
+            writer = ChecksumWriter(file)
+            write(writer)
+            writer.finish()
             if previous is not None and path.exists():
-                also_as(path, previous)
+                link_or_copy(path, previous)
             move(part, path)
     except OSError as error:
-        size = "" if sealing is None else f", it takes some {sealing.size // 10**6 + 1} MB"
-        kept = "; what it was before is whole" if path.exists() else ""
+        size = "" if writer is None else f" (it takes some {writer.size // 10**6 + 1} MB)"
+        intact = "; the previous file is intact" if path.exists() else ""
         raise StalledError(
-            f"{path} cannot be written ({error.strerror or error}{size}): make room{kept}"
+            f"cannot write {path}{size}: {error.strerror or error}. Free some space{intact}"
         ) from error
     finally:
         with suppress(OSError):
             part.unlink()
 
 
-def also_as(path: Path, name: Path) -> None:
-    """Give a file a second name, in one step; a copy where the disk knows no second names.
+def link_or_copy(path: Path, name: Path) -> None:
+    """Hard-link a file to a second name atomically; copy it on a disk without hard links.
 
     Raises:
-        OSError: neither can be done.
+        OSError: the file can neither be linked nor copied.
     """
     part = _part(name)
     try:
@@ -160,12 +160,12 @@ def also_as(path: Path, name: Path) -> None:
                 os.fsync(file.fileno())
         move(part, name)
     finally:
-        with suppress(OSError):  # a rename between two names of one file leaves both
+        with suppress(OSError):  # a rename between two names of the same file leaves both
             part.unlink()
 
 
-def sweep(folder: Path, suffix: str) -> None:
-    """Remove what writers that were killed left; one that is at work holds its file locked."""
+def remove_partial_files(folder: Path, suffix: str) -> None:
+    """Remove the partial files of killed writers; a running writer holds a lock on its own."""
     for part in folder.glob(f".*{suffix}.*.part"):
         if not _PART.fullmatch(part.name):
             continue
@@ -179,7 +179,7 @@ def _part(path: Path) -> Path:
 
 
 def _digest(file: BufferedReader, size: int) -> bytes:
-    """SHA-256 of a file's first bytes, as 64 hex digits."""
+    """Compute the SHA-256 of a file's first bytes, as 64 hex digits."""
     digest, buffer = hashlib.sha256(), bytearray(CHUNK)
     file.seek(0)
     while size and (n := file.readinto(memoryview(buffer)[: min(size, CHUNK)])):

@@ -1,4 +1,4 @@
-"""The encoder that comes with the package, trained beforehand."""
+"""Load the encoder that comes with the package, or any checkpoint, for further training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dedup.encoders.checkpoint import load_encoder
 
 
 def bundled(weights: str | Path = "bundled") -> nn.Module:
-    """The encoder of a checkpoint, ready to be trained further.
+    """Load the encoder of a checkpoint for further training.
 
     Args:
-        weights: a checkpoint's file or its run folder; ``bundled`` is the package's own.
+        weights: file or run folder of a checkpoint; ``bundled`` is the package's own.
 
     Raises:
-        ArtifactError: there is no such checkpoint.
-        CorruptError: it cannot be read.
+        ArtifactError: the checkpoint is missing.
+        CorruptError: the checkpoint cannot be read.
     """
     return load_encoder(weights).train()

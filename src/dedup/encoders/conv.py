@@ -1,27 +1,27 @@
-"""The original experiment's convolutional autoencoder."""
+"""Convolutional autoencoder of the original experiment of 2019."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dedup.encoders.pooled_convolution import KERNEL, POOL, pooled_convolution, unpooled_convolution
 from dedup.schemas import IMAGE_SHAPE
 
-AT_ONCE = 16
-"""Images that pass the convolutions together on a CPU: what lies between them fits the cache."""
+KERNEL, POOL = 5, 4
+"""Sides of the convolutions' kernels and of the pooling's windows."""
+CHUNK = 16
+"""Images that pass the convolutions together on a CPU, so that their activations fit the cache."""
 
 
 class ConvAutoencoder(nn.Module):
     """Conv-ReLU-Conv-MaxPool-Linear-Linear, and its mirror Linear-Linear-MaxUnpool-Conv-ReLU-Conv.
 
     The pooling indices pass from ``encode`` to ``decode`` beside the embedding. They carry the
-    image's layout round the bottleneck, so a low reconstruction loss says little about the
-    embedding: judge an encoder by how it ranks known duplicates.
+    image's layout past the bottleneck, so a low reconstruction loss says little about the
+    embedding. Compare encoders by their ranking of known duplicates instead.
 
     With the defaults: 36,725,859 parameters; an image is (16, 48, 23) = 17,664 numbers after
     pooling, then 1,024, then 256.
@@ -29,11 +29,11 @@ class ConvAutoencoder(nn.Module):
     Args:
         embedding_dim: length d of an embedding.
         hidden_dim: width of the linear layer between pooling and embedding.
-        channels: channels after the first and the second convolution.
-        extra_relu: a ReLU after the second convolution and after the output, as the original
-            notebook had besides the published network.
-        unit: embeddings of unit length from ``forward``, as ``task=contrastive`` trains them;
-            ``encode`` gives them as they are. May be set at any time.
+        channels: numbers of channels after the first and the second convolution.
+        extra_relu: whether a ReLU follows the second convolution and the output, as in the
+            original notebook, but not in the published network.
+        unit: whether ``forward`` returns embeddings of unit length, as ``task=contrastive`` trains
+            them; ``encode`` never does. May be set at any time.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class ConvAutoencoder(nn.Module):
         self.unpool = nn.MaxUnpool2d(POOL)
         self.unconv2 = nn.ConvTranspose2d(second, first, KERNEL)
         self.unconv1 = nn.ConvTranspose2d(first, depth, KERNEL)
-        # Twice as fast on a CPU, and the same numbers.
+        # Twice as fast on a CPU, with the same result.
         for conv in (self.conv1, self.conv2, self.unconv2, self.unconv1):
             conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Bring stored images, (n, 3, 200, 100) uint8, to float32 between 0 and 1."""
+        """Scale stored images, (n, 3, 200, 100) uint8, to float32 between 0 and 1."""
         return images.to(memory_format=torch.channels_last).float() / 255
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,14 +81,14 @@ class ConvAutoencoder(nn.Module):
         Returns:
             Embeddings (n, d), and the pooling indices (n, 16, 48, 23) that ``decode`` needs.
         """
-        parts = [self._pooled(part) for part in torch.split(pixels, self._at_once(pixels))]
+        parts = [self._pooled(part) for part in torch.split(pixels, self._chunk_size(pixels))]
         pooled, indices = (torch.cat(part) for part in zip(*parts, strict=True))
         return self.embedding(self.hidden(pooled.flatten(1))), indices
 
     def decode(self, embeddings: Tensor, indices: Tensor) -> Tensor:
         """Map embeddings (n, d) and their pooling indices to images (n, 3, 200, 100) float32."""
         pooled = self.unhidden(self.unembedding(embeddings)).unflatten(1, self.pooled_shape)
-        size = self._at_once(pooled)
+        size = self._chunk_size(pooled)
         parts = zip(torch.split(pooled, size), torch.split(indices, size), strict=True)
         pixels = torch.cat([self.unconv1(torch.relu(self._unpooled(*part))) for part in parts])
         return torch.relu(pixels) if self.extra_relu else pixels
@@ -98,31 +98,17 @@ class ConvAutoencoder(nn.Module):
         embeddings = self.encode(self.prepare(images))[0]
         return functional.normalize(embeddings) if self.unit else embeddings
 
-    def _at_once(self, images: Tensor) -> int:
-        return AT_ONCE if images.device.type == "cpu" else max(1, len(images))
+    def _chunk_size(self, images: Tensor) -> int:
+        return CHUNK if images.device.type == "cpu" else max(1, len(images))
 
     def _pooled(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features (n, 16, 48, 23) and their indices, of images that pass together."""
+        """Compute the pooled features (n, 16, 48, 23) and the indices of a chunk of images."""
         hidden = torch.relu(self.conv1(pixels))
-        if _sparsely(hidden):
-            weight, bias = _weights(self.conv2)
-            return pooled_convolution(hidden, weight, bias, self.extra_relu)
         hidden = self.conv2(hidden)
         pooled, indices = self.pool(torch.relu(hidden) if self.extra_relu else hidden)
         return pooled, indices
 
     def _unpooled(self, pooled: Tensor, indices: Tensor) -> Tensor:
-        """The mirror of ``_pooled``, as far as its ReLU."""
-        if _sparsely(pooled):
-            return unpooled_convolution(pooled, indices, *_weights(self.unconv2))
+        """Mirror ``_pooled``, up to its ReLU."""
         hidden: Tensor = self.unconv2(self.unpool(pooled, indices))
         return hidden
-
-
-def _sparsely(hidden: Tensor) -> bool:
-    """Whether to leave out the work on zeros: not on a GPU, nor in a graph to be compiled."""
-    return hidden.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _weights(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
-    return layer.weight, cast(Tensor, layer.bias)

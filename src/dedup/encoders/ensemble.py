@@ -1,4 +1,4 @@
-"""Several encoders side by side."""
+"""Concatenate the embeddings of several encoders."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dedup.errors import ConfigError
 
 
 class Ensemble(nn.Module):
-    """The embeddings of several encoders, each of unit length and weighted, one after another.
+    """Weighted concatenation of several encoders' unit embeddings.
 
     The squared distance of two joined embeddings is the weighted mean of the parts' squared
     distances.
 
     Args:
-        encoders: the parts.
-        shares: how much each part counts; empty: all alike. Only their ratios matter.
+        encoders: encoders to join.
+        shares: weight of each encoder; empty for equal weights. Only their ratios matter.
 
     Raises:
-        ConfigError: no parts, or not one positive share for each.
+        ConfigError: no encoders, or not one positive share for each.
     """
 
     def __init__(self, encoders: Sequence[nn.Module], shares: Sequence[float] = ()) -> None:

@@ -1,4 +1,4 @@
-"""What differs in colour from the image's border: fast, and for plain grounds."""
+"""Segment the product by colour distance from the border: fast, for plain backgrounds."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dedup.augmentations.overlay import RgbImage
 from dedup.foregrounds import Mask
 
 VERSION = 1
-"""Raised when the same image and settings give another mask."""
+"""Version of the masks, increased when the same image and settings give another mask."""
 
 
 @dataclass(frozen=True)
 class LabOtsu:
-    """Distances in CIE Lab from the border's colour, split by Otsu's threshold.
+    """Otsu's threshold on CIE Lab distances from the border's colour.
 
-    What cuts packshots out for training, see ``dedup.augmentations.background``, with the same
-    guard: size, place, contrast and outline.
+    Training cuts packshots out by the same method and the same check of size, place, contrast and
+    outline, see ``dedup.augmentations.background``.
     """
 
     def __call__(self, image: RgbImage) -> Mask | None:
-        """The mask, (h, w) uint8, of an image (h, w, 3) uint8 RGB; ``None`` where it fails."""
+        """Segment an image (h, w, 3) uint8 RGB; return (h, w) uint8, or ``None`` if implausible."""
         return coverage(image)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides the masks."""
+        """Version that determines the masks."""
         return {"part": "lab_otsu", "version": VERSION}

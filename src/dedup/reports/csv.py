@@ -11,7 +11,7 @@ from dedup.detection.results import DetectionResult
 from dedup.reports import phrases
 from dedup.reports.proofs import surest_pairs
 from dedup.reports.records import cells, check_columns, typed_addresses
-from dedup.runtime.files import write_csv
+from dedup.runtime.tables import write_csv
 from dedup.schemas import RELATIONS
 from dedup.search.index import Index
 

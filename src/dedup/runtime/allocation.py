@@ -1,4 +1,4 @@
-"""Memory that was freed and is wanted again at once."""
+"""Settings of the C library's memory allocator."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import ctypes
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""As in glibc's malloc.h."""
+"""Parameters of glibc's ``mallopt``, from its malloc.h."""
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep large blocks that were freed, for the process's next ones.
+    """Let the C library reuse large freed blocks instead of returning them to the system.
 
-    It hands blocks above 32 MiB back to the system at once, and the system clears every page of
-    the next one before its first use: in training half the time of a step. The process holds on to
-    some more memory for it.
+    By default glibc returns blocks above 32 MiB at once, and the system clears every page of the
+    next one: half the time of a training step. In exchange the process holds somewhat more memory.
 
     Returns:
-        Whether the C library can be told so: glibc alone.
+        Whether the setting was accepted; glibc alone has it.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,7 +1,7 @@
-"""What confirms files: JSON that carries the SHA-256 of itself and of others, and digests at ends.
+"""Checksums: JSON files with the SHA-256 of themselves and of other files.
 
-A sealed file is read only if it is, byte for byte, what would be written of what it says. So the
-digests in it can be relied on, unless somebody made them anew: this finds damage, not forgery.
+Such a file is accepted only if writing its content again gives the same bytes, so its digests can
+be relied on. This finds damage, not forgery: anybody can compute new digests.
 """
 
 from __future__ import annotations
@@ -16,107 +16,104 @@ from typing import Any
 from dedup.errors import ArtifactError, CorruptError
 from dedup.runtime.files import (
     json_text,
-    parsed_json,
-    read_bytes,
+    parse_json,
+    read_json_bytes,
     sha256_file,
     unreadable,
     write_text,
 )
 
 HEX = re.compile(r"[0-9a-f]{64}")
-
+"""A SHA-256 in hex digits."""
 
 FILES, OWN = "files", "sha256"
-"""Where a sealed file tells of other files, and its own digest."""
-
-MAX_BYTES = 2**26
-"""No sealed file is longer, so no more of one is read into memory."""
+"""Keys of the other files' checksums, and of the file's own."""
 
 SEALED = ("npy", "details.npy", "parquet")
-"""How the names of the files end that a seal confirms: pixels, details and the table."""
+"""Suffixes of a shard's files with checksums: pixels, previews and the table."""
 
 
 def read_seal(data: bytes, shard: int | None = None) -> dict[str, Any] | None:
-    """What the bytes of a seal say, or ``None`` where they are not exactly what was written.
+    """Parse JSON with checksums; ``None`` if the bytes are not exactly those that were written.
 
-    With ``shard``, the seal must be of the shard of that number.
+    Args:
+        data: the file's bytes.
+        shard: number of the shard that the file must describe; ``None`` if it describes none.
     """
     try:
         content: dict[str, Any] = json.loads(data)
         del content[OWN]
-        whole = sealed_text(content).encode() == data
+        is_whole = sealed_text(content).encode() == data
         if shard is not None:
-            whole = whole and content["shard"] == shard and _names_its_own(content)
+            is_whole = is_whole and content["shard"] == shard and _has_shard_files(content)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return content if whole else None
+    return content if is_whole else None
 
 
-def _names_its_own(content: Mapping[str, Any]) -> bool:
-    """Whether a shard's seal names its files alone: they become paths, and stores are passed on."""
+def _has_shard_files(content: Mapping[str, Any]) -> bool:
+    """Tell whether exactly a shard's own files are named: a stranger's names must not be paths."""
     files = content[FILES]
     return (
         {*files} == {*SEALED}
-        and all(type(said["size"]) is int and type(said[OWN]) is str for said in files.values())
+        and all(type(facts["size"]) is int and type(facts[OWN]) is str for facts in files.values())
         and isinstance(content["store"], dict)
     )
 
 
 def sealed_text(content: Mapping[str, Any]) -> str:
-    """A seal as text, with a digest of itself."""
+    """Format JSON with a checksum of itself."""
     digest = hashlib.sha256(json_text(content).encode()).hexdigest()
     return json_text({**content, OWN: digest})
 
 
 def write_sealed(content: Mapping[str, Any], files: Mapping[str, Any], path: Path) -> None:
-    """Write a sealed file that says ``content`` and confirms other files, see ``facts``."""
-    said = {name: value for name, value in content.items() if name not in (FILES, OWN)}
-    write_text(sealed_text({**said, FILES: files}), path)
+    """Write JSON with checksums of itself and of other files.
+
+    Args:
+        content: the values to write.
+        files: ``facts`` of the other files, by name.
+        path: the file.
+    """
+    others = {name: value for name, value in content.items() if name not in (FILES, OWN)}
+    write_text(sealed_text({**others, FILES: files}), path)
 
 
 def facts(file: Path, **more: int) -> dict[str, Any]:
-    """What a seal says of a file: ``size`` in bytes, ``sha256``, and ``more``."""
+    """Describe a file: ``size`` in bytes, ``sha256``, and ``more``."""
     return {**more, "size": file.stat().st_size, "sha256": sha256_file(file)}
 
 
 def read_sealed(path: Path, what: str, advice: str) -> dict[str, Any]:
-    """What a sealed file says, but its digest.
+    """Read JSON with checksums, and leave its own checksum out.
 
-    One that an earlier version wrote has no seal, and says nothing of ``FILES``.
+    A file of an earlier version has no checksum, and no entry ``FILES``.
 
     Args:
         path: the file.
-        what: what it belongs to, for the message: "an index".
-        advice: what to do when it is missing or broken.
+        what: kind of folder that holds the file, for messages: "an index".
+        advice: remedy for a missing or damaged file, for messages.
 
     Raises:
-        ArtifactError: it is missing.
-        CorruptError: it is not what was written.
+        ArtifactError: the file is missing.
+        CorruptError: the file is not what was written.
     """
-    if not path.is_file():
-        raise ArtifactError(f"{path.parent} is not {what} (no {path.name} there): {advice}")
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise unreadable(path, advice, error) from error
-    if size > MAX_BYTES:
-        raise CorruptError(f"{path} is not what was written, it has {size} bytes: {advice}")
-    data = read_bytes(path, advice)
+    data = read_json_bytes(path, what, advice)
     content = read_seal(data)
     if content is None:
-        content = parsed_json(data, path, advice)
-        # Neither stood in what earlier versions wrote, and damage does not take both out.
+        content = parse_json(data, path, advice)
+        # Earlier versions wrote neither key, and damage does not remove both.
         if FILES in content or OWN in content:
-            raise CorruptError(f"{path} is not what was written, its seal says: {advice}")
+            raise CorruptError(f"{path} is not what was written, its SHA-256 differs: {advice}")
     return content
 
 
-def check_size(file: Path, said: Mapping[str, Any], advice: str) -> None:
-    """Compare a file with what a seal says of it, without reading it.
+def check_size(file: Path, facts: Mapping[str, Any], advice: str) -> None:
+    """Compare a file's size with the recorded one, without reading the file.
 
     Raises:
-        ArtifactError: it is missing.
-        CorruptError: it has another size.
+        ArtifactError: the file is missing.
+        CorruptError: its size differs.
     """
     try:
         size = file.stat().st_size
@@ -124,30 +121,30 @@ def check_size(file: Path, said: Mapping[str, Any], advice: str) -> None:
         raise ArtifactError(f"{file} is missing: {advice}") from None
     except OSError as error:
         raise unreadable(file, advice, error) from error
-    if size != said["size"]:
+    if size != facts["size"]:
         raise CorruptError(
-            f"{file} is not what was written, it has {size} bytes, not {said['size']}: {advice}"
+            f"{file} is not what was written, it has {size} bytes, not {facts['size']}: {advice}"
         )
 
 
-def check_digest(file: Path, digest: str, said: Mapping[str, Any], advice: str) -> None:
-    """Compare the SHA-256 of a file with what a seal says of it.
+def check_digest(file: Path, digest: str, facts: Mapping[str, Any], advice: str) -> None:
+    """Compare a file's SHA-256 with the recorded one.
 
     Raises:
-        CorruptError: it is another.
+        CorruptError: the two differ.
     """
-    if digest != said["sha256"]:
+    if digest != facts["sha256"]:
         raise CorruptError(
             f"{file} is not what was written, its SHA-256 is {digest[:12]}, not "
-            f"{said['sha256'][:12]}: {advice}"
+            f"{facts['sha256'][:12]}: {advice}"
         )
 
 
 def kept_digest(data: bytes, details: Sequence[str]) -> bytes:
-    """The 32 bytes at the end of a file of what was found in a shard's images.
+    """Compute the 32-byte digest that ends a file of values derived from a shard's previews.
 
     Args:
-        data: the file up to there.
-        details: digests of the details in which it was found, in the order of rows.
+        data: the file without its digest.
+        details: digests of the previews that the values were derived from, in the order of rows.
     """
     return hashlib.sha256(data + "".join(details).encode()).digest()

@@ -1,9 +1,9 @@
-"""What a distance and a score mean: digits beyond are a processor's way to add, and are dropped.
+"""Rounding of distances and scores to the digits that every processor agrees on.
 
-The last bits of an embedding differ between kinds of processor, by some 1e-6 of its length. A
-distance is compared with the threshold as it was computed, so a pair that lies within some 1e-6 of
-it may fall on either side on another processor; all that pairs are sorted by, and all that is
-written of them in results and reports, is rounded before.
+The last bits of an embedding differ between kinds of processor, by some 1e-6 of its length. The
+threshold is compared with the unrounded distance, so a pair within some 1e-6 of it may fall on
+either side on another processor. Everything that pairs are sorted by, and every number in results
+and reports, is rounded first.
 """
 
 from __future__ import annotations
@@ -18,21 +18,28 @@ from dedup.runtime.parallel import in_order
 Floats = npt.NDArray[np.float64]
 
 DIGITS = 4
-"""A distance's unit is so many decimal places below the vectors' length."""
+"""Decimal places of a distance, relative to the vectors' length; 2 above the 1e-6 that differ."""
 
 SCORE = 6
 """Decimal places of a score."""
 
 SUREST = 1 - 10.0**-SCORE
-"""No score is rounded to certainty, which equal pixels alone have."""
+"""Largest rounded score: only equal pixels are certain."""
 
 BLOCK = 8192
+"""Vectors that are measured at a time."""
 
 
 def units(vectors: npt.NDArray[np.floating]) -> Floats:
-    """What distances from each vector, (n, d), are rounded to, (n,): 1e-4 for unit length.
+    """Compute the unit that each vector's distances are rounded to: 1e-4 for unit length.
 
-    It is a power of ten, some 1/10,000 of the length. A pair's unit is the larger of the two.
+    The unit is a power of ten, some 1/10,000 of the length. A pair takes the larger of its two.
+
+    Args:
+        vectors: (n, d).
+
+    Returns:
+        (n,) units.
     """
 
     def of_block(start: int) -> Floats:
@@ -47,7 +54,7 @@ def units(vectors: npt.NDArray[np.floating]) -> Floats:
 
 
 def rounded(distance: Floats, unit: Floats) -> Floats:
-    """Distances, (n,), to whole units of their pairs, (n,), as short decimal numbers."""
+    """Round distances, (n,), to whole units of their pairs, (n,), as short decimal numbers."""
     steps = np.rint(distance / unit)
     # A unit below 1 is not a binary fraction: a division by whole numbers gives the nearest one.
     inverse = np.rint(1 / np.minimum(unit, 1))
@@ -56,18 +63,18 @@ def rounded(distance: Floats, unit: Floats) -> Floats:
 
 
 def score(log_odds: npt.ArrayLike, shift: float = 0.0) -> Floats:
-    """Log odds, shifted, as probabilities to six decimals; -inf gives 0, NaN stays."""
+    """Convert shifted log odds to probabilities of six decimals; -inf gives 0, NaN stays."""
     exact = 1 / (1 + np.exp(-(np.asarray(log_odds, np.float64) + shift)))
     return np.minimum(np.round(exact, SCORE), SUREST)
 
 
 def rounded_up(value: float, figures: int) -> float:
-    """A number of so many figures, the next larger one: 1.14551 gives 1.146; 0 stays."""
+    """Round a number up to some significant figures: 1.14551 to 4 gives 1.146; 0 stays."""
     exact = Decimal(repr(float(value)))
     unit = Decimal(1).scaleb(exact.adjusted() + 1 - figures)
     return float(exact.quantize(unit, ROUND_CEILING)) if value > 0 else value
 
 
 def share(value: float) -> float:
-    """A share or a probability to six decimals."""
+    """Round a share or a probability to six decimals."""
     return round(float(value), SCORE)

@@ -1,65 +1,41 @@
-"""The file formats of a run, read and written whole.
+"""Atomic writes, ``.npy`` arrays, JSON and folder locks.
 
-This is the only module that knows them. Everything is Parquet, ``.npy`` or JSON: no pickle, and no
-CSV between stages (CSV turns the ids ``007``, ``1e5`` and ``NA`` into numbers and blanks).
+Stages exchange ``.npy``, JSON and the Parquet of ``dedup.runtime.tables``, and never a pickle.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 import os
-import re
 import tokenize
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from dedup.errors import ArtifactError, ConfigError, CorruptError, LockedError
+from dedup.errors import ArtifactError, CorruptError, LockedError
 from dedup.runtime.printable import visible_json
 from dedup.runtime.shortages import explain_shortage, is_shortage, pass_on
 
-FORMULAS = ("keep", "escape")
-"""What is done with cells that a spreadsheet takes for formulas."""
-
-_FORMULA = re.compile(
-    r"[\s\ufeff\x00-\x1f\x7f-\x9f]*[=+@\-\uff1d\uff0b\uff20\uff0d\ufe66\ufe62\ufe6b\ufe63]"
-    r"|[ \u3000]*[\t\r\n]"
-)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_NOT_FIRST = ("\ufeff", "PK\x03\x04")
-"""A file that starts so is taken for something else: a byte order mark, a ZIP archive."""
-
-
-SLACK, LZ4_RATIO, CELL = 2**26, 255, 4096
-"""A table may always unpack to so many bytes; and to so many for each of the file's, which LZ4
-cannot pass; and what it writes once and repeats, to so many for a cell."""
-_ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY",
-              "DELTA_BINARY_PACKED"}  # fmt: skip
-"""How columns are written; others would let one cell be spelt by the one before it."""
+MAX_JSON_BYTES = 2**26
+"""Longest JSON file that is read into memory; ours are far shorter."""
 
 
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` with a temporary path in the same folder, then move the file into place.
 
-    The bytes are on disk before the name is, so a reader sees the old file or the new one, and
-    never a part, even when the process or the machine stops at any moment.
+    The bytes are on disk before the name is. A reader sees the old file or the new one and never a
+    part, even if the process or the machine stops at any moment.
 
     Raises:
-        OSError: it cannot be written; the error names ``path``.
+        OSError: the file cannot be written; the error names ``path``.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -73,7 +49,7 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
             error.filename = str(path)
         raise
     finally:
-        with suppress(OSError):  # what stopped the writing is what is to be said
+        with suppress(OSError):  # the error that stopped the writing matters more
             part.unlink()
 
 
@@ -81,14 +57,18 @@ _WRITTEN: set[Path] = set()
 
 
 def written(folder: Path) -> list[str]:
-    """What this process wrote into a folder and below it, and is there: names in it, sorted."""
+    """List the files below a folder that this process wrote and that still exist.
+
+    Returns:
+        Paths relative to ``folder``, sorted.
+    """
     folder = folder.absolute()
     files = [path for path in _WRITTEN if folder in path.parents and path.is_file()]
     return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def move(source: Path, target: Path) -> None:
-    """Give a file its place in another folder of the same disk, for good once this returns."""
+    """Move a file within one disk, durably: the new name survives a crash."""
     source.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
@@ -97,184 +77,17 @@ def move(source: Path, target: Path) -> None:
         os.close(folder)
 
 
-def write_table(table: pd.DataFrame, schema: pa.Schema | None, path: Path) -> None:
-    """Write a table as Parquet; with a schema, exactly its columns in its types."""
-    if schema is None:
-        schema = pa.schema([(str(name), pa.string()) for name in table.columns])
-    arrow = pa.Table.from_pandas(table[schema.names], schema=schema, preserve_index=False)
-    arrow = arrow.replace_schema_metadata(None)
-    few = [name for name in schema.names if _repeats(arrow[name])]
-    whole = [name for name in schema.names if pa.types.is_integer(schema.field(name).type)]
-    # Read in half the time of Arrow's defaults, which make dictionaries of what never comes twice.
-    settings = {
-        "compression": "lz4",
-        "use_dictionary": few,
-        "column_encoding": {name: "DELTA_BINARY_PACKED" for name in whole if name not in few},
-    }
-    atomically(path, lambda part: pq.write_table(arrow, part, **settings))
-
-
-def _repeats(column: pa.ChunkedArray) -> bool:
-    """Whether a column holds few values many times, by its beginning."""
-    if pa.types.is_nested(column.type):
-        return False
-    beginning = column.slice(0, 10_000)
-    n_distinct: int = pc.count_distinct(beginning).as_py()
-    return 2 * n_distinct < len(beginning)
-
-
-def read_table(
-    path: Path, schema: pa.Schema | None = None, advice: str = "run its stage again"
-) -> pd.DataFrame:
-    """Read a Parquet table, as ``write_table`` wrote it with this schema.
-
-    Raises:
-        ArtifactError: it is missing, or must not be read.
-        CorruptError: it cannot be read, or is not of this schema.
-    """
-    return as_frame(read_arrow(path, schema, advice))
-
-
-def read_arrow(
-    path: Path,
-    schema: pa.Schema | None,
-    advice: str,
-    rows: int | None = None,
-    digests: Collection[str] = (),
-    mapped: bool = False,
-) -> pa.Table:
-    """Read a Parquet table for Arrow.
-
-    Types come from the schema alone: a file that tells pandas or Arrow to make something else of
-    its columns is refused, as is text that is no UTF-8 and, but for numbers with a point, a cell
-    without a value.
-
-    Args:
-        path: the file.
-        schema: its columns; ``None`` where they all are texts.
-        advice: what to do where it is damaged, for messages.
-        rows: so many it must have; known before anything is unpacked.
-        digests: columns of which the caller makes sure that they hold digits alone.
-        mapped: do not read it through a buffer: it has just been read.
-
-    Raises:
-        ArtifactError: it is missing, or must not be read.
-        CorruptError: it cannot be read, or is not of this schema.
-    """
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing: {advice}")
-    try:
-        with pq.ParquetFile(path, memory_map=mapped) as file:
-            found, n_rows = file.schema_arrow, file.metadata.num_rows
-            if schema is None:
-                schema = pa.schema([(name, pa.string()) for name in found.names])
-            wrong = _differs(found, schema)
-            if not wrong and rows not in (None, n_rows):
-                wrong = f"it has {n_rows} rows, not {rows}"
-            if not wrong:
-                wrong = _unpacks_to_too_much(file.metadata, path.stat().st_size)
-                repeated = _dictionaries(file.metadata, schema)
-        if not wrong:
-            # Repeated texts are written once: a few bytes may stand for gigabytes.
-            with pq.ParquetFile(path, memory_map=mapped, read_dictionary=repeated) as file:
-                table = file.read()
-            if len(table) != n_rows:  # a footer says it in more than one place
-                wrong = f"it holds {len(table)} rows, and says that it holds {n_rows}"
-            wrong = wrong or _repeats_too_much(table, repeated)
-            if not wrong:
-                table = table.cast(found)
-                table.validate()
-                others = [name for name in table.column_names if name not in digests]
-                table.select([n for n in others if not _is_ascii(table[n])]).validate(full=True)
-                wrong = _lacks(table)
-    except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
-        pass_on(error, path)
-        if isinstance(error, OSError) and error.errno:
-            raise unreadable(path, advice, error) from error
-        raise CorruptError(f"{path} cannot be read ({_first_line(error)}): {advice}") from error
-    if wrong:
-        raise CorruptError(f"{path} is not what was written, {wrong}: {advice}")
-    return table
-
-
-def _is_ascii(column: pa.ChunkedArray) -> bool:
-    """Whether a column is of texts in which each byte is a letter, so that it is UTF-8."""
-    if not pa.types.is_string(column.type):
-        return False
-    for chunk in column.chunks:
-        data = np.frombuffer(chunk.buffers()[2] or b"", np.uint8)
-        words = data[: len(data) // 8 * 8].view(np.uint64)
-        high = np.bitwise_or.reduce(words) & np.uint64(0x8080808080808080)
-        if high or (data[8 * len(words) :] > 127).any():
-            return False
-    return True
-
-
-def _unpacks_to_too_much(metadata: pq.FileMetaData, size: int) -> str:
-    """Why a file would take far more memory than one of ours of its size; "" if it would not."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-    if others := {one for chunk in chunks for one in chunk.encodings} - _ENCODINGS:
-        return f"it is encoded by {', '.join(sorted(others))}"
-    n_bytes = sum(chunk.total_uncompressed_size for chunk in chunks)
-    return f"it would unpack to {n_bytes} bytes" if n_bytes > SLACK + LZ4_RATIO * size else ""
-
-
-def _dictionaries(metadata: pq.FileMetaData, schema: pa.Schema) -> list[str]:
-    """The columns of texts that are written as numbers and the texts that these stand for."""
-    texts = {field.name for field in schema if field.type == pa.string()}
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-    found = {chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page}
-    return [name for name in schema.names if name in texts & found]
-
-
-def _repeats_too_much(table: pa.Table, repeated: Collection[str]) -> str:
-    """Why texts that are written once would take too much memory; "" if they would not."""
-    n_bytes = 0
-    for chunk in (chunk for name in repeated for chunk in table[name].chunks):
-        lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
-        n_bytes += pc.sum(lengths.take(chunk.indices), min_count=0).as_py()
-    most = SLACK + CELL * len(table) * len(repeated)
-    return f"its texts would unpack to {n_bytes} bytes" if n_bytes > most else ""
-
-
-def as_frame(table: pa.Table) -> pd.DataFrame:
-    """An Arrow table for pandas, whatever it says of itself."""
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
-    return frame
-
-
-def _differs(found: pa.Schema, schema: pa.Schema) -> str:
-    """What is other in a schema than it is to be; "" where nothing is."""
-    if found.names != schema.names or len(set(found.names)) < len(found.names):
-        return f"its columns are {', '.join(map(repr, found.names))[:1000]}"
-    for field in schema:
-        if not found.field(field.name).equals(field, check_metadata=True):
-            return (
-                f"its column {field.name!r} holds {found.field(field.name).type}, not {field.type}"
-            )
-    return "" if not found.metadata else "it tells readers what else to make of its columns"
-
-
-def _lacks(table: pa.Table) -> str:
-    """Which column lacks a value that it must have; "" where none does."""
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if column.null_count and not pa.types.is_floating(column.type):
-            return f"its column {name!r} lacks {column.null_count} values"
-    return ""
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Take the first line of an error's text, or its type's name where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def read_bytes(path: Path, advice: str) -> bytes:
-    """A file's bytes.
+    """Read a file's bytes.
 
     Raises:
-        ArtifactError: it is missing, or must not be read.
-        CorruptError: the disk does not give them.
+        ArtifactError: the file is missing, or the user may not read it.
+        CorruptError: the disk cannot read it.
     """
     try:
         return path.read_bytes()
@@ -285,11 +98,11 @@ def read_bytes(path: Path, advice: str) -> bytes:
 
 
 def unreadable(path: Path, advice: str, error: OSError) -> Exception:
-    """What to raise where a file's bytes cannot be had."""
-    refused = isinstance(error, PermissionError)
-    if is_shortage(error) and not refused:
+    """Choose the error to raise for a file that cannot be read: damage, or a lack of rights."""
+    is_refused = isinstance(error, PermissionError)
+    if is_shortage(error) and not is_refused:
         return error
-    kind = ArtifactError if refused else CorruptError
+    kind = ArtifactError if is_refused else CorruptError
     return kind(f"{path} cannot be read ({error.strerror or error}): {advice}")
 
 
@@ -297,13 +110,13 @@ def write_array(array: npt.NDArray[Any], path: Path) -> None:
     """Write an array as ``.npy``.
 
     Raises:
-        ValueError: it holds objects, which only a pickle could keep.
+        ValueError: the array holds objects, which need a pickle.
     """
     if array.dtype.hasobject:
-        raise ValueError(f"an array of {array.dtype} holds objects")
+        raise ValueError(f"cannot write an array of {array.dtype}: it holds Python objects")
 
     def write(part: Path) -> None:
-        with part.open("wb") as file:  # np.save does not say why a disk takes no more
+        with part.open("wb") as file:  # np.save hides why a write failed
             file.write(array_header(array.shape, array.dtype))
             file.write(np.ascontiguousarray(array).data)
 
@@ -311,7 +124,7 @@ def write_array(array: npt.NDArray[Any], path: Path) -> None:
 
 
 def array_header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
-    """What stands in an ``.npy`` file before the values of an array in C order."""
+    """Build the header of an ``.npy`` file whose values follow in C order."""
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -321,11 +134,15 @@ def array_header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
 
 
 def read_array(path: Path, advice: str = "run its stage again") -> npt.NDArray[Any]:
-    """Memory-map an ``.npy`` array, read-only; ``advice`` is what to do where it is damaged.
+    """Memory-map an ``.npy`` array, read-only.
+
+    Args:
+        path: the file.
+        advice: remedy for a missing or damaged file, for messages.
 
     Raises:
-        ArtifactError: it is missing.
-        CorruptError: it cannot be read, is cut short or holds pickled objects.
+        ArtifactError: the file is missing.
+        CorruptError: the file cannot be read, is cut short or holds pickled objects.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} is missing: {advice}")
@@ -335,7 +152,7 @@ def read_array(path: Path, advice: str = "run its stage again") -> npt.NDArray[A
         pass_on(error, path)
         if isinstance(error, OSError) and error.errno:
             raise unreadable(path, advice, error) from error
-        raise CorruptError(f"{path} cannot be read ({_first_line(error)}): {advice}") from error
+        raise CorruptError(f"{path} cannot be read ({first_line(error)}): {advice}") from error
     return array
 
 
@@ -350,16 +167,16 @@ _NO_ARRAY = (
     ValueError,
     tokenize.TokenError,
 )
-"""What NumPy raises of a header that it did not write."""
+"""Errors that NumPy raises for a damaged header."""
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
-    """Write a JSON object, see ``json_text``."""
+    """Write a JSON object, formatted by ``json_text``."""
     write_text(json_text(value), path)
 
 
 def json_text(value: Mapping[str, Any]) -> str:
-    """A JSON object, indented as the original experiment's report was."""
+    """Format a JSON object, indented as the original experiment's report was."""
     return visible_json(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
@@ -377,75 +194,8 @@ def write_bytes(data: bytes, path: Path) -> None:
     atomically(path, write)
 
 
-def write_csv(table: pd.DataFrame, path: Path, formulas: str = "keep") -> None:
-    """Write a table as CSV, see ``write_rows``; a missing value is an empty cell."""
-    if table.isna().to_numpy().any():
-        table = table.astype(object).where(table.notna(), "")
-    # By columns: to go through the rows of a table of texts takes three times as long.
-    columns = [table.iloc[:, place].tolist() for place in range(table.shape[1])]
-    write_rows(list(table.columns), zip(*columns, strict=True), path, formulas)
-
-
-def write_rows(
-    columns: Sequence[object],
-    rows: Iterable[Sequence[object]],
-    path: Path,
-    formulas: str = "keep",
-) -> None:
-    r"""Write RFC 4180 CSV: UTF-8, lines that end in ``\n``, a header; every record stays one.
-
-    All tables in CSV are written here. Cells are quoted where a reader needs it, at either kind of
-    line end too; what is no Unicode, as half a surrogate pair, is written as ``\udcff``.
-
-    Args:
-        columns: the header's cells.
-        rows: of as many cells; ``float(text)`` gives a number back to the last bit.
-        path: the file.
-        formulas: ``keep`` writes cells as they are; ``escape`` puts an apostrophe before what a
-            spreadsheet would run, see ``harmless``.
-
-    Raises:
-        ConfigError: ``formulas`` is neither.
-    """
-    if formulas not in FORMULAS:
-        raise ConfigError(f"formulas={formulas}: use one of {', '.join(FORMULAS)}")
-    table: Iterable[Sequence[object]] = chain([columns], rows)
-    if formulas == "escape":
-        table = ([harmless(cell) for cell in row] for row in table)
-    lines = _Lines()
-    csv.writer(lines, lineterminator="\r\n").writerows(table)
-    head = lines[0]
-    if head.startswith(_NOT_FIRST):
-        cell, comma, rest = head[:-1].partition(",")
-        lines[0] = f'"{cell}"{comma}{rest}\n'
-    if len(columns) == 1:  # a line of blanks alone is no record to some readers
-        lines[:] = [f'"{line[:-1]}"\n' if line.isspace() else line for line in lines]
-    write_bytes("".join(lines).encode(errors="backslashreplace"), path)
-
-
-def harmless(cell: object) -> object:
-    """A cell that no spreadsheet runs: text that it may take for a formula gets an apostrophe.
-
-    Such text starts with ``=``, ``+``, ``-`` or ``@``, in full width or small too, be it after
-    blanks, or with a tab or a line's end. Numbers stay numbers.
-    """
-    if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
-        return cell
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
-class _Lines(list[str]):
-    """What ``csv.writer`` writes, a line for each record.
-
-    Only a writer whose lines end in both kinds quotes both before Python 3.13.
-    """
-
-    def write(self, line: str) -> None:
-        self.append(f"{line[:-2]}\n")
-
-
 def in_sorted_order(data: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: the library writes them in random order."""
+    """Sort the metadata of a safetensors file, which the library writes in random order."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -459,23 +209,34 @@ def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        what: what it belongs to, for the message: "an index".
-        advice: what to do when it is missing or broken.
+        what: kind of folder that holds the file, for messages: "an index".
+        advice: remedy for a missing or damaged file, for messages.
 
     Raises:
-        ArtifactError: it is missing.
-        CorruptError: it is not a JSON object.
+        ArtifactError: the file is missing.
+        CorruptError: the file is longer than ``MAX_JSON_BYTES``, or no JSON object.
     """
+    return parse_json(read_json_bytes(path, what, advice), path, advice)
+
+
+def read_json_bytes(path: Path, what: str, advice: str) -> bytes:
+    """Read a JSON file's bytes, see ``read_json`` for arguments and errors."""
     if not path.is_file():
         raise ArtifactError(f"{path.parent} is not {what} (no {path.name} there): {advice}")
-    return parsed_json(read_bytes(path, advice), path, advice)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise unreadable(path, advice, error) from error
+    if size > MAX_JSON_BYTES:
+        raise CorruptError(f"{path} is not what was written, it has {size} bytes: {advice}")
+    return read_bytes(path, advice)
 
 
-def parsed_json(data: bytes, path: Path, advice: str) -> dict[str, Any]:
-    """A file's JSON object; ``path`` and ``advice`` are for messages.
+def parse_json(data: bytes, path: Path, advice: str) -> dict[str, Any]:
+    """Parse a JSON object; ``path`` and ``advice`` are for messages.
 
     Raises:
-        CorruptError: it is not a JSON object.
+        CorruptError: the bytes are no JSON object.
     """
     try:
         value = json.loads(data.decode())
@@ -487,55 +248,55 @@ def parsed_json(data: bytes, path: Path, advice: str) -> dict[str, Any]:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
+    """Compute the SHA-256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Be the only one who writes into a folder, which is made where there is none.
+    """Hold a folder's write lock, and create the folder if it is missing.
 
-    The lock is the kernel's, on the file ``lock`` there: it ends with the process, however that
-    ends, and the file stays.
+    The kernel holds the lock on the file ``lock`` in the folder. The lock ends with the process,
+    however the process ends; the file stays.
 
     Args:
-        folder: where only one may write.
-        wait: until others are done.
+        folder: folder with one writer at a time.
+        wait: whether to wait for the other writer instead of failing.
 
     Raises:
-        LockedError: another process has it, or this one has it already.
-        ArtifactError: the folder cannot be written to, or the lock is a link to somewhere else.
+        LockedError: another process holds the lock, or this one holds it already.
+        ArtifactError: the folder cannot be written to, or the lock is a symbolic link.
         StalledError: the disk is full, or too many files are open.
     """
     file = folder / "lock"
     lock = FileLock(file)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if file.is_symlink():  # of a folder that was passed on: what it leads to would be emptied
-            raise ArtifactError(f"{file} is a link: remove it")
+        if file.is_symlink():  # in a folder from a stranger: locking would empty the link's target
+            raise ArtifactError(f"{file} is a symbolic link, not a lock: remove it")
         lock.acquire(blocking=wait)
     except Timeout:
         raise LockedError(
-            f"{_holder(file)} writes into {folder} (it holds {file}): wait until it is done (so "
-            "does store.wait=true), or stop it"
+            f"{_holder(file)} writes into {folder} (it holds {file}): wait until that process "
+            "has finished, set store.wait=true to wait automatically, or stop it"
         ) from None
     except OSError as error:
         unusable = ArtifactError(f"{folder} cannot be written to: {error}")
         raise explain_shortage(error, folder) or unusable from error
     try:
-        _sign(file, str(os.getpid()))
+        _write_holder(file, str(os.getpid()))
         yield
-        _sign(file, "")
+        _write_holder(file, "")
     finally:
         lock.release()
 
 
-def _sign(file: Path, text: str) -> None:
-    with suppress(OSError):  # a full disk: others then do not learn who it is
+def _write_holder(file: Path, text: str) -> None:
+    with suppress(OSError):  # on a full disk others do not learn the process id
         file.write_text(text, encoding="utf-8")
 
 
 def _holder(file: Path) -> str:
-    number = file.read_text(encoding="utf-8").strip()
-    return f"process {number}" if number.isdecimal() else "another process"
+    process_id = file.read_text(encoding="utf-8").strip()
+    return f"process {process_id}" if process_id.isdecimal() else "another process"

@@ -1,13 +1,13 @@
-"""Numbers with their nouns, for messages, logs and reports."""
+"""Counts with their nouns, for messages, logs and reports."""
 
 from __future__ import annotations
 
 
 def counted(n: int, noun: str, nouns: str = "") -> str:
-    """Write a number and its noun: 1 pair, 2,000 pairs.
+    """Format a count with its noun: 1 pair, 2,000 pairs.
 
     Args:
-        n: the number.
+        n: the count.
         noun: the singular.
         nouns: the plural; ``noun`` and an s by default.
     """

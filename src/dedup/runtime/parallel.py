@@ -1,4 +1,4 @@
-"""Independent blocks of work on all cores, with the same result on any number of them."""
+"""Ordered thread-parallel map whose results do not depend on the number of cores."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Result = TypeVar("Result")
 
 
 def n_threads() -> int:
-    """``OMP_NUM_THREADS`` where it is set, or else the cores that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    if asked.isascii() and asked.isdigit():
-        return max(1, int(asked))
+    """Count the threads to use: ``OMP_NUM_THREADS``, or else the cores open to this process."""
+    setting = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if setting.isascii() and setting.isdigit():
+        return max(1, int(setting))
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-    """``work(job)`` for each job, in the jobs' order, several at a time.
+    """Yield ``work(job)`` for each job, in the jobs' order, several at a time.
 
-    Inside a job, matrix products run on one thread: a sum then has the same bits however many
-    threads there are, and many small products do not wait for each other. NumPy leaves Python's
-    lock while it computes, so threads suffice.
+    Inside a job, matrix products run on one thread. A sum then has the same bits for any number of
+    threads, and many small products do not wait for each other. NumPy releases Python's lock while
+    it computes, so threads suffice.
     """
     threads = n_threads()
     waiting = iter(jobs)
@@ -47,7 +47,7 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Res
             try:
                 for job in chain(first, waiting):
                     running.append(pool.submit(work, job))
-                    if len(running) > 4 * threads:  # results wait for their turn, a few at most
+                    if len(running) > 4 * threads:  # bounds the results that wait for their turn
                         yield running.popleft().result()
                 while running:
                     yield running.popleft().result()
@@ -58,9 +58,9 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Res
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let NumPy's matrix products run on one thread, outside ``in_order`` too; also a decorator.
+    """Run NumPy's matrix products on one thread; a context manager and a decorator.
 
-    What is compared and written then has the same bits however many threads there are.
+    Results that are compared or written then have the same bits for any number of threads.
     """
     with _libraries().limit(limits=1):
         yield
@@ -68,5 +68,5 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """NumPy's linear algebra; looking for it takes milliseconds."""
+    """Find NumPy's linear algebra libraries; cached, as the search takes milliseconds."""
     return ThreadpoolController()

@@ -1,9 +1,9 @@
-r"""Text of strangers that terminals and pages would obey: made to be seen instead.
+r"""Escapes for control characters in text that strangers wrote.
 
-Ids, titles, addresses, names of files and answers of servers come from others. In a terminal a
-control character moves the cursor, rewrites what stands there, or sets what is typed next; U+202E
-and its like turn text round; a line's end starts a line that looks like ours. Files that programs
-read back keep such text as it is; what a person looks at goes through this module.
+Ids, titles, addresses, file names and servers' answers come from others. In a terminal a control
+character moves the cursor, overwrites earlier text or types the next command. U+202E and its like
+reverse text, and a line end starts a line that looks like ours. Files for programs keep such text;
+text for people goes through this module.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ import re
 from copy import copy
 
 _ACTING = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-"""All control characters but tab and line feed, and what turns text round; half surrogates."""
+"""Control characters but tab and line feed, characters that reverse text, and lone surrogates."""
 _CONTROLS = re.compile(f"[{_ACTING}]")
 _IN_VALUES = re.compile(f"[\n{_ACTING}]")
-_IMAGES = {**{code: 0x2400 + code for code in range(0x20)}, 0x7F: 0x2421}
-"""Unicode's images of control characters, of those that have one."""
+_SYMBOLS = {**{code: 0x2400 + code for code in range(0x20)}, 0x7F: 0x2421}
+"""Unicode's symbols for control characters, by code point."""
 
 
 def visible(value: object) -> str:
-    r"""A value as part of a line on a terminal or in a log: ESC is ``\x1b``, a line feed ``\n``."""
+    r"""Escape a value for one line of a terminal or log: ESC is ``\x1b``, a line feed ``\n``."""
     return _IN_VALUES.sub(_escape, str(value))
 
 
 def visible_lines(text: str) -> str:
-    """The same of a text that may have several lines."""
+    """Escape a text of several lines, and keep its line feeds and tabs."""
     return _CONTROLS.sub(_escape, text)
 
 
 def visible_json(text: str) -> str:
-    r"""JSON of the same value without control characters: ESC is ``\u001b``.
+    r"""Escape control characters in JSON without changing its value: ESC is ``\u001b``.
 
     Args:
-        text: from ``json.dumps``, which leaves them in strings alone.
+        text: output of ``json.dumps``, which has such characters only inside strings.
     """
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def visible_page(text: str) -> str:
-    """HTML whose control characters are images: ESC is U+241B; of others U+FFFD."""
-    return _CONTROLS.sub(lambda found: chr(_IMAGES.get(ord(found[0]), 0xFFFD)), text)
+    """Replace control characters in HTML with their symbols: ESC is U+241B, others U+FFFD."""
+    return _CONTROLS.sub(lambda match: chr(_SYMBOLS.get(ord(match[0]), 0xFFFD)), text)
 
 
 class Formatter(logging.Formatter):
-    """Writes log lines in which nothing acts, and that nothing put into them can forge.
+    """Log formatter that escapes control characters and prevents forged lines.
 
-    What a message is given as arguments stays in its line. The further lines of a message are
-    indented, so that each line that begins with a time is a message of its own.
+    A message's arguments stay in its line. Further lines of a message are indented, so every line
+    that begins with a time is a message of its own.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One message; the record stays as it is, for other handlers."""
+        """Format one message without changing the record, which other handlers use too."""
         shown = copy(record)
         if isinstance(record.args, tuple):
             shown.args = tuple(map(_argument, record.args))
@@ -62,9 +62,9 @@ class Formatter(logging.Formatter):
 
 
 def _argument(value: object) -> object:
-    """Numbers as they are, for ``%d``; other values show their strings in quotes, escaped."""
+    """Escape texts, paths and errors; keep numbers for ``%d``, and others for their ``repr``."""
     return visible(value) if isinstance(value, str | os.PathLike | BaseException) else value
 
 
-def _escape(found: re.Match[str]) -> str:
-    return {"\n": r"\n", "\r": r"\r"}.get(found[0]) or ascii(found[0])[1:-1]
+def _escape(match: re.Match[str]) -> str:
+    return {"\n": r"\n", "\r": r"\r"}.get(match[0]) or ascii(match[0])[1:-1]

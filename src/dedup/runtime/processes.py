@@ -1,8 +1,8 @@
-"""Which of several processes this one is, and how they end together.
+"""Ranks of a run's processes, and their common end.
 
-Training on several devices takes a process for each. They are started by ``launching``, by
-torchrun or by SLURM, and learn from the environment which of them they are. The first one speaks
-and writes; the others say warnings and errors alone, and have no run folder.
+Training on several devices takes a process for each. ``training.launch``, torchrun or SLURM starts
+them, and the environment gives each its rank. The first process logs and writes. The others log
+warnings and errors only, and have no run folder.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PARENT_SECONDS = 0.5
-"""How often a process looks whether the one that started it is still there."""
+"""Seconds between two checks that the parent process is alive."""
 
 HOLD_BACK = 3.0
-"""Seconds that a process other than the first waits before it says what ended it: where the first
-knows too, it says so and ends the others by then."""
+"""Seconds that a process other than the first waits before it reports an error: a first process
+that has the same error reports it and ends the others within this time."""
 
 FOLLOWER = (
-    "hydra.run.dir=${runs}",  # there is no run folder: what is to be written the first one writes
+    "hydra.run.dir=${runs}",  # no run folder: only the first process writes
     "hydra.sweep.dir=${runs}",
     "hydra.sweep.subdir=.",
     "hydra.output_subdir=null",
     "hydra/job_logging=follower",
 )
-"""What the command line of every process but the first ends with."""
+"""Overrides at the end of the command line of every process but the first."""
 
 
 def is_first() -> bool:
-    """Whether this is the only process of its run, or the first of several."""
+    """Tell whether this is the only process of its run, or the first of several."""
     if "RANK" in os.environ:  # torchrun
         return os.environ["RANK"] == "0"
     if "LOCAL_RANK" in os.environ or "NODE_RANK" in os.environ:
@@ -41,10 +41,9 @@ def is_first() -> bool:
 
 
 def n_launched() -> int:
-    """How many processes torchrun or SLURM's srun started for this run; 0 without them.
+    """Count the processes that torchrun or SLURM's srun started for this run; 0 without them.
 
-    A job's script that SLURM runs without srun, and a shell that srun gives, are one process each
-    and may start others.
+    A job script without srun, and a shell under srun, are one process each and may start others.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ["WORLD_SIZE"])
@@ -53,15 +52,15 @@ def n_launched() -> int:
 
 
 def launcher() -> str:
-    """What started the processes: ``torchrun`` or ``srun``."""
+    """Name the program that started the processes: ``torchrun`` or ``srun``."""
     return "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ else "srun"
 
 
 def join() -> tuple[str, ...]:
-    """Take this process's place among those of its run, before anything else.
+    """Join the processes of this run; to be called before anything else.
 
     Returns:
-        What the command line is to end with.
+        Overrides for the end of the command line.
     """
     if n_launched() or os.environ.get("LOCAL_RANK", "0") != "0":
         end_with_parent()
@@ -70,9 +69,9 @@ def join() -> tuple[str, ...]:
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes that are started in here take no notice of Ctrl-C: that is their parent's business.
+    """Start processes that ignore Ctrl-C, which their parent handles.
 
-    They would else say where they were, from their first moment on.
+    Otherwise each of them would print a traceback.
     """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -82,10 +81,10 @@ def deaf_children() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """End this process soon after the one that started it, however that one ends.
+    """End this process soon after its parent, however the parent ends.
 
-    A process that waits for another in a collective call waits for minutes, and a worker whose
-    pool is gone for ever.
+    Otherwise a process in a collective call would wait for minutes, and a worker without its pool
+    for ever.
     """
     parent = os.getppid()
 
@@ -98,6 +97,6 @@ def end_with_parent() -> None:
 
 
 def hold_back() -> None:
-    """Wait before an error is said, unless this is the first process."""
+    """Wait ``HOLD_BACK`` seconds before reporting an error, unless this is the first process."""
     if not is_first():
         time.sleep(HOLD_BACK)

@@ -1,7 +1,6 @@
-"""Bars for work that takes a while, on stderr: stdout carries results alone.
+"""Progress bars on stderr, or lines in the log where stderr is no terminal.
 
-Where stderr is no terminal, such as in a log file of cron or CI, a line says now and then how far
-the work is.
+Stdout carries results only. Under cron or CI a line every half minute reports the progress.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @dataclass
 class Tally:
-    """How far it is.
+    """Progress of reading a catalogue's images.
 
     Attributes:
-        done: rows, however they ended.
-        failed: those that are not ok.
+        done: rows that are finished, ok or not.
+        failed: rows that are not ok.
         received: bytes that came over the network.
     """
 
@@ -35,13 +34,13 @@ class Tally:
 log = logging.getLogger("dedup")
 
 Show = Callable[[int, str], None]
-"""Is told how much is done, and what else to say of it."""
+"""Receiver of the number done, and of further facts to show."""
 
 REFRESH = 0.25
-"""Seconds between two changes of the figures."""
+"""Seconds between two updates of a bar."""
 
 LINE_EVERY = 30.0
-"""Seconds between two lines where there is no terminal: few in an hour, and no long silence."""
+"""Seconds between two lines in a log: few lines an hour, and no long silence."""
 
 
 _IS_HIDDEN = ContextVar("is_hidden", default=False)
@@ -49,7 +48,7 @@ _IS_HIDDEN = ContextVar("is_hidden", default=False)
 
 @contextmanager
 def hidden(is_hidden: bool = True) -> Iterator[None]:
-    """Show no bars in this context."""
+    """Hide bars inside a ``with`` block."""
     token = _IS_HIDDEN.set(is_hidden)
     try:
         yield
@@ -59,10 +58,10 @@ def hidden(is_hidden: bool = True) -> Iterator[None]:
 
 @contextmanager
 def reading(n_images: int) -> Iterator[Callable[[Tally], None]]:
-    """A bar with images and megabytes a second, failures and the time left.
+    """Show a bar with images and megabytes a second, failures and the time left.
 
     Yields:
-        What is to be told how far it is.
+        A function that takes the current tally.
     """
     with _shown("reading images", n_images) as display:
         started = shown = time.monotonic()
@@ -85,12 +84,12 @@ def reading(n_images: int) -> Iterator[Callable[[Tally], None]]:
 
 @contextmanager
 def counting(what: str, total: int, unit: str = "") -> Iterator[Callable[[], None]]:
-    """A bar that goes on by one each time that what it yields is called.
+    """Show a bar that advances by one at each call of the yielded function.
 
     Args:
-        what: the work, such as "comparing candidates".
-        total: how often it will be called.
-        unit: what is counted, for the rate; "" shows none.
+        what: name of the work, such as "comparing candidates".
+        total: number of calls to come.
+        unit: noun for the rate; "" shows no rate.
     """
     with _shown(what, total) as display:
         done, started = 0, time.monotonic()
@@ -109,7 +108,7 @@ def counting(what: str, total: int, unit: str = "") -> Iterator[Callable[[], Non
 
 @contextmanager
 def _shown(what: str, total: int) -> Iterator[Show]:
-    """A bar on a terminal or in a notebook, lines in the log elsewhere."""
+    """Show a bar on a terminal or in a notebook, and lines in the log elsewhere."""
     if _IS_HIDDEN.get():
         yield lambda done, facts: None
         return
@@ -126,7 +125,7 @@ def _shown(what: str, total: int) -> Iterator[Show]:
 
 
 class _Lines:
-    """A line in the log every ``LINE_EVERY`` seconds, and one at the end."""
+    """Progress lines in the log: one every ``LINE_EVERY`` seconds, and one at the end."""
 
     def __init__(self, what: str, total: int) -> None:
         self.what = what
@@ -150,6 +149,6 @@ class _Lines:
 
 
 def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds: 0:00:07."""
+    """Format seconds as hours, minutes and seconds: 0:00:07."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,4 +1,4 @@
-"""The log in a run's folder; where it cannot be written the run goes on, and says so at its end."""
+"""A log file that stops at the first message it cannot write, while the run goes on."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dedup.runtime.shortages import explain_shortage
 
 
 class RunLog(logging.FileHandler):
-    """A file of messages, up to the first that cannot be written.
+    """Handler of a log file that stops at the first message it cannot write.
 
     Attributes:
-        error: why it could not.
+        error: reason for which it stopped; ``None`` while it writes.
     """
 
     error: OSError | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message, unless one was lost already."""
+        """Write a message, unless an earlier one was lost."""
         if self.error is None:
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Note that a message was lost; ``logging`` would print where, line by line."""
+        """Note that a message was lost; ``logging`` would print a traceback."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             self.error = error
@@ -32,9 +32,11 @@ class RunLog(logging.FileHandler):
 
 
 def incomplete() -> str:
-    """What is to be said of logs that are not whole; "" where all are."""
-    lost = [it for it in logging.getLogger().handlers if isinstance(it, RunLog) and it.error]
+    """Describe the logs that lost messages, a line each; "" if none did."""
+    logs = [handler for handler in logging.getLogger().handlers if isinstance(handler, RunLog)]
     reasons = (
-        str(explain_shortage(it.error, it.baseFilename) or it.error) for it in lost if it.error
+        explain_shortage(handler.error, handler.baseFilename) or handler.error
+        for handler in logs
+        if handler.error
     )
-    return "\n".join(f"the log is not whole: {reason}" for reason in reasons)
+    return "\n".join(f"the log is incomplete: {reason}" for reason in reasons)

@@ -1,4 +1,4 @@
-"""What a command left behind: ``run.json``, written last, says it of every file of its folder."""
+"""A run's record: ``run.json``, written last, with settings and a checksum of every file."""
 
 from __future__ import annotations
 
@@ -10,43 +10,48 @@ from dedup.runtime.checksums import FILES, facts, read_seal, read_sealed, write_
 from dedup.runtime.files import written
 
 RUN = "run.json"
-ADVICE = "run the command again, or take the file away and say all settings yourself"
+ADVICE = "run the command again, or remove the file and name all settings yourself"
+"""Remedy for a damaged ``run.json``."""
 
 
 def seal_run(content: Mapping[str, Any], folder: Path) -> None:
-    """Write ``run.json`` into a run's folder: ``content``, and digests of what this process wrote.
+    """Write ``run.json`` into a run's folder, with checksums of the files this process wrote.
 
-    Hidden files are left out, and what is not this package's to write: logs and TensorBoard's
-    files. Checkpoints carry a digest of themselves, see ``dedup.encoders.archive``.
+    Hidden files, logs and TensorBoard's files are left out. A checkpoint carries its own checksum,
+    see ``dedup.encoders.archive``.
+
+    Args:
+        content: version, settings and result of the run.
+        folder: the run's folder.
     """
     names = [name for name in written(folder) if name != RUN and not _is_hidden(name)]
-    known = _sealed_before(folder)
-    files = {name: _without_rows(known[name]) if name in known else facts(folder / name)
+    recorded = _recorded_before(folder)
+    files = {name: _without_rows(recorded[name]) if name in recorded else facts(folder / name)
              for name in names}  # fmt: skip
     write_sealed(content, files, folder / RUN)
 
 
 def read_run(file: Path, advice: str = ADVICE) -> dict[str, Any]:
-    """What a ``run.json`` says; without ``FILES`` where an earlier version wrote it.
+    """Read a ``run.json``; one of an earlier version has no entry ``FILES``.
 
     Raises:
-        ArtifactError: it is missing.
-        CorruptError: it is not what was written.
+        ArtifactError: the file is missing.
+        CorruptError: the file is not what was written.
     """
     return read_sealed(file, "a finished run", advice)
 
 
-def _sealed_before(folder: Path) -> dict[str, Any]:
-    """What has just been said of files there by an index, a search or a result."""
-    known: dict[str, Any] = {}
+def _recorded_before(folder: Path) -> dict[str, Any]:
+    """Collect the checksums that this process wrote with an index, a search or a result."""
+    recorded: dict[str, Any] = {}
     for name in ("manifest.json", "search.json", "result.json"):
         if name in written(folder):
-            known |= (read_seal((folder / name).read_bytes()) or {}).get(FILES, {})
-    return known
+            recorded |= (read_seal((folder / name).read_bytes()) or {}).get(FILES, {})
+    return recorded
 
 
-def _without_rows(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: said[name] for name in ("size", "sha256")}
+def _without_rows(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: facts[name] for name in ("size", "sha256")}
 
 
 def _is_hidden(name: str) -> bool:

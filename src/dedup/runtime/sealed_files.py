@@ -1,8 +1,8 @@
-"""Files that are read only after their digest was confirmed, see ``dedup.runtime.checksums``.
+"""Tables and vectors that are used only after their checksum was compared.
 
-Tables are checked where they are read. Vectors stay on the disk, and are checked in a thread that
-their first use waits for: to read them all takes longer than all else that is read of an index, and
-there is work enough before they are needed.
+A table is checked when it is read. Vectors are memory-mapped and checked in a thread, and their
+first use waits for that thread: reading them takes longer than the rest of an index together, and
+a command has other work to do first.
 """
 
 from __future__ import annotations
@@ -20,70 +20,72 @@ import pyarrow as pa
 
 from dedup.errors import CorruptError
 from dedup.runtime.checksums import check_digest, check_size
-from dedup.runtime.files import read_array, read_arrow, sha256_file, unreadable
+from dedup.runtime.files import read_array, sha256_file, unreadable
 from dedup.runtime.parallel import in_order
+from dedup.runtime.tables import read_arrow
 
 Vectors = npt.NDArray[np.float32]
+"""(n, d) embeddings."""
 
 DIGESTS = ("sha256_bytes", "sha256_pixels", "pixels_a", "pixels_b")
-"""Columns of our tables that hold digits alone."""
+"""Columns of our tables that hold hex digits only."""
 BLOCK = 2**20
-"""Bytes that are checked at a time; a multiple of what one number takes."""
+"""Bytes that are read at a time, a multiple of the 4 bytes of a float32."""
 
 
 def confirmed_tables(
-    folder: Path, schemas: Mapping[str, pa.Schema | None], said: Mapping[str, Any], advice: str
+    folder: Path, schemas: Mapping[str, pa.Schema | None], facts: Mapping[str, Any], advice: str
 ) -> list[pa.Table]:
-    """Tables, none of which is parsed before its bytes are what was written.
+    """Read tables, and compare each file's checksum before parsing it.
 
-    That ``DIGESTS`` are digits is left to the checks of what the tables say, which look at each.
+    The caller checks that the columns ``DIGESTS`` hold digits.
 
     Args:
-        folder: where they lie.
-        schemas: theirs, by file; ``None`` where all columns are texts.
-        said: what a seal says of each file, see ``seals.facts``, with ``rows``.
-        advice: what to do where one is damaged, for messages.
+        folder: the folder of the files.
+        schemas: schema of each file by name; ``None`` if all its columns are text.
+        facts: ``checksums.facts`` of each file by name, with ``rows``.
+        advice: remedy for a damaged file, for messages.
 
     Raises:
-        ArtifactError: one is missing.
-        CorruptError: one is not what was written, or of another schema or number of rows.
+        ArtifactError: a file is missing.
+        CorruptError: a file is not what was written, or has another schema or number of rows.
     """
 
-    def table(name: str) -> pa.Table:
+    def read(name: str) -> pa.Table:
         file = folder / name
-        check_size(file, said[name], advice)
+        check_size(file, facts[name], advice)
         try:
             digest = sha256_file(file)
         except OSError as error:
             raise unreadable(file, advice, error) from error
-        check_digest(file, digest, said[name], advice)
-        schema, rows = schemas[name], said[name]["rows"]
-        ours = [] if schema is None else [column for column in schema.names if column in DIGESTS]
-        return read_arrow(file, schema, advice, rows, ours, mapped=True)
+        check_digest(file, digest, facts[name], advice)
+        schema, rows = schemas[name], facts[name]["rows"]
+        digests = [] if schema is None else [name for name in schema.names if name in DIGESTS]
+        return read_arrow(file, schema, advice, rows, digests, mapped=True)
 
-    return list(in_order(table, schemas))
+    return list(in_order(read, schemas))
 
 
-def mapped_vectors(file: Path, said: Mapping[str, Any], advice: str) -> Vectors:
-    """An array of vectors in an ``.npy`` file, memory-mapped; its bytes are not checked yet.
+def mapped_vectors(file: Path, facts: Mapping[str, Any], advice: str) -> Vectors:
+    """Memory-map an ``.npy`` file of vectors without checking its bytes.
 
     Args:
         file: the file.
-        said: what a seal says of it, see ``seals.facts``.
-        advice: what to do where it is damaged, for messages.
+        facts: its recorded size and checksum, see ``checksums.facts``.
+        advice: remedy for a damaged file, for messages.
 
     Returns:
-        (n, d) float32 in C order, the whole file but for its header.
+        (n, d) float32 in C order, all of the file after its header.
 
     Raises:
-        ArtifactError: it is missing.
-        CorruptError: it has another size or holds something else.
+        ArtifactError: the file is missing.
+        CorruptError: its size, type or shape differs.
     """
-    check_size(file, said, advice)
+    check_size(file, facts, advice)
     array = read_array(file, advice)
-    whole = array.ndim == 2 and array.dtype == np.float32 and array.flags.c_contiguous
-    start = said["size"] - array.nbytes
-    if not whole or start != getattr(array, "offset", start) or start % array.itemsize:
+    is_matrix = array.ndim == 2 and array.dtype == np.float32 and array.flags.c_contiguous
+    start = facts["size"] - array.nbytes
+    if not is_matrix or start != getattr(array, "offset", start) or start % array.itemsize:
         raise CorruptError(
             f"{file} is not what was written, it holds {array.dtype} of shape {array.shape}, not "
             f"rows of float32: {advice}"
@@ -91,13 +93,13 @@ def mapped_vectors(file: Path, said: Mapping[str, Any], advice: str) -> Vectors:
     return array
 
 
-def check_vectors(file: Path, array: Vectors, said: Mapping[str, Any], advice: str) -> None:
-    """Read the file of ``mapped_vectors`` and compare its SHA-256; every number must be finite.
+def check_vectors(file: Path, array: Vectors, facts: Mapping[str, Any], advice: str) -> None:
+    """Compare the SHA-256 of a mapped file of vectors, and check that every number is finite.
 
     Raises:
-        CorruptError: it is not what was written, or a number is not finite.
+        CorruptError: the file is not what was written, or a number is not finite.
     """
-    start, finite = said["size"] - array.nbytes, True
+    start, is_finite = facts["size"] - array.nbytes, True
     digest, buffer = hashlib.sha256(), bytearray(BLOCK)
     view, numbers = memoryview(buffer), np.frombuffer(buffer, np.float32)
     try:
@@ -105,44 +107,44 @@ def check_vectors(file: Path, array: Vectors, said: Mapping[str, Any], advice: s
             digest.update(opened.read(start))
             while n := opened.readinto(buffer):
                 digest.update(view[:n])
-                finite = finite and bool(np.isfinite(numbers[: n // 4]).all())
+                is_finite = is_finite and bool(np.isfinite(numbers[: n // 4]).all())
     except OSError as error:
         raise unreadable(file, advice, error) from error
-    check_digest(file, digest.hexdigest(), said, advice)
-    if not finite:
+    check_digest(file, digest.hexdigest(), facts, advice)
+    if not is_finite:
         raise CorruptError(f"{file} holds numbers that are not finite: {advice}")
 
 
 class Mapped:
-    """A memory-mapped array whose file is being checked in a thread of its own.
+    """Memory-mapped vectors whose file is checked in a background thread.
 
     Args:
-        file: its file.
-        array: as ``mapped_vectors`` returned it.
-        said: what a seal says of the file.
-        advice: what to do where it is damaged, for messages.
+        file: the file.
+        array: the mapped vectors, from ``mapped_vectors``.
+        facts: the file's recorded size and checksum.
+        advice: remedy for a damaged file, for messages.
     """
 
-    def __init__(self, file: Path, array: Vectors, said: Mapping[str, Any], advice: str) -> None:
+    def __init__(self, file: Path, array: Vectors, facts: Mapping[str, Any], advice: str) -> None:
         self.array = array
-        self._parts = (file, array, said, advice)
+        self._parts = (file, array, facts, advice)
         self._error: BaseException | None = None
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._check, name=f"check {file}", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # no memory for one more
+        except RuntimeError:  # no memory for another thread
             self._process = 0
 
     def confirmed(self) -> Vectors:
-        """The array, once all its bytes are what was written.
+        """Wait for the check, and return the array.
 
         Raises:
-            CorruptError: they are not.
+            CorruptError: the file is not what was written.
         """
         if os.getpid() == self._process:
             self._thread.join()
-        else:  # no thread was started, or it is not in this fork
+        else:  # no thread was started, or a fork left it behind
             self._check()
         if self._error is not None:
             raise self._error
@@ -151,14 +153,14 @@ class Mapped:
     def _check(self) -> None:
         try:
             check_vectors(*self._parts)
-        except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001  raised again by confirmed()
             self._error = error
 
 
 class Confirmed:
-    """An attribute that holds an array, or a ``Mapped`` whose array it gives once that is checked.
+    """Descriptor of an attribute that holds vectors, perhaps still being checked.
 
-    A dataclass takes it for an attribute without a default.
+    Reading the attribute waits for the check. To a dataclass the attribute has no default.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -167,8 +169,8 @@ class Confirmed:
     def __get__(self, instance: object, owner: type) -> Vectors:
         if instance is None:
             raise AttributeError(self.name)
-        found: Vectors | Mapped = vars(instance)[self.name]
-        return found.confirmed() if isinstance(found, Mapped) else found
+        value: Vectors | Mapped = vars(instance)[self.name]
+        return value.confirmed() if isinstance(value, Mapped) else value
 
     def __set__(self, instance: object, value: Vectors | Mapped) -> None:
         vars(instance)[self.name] = value

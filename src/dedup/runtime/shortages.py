@@ -1,7 +1,7 @@
-"""What a run may lack: room on a disk, memory, rights, open files, a folder that was there before.
+"""Messages for shortages: of disk space, memory, rights, open files, or of a folder.
 
-None of it is damage. A reader that meets such a lack passes it on, see ``pass_on``, and
-``entrypoint`` says it in one message, see ``explain_shortage``.
+A shortage is no damage. A reader raises it again with ``pass_on``, and ``cli.entrypoint`` turns it
+into one message with ``explain_shortage``.
 """
 
 from __future__ import annotations
@@ -21,102 +21,117 @@ from dedup.runtime.parallel import n_threads
 NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "a file may not be so large here",
-    errno.EROFS: "the disk can only be read",
-    errno.EIO: "the disk has an error",
+    errno.EFBIG: "the file exceeds the size limit",
+    errno.EROFS: "the disk is read-only",
+    errno.EIO: "the disk reports an error",
 }
-"""Why a disk takes no more, by the number of the error."""
+"""Reasons for which a disk refuses to write, by error number."""
 
 NO_MEMORY = "there is not enough memory"
+"""Reason for which a run cannot begin or finish."""
 _OF_MEMORY = re.compile(
     r"allocate memory|not enough memory|insufficient memory|out of memory|bad.?alloc|map segment"
     r"|failed to allocate|memory allocation|memoryerror|can't start new thread|failed to launch"
     r"|could not create a primitive|os error 12\b",
     re.IGNORECASE,
 )
-"""How libraries that have no error of their own for it speak of a lack of memory."""
-_NOBODY_ASKS = 2**40
-"""Bytes at once that only a damaged file asks for."""
+"""Texts of errors that mean a lack of memory, from libraries without a type for it."""
+_ABSURD_BYTES = 2**40
+"""Bytes in one allocation that only a damaged file asks for: none of ours is so large."""
 LIBRARIES, TORCH = (2**30, 48 * 2**20), (3 * 2**29, 128 * 2**20)
-"""Bytes of address space that the libraries take, at least, without torch and with it, and what
-each thread takes beside them. Some that are written in C end the process when there is less, or
-try again for ever."""
+"""Bytes of address space that the libraries need, and each thread beside them, without torch and
+with it. With less, some C libraries end the process or try again for ever."""
 
 
 class Lack(NamedTuple):
-    """One thing that may be lacking.
+    """A kind of shortage.
 
     Attributes:
-        said: what happened to the file, as the end of a sentence that begins with its path.
-        advice: what to do.
-        kind: of error; its exit code.
+        event: the failure and its reason, with a place for the file's ``{path}``.
+        advice: the remedy, as a sentence.
+        kind: type of the error, which has the exit code.
     """
 
-    said: str
+    event: str
     advice: str
     kind: type[DedupError] = StalledError
 
 
-_ROOM = "make room, and run the same command again; what was whole before is untouched"
-_ELSEWHERE = "name folders of your own with runs=PATH and store.path=PATH, or change the rights"
-_THERE = "it was moved or removed meanwhile, or named wrongly"
+_INTACT = "files that were complete before are intact"
+_ROOM = f"Free some space and run the same command again; {_INTACT}"
+_ELSEWHERE = "Name folders of your own with runs=PATH and store.path=PATH, or change the rights"
+_THERE = "Check the path: the file was moved, removed or misspelt"
 _MEMORY = Lack(
-    NO_MEMORY,
-    "close other programs, allow the process more (ulimit -v), or ask for less, such as by "
-    "data.batch_size, store.workers or trainer.num_processes; what was whole before is untouched",
+    f"Cannot finish {{path}}: {NO_MEMORY}",
+    "Close other programs, raise the limit (ulimit -v), or lower data.batch_size, store.workers or "
+    f"trainer.num_processes; {_INTACT}",
 )
 
 LACKS = {
-    **{number: Lack(f"cannot be written, {said}", _ROOM) for number, said in NO_ROOM.items()},
+    **{number: Lack(f"Cannot write {{path}}: {why}", _ROOM) for number, why in NO_ROOM.items()},
     errno.EFBIG: Lack(
-        f"cannot be written, {NO_ROOM[errno.EFBIG]}",
-        "raise the limit (ulimit -f), or name a folder on another disk with runs=PATH",
+        f"Cannot write {{path}}: {NO_ROOM[errno.EFBIG]}",
+        "Raise the limit (ulimit -f), or name a folder on another disk with runs=PATH",
     ),
     errno.EIO: Lack(
-        f"cannot be read or written, {NO_ROOM[errno.EIO]}",
-        "see to the disk, or name a folder on another one with runs=PATH",
+        f"Cannot read or write {{path}}: {NO_ROOM[errno.EIO]}",
+        "Check the disk, or name a folder on another one with runs=PATH",
     ),
-    errno.EROFS: Lack(f"cannot be written, {NO_ROOM[errno.EROFS]}", _ELSEWHERE, ArtifactError),
-    errno.EACCES: Lack("may not be used by this user", _ELSEWHERE, ArtifactError),
-    errno.EPERM: Lack("may not be used by this user", _ELSEWHERE, ArtifactError),
+    errno.EROFS: Lack(f"Cannot write {{path}}: {NO_ROOM[errno.EROFS]}", _ELSEWHERE, ArtifactError),
+    errno.EACCES: Lack("Cannot use {path}: permission denied", _ELSEWHERE, ArtifactError),
+    errno.EPERM: Lack("Cannot use {path}: permission denied", _ELSEWHERE, ArtifactError),
     errno.EMFILE: Lack(
-        "cannot be opened, this process may open no more files", "raise the limit (ulimit -n)"
+        "Cannot open {path}: this process has too many open files", "Raise the limit (ulimit -n)"
     ),
     errno.ENFILE: Lack(
-        "cannot be opened, the system may open no more files", "close other programs"
+        "Cannot open {path}: the system has too many open files", "Close other programs"
     ),
     errno.ENOMEM: _MEMORY,
     errno.EAGAIN: Lack(
-        "cannot be started, the system allows no more processes", "raise the limit (ulimit -u)"
+        "Cannot start {path}: the system allows no more processes", "Raise the limit (ulimit -u)"
     ),
-    errno.EPIPE: Lack("goes nowhere, what read it has ended", "run the command again"),
+    errno.EPIPE: Lack(
+        "Cannot write {path}: the program that reads it has ended", "Run the command again"
+    ),
 }
-"""What is lacking, by the number of the error. It says nothing on what a file holds."""
+"""Shortages by error number; none says anything about a file's content."""
 
 _GONE = {
-    number: Lack(said, advice, ArtifactError)
-    for numbers, said, advice in (
-        ((errno.ENOENT, errno.ESTALE), "is not there", _THERE),
-        ((errno.ENOTDIR, errno.EEXIST), "cannot be a folder", "a file has its name or a parent's"),
-        ((errno.EISDIR, errno.ENOTEMPTY), "cannot be a file", "a folder has its name: move it"),
-        ((errno.ENAMETOOLONG, errno.ELOOP), "cannot be opened", "its name leads nowhere"),
+    number: Lack(event, advice, ArtifactError)
+    for numbers, event, advice in (
+        ((errno.ENOENT, errno.ESTALE), "Cannot find {path}", _THERE),
+        (
+            (errno.ENOTDIR, errno.EEXIST),
+            "Cannot make the folder {path}: a file has its name or a parent's",
+            "Move that file, or name another folder",
+        ),
+        (
+            (errno.EISDIR, errno.ENOTEMPTY),
+            "Cannot write the file {path}: a folder has its name",
+            "Move that folder",
+        ),
+        (
+            (errno.ENAMETOOLONG, errno.ELOOP),
+            "Cannot open {path}: its name is too long, or its links form a circle",
+            "Name another path",
+        ),
     )
     for number in numbers
 }
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error that came up while a file was read says nothing on what the file holds."""
+    """Tell whether an error in reading a file says nothing about the file's content."""
     if isinstance(error, OSError) and error.errno:  # its text is a path, with any digits
         return error.errno in LACKS
-    asked = map(int, re.findall(r"\d{13,}", str(error)))
+    requested = map(int, re.findall(r"\d{13,}", str(error)))
     if isinstance(error, MemoryError):
-        return max(asked, default=0) < _NOBODY_ASKS
+        return max(requested, default=0) < _ABSURD_BYTES
     return _lack(error) is not None
 
 
 def pass_on(error: BaseException, path: Path | str) -> None:
-    """Raise an error again, as one of this file, where it says nothing on what the file holds."""
+    """Raise a shortage again, with the file's name; return if the error is none."""
     if is_shortage(error):
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(path)
@@ -124,51 +139,51 @@ def pass_on(error: BaseException, path: Path | str) -> None:
 
 
 def explain_shortage(error: BaseException, where: Path | str) -> DedupError | None:
-    """A lack as one message that names the file and says what to do.
+    """Turn a shortage into one message that names the file and the remedy.
 
     Args:
-        error: anything; what it was raised from is looked at as well.
-        where: what to name where the error names no file.
+        error: any error; its causes are considered as well.
+        where: name for the message if the error names no file.
 
     Returns:
-        ``None`` where the error is something else.
+        The error to raise; ``None`` if ``error`` is no shortage.
     """
-    for one in _causes(error):
-        lack = _lack(one)
-        if lack is None and isinstance(one, OSError) and one.filename is not None:
-            lack = _GONE.get(one.errno or 0)
+    for cause in _causes(error):
+        lack = _lack(cause)
+        if lack is None and isinstance(cause, OSError) and cause.filename is not None:
+            lack = _GONE.get(cause.errno or 0)
         if lack is _MEMORY:
-            return lack.kind(f"{where} is not finished, {NO_MEMORY}{_detail(one)}: {lack.advice}")
+            return lack.kind(f"{lack.event.format(path=where)}{_detail(cause)}. {lack.advice}")
         if lack is not None:
-            named = one.filename2 or one.filename if isinstance(one, OSError) else None
+            named = cause.filename2 or cause.filename if isinstance(cause, OSError) else None
             path = where if named is None or isinstance(named, int) else _text(named)
-            return lack.kind(f"{path} {lack.said}: {lack.advice}")
+            return lack.kind(f"{lack.event.format(path=path)}. {lack.advice}")
     return None
 
 
 def check_memory(where: Path | str, torch: bool) -> None:
-    """Make sure that the process may have the memory without which nothing can begin.
+    """Check that the process may allocate the memory that the libraries need.
 
-    To be called before the libraries are loaded, which then make do with what there is.
+    To be called before the libraries are loaded: they size themselves by the memory they find.
 
     Args:
-        where: what to name.
-        torch: whether torch will be among them.
+        where: name for the message.
+        torch: whether torch will be loaded.
 
     Raises:
-        StalledError: it may not.
+        StalledError: the process may not allocate as much.
     """
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # others reserve gigabytes
     libraries, of_a_thread = TORCH if torch else LIBRARIES
-    least = libraries + n_threads() * of_a_thread
+    min_bytes = libraries + n_threads() * of_a_thread
     try:
-        asked = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-        mmap.mmap(-1, least, flags=asked).close()
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+        mmap.mmap(-1, min_bytes, flags=flags).close()
     except (OSError, MemoryError) as error:
         raise StalledError(
-            f"{where} is not begun, {NO_MEMORY}: the process may not have {least >> 20} MiB of "
-            "addresses. Close other programs, or allow it more (ulimit -v)"
+            f"Cannot begin {where}: {NO_MEMORY}, as the process may not address "
+            f"{min_bytes >> 20} MiB. Close other programs, or raise the limit (ulimit -v)"
         ) from error
 
 
@@ -181,15 +196,15 @@ def _lack(error: BaseException) -> Lack | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, and what it was raised from."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__
+    """Yield an error and the errors that caused it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _line_on_memory(error: BaseException) -> str:
-    """The line of an error's text that speaks of a lack of memory, "" where none does."""
+    """Find the line of an error's text that reports a lack of memory; "" if there is none."""
     lines = str(error).splitlines()
     return next((line.strip() for line in lines if _OF_MEMORY.search(line)), "")
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that is granted between two steps."""
+"""Deferred Ctrl-C and SIGTERM: noted at once, obeyed between two steps."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-ONE_WISH = 0.2
-"""Seconds in which signals count as one: some programs send theirs to a process and its group."""
+"""Signals that are deferred, with their names in messages."""
+SAME_SIGNAL = 0.2
+"""Seconds in which signals count as one: some programs signal a process and then its group."""
 
 
 class Interrupts:
-    """Notes the first signal; the second ends the process at once.
+    """Handlers that note the first signal, and end the process at the second.
 
-    In a ``with`` block of the main thread; elsewhere signals stay as they are.
+    For a ``with`` block of the main thread; other threads leave the handlers unchanged.
 
     Args:
-        heard: whether somebody asks for ``received``; if not, signals stay as they are.
+        is_active: whether to install the handlers.
 
     Attributes:
         received: the first signal, or ``None``.
     """
 
-    def __init__(self, heard: bool = True) -> None:
-        self.heard = heard
+    def __init__(self, is_active: bool = True) -> None:
+        self.is_active = is_active
         self.received: signal.Signals | None = None
         self._when = 0.0
         self._before: dict[signal.Signals, Any] = {}
@@ -43,7 +44,7 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def listen(self) -> None:
-        """Take the signals, also from whoever took them in between."""
+        """Install the handlers, also over those that a library installed in between."""
         if self._is_able():
             for number in SIGNALS:
                 signal.signal(number, self._note)
@@ -52,9 +53,9 @@ class Interrupts:
         now = time.monotonic()
         if self.received is None:
             self.received, self._when = signal.Signals(number), now
-        elif now - self._when > ONE_WISH:
-            os.write(2, b"\nstopped at once: what is on disk is whole\n")
+        elif now - self._when > SAME_SIGNAL:
+            os.write(2, b"\nstopped at once: all files on disk are complete\n")
             os._exit(128 + number)
 
     def _is_able(self) -> bool:
-        return self.heard and threading.current_thread() is threading.main_thread()
+        return self.is_active and threading.current_thread() is threading.main_thread()

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dedup.errors import ArtifactError
 from dedup.runtime.checksums import facts, write_sealed
-from dedup.runtime.files import as_frame, sha256_file, write_array, write_table
+from dedup.runtime.files import sha256_file, write_array
 from dedup.runtime.invocation import command
 from dedup.runtime.sealed_files import (
     Confirmed,
@@ -22,6 +22,7 @@ from dedup.runtime.sealed_files import (
     confirmed_tables,
     mapped_vectors,
 )
+from dedup.runtime.tables import as_frame, write_table
 from dedup.search.consistency import check_columns, check_images
 from dedup.search.manifest import (
     AGAIN,

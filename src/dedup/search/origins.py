@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from dedup.config.limits import wrong_in
 from dedup.config.parts import Record, shown
+from dedup.config.renames import renewed
 from dedup.config.targets import FOREGROUNDS
 from dedup.encoders.paths import BUNDLED
 from dedup.errors import ArtifactError, ConfigError
@@ -201,7 +202,7 @@ def check_foreground(index: Index, foreground: Mapping[str, Any] | None) -> None
 
 def shows(manifest: Mapping[str, Any], foreground: Mapping[str, Any] | None) -> bool:
     """Whether an index was made with a foreground; true where none is asked for."""
-    made = manifest.get("foreground")
+    made = renewed(manifest.get("foreground"))
     return foreground is None or (
         isinstance(made, dict) and all(made.get(name) == foreground[name] for name in foreground)
     )

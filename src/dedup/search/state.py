@@ -10,8 +10,8 @@ from typing import Any, Self
 import pandas as pd
 
 from dedup.runtime.checksums import facts, write_sealed
-from dedup.runtime.files import as_frame, write_table
 from dedup.runtime.sealed_files import confirmed_tables
+from dedup.runtime.tables import as_frame, write_table
 from dedup.schemas import COMPARED, NEAR, RELATIONS
 from dedup.search.consistency import check_compared, check_near
 from dedup.search.manifest import SEARCH, WITHOUT, Origin, read_facts

@@ -1,1 +1,1 @@
-"""Where a catalogue comes from: each module offers one class with ``read() -> Catalogue``."""
+"""Read catalogues from files, folders and tables: classes with ``read() -> Catalogue``."""

@@ -1,4 +1,4 @@
-"""A shop's CSV file as a catalogue: one product a record, with the addresses of its images."""
+"""Read a catalogue from a CSV file: one product a record, with the addresses of its images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dedup.errors import ConfigError, SourceError
 from dedup.runtime.nouns import counted
 from dedup.schemas import REQUESTS
 from dedup.sources.catalogue import Catalogue
-from dedup.sources.paths import ImageFolder, opened, split_addresses
+from dedup.sources.paths import ImageFolder, open_csv, split_addresses
 
 CHOICES = ("first", "second", "all")
-"""Which of a cell's addresses are asked for."""
+"""Ways to choose among the addresses in a cell."""
 MAX_FIELD = 131_072
 """A record with a longer cell, in characters, fails with ``field_too_long``."""
 MAX_ID = 1000
@@ -32,11 +32,11 @@ MAX_RECORD = 16 * 2**20
 MAX_COLUMNS = 10_000
 """A file with more columns is refused."""
 MAX_MISSING = 40_000_000
-"""A file whose records lack more fields than these is refused: they take memory, and no byte."""
+"""A file whose records lack more fields is refused: a field that is missing takes memory too."""
 
 _SKIPPED = {"blank_row", "category"}
 _CHUNK = 5_000
-_MAX_AGAIN = 1_000_000
+_MAX_REREAD = 1_000_000
 _LOG = logging.getLogger("dedup")
 
 _Record = tuple[list[str], str]  # the cells, and "bad_quotes" or ""
@@ -45,24 +45,23 @@ _Request = tuple[str, str, list[str], str, str]  # product_id, url, alternates, 
 
 @dataclass(frozen=True)
 class CsvSource:
-    """Reads a table of products whose images are named by web addresses or paths.
+    """Source that reads a CSV file whose images are named by web addresses or paths.
 
     Args:
-        path: the CSV file: commas, double quotes, a header.
-        categories: ask only for products whose category path holds one of these texts, ending
-            where a part of it ends: ``Tops & Tunics>Tops`` takes ``... >Shirts, Tops &
-            Tunics>Tops``; ``None`` or empty for all.
-        rows: the records to read as ``[start, stop)``, counted from 0; a stop of ``None`` reads
-            to the end.
-        choice: of several addresses in one cell, ``first`` or ``second`` asks for that one and
-            falls back on the others (one image at several sizes); ``all`` asks for each
+        path: CSV file with commas, double quotes and a header.
+        categories: category paths to read, each ending where a part ends: ``Tops & Tunics>Tops``
+            matches ``... >Shirts, Tops & Tunics>Tops``; ``None`` or empty for all.
+        rows: records to read as ``[start, stop)``, counted from 0; a stop of ``None`` reads to
+            the end.
+        choice: address to read of several in a cell. ``first`` or ``second`` reads that address
+            and falls back on the others (one image at several sizes); ``all`` reads each
             (different images).
-        id_column: the column with the product's id.
-        url_column: the column with the addresses, separated by ``;`` or as a JSON list.
-        title_column: the column with a title to show, or ``None``.
-        category_column: the column with the category path, its parts separated by ``>``.
-        encoding: of the file, as Python names it.
-        images_dir: the folder that paths start from and may not leave; by default the CSV's.
+        id_column: column with the product's id.
+        url_column: column with the addresses, separated by ``;`` or as a JSON list.
+        title_column: column with a title to show, or ``None``.
+        category_column: column with the category path, its parts separated by ``>``.
+        encoding: encoding of the file, as Python names it.
+        images_dir: folder that paths start from and may not leave; by default the CSV's.
     """
 
     path: str
@@ -77,7 +76,7 @@ class CsvSource:
     images_dir: str | None = None
 
     def read(self) -> Catalogue:
-        """Read the file; a bad record is a row with a status, and never stops the run.
+        """Read the file. A bad record becomes a row with a status, and never stops the run.
 
         Skipped: ``blank_row``, ``category``, ``duplicate_row``. Failed: ``bad_quotes``,
         ``bad_field_count``, ``field_too_long``, ``no_id``, ``bad_id``, ``no_url``, ``bad_url``,
@@ -87,21 +86,24 @@ class CsvSource:
             SourceError: the file as a whole cannot be read, or holds no product.
             ConfigError: a setting has a value that cannot work.
         """
-        with opened(Path(self.path), self.encoding, MAX_RECORD) as file:
+        with open_csv(Path(self.path), self.encoding, MAX_RECORD) as file:
             return self._read(_records(file, Path(self.path)))
 
     def read_records(self, records: Iterable[list[str]]) -> Catalogue:
-        """Read records that are at hand, the header first, as ``read`` does those of a file."""
+        """Read records from memory, the header first, as ``read`` does from a file."""
         return self._read((cells, "") for cells in records)
 
     def _read(self, records: Iterator[_Record]) -> Catalogue:
-        wanted = self._categories()
+        categories = self._categories()
         start, stop = _row_range(self.rows)
         path, columns = Path(self.path), self._header(records)
-        judge = self._judge(columns, wanted)
-        products, requests = _collect(islice(records, start, stop), columns, judge, path)
+        parser = self._parser(columns, categories)
+        products, requests = _collect(islice(records, start, stop), columns, parser, path)
         if self.title_column not in (None, *columns):
-            _LOG.warning("%s has no column %r to show as title", path, self.title_column)
+            _LOG.warning(
+                "%s has no column %r: products are shown without a title. Set "
+                "source.title_column= to one of its columns", path, self.title_column,
+            )  # fmt: skip
         if requests["reason"].eq("blank_row").all():
             raise SourceError(f"{path} has 0 products: check source.path= and source.rows=")
         return Catalogue(
@@ -113,24 +115,24 @@ class CsvSource:
         )
 
     def check(self) -> list[str]:
-        """Read the header alone, and make sure that it has the columns that the settings name.
+        """Check the settings and the header, without reading further.
 
         Returns:
-            All its columns.
+            All columns of the file.
 
         Raises:
             SourceError: the header cannot be read, or lacks columns; the message names each.
             ConfigError: a setting has a value that cannot work.
         """
         path = Path(self.path)
-        wanted = self._categories()
-        with opened(path, self.encoding, MAX_RECORD) as file:
+        categories = self._categories()
+        with open_csv(path, self.encoding, MAX_RECORD) as file:
             columns = self._header(_records(file, path))
-        self._judge(columns, wanted)
+        self._parser(columns, categories)
         return columns
 
     def _categories(self) -> list[str]:
-        """The categories that are asked for; the other settings are checked on the way.
+        """Check the settings, and return the categories to read.
 
         Raises:
             ConfigError: a setting has a value that cannot work.
@@ -139,44 +141,46 @@ class CsvSource:
         if self.choice not in CHOICES:
             raise ConfigError(f"source.choice={self.choice!r}: use one of {', '.join(CHOICES)}")
         if self.images_dir and not Path(self.images_dir).is_dir():
-            raise ConfigError(f"source.images_dir={self.images_dir!r} is not a folder")
+            raise ConfigError(
+                f"source.images_dir={self.images_dir!r} is not a folder: name the folder of images"
+            )
         return _category_paths(self.categories)
 
     def _header(self, records: Iterator[_Record]) -> list[str]:
-        columns, broken = next((record for record in records if record[0]), ([], ""))
-        if broken:
+        columns, problem = next((record for record in records if record[0]), ([], ""))
+        if problem:
             raise SourceError(f"{self.path}: the header's quotes are broken: correct its line")
         if not columns:
             raise SourceError(f"{self.path} is empty (no header): check source.path=")
         if len(columns) > MAX_COLUMNS:
             raise SourceError(
                 f"{self.path}: the header names {len(columns):,} columns, more than "
-                f"{MAX_COLUMNS:,}: leave out those that nobody needs"
+                f"{MAX_COLUMNS:,}: remove those that you do not need"
             )
-        doubled = sorted(name for name, n in Counter(columns).items() if n > 1)
-        if doubled:
+        repeated = sorted(name for name, n in Counter(columns).items() if n > 1)
+        if repeated:
             raise SourceError(
-                f"{self.path}: the header names {', '.join(map(repr, doubled))} more than once: "
-                "rename the columns so that each name stands once"
+                f"{self.path}: the header names {', '.join(map(repr, repeated))} more than once: "
+                "give each column a name of its own"
             )
         return columns
 
-    def _judge(self, columns: list[str], wanted: Sequence[str]) -> _Judge:
-        settings = ["id_column", "url_column", *(["category_column"] if wanted else [])]
+    def _parser(self, columns: list[str], categories: Sequence[str]) -> _RecordParser:
+        settings = ["id_column", "url_column", *(["category_column"] if categories else [])]
         self._check_columns(settings, columns)
-        places = {setting: columns.index(getattr(self, setting)) for setting in settings}
-        return _Judge(
+        positions = {setting: columns.index(getattr(self, setting)) for setting in settings}
+        return _RecordParser(
             n_fields=len(columns),
-            id=places["id_column"],
-            url=places["url_column"],
-            category=places.get("category_column", -1),
-            wanted=wanted,
+            id=positions["id_column"],
+            url=positions["url_column"],
+            category=positions.get("category_column", -1),
+            categories=categories,
             choice=self.choice,
             folder=ImageFolder(self.images_dir or str(Path(self.path).parent)),
         )
 
     def _check_columns(self, settings: Sequence[str], columns: list[str]) -> None:
-        """Make sure that the columns are there that the settings name."""
+        """Check that the file has the columns that the settings name."""
         absent = {setting: name for setting in settings
                   if (name := getattr(self, setting)) not in columns}  # fmt: skip
         if not absent:
@@ -185,8 +189,8 @@ class CsvSource:
         for delimiter in ";\t|":
             if ",".join(columns).count(delimiter) >= len(columns):
                 raise SourceError(
-                    f"{self.path} has no column {names}; it looks as if {delimiter!r} stands "
-                    "between its fields (a guess): save it with commas"
+                    f"{self.path} has no column {names}: its fields seem to be separated by "
+                    f"{delimiter!r} (a guess). Save it with commas"
                 )
         which = " and ".join(f"source.{setting}=" for setting in absent)
         raise SourceError(
@@ -196,25 +200,25 @@ class CsvSource:
 
 
 @dataclass
-class _Judge:
-    """Turns one record into the requests for its images.
+class _RecordParser:
+    """Parser that turns a record into the requests for its images.
 
-    ``id``, ``url`` and ``category`` say where in a record of ``n_fields`` cells they stand.
+    ``id``, ``url`` and ``category`` are positions in a record of ``n_fields`` cells.
     """
 
     n_fields: int
     id: int
     url: int
     category: int
-    wanted: Sequence[str]
+    categories: Sequence[str]
     choice: str
     folder: ImageFolder
 
-    def requests(self, cells: list[str], broken: str) -> list[_Request]:
-        """One request or more for a record; a bad one has one with its reason."""
-        product_id = self._id(cells, broken)
+    def requests(self, cells: list[str], problem: str) -> list[_Request]:
+        """Return the requests of a record; a bad record has one request, with its reason."""
+        product_id = self._id(cells, problem)
         addresses: list[str] = []
-        reason = self._problem(cells, broken)
+        reason = self._reason(cells, problem)
         if not reason:
             addresses, reason = split_addresses(cells[self.url])
         if reason:
@@ -226,64 +230,64 @@ class _Judge:
             addresses = addresses[1:] + addresses[:1]
         return [self._request(product_id, addresses)]
 
-    def _id(self, cells: list[str], broken: str) -> str:
-        """The id; of a record with shifted cells only where nothing stands before it."""
-        whole = len(cells) == self.n_fields and not broken
-        return cells[self.id] if whole or (cells and self.id == 0) else ""
+    def _id(self, cells: list[str], problem: str) -> str:
+        """Return the id; of a record with shifted cells only if it is the first cell."""
+        is_whole = len(cells) == self.n_fields and not problem
+        return cells[self.id] if is_whole or (cells and self.id == 0) else ""
 
-    def _problem(self, cells: list[str], broken: str) -> str:
-        """Why the record cannot be used, or ``""``."""
+    def _reason(self, cells: list[str], problem: str) -> str:
+        """Return the reason why the record cannot be used, or ``""``."""
         if not any(map(str.strip, cells)):
             return "blank_row"
         if max(map(len, cells)) > MAX_FIELD:
             return "field_too_long"
-        if broken:
-            return broken
+        if problem:
+            return problem
         if len(cells) != self.n_fields:
             return "bad_field_count"
-        if self.wanted and not self._is_wanted(cells[self.category]):
+        if self.categories and not self._has_category(cells[self.category]):
             return "category"
         if not cells[self.id].strip():
             return "no_id"
         return "bad_id" if "\0" in cells[self.id] or len(cells[self.id]) > MAX_ID else ""
 
-    def _is_wanted(self, category: str) -> bool:
-        return any(path in _category_path(category) for path in self.wanted)
+    def _has_category(self, category: str) -> bool:
+        return any(path in _category_path(category) for path in self.categories)
 
     def _request(self, product_id: str, addresses: list[str]) -> _Request:
-        """Ask for the first usable address, with the other usable ones as alternates."""
-        judged = [self.folder.locate(address) for address in addresses]
-        usable = list(dict.fromkeys(place for place, reason in judged if not reason))
+        """Request the first usable address, with the other usable ones as alternates."""
+        located = [self.folder.locate(address) for address in addresses]
+        usable = list(dict.fromkeys(place for place, reason in located if not reason))
         if not usable:
             shown = addresses[0][:200].encode(errors="backslashreplace").decode()
-            return product_id, shown, [], "failed", judged[0][1]
+            return product_id, shown, [], "failed", located[0][1]
         return product_id, usable[0], usable[1:], "", ""
 
 
 @dataclass
 class _Lines:
-    """The file's lines for ``csv.reader``, with those of the record that is being read."""
+    """Lines of a file for ``csv.reader``, and those of the current record."""
 
     file: TextIO
     path: Path
     first: int = 1
-    ended: bool = False
+    is_at_end: bool = False
     _record: list[str] = field(default_factory=list)
     _size: int = 0
-    _again: deque[str] = field(default_factory=deque)
-    _n_again: int = 0
+    _pending: deque[str] = field(default_factory=deque)
+    _n_reread: int = 0
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else self.file.readline(MAX_RECORD + 1)
+        line = self._pending.popleft() if self._pending else self.file.readline(MAX_RECORD + 1)
         if not line:
-            self.ended = True
+            self.is_at_end = True
             raise StopIteration
         self._record.append(line)
         self._size += len(line)
-        if self._size > MAX_RECORD or self._n_again > _MAX_AGAIN:
+        if self._size > MAX_RECORD or self._n_reread > _MAX_REREAD:
             raise SourceError(
                 f"{self.path}: the record on line {self.first} is longer than {MAX_RECORD} "
                 f"characters, or one of too many with broken quotes: correct its quotes"
@@ -291,22 +295,22 @@ class _Lines:
         return line
 
     def start(self) -> None:
-        """A new record begins."""
+        """Begin a new record."""
         self.first += len(self._record)
         self._record.clear()
         self._size = 0
 
     def give_back(self) -> str:
-        """End the record with its first line, which is returned, and read the others again."""
+        """End the record after its first line, return that line, and read the others again."""
         first, *others = self._record
-        self._again.extendleft(reversed(others))
-        self._n_again += len(others)
+        self._pending.extendleft(reversed(others))
+        self._n_reread += len(others)
         self._record = [first]
         return first
 
 
 def _records(file: TextIO, path: Path) -> Iterator[_Record]:
-    """Parse the records strictly; a broken quote costs its own line, not those it swallowed."""
+    """Parse the records strictly; a broken quote costs its own line, not the following ones."""
     lines = _Lines(file, path)
     reader = csv.reader(lines, strict=True)
     while True:
@@ -316,7 +320,7 @@ def _records(file: TextIO, path: Path) -> Iterator[_Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            if lines.ended:
+            if lines.is_at_end:
                 raise SourceError(
                     f"{path}: the record that starts on line {lines.first} opens a quote that "
                     "is never closed: correct that line"
@@ -325,26 +329,26 @@ def _records(file: TextIO, path: Path) -> Iterator[_Record]:
 
 
 def _collect(
-    records: Iterator[_Record], columns: list[str], judge: _Judge, path: Path
+    records: Iterator[_Record], columns: list[str], parser: _RecordParser, path: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The products and the requests, built in chunks to save memory."""
+    """Build the products and the requests, in chunks to save memory."""
     width, pad = len(columns), [""] * len(columns)
     schema = pa.schema([(name, pa.string()) for name in columns])
     products = [schema.empty_table()]
     requests = [pd.DataFrame(columns=REQUESTS.names)]
-    missing = 0
+    n_missing = 0
     while chunk := list(islice(records, _CHUNK)):
-        missing += sum(max(0, width - len(cells)) for cells, _ in chunk)
-        if missing > MAX_MISSING:
+        n_missing += sum(max(0, width - len(cells)) for cells, _ in chunk)
+        if n_missing > MAX_MISSING:
             raise SourceError(
-                f"{path}: its records lack {missing:,} fields and more of the header's {width:,}: "
-                "remove its blank lines, or correct its header"
+                f"{path}: its records lack {n_missing:,} fields or more, of {width:,} in the "
+                "header: remove its blank lines, or correct its header"
             )
         first = (len(products) - 1) * _CHUNK
         rows = [
             (number, *request)
             for number, record in enumerate(chunk, first)
-            for request in judge.requests(*record)
+            for request in parser.requests(*record)
         ]
         requests.append(pd.DataFrame(rows, columns=REQUESTS.names))
         fitted = [cells if len(cells) == width else (cells + pad)[:width] for cells, _ in chunk]
@@ -355,21 +359,21 @@ def _collect(
 
 
 def _skip_repeats(requests: pd.DataFrame) -> pd.DataFrame:
-    """Skip what an earlier row asks for already: the same product and the same address."""
-    asked = requests[requests["status"] == ""]
-    repeats = asked.duplicated(["product_id", "url"])
+    """Skip requests that repeat an earlier row: the same product and the same address."""
+    pending = requests[requests["status"] == ""]
+    repeats = pending.duplicated(["product_id", "url"])
     requests.loc[repeats.index[repeats], ["status", "reason"]] = ["skipped", "duplicate_row"]
-    rows = asked[~repeats].drop_duplicates(["record", "product_id"])["product_id"]
+    rows = pending[~repeats].drop_duplicates(["record", "product_id"])["product_id"]
     n_ids = rows[rows.duplicated()].nunique()
     if n_ids:
         ids = counted(n_ids, "product id")
-        _LOG.warning("%s on more than one row with different images: all rows are read", ids)
+        _LOG.warning("%s on several rows with different images: all rows are read", ids)
     return requests
 
 
 @lru_cache(maxsize=65536)
 def _category_path(category: str) -> str:
-    """The parts stripped, each followed by ``>``, so that a path ends where a part ends."""
+    """Strip the parts, and end each with ``>``, so that a path ends where a part ends."""
     return "".join(f"{part}>" for part in map(str.strip, category.split(">")) if part)
 
 
@@ -377,7 +381,7 @@ def _category_paths(categories: Sequence[str] | None) -> list[str]:
     names = [categories] if isinstance(categories, str) else list(categories or [])
     paths = [_category_path(str(name)) for name in names]
     if not all(paths):
-        raise ConfigError(f"source.categories={names}: a blank category matches nothing, remove it")
+        raise ConfigError(f"source.categories={names}: a blank category matches nothing. Remove it")
     return paths
 
 

@@ -1,4 +1,4 @@
-"""A folder of images as a catalogue: every image file is a product."""
+"""Read a catalogue from a folder of images: every image file is a product."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dedup.sources.catalogue import Catalogue
 from dedup.sources.paths import ImageFolder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-"""The file names that count as images, in any case."""
+"""Suffixes of image files, in upper or lower case."""
 
 
 class FolderSource:
-    """Reads a folder of images.
+    """Source that reads a folder of images.
 
     Args:
-        path: the folder.
-        pattern: which files below it, as ``pathlib.Path.glob`` takes it.
+        path: folder of images.
+        pattern: pattern of files below it, as ``pathlib.Path.glob`` takes it.
     """
 
     def __init__(self, path: str, pattern: str = "**/*") -> None:
@@ -33,8 +33,8 @@ class FolderSource:
         """List the images, sorted by id: the path relative to the folder, with ``/``.
 
         The table of products has the columns ``product_id`` and ``path`` (absolute). An image
-        that a symbolic link places outside the folder is skipped with ``outside_folder``; one
-        whose name is no UTF-8 fails with ``bad_id``.
+        outside the folder, reached by a symbolic link, is skipped with ``outside_folder``. An
+        image whose name is not UTF-8 fails with ``bad_id``.
 
         Raises:
             SourceError: the folder is missing or holds no image.
@@ -43,25 +43,25 @@ class FolderSource:
         root = Path(self.path)
         if not self.path or not root.is_dir():
             raise SourceError(f"{self.path!r} is not a folder: set source.path= to one of images")
-        found = sorted(
+        images = sorted(
             (_text(file.relative_to(root).as_posix()), file) for file in set(self._images(root))
         )
-        if not found:
+        if not images:
             raise SourceError(
                 f"{root} holds no image ({', '.join(SUFFIXES)}) that matches "
                 f"{self.pattern!r}: check source.path= and source.pattern="
             )
-        ids = [product_id for product_id, _ in found]
-        paths = [_text(str(file.absolute())) for _, file in found]
+        ids = [product_id for product_id, _ in images]
+        paths = [_text(str(file.absolute())) for _, file in images]
         folder = ImageFolder(self.path)
-        rows = [(n, ids[n], *_request(file, folder)) for n, (_, file) in enumerate(found)]
+        rows = [(n, ids[n], *_request(file, folder)) for n, (_, file) in enumerate(images)]
         return Catalogue(
             products=pd.DataFrame({"product_id": ids, "path": paths}, dtype=str),
             requests=pd.DataFrame(rows, columns=REQUESTS.names),
         )
 
     def _images(self, root: Path) -> Iterator[Path]:
-        """The image files below ``root``; broken links too, so that they are accounted for."""
+        """Yield the image files below ``root``; broken links too, which become failures."""
         try:
             for file in root.glob(self.pattern):
                 if file.suffix.lower() in SUFFIXES and (file.is_file() or _is_broken_link(file)):
@@ -78,7 +78,7 @@ def _is_broken_link(file: Path) -> bool:
 
 
 def _request(file: Path, folder: ImageFolder) -> tuple[str, list[str], str, str]:
-    """The image's url, alternates, status and reason."""
+    """Return the image's url, alternates, status and reason."""
     path = str(file.absolute())
     if path != _text(path):
         return _text(path), [], "failed", "bad_id"
@@ -87,5 +87,5 @@ def _request(file: Path, folder: ImageFolder) -> tuple[str, list[str], str, str]
 
 
 def _text(name: str) -> str:
-    r"""A file name as text: bytes that are no UTF-8 are written as ``\xff``."""
+    r"""Decode a file name; bytes that are not UTF-8 are written as ``\xff``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

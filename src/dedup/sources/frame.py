@@ -1,4 +1,4 @@
-"""A pandas table as a catalogue: one product a row, read as a CSV file is."""
+"""Read a catalogue from a pandas table: one product a row, by the rules for CSV files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dedup.sources.csv import CsvSource
 
 
 class FrameSource:
-    """Reads a table of products whose images are named by web addresses or paths.
+    """Source that reads a table whose images are named by web addresses or paths.
 
     Args:
-        frame: the table. A cell becomes text as ``str`` writes it, one without a value becomes
-            empty, a list of addresses is taken for several.
-        settings: of ``CsvSource``, but for ``path``. Paths start from the working directory if
-            ``images_dir`` is left out.
+        frame: table of products. ``str`` makes a cell text; a missing value becomes an empty
+            cell, and a list becomes several addresses.
+        settings: arguments of ``CsvSource``, except ``path``. Without ``images_dir``, paths start
+            from the working directory.
     """
 
     def __init__(self, frame: pd.DataFrame, **settings: Any) -> None:
@@ -27,10 +27,10 @@ class FrameSource:
         self.table = CsvSource(path="the table", **settings)
 
     def read(self) -> Catalogue:
-        """Read the table; a bad row is a row with a status, and never stops the run.
+        """Read the table. A bad row becomes a row with a status, and never stops the run.
 
         Raises:
-            SourceError: a column is missing, or there is no product.
+            SourceError: a column is missing, or the table has no product.
             ConfigError: a setting has a value that cannot work.
         """
         rows = self.frame.itertuples(index=False, name=None)
@@ -39,10 +39,10 @@ class FrameSource:
 
 
 def _text(cell: Any) -> str:
-    """A cell as text."""
+    """Convert a cell to text."""
     if isinstance(cell, str):
         return cell
     if isinstance(cell, Sequence) or hasattr(cell, "tolist"):
         values = cell.tolist() if hasattr(cell, "tolist") else list(cell)
-        return json.dumps([str(one) for one in values]) if isinstance(values, list) else str(cell)
+        return json.dumps(list(map(str, values))) if isinstance(values, list) else str(cell)
     return "" if pd.isna(cell) else str(cell)

@@ -1,7 +1,7 @@
-"""Images of garments as a shop shows them, drawn from a seed.
+"""Draw images of garments, as a shop shows them, from a seed.
 
-A garment is a small vector drawing, given as text (see ``Design``). Its parts, laid on a canvas
-from back to front, carry colour from a woven tile and height; one light shades parts and folds.
+A garment is a small vector drawing, given as text (see ``Design``). Its parts, from back to front,
+have a height, and colour from a woven tile; one light shades parts and folds.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _Floats = npt.NDArray[Any]
 _Rng = np.random.Generator
 
 _TILE = 240  # a fabric's tile: 120 pixels of the image, drawn twice as fine
-_LIGHT = (-0.45, -0.60, 0.66)  # towards the lamp: right, down, to the viewer
-_MARGIN = 28  # pixels around a part that its roundness and its shadow reach
+_LIGHT = (-0.45, -0.60, 0.66)  # direction of the lamp: right, down, to the viewer
+_MARGIN = 28  # pixels around a part, enough for its roundness and its shadow
 
 
 @dataclass(frozen=True)
 class Design:
-    """Everything that decides an image; equal designs give equal pixels.
+    """Complete description of an image; equal designs give equal pixels.
 
     A shape is a name of ``FALLS`` and then parts from back to front, all separated by ``/``. A part
     is ``cloth symmetry [height turn width]: x,y x,y~ ...``: x counts from the middle, ``~`` rounds
-    a corner, ``turn`` is of the fabric in degrees, and a width makes the outline a line. ``whole``
-    mirrors half an outline into a whole one, ``pair`` draws it on both sides, ``one`` as it stands,
-    ``dots`` a disc on each point. Cloths: main, trim, inside (in the shade), seam (a line pressed
-    into what lies below), first, second and third (colours printed flat), steel, pale and dark.
+    a corner, ``turn`` rotates the fabric in degrees, and a width makes the outline a line.
+    ``whole`` mirrors half an outline into a whole one, ``pair`` draws it on both sides, ``one``
+    draws it once, ``dots`` a disc on each point. Cloths: main, trim, inside (in the shade), seam (a
+    line pressed into what lies below), first, second, third (printed flat), steel, pale and dark.
 
     Attributes:
-        shape: the garment's drawing.
-        fabric: a name of ``FABRICS``.
+        shape: drawing of the garment.
+        fabric: name of a fabric in ``FABRICS``.
         colours: ``#rrggbb`` of the cloth, of its pattern, and of the pattern's second colour.
-        backdrop: ``#rrggbb`` of the background; white stays flat, the others fade as paper does.
-        seed: of proportions, pattern, folds and place; a garment's other colours share it.
+        backdrop: ``#rrggbb`` of the background; white stays flat, other colours fade like paper.
+        seed: seed of proportions, pattern, folds and place, shared by a garment's colours.
     """
 
     shape: str
@@ -64,7 +64,7 @@ FALLS: dict[str, list[tuple[float, float, float, float, float]]] = {
     "legs": [(44, 330, 0, 6, 0), (32, 140, 60, 3.6, 0), (32, 140, -60, 3.6, 0)],
     "stiff": [(90, 120, 0, 3, 0)],
 }
-"""How cloth falls: folds in layers of (px across, px along, degrees, px high, fanning out)."""
+"""Layers of folds by kind of garment: (px across, px along, degrees, px high, fanning out)."""
 
 _X, _Y = np.meshgrid(*[np.arange(_TILE, dtype=np.float32) / _TILE] * 2)
 _XY = _X + _Y
@@ -77,7 +77,7 @@ def _ripple(phase: _Floats) -> _Floats:
 
 
 def _wave(phase: _Floats, duty: float = 0.0) -> _Floats:
-    """1 on about half of every unit of ``phase`` and 0 on the rest, with soft edges."""
+    """Make a square wave with soft edges: 1 on about half of each unit of ``phase``, else 0."""
     return np.clip(4 * (_ripple(phase) + duty) + 0.5, 0, 1)
 
 
@@ -90,7 +90,7 @@ def _relief(light: _Floats) -> list[_Floats]:
 
 
 def _cloud(rng: _Rng, down: int, across: int) -> _Floats:
-    """A smooth random field that repeats without a border, ``down`` x ``across`` lumps."""
+    """Draw a smooth random field of ``down`` x ``across`` lumps that tiles without a border."""
     grid = np.pad(rng.standard_normal((down, across)).astype(np.float32), 2, mode="wrap")
     size = (across + 4) * _TILE // across, (down + 4) * _TILE // down
     image = np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC), np.float32)
@@ -99,7 +99,7 @@ def _cloud(rng: _Rng, down: int, across: int) -> _Floats:
 
 
 def _scatter(rng: _Rng, side: int, size: float, *groups: list[complex]) -> list[_Floats]:
-    """Put side x side turned copies of discs on the tile; a layer for each group of centres."""
+    """Draw side x side rotated copies of discs on the tile; a layer for each group of centres."""
     layers = [Image.new("L", (_TILE, _TILE)) for _ in groups]
     for spot in range(side * side):
         at = (complex(*divmod(spot, side)) + complex(*rng.uniform(0.25, 0.75, 2))) * _TILE / side
@@ -162,9 +162,9 @@ FABRICS: dict[str, tuple[int, int, _Weave]] = {
     "gradient": (1, 2, lambda n, r, g: []),
     "block": (1, 2, lambda n, r, g: []),
 }
-"""Cloths by name: the least and the largest repeat (exclusive), and how it is woven or printed.
+"""Fabrics by name: smallest and largest number of repeats (exclusive), and a weave or print.
 
-A weave gives up to three layers: the share of the second colour, of the third, and extra light.
+A weave returns up to three layers: the share of the second colour, of the third, and extra light.
 ``gradient`` and ``block`` are plain cloth; their colours change along the whole garment.
 """
 
@@ -195,7 +195,7 @@ def _rgb(code: str) -> _Floats:
 
 @cache
 def _parts(line: str) -> list[_Part]:
-    """Read one part of a shape; a pair gives two."""
+    """Parse one part of a shape; a pair gives two."""
     head, _, tail = line.partition(":")
     cloth, symmetry, *numbers = head.split()
     usual = ["4", "0", "1.6" if cloth == "seam" else "0"]
@@ -218,7 +218,7 @@ def _parts(line: str) -> list[_Part]:
 
 
 def _curve(at: _Floats, smooth: npt.NDArray[np.bool_], closed: bool) -> _Floats:
-    """A Catmull-Rom curve through the points, (8 n or so, 2); what is not smooth stays a corner."""
+    """Draw a Catmull-Rom curve through the points, about (8 n, 2); other points stay corners."""
     bent = smooth[:, None] & (closed | (np.arange(len(at)) % (len(at) - 1) > 0))[:, None]
     end = np.roll(at, -1, 0)
     before = np.where(bent, np.roll(at, 1, 0), at)
@@ -231,7 +231,7 @@ def _curve(at: _Floats, smooth: npt.NDArray[np.bool_], closed: bool) -> _Floats:
 
 
 def _fit(parts: list[_Part], rng: _Rng) -> list[_Part]:
-    """Vary the proportions, then put the garment into the middle of the image."""
+    """Vary the proportions, then centre the garment in the image."""
     wide, long, flare = rng.uniform(0.86, 1.14), rng.uniform(0.84, 1.16), rng.uniform(-0.08, 0.10)
     every = np.concatenate([part.points for part in parts])
     down = (every[:, 1] - every[:, 1].min()) / np.ptp(every[:, 1])
@@ -245,7 +245,7 @@ def _fit(parts: list[_Part], rng: _Rng) -> list[_Part]:
 
 
 def _folds(fall: str, rng: _Rng) -> _Floats:
-    """Height of the folds in pixels, (HEIGHT, WIDTH)."""
+    """Draw the height of the folds in pixels, (HEIGHT, WIDTH)."""
     total = np.zeros((HEIGHT, WIDTH), np.float32)
     for across, along, degrees, height, fan in FALLS[fall]:
         grid = Image.fromarray(rng.standard_normal((64, 64)).astype(np.float32))
@@ -264,7 +264,7 @@ def _folds(fall: str, rng: _Rng) -> _Floats:
 
 
 class _Canvas:
-    """Colour, height and light of an image while its parts are laid on it."""
+    """Colour, height and light of an image while its parts are drawn."""
 
     def __init__(self, design: Design, parts: list[_Part], fall: str, rng: _Rng) -> None:
         self.design, self.stiff = design, fall == "stiff"
@@ -279,12 +279,12 @@ class _Canvas:
         ends = np.concatenate([part.points[:, 1] for part in parts if part.cloth == "main"])
         self.down = (self.y - float(ends.min())) / float(np.ptp(ends))
         self.albedo = np.zeros((HEIGHT, WIDTH, 3), np.float32)
-        self.height = self.folds + 2.5  # near that of a part, so that its outline is no cliff
+        self.height = self.folds + 2.5  # near a part's height, so that its outline is no cliff
         self.cover, self.gloss = np.zeros((2, HEIGHT, WIDTH), np.float32)
         self.tone = np.ones_like(self.cover)
 
     def lay(self, part: _Part) -> None:
-        """Put one part over what is there."""
+        """Draw one part over those below."""
         box, mask, size = _mask(part)
         if part.cloth == "seam":
             self.height[box] -= 0.9 * mask
@@ -307,7 +307,7 @@ class _Canvas:
             plane[box] += mask * (value - plane[box])
 
     def _cloth(self, part: _Part, box: tuple[slice, slice]) -> tuple[_Floats, float]:
-        """Colour in a window and how much it shines."""
+        """Return the colour in a window, and its gloss."""
         if part.cloth in _FIXED:
             return _rgb(_FIXED[part.cloth]), 0.8 if part.cloth == "steel" else 0.1
         gloss = {"leather": 1.0, "suede": 0.0}.get(self.design.fabric, 0.08)
@@ -324,7 +324,7 @@ class _Canvas:
         return colour, gloss
 
     def lit(self, rng: _Rng) -> Image.Image:
-        """The image in its light, with background and shadow."""
+        """Render the image with light, background and shadow."""
         height = self.height
         for axis in (0, 1):
             height = (np.roll(height, 1, axis) + 2 * height + np.roll(height, -1, axis)) / 4
@@ -341,7 +341,7 @@ class _Canvas:
         return Image.fromarray(np.clip(image, 0, 255, out=image).astype(np.uint8))
 
     def _backdrop(self, rng: _Rng) -> _Floats:
-        """The background with the garment's shadow on it."""
+        """Render the background with the garment's shadow."""
         paper = rng.uniform(0.10, 0.24) * (self.design.backdrop != "#ffffff")
         glow = 1 + 0.3 * paper - paper * _GLOW
         if self.stiff:
@@ -357,7 +357,7 @@ class _Canvas:
 
 
 def _mask(part: _Part) -> tuple[tuple[slice, slice], _Floats, float]:
-    """Where a part is: its window of the image, its coverage there, and its usual width."""
+    """Return a part's window of the image, its coverage there, and its typical width."""
     at = part.points
     left, top = np.maximum(at.min(0).astype(int) - _MARGIN, 0).tolist()
     right, bottom = np.minimum(at.max(0).astype(int) + _MARGIN, (WIDTH, HEIGHT)).tolist()
@@ -387,9 +387,9 @@ def _blur(mask: _Floats, radius: float) -> _Floats:
 
 
 def _tile(fabric: str, colours: list[_Floats], rng: _Rng) -> npt.NDArray[np.uint8]:
-    """The fabric in its colours, (_TILE * _TILE, 3)."""
-    least, most, weave = FABRICS[fabric]
-    layers = weave(int(rng.integers(least, most)), float(rng.random()), rng)
+    """Weave the fabric in its colours, (_TILE * _TILE, 3)."""
+    min_repeats, max_repeats, weave = FABRICS[fabric]
+    layers = weave(int(rng.integers(min_repeats, max_repeats)), float(rng.random()), rng)
     colour = np.tile(colours[0], (_TILE, _TILE, 1))
     for layer, paint in zip(layers[:2], colours[1:], strict=False):
         _paint(colour, layer, paint)

@@ -1,4 +1,4 @@
-"""Which places are read: one regular file, images below one folder, and web addresses."""
+"""Open the CSV file, and check addresses of images: web addresses, or paths below a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dedup.errors import ConfigError, SourceError
 from dedup.runtime.shortages import pass_on
 
 MAX_ADDRESS = 8192
-"""The longest address that is followed, in characters."""
+"""The longest address that is accepted, in characters."""
 
 _SIGNATURES = {
     codecs.BOM_UTF16_LE: "is UTF-16: set source.encoding=utf-16",
@@ -36,10 +36,10 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
 
 
 def split_addresses(cell: str) -> tuple[list[str], str]:
-    """The addresses in a cell: separated by ``;``, or a JSON list of strings.
+    """Split a cell into addresses: separated by ``;``, or a JSON list of strings.
 
     Returns:
-        ``(addresses, "")``, stripped and none of them blank; or ``([], reason)``, where reason is
+        ``(addresses, "")``, stripped and without blank ones; or ``([], reason)``, where reason is
         ``no_url`` or ``bad_url``.
     """
     is_data = cell.lstrip()[:5].lower() == "data:"  # has a ; of its own
@@ -60,30 +60,30 @@ def typed_address(cell: str, url: str) -> str:
     """Find the part of a cell that an image was read from.
 
     Args:
-        cell: as ``split_addresses`` takes it.
-        url: an http(s) address, or an absolute path without symbolic links.
+        cell: cell of the table, see ``split_addresses``.
+        url: http(s) address, or absolute path without symbolic links.
 
     Returns:
-        The part as it was typed; ``url`` where several parts may be meant.
+        The part as it was typed; ``url`` if the part is ambiguous.
     """
     parts, _ = split_addresses(cell)
     if url in parts or not parts:
         return url
     ends = ((part, posixpath.normpath(part)) for part in parts)
-    meant = [part for part, end in ends if url.endswith((f"/{end}", f"/{unquote(end)}"))]
-    if meant or len(parts) == 1:
-        return (meant or parts)[0]
+    matches = [part for part, end in ends if url.endswith((f"/{end}", f"/{unquote(end)}"))]
+    if matches or len(parts) == 1:
+        return (matches or parts)[0]
     return url
 
 
 @contextmanager
-def opened(path: Path, encoding: str, max_record: int) -> Iterator[TextIO]:
-    """Open a CSV file, and make what goes wrong with it as a whole a ``SourceError``.
+def open_csv(path: Path, encoding: str, max_record: int) -> Iterator[TextIO]:
+    """Open a CSV file, and turn failures of the file as a whole into a ``SourceError``.
 
     Args:
-        path: the file.
-        encoding: as Python names it.
-        max_record: characters of a cell that ``csv`` takes meanwhile.
+        path: CSV file.
+        encoding: encoding of the file, as Python names it.
+        max_record: longest cell that ``csv`` accepts meanwhile, in characters.
     """
     before = fingerprint(path)
     limit = csv.field_size_limit(max_record)
@@ -98,7 +98,9 @@ def opened(path: Path, encoding: str, max_record: int) -> Iterator[TextIO]:
         ) from error
     except OSError as error:
         pass_on(error, path)
-        raise SourceError(f"{path} cannot be read ({error.strerror})") from error
+        raise SourceError(
+            f"{path} cannot be read ({error.strerror}): check source.path="
+        ) from error
     finally:
         csv.field_size_limit(limit)
     if fingerprint(path) != before:
@@ -106,12 +108,12 @@ def opened(path: Path, encoding: str, max_record: int) -> Iterator[TextIO]:
 
 
 def _codec(path: Path, encoding: str) -> str:
-    """The codec to open the file with; a byte order mark is no part of UTF-8 text."""
+    """Return the codec for the file; for UTF-8, one that drops a byte order mark."""
     try:
         name = codecs.lookup(encoding).name
         "".encode(name)
     except (LookupError, ValueError) as error:
-        raise ConfigError(f"source.encoding={encoding!r} is unknown, try utf-8") from error
+        raise ConfigError(f"source.encoding={encoding!r} is unknown: try utf-8") from error
     with path.open("rb") as file:
         head = file.read(4)
     for signature, advice in _SIGNATURES.items():
@@ -121,10 +123,10 @@ def _codec(path: Path, encoding: str) -> str:
 
 
 def fingerprint(path: Path) -> tuple[int, int, int]:
-    """A regular file's inode, size in bytes and time of change in ns: what shows that it changed.
+    """Return inode, size in bytes and modification time in ns of a file, to detect changes.
 
     Raises:
-        SourceError: it is missing, or no regular file.
+        SourceError: the file is missing, or not a regular file.
     """
     try:
         info = path.stat()
@@ -139,7 +141,7 @@ def fingerprint(path: Path) -> tuple[int, int, int]:
 
 
 def bad_byte(path: Path, codec: str) -> int:
-    """The offset of the first byte that the codec cannot read."""
+    """Find the offset of the first byte that the codec cannot decode."""
     decoder = codecs.getincrementaldecoder(codec)()
     n_read = 0
     with path.open("rb") as file:
@@ -157,10 +159,10 @@ def bad_byte(path: Path, codec: str) -> int:
 
 
 class ImageFolder:
-    """The folder that relative addresses start from, and that no address may leave.
+    """Folder that relative addresses start from and that no address may leave.
 
     Args:
-        path: the folder; it may be a symbolic link itself.
+        path: folder of images, which may be a symbolic link itself.
     """
 
     def __init__(self, path: str) -> None:
@@ -169,19 +171,19 @@ class ImageFolder:
 
     @cached_property
     def root(self) -> str:
-        """The folder's absolute path without symbolic links."""
+        """Absolute path of the folder, without symbolic links."""
         return os.path.realpath(self.path)
 
     def locate(self, address: str) -> tuple[str, str]:
-        """Judge one address of an image.
+        """Check and resolve the address of an image.
 
         Args:
-            address: an http(s) address or a path, without blanks around it.
+            address: http(s) address or path, stripped.
 
         Returns:
             ``(place, "")``, where place is the http(s) address as given or an absolute path
             without symbolic links; or ``("", reason)``, where reason is ``bad_url``, ``scheme``
-            or ``outside_folder``. That the image exists is not checked.
+            or ``outside_folder``. The image itself may still be missing.
         """
         if len(address) <= MAX_ADDRESS and _PLAIN.fullmatch(address):  # nearly all, and fast
             return address, ""
@@ -196,16 +198,16 @@ class ImageFolder:
         return (place, "") if place else ("", "outside_folder")
 
     def below(self, path: str) -> str | None:
-        """The real path of ``path``, or ``None`` when it does not lie below the folder.
+        """Resolve a path; ``None`` if it does not lie below the folder.
 
         Args:
-            path: absolute, or relative to the folder; free of NUL.
+            path: path that is absolute or relative to the folder, without NUL.
         """
         head, tail = os.path.split(self._absolute(path))
         if head not in self._parents:
             self._parents[head] = os.path.realpath(head)
         real = f"{self._parents[head].rstrip('/')}/{tail}"
-        # pathlib's is_symlink takes four times as long and raises on names that are too long
+        # pathlib's is_symlink takes four times as long, and raises on names that are too long.
         if tail in ("", ".", "..") or os.path.islink(real):  # noqa: PTH114
             real = os.path.realpath(real)
         return real if real.startswith(self.root.rstrip("/") + "/") else None
@@ -214,7 +216,7 @@ class ImageFolder:
         return path if path.startswith("/") else f"{self.root}/{path}"
 
     def _literal_or_decoded(self, address: str) -> str:
-        """``address`` with its %20 decoded where only a file of the decoded name exists."""
+        """Decode %20 and the like in ``address`` if only a file of the decoded name exists."""
         if "%" not in address or os.path.lexists(self._absolute(address)):
             return address
         decoded = unquote(address)

@@ -1,7 +1,7 @@
-"""A drawn catalogue with known duplicates: products to start with, and to measure with.
+"""Draw a sample catalogue with known duplicates, for a first run and for measurements.
 
-``truth.csv`` beside the drawn table lists every pair of products that show one image;
-``hard_negatives.csv`` lists pairs that look alike and are not duplicates.
+Beside the table, ``truth.csv`` lists every pair of products that show the same image, and
+``hard_negatives.csv`` lists pairs that look alike but are not duplicates.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
 from dedup.errors import ConfigError, SourceError
-from dedup.runtime.files import write_rows
 from dedup.runtime.shortages import pass_on
+from dedup.runtime.tables import write_rows
 from dedup.schemas import TIERS
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
@@ -32,10 +32,10 @@ _HEADER = (
     "sellerName,sellerAverageRating,sellerNoOfRatings,sellerNoOfReviews,sleeve,neck,idealFor"
 )
 COLUMNS = tuple(_HEADER.split(","))
-"""The columns of ``products.csv``: those of Flipkart's affiliate table, in its order."""
+"""Columns of ``products.csv``: those of Flipkart's affiliate table, in its order."""
 
 COPIES = (*TIERS[:3], "recompressed", "rescaled", "cropped", "mirrored")
-"""Kinds of planted copies, from the surest to the weakest; see ``copy_image``."""
+"""Kinds of copies, from the surest to the weakest; see ``copy_image``."""
 
 _COLOURS = """white:f1efea cream:eadfc8 sand:cdb28a camel:b07d4b rust:a8482a red:b3212c
     maroon:6b1826 coral:e8735c pink:e59aa9 magenta:a82a68 purple:5d3a7e lilac:b3a0d0 navy:1f2b4d
@@ -152,8 +152,8 @@ _KINDS = {
     stiff / main whole 12: 0,60~ 50,70~ 92,120~ 104,220~ 100,236 0,246~ / trim whole 10: 0,196~
     106,190 112,216~ 108,252 0,264~ / trim whole 9: 0,20~ 26,28~ 34,52~ 24,74~ 0,80~""",
 }
-# By kind: start of the ids; noun; for whom; category; usual price; height of a print. Then fabrics
-# that suit it, one named twice being drawn twice as often. Then the shape, see Design.
+# By kind: prefix of the ids; noun; for whom; category; usual price; height of a print. Then its
+# fabrics; one that is named twice is drawn twice as often. Then the shape, see Design.
 
 _LOG = logging.getLogger("dedup")
 _Row = dict[str, str]
@@ -161,12 +161,12 @@ _Row = dict[str, str]
 
 @dataclass(frozen=True)
 class SampleSource:
-    """Draws a catalogue of garments once, then reads it.
+    """Source that draws a catalogue of garments once, then reads it.
 
     Args:
-        folder: where drawn catalogues are kept, each in a folder of its own.
-        n_products: how many products; a fifth of them are copies of others.
-        seed: of all that is drawn. The same seed and number give the same files, and a larger
+        folder: parent of the drawn catalogues, each in a folder of its own.
+        n_products: number of products; a fifth of them are copies of others.
+        seed: seed of the drawing. The same seed and number give the same files, and a larger
             catalogue starts with the smaller one.
     """
 
@@ -175,27 +175,27 @@ class SampleSource:
     seed: int = 0
 
     def read(self) -> Catalogue:
-        """Read the catalogue, drawing it first where it is not there yet.
+        """Read the catalogue, after drawing it if it does not exist yet.
 
         Raises:
-            ConfigError: ``n_products`` is not a number from 1, or ``seed`` not one from 0.
-            SourceError: it cannot be written, or what is there cannot be read.
+            ConfigError: ``n_products`` is not a number from 1, or ``seed`` not a number from 0.
+            SourceError: the catalogue cannot be written, or the existing one cannot be read.
         """
-        for name, least in (("n_products", 1), ("seed", 0)):
+        for name, minimum in (("n_products", 1), ("seed", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(f"source.{name} is {value!r}: give a whole number from {least}")
+            if not isinstance(value, int) or value < minimum:
+                raise ConfigError(f"source.{name} is {value!r}: give a whole number from {minimum}")
         if not self.place.is_dir():
             self._draw(self.place)
         return CsvSource(path=str(self.place / "products.csv")).read()
 
     @property
     def place(self) -> Path:
-        """The folder of this very catalogue."""
+        """Folder of this catalogue."""
         return Path(self.folder) / f"{self.n_products}-{self.seed}"
 
     def _draw(self, folder: Path) -> None:
-        """Draw beside the folder and move into place: it is never there in part."""
+        """Draw beside the folder, then move into place, so that it is never incomplete."""
         _LOG.info("drawing %d products into %s", self.n_products, folder)
         part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
         try:
@@ -206,23 +206,23 @@ class SampleSource:
                 pass_on(error, folder)
                 raise SourceError(
                     f"the sample catalogue cannot be drawn into {folder} ({error}): "
-                    "set source.folder to a folder that can be written"
+                    "set source.folder to a folder that you may write to"
                 ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
 
 def draw_catalogue(folder: Path, n_products: int, seed: int) -> None:
-    """Draw images into ``folder/images``, and the tables of products and of known pairs.
+    """Draw images into ``folder/images``, and write the tables of products and of known pairs.
 
     Args:
-        folder: made here, with its parents.
-        n_products: rows of ``products.csv``: of twenty, fifteen are garments of their own, one is
-            such a garment in another colour, and four are copies.
-        seed: of everything drawn; product i depends on it and on the products before i alone.
+        folder: new folder, created with its parents.
+        n_products: rows of ``products.csv``. Of twenty, fifteen are distinct garments, one is such
+            a garment in another colour, and four are copies.
+        seed: seed of the drawing; product i depends on it and on the products before i alone.
 
     Raises:
-        OSError: the folder is there already, or cannot be written.
+        OSError: the folder exists already, or cannot be written.
     """
     (folder / "images").mkdir(parents=True)
     shop = _Shop(folder)
@@ -242,7 +242,7 @@ def draw_catalogue(folder: Path, n_products: int, seed: int) -> None:
 
 
 class _Shop:
-    """The catalogue while it is drawn."""
+    """State of a catalogue while it is drawn."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -253,7 +253,7 @@ class _Shop:
         self.looks: set[tuple[str, str]] = set()
 
     def add_garment(self, rng: np.random.Generator) -> None:
-        """Draw a garment of its own, the only one of its category in its colour if possible."""
+        """Draw a distinct garment, the only one of its category in its colour if possible."""
         for _ in range(30):
             row, design = _describe(rng)
             if self._is_new(row):
@@ -273,7 +273,7 @@ class _Shop:
         self.variants.append((*sorted((base["productId"], row["productId"])), "colour_variant"))
 
     def add_copy(self, kind: str, rng: np.random.Generator) -> None:
-        """List the image of an earlier product under another id."""
+        """Add a product with a copy of an earlier product's image."""
         strength = COPIES.index(kind)
         if strength == 0 or rng.random() < 0.75:
             original, _ = self.free.pop(int(rng.integers(len(self.free))))
@@ -287,12 +287,12 @@ class _Shop:
         self.rows.append(row)
 
     def truth(self) -> list[tuple[str, ...]]:
-        """Every pair of every group, with the weaker kind of the two."""
+        """List every pair of every group, with the weaker kind of the two."""
         pairs = []
         for group in self.groups:
-            for (one, first), (other, second) in combinations(group, 2):
-                ids = sorted((first["productId"], second["productId"]))
-                pairs.append((*ids, COPIES[max(one, other)]))
+            for (left_kind, left), (right_kind, right) in combinations(group, 2):
+                ids = sorted((left["productId"], right["productId"]))
+                pairs.append((*ids, COPIES[max(left_kind, right_kind)]))
         return sorted(pairs)
 
     def _is_new(self, row: _Row) -> bool:
@@ -312,7 +312,7 @@ class _Shop:
 
 
 def copy_image(kind: str, source: Path, name: str) -> str:
-    """Copy a JPEG beside itself as one of ``COPIES`` but the first; the new file's name."""
+    """Copy a JPEG beside itself as one of ``COPIES`` but the first, and return the new name."""
     target = source.with_name(name + (".png" if kind == "same_pixels" else ".jpg"))
     if kind == "same_bytes":
         shutil.copyfile(source, target)
@@ -331,7 +331,7 @@ def copy_image(kind: str, source: Path, name: str) -> str:
 
 
 def _describe(rng: np.random.Generator) -> tuple[_Row, Design]:
-    """Choose a garment: its row, without images, and its design."""
+    """Choose a garment, and return its row, without images, and its design."""
     head, fabrics, shape = _KINDS[str(rng.choice(list(_KINDS)))].split("\n", 2)
     prefix, noun, people, category, price, *middle = head.split("; ")
     fabric, person, brand = (str(rng.choice(s.split())) for s in (fabrics, people, _BRANDS))
@@ -353,7 +353,7 @@ def _describe(rng: np.random.Generator) -> tuple[_Row, Design]:
 
 
 def _offer(price: float, rng: np.random.Generator) -> _Row:
-    """What one seller asks, in the table's columns."""
+    """Draw a seller's prices and terms, in the table's columns."""
     selling = round(price * rng.uniform(0.4, 0.95))
     return {
         "mrp": f"{round(price)}.0",
@@ -367,7 +367,7 @@ def _offer(price: float, rng: np.random.Generator) -> _Row:
 
 
 def _choose_colours(rng: np.random.Generator, *avoid: str) -> tuple[str, tuple[str, str, str]]:
-    """Three colours that can be told apart, also from those to avoid; the name of the first."""
+    """Choose three distinct colours, also distinct from those to avoid; name the first."""
     names = {f"#{code}": name for name, code in (word.split(":") for word in _COLOURS.split())}
     chosen = list(avoid)
     for code in map(str, rng.permutation(list(names))):
@@ -378,7 +378,7 @@ def _choose_colours(rng: np.random.Generator, *avoid: str) -> tuple[str, tuple[s
 
 
 def _emblem(middle: float, rng: np.random.Generator) -> str:
-    """Parts of a print around a height of the shape: rings, a flower or a setting sun."""
+    """Draw the parts of a print around a height: rings, a flower or a setting sun."""
     parts = [
         [("second", 42, 42), ("first", 33, 33), ("third", 24, 24), ("first", 12, 12)],
         [("third", 44, 44), ("second", 40, 18), ("first", 9, 9)],
@@ -394,6 +394,6 @@ def _emblem(middle: float, rng: np.random.Generator) -> str:
 
 
 def _new_id(start: str, rng: np.random.Generator) -> _Row:
-    """A product id with the first letters of another, such as ``TOPE9ABBZU3HZRHN``."""
+    """Draw a product id with the first letters of another, such as ``TOPE9ABBZU3HZRHN``."""
     new = start[:3] + "".join(rng.choice(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"), 13))
     return {"productId": new, "productUrl": f"p/{new.lower()}?pid={new}"}

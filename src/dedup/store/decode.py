@@ -1,13 +1,14 @@
-"""An image's bytes -> 3 x 200 x 100 uint8, the same for every product; and its detail.
+"""Decode an image into 3 x 200 x 100 uint8 pixels and a preview.
 
-The image is decoded in full before it is resized, so a JPEG and its lossless PNG copy end as the
-same pixels. The reader ``scaled`` gives that up for large JPEGs, which it decodes at some eighths
-of their size: such an image and its PNG copy are near, and no longer exact, duplicates.
+The image is decoded in full before it is resized, so a JPEG and its lossless PNG copy give equal
+pixels. The reader ``scaled`` decodes large JPEGs at some eighths of their size instead. Such an
+image and its PNG copy are then near duplicates, no longer exact ones.
 
-Colours become sRGB: by the image's colour profile where it has one that says otherwise.
+Colours become sRGB, by the image's colour profile if it has one.
 
-The detail is the image in its own aspect, for what the 200 x 100 pixels are too coarse for: a
-JPEG of at most 320 pixels on the long side, some 20 KB, whose colours are as fine as its lightness.
+The preview, ``detail`` in the code, is for tasks that need more than 200 x 100 pixels. It is a
+JPEG in the image's own aspect, at most 320 pixels on the long side, some 20 KB, without chroma
+subsampling.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from dedup.errors import ConfigError, DecodeError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""No other parser is entered: EPS would start Ghostscript, SVG can read files."""
+"""Formats to decode. No other parser is used: EPS would start Ghostscript, SVG can read files."""
 MAX_PIXELS = 50_000_000
 MAX_ASPECT = 200
-HEIGHT, WIDTH = 200, 100  # of artifacts.IMAGE_SHAPE, whose pandas has no place in a child process
+HEIGHT, WIDTH = 200, 100  # schemas.IMAGE_SHAPE; its pandas would slow the start of each decoder
 DETAIL_SIZE = 320
-"""The longest side of a detail, in pixels."""
+"""The longest side of a preview, in pixels."""
 DETAIL_QUALITY = 90
 MAX_DETAIL = 2**20
-"""Bytes of a detail at most: the finest noise of that size takes a fifth of them."""
+"""The largest preview in bytes: fine noise of 320 x 320 pixels takes a fifth of it."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,24 +50,25 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation."""
+"""Transposition that undoes each EXIF orientation."""
 SIDEWAYS = (5, 6, 7, 8)
-"""The orientations in which width and height change places."""
+"""Orientations that exchange width and height."""
 SCALED_LONG, SCALED_SHORT = 2 * DETAIL_SIZE, 2 * max(HEIGHT, WIDTH)
-"""The least sides of a JPEG that is decoded scaled: what is resized after it stays fine enough."""
+"""Smallest sides of a JPEG decoded at a fraction: twice those of the preview and of the pixels, so
+that both are still reduced from finer images."""
 PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-"""Modes of Pillow and what a profile for them says of itself."""
+"""Colour space that a profile declares, by Pillow's mode."""
 PROFILE_TOLERANCE = 3
-"""Of 255: a profile that moves no colour further is sRGB, whatever its name."""
+"""Largest change of a colour, of 255, at which a profile still counts as sRGB."""
 
 _START, _SCAN, _FRAME = 0xD8, 0xDA, 0xC0
 _IN_DETAILS = {0xE0, 0xDB, _FRAME, 0xC4, _SCAN}
-"""The JPEG segments that ``reduced`` writes: head, quantisers, baseline frame, codes, scan."""
+"""JPEG segments that ``encode_preview`` writes: header, quantisers, baseline frame, codes, scan."""
 _MARKER = re.compile(rb"\xff[^\0]", re.DOTALL)
-"""What ends a scan's data, in which a byte of 255 is followed by a 0."""
+"""End of a scan's data: inside it, a byte of 255 is followed by a 0."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-"""What Pillow raises on broken bytes."""
+"""Errors that Pillow raises on damaged bytes."""
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Callable[[Image.Image], Pixels]
@@ -74,13 +76,13 @@ Resize = Callable[[Image.Image], Pixels]
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as the store keeps it.
+    """A decoded image, as the store keeps it.
 
     Attributes:
         pixels: (3, 200, 100) uint8, RGB.
-        width: of the original, EXIF turn applied, in pixels.
-        height: likewise.
-        detail: a JPEG of the upright image, see ``reduced``.
+        width: width of the upright original, in pixels.
+        height: height of the upright original, in pixels.
+        detail: preview, a JPEG of the upright image, see ``encode_preview``.
     """
 
     pixels: Pixels
@@ -95,31 +97,32 @@ def decode(data: bytes, reader: str = "pillow") -> Decoded:
     EXIF orientation is applied, alpha is put on white, every colour mode becomes RGB.
 
     Args:
-        data: the file's bytes.
-        reader: how to resize: ``pillow`` (bicubic, fast), ``skimage`` (the original's way) or
-            ``scaled`` (as ``pillow``, and large JPEGs are decoded at a fraction of their size).
+        data: bytes of the file.
+        reader: method of resizing: ``pillow`` (bicubic, fast), ``skimage`` (as the original
+            experiment) or ``scaled`` (as ``pillow``, with large JPEGs decoded at a fraction of
+            their size).
 
     Raises:
         DecodeError: ``format``, ``truncated``, ``too_many_pixels`` or ``aspect``.
-        ConfigError: there is no such reader.
+        ConfigError: unknown reader.
     """
     resize = resizer(reader)
-    image, pixels, (width, height) = upright(data, scaled=reader == "scaled")
+    image, pixels, (width, height) = decode_upright(data, scaled=reader == "scaled")
     return Decoded(resize(image), width, height, _detail(image, pixels))
 
 
-def upright(
+def decode_upright(
     data: bytes, scaled: bool = False
 ) -> tuple[Image.Image, npt.NDArray[Any], tuple[int, int]]:
-    """An image as it is to be seen.
+    """Decode an image upright and in sRGB.
 
     Args:
-        data: the file's bytes.
+        data: bytes of the file.
         scaled: whether a large JPEG may be decoded at a fraction of its size.
 
     Returns:
-        The image as an RGB image; the same as (height, width, 3) uint8; and the original's
-        width and height.
+        The image in RGB; the same as (height, width, 3) uint8; and the original's width and
+        height.
 
     Raises:
         DecodeError: ``format``, ``truncated``, ``too_many_pixels`` or ``aspect``.
@@ -128,11 +131,11 @@ def upright(
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             _check_size(width, height)
-            # Pixels first: to look for EXIF loads a PNG, and hides if that fails.
-            least = _least(image) if scaled else image.size
-            pixels = _fast(data, image, least)
+            # Pixels first: reading EXIF loads a PNG, and hides that this fails.
+            min_size = _min_size(image) if scaled else image.size
+            pixels = _decode_plain_jpeg(data, image, min_size)
             if scaled and pixels is None:
-                image.draft(None, least)
+                image.draft(None, min_size)
             turned = to_rgb(image) if pixels is None else Image.fromarray(pixels)
             turn = orientation(image)
     except UnidentifiedImageError as error:
@@ -148,12 +151,12 @@ def upright(
     return turned, np.asarray(turned) if pixels is None else pixels, (width, height)
 
 
-def reduced(image: Image.Image) -> bytes:
-    """An RGB image as a JPEG of at most ``DETAIL_SIZE`` on its long side, never enlarged.
+def encode_preview(image: Image.Image) -> bytes:
+    """Encode an RGB image as a preview: at most ``DETAIL_SIZE`` on its long side, never enlarged.
 
-    Where that is more than half its size, it is smoothed as an image that much smaller would be,
-    if a camera's blur is half a pixel (Lowe, 2004), and interpolated; in half the time of Pillow's
-    filters, which do the rest.
+    An image up to twice that size is blurred, by a camera's blur of half a pixel (Lowe, 2004) at
+    the new size, and interpolated linearly. This takes half the time of Pillow's filters, which
+    reduce larger images.
     """
     return _detail(image, np.asarray(image))
 
@@ -171,20 +174,20 @@ def _detail(image: Image.Image, pixels: npt.NDArray[Any]) -> bytes:
     return encoded
 
 
-def restored(detail: bytes) -> Pixels:
-    """What ``reduced`` made, as (height, width, 3) uint8 RGB.
+def decode_preview(detail: bytes) -> Pixels:
+    """Decode a preview made by ``encode_preview`` to (height, width, 3) uint8 RGB.
 
-    Stores are passed on, and what is in them is decoded here, not in a child process. So no decoder
-    is entered for what ``reduced`` does not write, such as a few KB of progressive JPEG whose
-    thousands of scans take minutes.
+    Stores are passed on between people, and previews are decoded in this process, not in a child.
+    So only JPEGs of the form that ``encode_preview`` writes are decoded. Otherwise a few KB of
+    progressive JPEG with thousands of scans would take minutes.
 
     Raises:
-        DecodeError: these bytes are not whole, or not a detail.
+        DecodeError: the bytes are truncated, or not a preview.
     """
     _check_detail(detail)
     try:
         with Image.open(io.BytesIO(detail), formats=("JPEG",)) as image:
-            return np.array(image)  # a copy, which can be written to
+            return np.array(image)  # a writable copy
     except UnidentifiedImageError as error:
         raise DecodeError("format", "not a JPEG") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -194,7 +197,7 @@ def restored(detail: bytes) -> Pixels:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or the EXIF block is junk."""
+    """Read the EXIF orientation, 1 to 8; 1 if there is none or the EXIF block is damaged."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
@@ -202,7 +205,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Load the first frame as sRGB, transparent parts on white; the image itself where it fits."""
+    """Load the first frame in sRGB, transparent parts on white; an sRGB image is not copied."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16") or image.mode == "I":
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -216,22 +219,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return _in_srgb(image, profile)
 
 
-def _fast(data: bytes, image: Image.Image, least: tuple[int, int]) -> Pixels | None:
-    """What Pillow would decode, in two thirds of the time; ``None`` where it has to judge.
+def _decode_plain_jpeg(data: bytes, image: Image.Image, min_size: tuple[int, int]) -> Pixels | None:
+    """Decode as Pillow would, in two thirds of the time; ``None`` if Pillow has to decode.
 
-    simplejpeg calls the same library, and gives up at the first thing that is odd.
+    simplejpeg calls the same library, and gives up on any irregularity.
 
     Args:
-        data: the file's bytes.
-        image: opened, not loaded.
-        least: width and height that have to be kept; all for an image in its own size.
+        data: bytes of the file.
+        image: image that is opened but not loaded.
+        min_size: smallest width and height to decode to; the image's own size for all of it.
     """
-    plain = image.format == "JPEG" and image.mode == "RGB" and "icc_profile" not in image.info
-    if not plain:
+    is_plain = image.format == "JPEG" and image.mode == "RGB" and "icc_profile" not in image.info
+    if not is_plain:
         return None
-    least_of = {} if least == image.size else {"min_width": least[0], "min_height": least[1]}
+    limits = {} if min_size == image.size else {"min_width": min_size[0], "min_height": min_size[1]}
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", **least_of)
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", **limits)
     except ValueError:
         return None
     return pixels
@@ -239,49 +242,49 @@ def _fast(data: bytes, image: Image.Image, least: tuple[int, int]) -> Pixels | N
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     image.load()
-    change = _to_srgb(profile, image.mode) if profile and image.mode in PROFILE_SPACES else None
-    if change is not None:
-        image = change.apply(image)
+    to_srgb = _to_srgb(profile, image.mode) if profile and image.mode in PROFILE_SPACES else None
+    if to_srgb is not None:
+        image = to_srgb.apply(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @lru_cache(maxsize=4)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What makes a mode's colours sRGB; ``None`` where they are that, or the profile is broken."""
+    """Build the transform to sRGB; ``None`` for a profile that is sRGB or damaged."""
     try:
-        theirs = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if theirs.profile.xcolor_space.strip() != PROFILE_SPACES[mode]:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != PROFILE_SPACES[mode]:
             return None
-        change = ImageCms.buildTransform(
-            theirs, ImageCms.createProfile("sRGB"), mode, "RGB",
+        transform = ImageCms.buildTransform(
+            source, ImageCms.createProfile("sRGB"), mode, "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )  # fmt: skip
     except (ImageCms.PyCMSError, OSError):
         return None
     if mode == "CMYK":
-        return change
+        return transform
     step = 1 if mode == "L" else 51
     levels = np.arange(0, 256, step, dtype=np.uint8)
     grid = levels[None] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), axis=-1)
     colours = Image.fromarray(grid.reshape(1, -1, 3) if mode == "RGB" else grid)
-    moved = np.asarray(change.apply(colours), np.int16) - np.asarray(colours.convert("RGB"))
-    return change if np.abs(moved).max() > PROFILE_TOLERANCE else None
+    change = np.asarray(transform.apply(colours), np.int16) - np.asarray(colours.convert("RGB"))
+    return transform if np.abs(change).max() > PROFILE_TOLERANCE else None
 
 
 def resize_pillow(image: Image.Image) -> Pixels:
     """Resize an RGB image to (3, 200, 100) uint8.
 
-    Whole numbers of pixels are averaged, and what is left is Pillow's bicubic filter: nearer to
-    the mean of each area than that filter alone, in a third of the time. All in whole numbers, so
-    the same on every machine.
+    Blocks of whole pixels are averaged first; Pillow's bicubic filter does the rest. The result is
+    nearer to the mean of each area than with that filter alone, and takes a third of the time. The
+    arithmetic is in integers, so the result is the same on every machine.
     """
     small = image.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC, reducing_gap=1.0)
     return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
 
 
 def resize_skimage(image: Image.Image) -> Pixels:
-    """Resize an RGB image to (3, 200, 100) uint8 as the original did, by scikit-image."""
-    from skimage.transform import resize  # half a second to import, and seldom asked for
+    """Resize an RGB image to (3, 200, 100) uint8 by scikit-image, as the original experiment."""
+    from skimage.transform import resize  # half a second to import, and rarely used
 
     small = resize(np.asarray(image), (HEIGHT, WIDTH), anti_aliasing=True)
     return np.ascontiguousarray((small * 255).round().astype(np.uint8).transpose(2, 0, 1))
@@ -295,24 +298,24 @@ READERS: dict[str, Resize] = {
 
 
 def resizer(reader: str) -> Resize:
-    """What resizes an RGB image, by its name.
+    """Return the resizing function of a reader.
 
     Raises:
-        ConfigError: there is no such reader.
+        ConfigError: unknown reader.
     """
     if reader not in READERS:
-        raise ConfigError(f"store.reader={reader} is not one of {', '.join(READERS)}")
+        raise ConfigError(f"store.reader={reader} is not one of {', '.join(READERS)}: choose one")
     return READERS[reader]
 
 
 def contrast(pixels: Pixels) -> float:
-    """How much there is to be seen: the largest of the channels' standard deviations.
+    """Measure contrast as the largest of the channels' standard deviations.
 
     Args:
         pixels: (3, 200, 100) uint8.
 
     Returns:
-        0, for one flat colour, to 127.5; summed in whole numbers, so the same on every machine.
+        0, for one flat colour, to 127.5; summed in integers, so the same on every machine.
     """
     values = pixels.reshape(len(pixels), -1).astype(np.int64)
     n = values.shape[1]
@@ -320,24 +323,24 @@ def contrast(pixels: Pixels) -> float:
     return float(np.sqrt(spread.max()) / n)
 
 
-def _least(image: Image.Image) -> tuple[int, int]:
-    """The width and height that an image has to keep where it is decoded at a fraction."""
+def _min_size(image: Image.Image) -> tuple[int, int]:
+    """Return the smallest width and height to decode an image to."""
     share = max(SCALED_LONG / max(image.size), SCALED_SHORT / min(image.size))
     width, height = image.size
     return image.size if share > 0.5 else (math.ceil(width * share), math.ceil(height * share))
 
 
 def _check_detail(data: bytes) -> None:
-    """Look through the segments of a JPEG: one small baseline frame, and all of it in one scan."""
+    """Check the segments of a JPEG: one small baseline frame, in a single scan."""
     if len(data) > MAX_DETAIL or data[:2] != bytes([0xFF, _START]):
-        raise DecodeError("format", f"{len(data)} bytes that are no detail")
+        raise DecodeError("format", f"{len(data)} bytes that are not a preview")
     at, kind, n_frames = 2, 0, 0
     while kind != _SCAN:
         if len(data) < at + 4:
-            raise DecodeError("truncated", f"it breaks off after {len(data)} bytes")
+            raise DecodeError("truncated", f"the preview ends after {len(data)} bytes")
         kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if data[at] != 0xFF or kind not in _IN_DETAILS:
-            raise DecodeError("format", f"a segment {data[at : at + 2].hex()}, as no detail has")
+            raise DecodeError("format", f"a segment {data[at : at + 2].hex()}, not in previews")
         segment = data[at + 4 : at + 2 + length]
         if kind == _FRAME:
             n_frames += 1
@@ -345,20 +348,20 @@ def _check_detail(data: bytes) -> None:
         at += 2 + length
     # One component count, three selectors, and the whole spectrum at once.
     if n_frames != 1 or len(segment) != 10 or segment[0] != 3 or segment[7:] != b"\0\x3f\0":
-        raise DecodeError("format", "more scans than a detail has")
+        raise DecodeError("format", "several scans, where a preview has one")
     end = _MARKER.search(data, at)
     if end is None:
-        raise DecodeError("truncated", f"it breaks off after {len(data)} bytes")
+        raise DecodeError("truncated", f"the preview ends after {len(data)} bytes")
     if end.start() != len(data) - 2 or end.group() != b"\xff\xd9":
-        raise DecodeError("format", "more after its scan than a detail has")
+        raise DecodeError("format", "data after the scan, where a preview ends")
 
 
 def _check_frame(frame: bytes) -> None:
-    """8 bits, height, width, and three components of one size."""
+    """Check the frame: 8 bits, height, width, and three components of one size."""
     height, width = (int.from_bytes(frame[i : i + 2], "big") for i in (1, 3))
-    fine = len(frame) == 15 and frame[0] == 8 and frame[5] == 3
-    if not fine or {frame[7], frame[10], frame[13]} != {0x11}:
-        raise DecodeError("format", "other components than a detail has")
+    is_rgb = len(frame) == 15 and frame[0] == 8 and frame[5] == 3
+    if not is_rgb or {frame[7], frame[10], frame[13]} != {0x11}:
+        raise DecodeError("format", "components unlike those of a preview")
     if not 0 < min(height, width) <= max(height, width) <= DETAIL_SIZE:
         raise DecodeError("format", f"{width} x {height}")
 

@@ -1,9 +1,9 @@
-"""Images decoded in child processes: one that crashes, hangs or eats memory costs its own row.
+"""Decode images in child processes, so that a crash, a hang or a memory bomb costs its own row.
 
-A child imports what it takes to decode and nothing else, so it starts in 0.2 s and holds some 30
-MB; it inherits neither the environment, with what secrets it may hold, nor an open file. Each is
-led by one thread, so it is always known which image it had when it died, and there is no lock or
-queue that it could leave broken to the others.
+A child imports the decoder and nothing else, so it starts in 0.2 s and takes some 30 MB. It
+inherits neither open files nor the environment with its secrets. Each child belongs to one thread
+of the parent, so the image that killed it is always known. There is no shared lock or queue that
+a dying child could leave broken.
 """
 
 from __future__ import annotations
@@ -33,31 +33,32 @@ from dedup.store.decode import Decoded, contrast, decode, resizer
 from dedup.store.local_files import read_file
 
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
-"""All that a child is told of its surroundings."""
+"""Environment variables that a child inherits."""
 TUNED = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"),
-    # Images are too large for malloc's usual heap: their memory would go back to the system, and
-    # come from it again page by page, for each.
+    # Images exceed malloc's usual threshold: without these, each image's memory would go back to
+    # the system and be mapped again page by page.
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "134217728",
 }
-"""One thread for each child, and memory that is kept for the next image."""
-START = "import sys; from dedup.store.decode_pool import answer_all; answer_all(int(sys.argv[1]))"
+"""Environment variables set for a child: one thread, and memory kept for the next image."""
+START = "import sys; from dedup.store.decode_pool import serve; serve(int(sys.argv[1]))"
 PR_SET_PDEATHSIG = 1
-"""Of Linux's ``prctl``: the signal that a process gets when the thread that started it ends."""
+"""Option of Linux's ``prctl``: signal sent to a child when the thread that started it ends."""
 ATTEMPTS = 2
-"""A child may die late, of the image before. An image that kills a second, new one did it."""
+"""Attempts for an image. A child may die late, of the image before; only an image that kills a
+second, new child is to blame."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one image's bytes gave.
+    """Result of reading one image.
 
     Attributes:
-        sha256_bytes: of the bytes, in hexadecimal.
-        sha256_pixels: of the 3 x 200 x 100 pixels.
-        contrast: of the pixels, see ``decode.contrast``.
-        image: the pixels, the detail and the original's size.
+        sha256_bytes: digest of the file's bytes, in hexadecimal.
+        sha256_pixels: digest of the 3 x 200 x 100 pixels.
+        contrast: contrast of the pixels, see ``decode.contrast``.
+        image: pixels, preview and size of the original.
     """
 
     sha256_bytes: str
@@ -70,17 +71,17 @@ Read = Callable[[bytes | str, str, int], Reading]
 
 
 def read(source: bytes | str, reader: str, max_bytes: int) -> Reading:
-    """Decode an image, here and now.
+    """Decode an image in this process.
 
     Args:
-        source: its bytes, or the path of its file.
-        reader: how to resize, see ``decode``.
-        max_bytes: a larger file fails.
+        source: bytes of the image, or path of its file.
+        reader: method of resizing, see ``decode``.
+        max_bytes: largest file in bytes.
 
     Raises:
-        FetchError: the file cannot be read, see ``places.read_file``.
-        DecodeError: see ``decode``; its ``sha256_bytes`` are those of the bytes.
-        ConfigError: there is no such reader.
+        FetchError: the file cannot be read, see ``local_files.read_file``.
+        DecodeError: see ``decode``; its ``sha256_bytes`` is the digest of the bytes.
+        ConfigError: unknown reader.
     """
     data = read_file(source, max_bytes) if isinstance(source, str) else source
     digest = hashlib.sha256(data).hexdigest()
@@ -94,15 +95,15 @@ def read(source: bytes | str, reader: str, max_bytes: int) -> Reading:
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What a child is told when it starts.
+class WorkerSettings:
+    """Settings sent to a child when it starts.
 
     Attributes:
-        read: what it calls for each image; found again by its module and name.
-        reader: see ``decode``.
-        max_bytes: of a file.
-        timeout: seconds for an image.
-        memory: bytes for an image, beyond what the child has when it starts.
+        read: function to call for each image, pickled by its module and name.
+        reader: method of resizing, see ``decode``.
+        max_bytes: largest file in bytes.
+        timeout: seconds for one image.
+        memory: bytes for one image, beyond the child's memory at its start.
     """
 
     read: Read
@@ -113,18 +114,19 @@ class Orders:
 
 
 class Decoders:
-    """Child processes that decode; to be used as a context manager.
+    """Pool of child processes that decode images; use it as a context manager.
 
-    Closing it stops at once: what is running or waiting ends as ``CancelledError``.
+    Closing it stops at once: images under way or waiting end as ``CancelledError``.
 
     Args:
-        reader: how to resize, see ``decode``.
-        workers: children at most; ``None`` for one on each core.
-        timeout: seconds after which a child is killed. Its start is not counted.
+        reader: method of resizing, see ``decode``.
+        workers: most children at once; ``None`` for one on each core.
+        timeout: seconds for one image, after which its child is killed. A child's start is not
+            counted.
         memory: bytes of address space that a child may take for one image (Linux). The default
             is enough for a JPEG or PNG of 50 million pixels; for 12 million with ``skimage``.
-        max_bytes: a larger file fails.
-        read: what is called for each image, a function of a module.
+        max_bytes: largest file in bytes.
+        read: function of a module to call for each image.
     """
 
     def __init__(
@@ -136,18 +138,18 @@ class Decoders:
         max_bytes: int = 20 * 2**20,
         read: Read = read,
     ) -> None:
-        self.orders = Orders(read, reader, max_bytes, timeout, memory)
+        self.settings = WorkerSettings(read, reader, max_bytes, timeout, memory)
         self.workers = workers
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Decoders:
-        """Get ready; a child is started when there is work for it.
+        """Prepare the pool; a child starts when there is work for it.
 
         Raises:
-            ConfigError: there is no such reader.
+            ConfigError: unknown reader.
         """
-        resizer(self.orders.reader)
+        resizer(self.settings.reader)
         self._closed = False
         self._children: set[_Child] = set()
         self._own = threading.local()
@@ -165,24 +167,24 @@ class Decoders:
             self._bury(child)
 
     def begin(self, n: int) -> None:
-        """Start so many children, or as many as there may be, before there is work for them.
+        """Start up to ``n`` children before there is work for them.
 
-        A child that does not start is started again for the first image, which then says why.
+        A child that fails to start is started again for the first image, whose error tells why.
         """
         assert self._threads is not None
         for _ in range(min(n, self.workers or n_threads())):
             self._threads.submit(self._child)
 
     def submit(self, source: bytes | str) -> Future[Reading]:
-        """Have an image decoded, given as its bytes or as the path of its file.
+        """Decode an image, given as its bytes or as the path of its file.
 
         Returns:
-            Its reading. Or one of the errors of ``read``; or a ``DecodeError``: ``decoder_crash``,
-            ``decoder_timeout`` or ``decoder_oom``, whose ``sha256_bytes`` are "" where only the
-            child had the bytes, from a file; or a ``DedupError`` where children do not start.
+            A future of the reading, or of an error of ``read``. A ``DecodeError`` may also be
+            ``decoder_crash``, ``decoder_timeout`` or ``decoder_oom``; its ``sha256_bytes`` is ""
+            for a file, whose bytes only the child had. A ``DedupError`` if no child starts.
         """
         if self._threads is None:
-            raise RuntimeError("Decoders are to be entered before use")
+            raise RuntimeError("enter Decoders with `with` before use")
         return self._threads.submit(self._reading, source)
 
     def _reading(self, source: bytes | str) -> Reading:
@@ -205,10 +207,10 @@ class Decoders:
             failure = self._bury(child)
             if self._closed:
                 raise CancelledError
-            if attempt == ATTEMPTS and not child.ready:
-                memory = failure.reason == "decoder_oom"
-                lack = MemoryError() if memory else RuntimeError(failure.detail)
-                raise explain_shortage(lack, "the reading of images") or DedupError(
+            if attempt == ATTEMPTS and not child.is_ready:
+                is_memory = failure.reason == "decoder_oom"
+                cause = MemoryError() if is_memory else RuntimeError(failure.detail)
+                raise explain_shortage(cause, "the reading of images") or DedupError(
                     f"a process that decodes images did not start: {failure.detail}"
                 )
             if failure.reason == "decoder_timeout":
@@ -216,7 +218,7 @@ class Decoders:
         return failure
 
     def _child(self) -> _Child:
-        """The child of this thread, a new one where it has none that is alive."""
+        """Return the child of this thread, after starting a new one if it has none alive."""
         child: _Child | None = getattr(self._own, "child", None)
         if child is not None and child.process.poll() is None:
             return child
@@ -225,19 +227,19 @@ class Decoders:
         with self._lock:
             if self._closed:
                 raise CancelledError
-            child = _Child(self.orders)
+            child = _Child(self.settings)
             try:
                 child.begin()
             except OSError as error:
                 raise explain_shortage(error, "a process to decode images") or DedupError(
-                    f"no process can be started to decode images: {error}"
+                    f"cannot start a process to decode images: {error}"
                 ) from error
             self._children.add(child)
         self._own.child = child
         return child
 
     def _bury(self, child: _Child) -> DecodeError:
-        """Release what a child held that is dead or about to be; why it died."""
+        """Release the resources of a child that is dead or dying, and return why it died."""
         with self._lock:
             self._children.discard(child)
         self._own.child = None
@@ -245,126 +247,126 @@ class Decoders:
 
 
 class _Child:
-    """One child process, from the side of its parent.
+    """A child process, as its parent controls it.
 
     Args:
-        orders: what it is told when it starts.
+        settings: settings to send when it starts.
     """
 
-    def __init__(self, orders: Orders) -> None:
-        self.orders = orders
-        self.ready = False
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.is_ready = False
 
     def begin(self) -> None:
-        """Start it, and do not wait until it is ready.
+        """Start the process, without waiting until it is ready.
 
         Raises:
-            OSError: the system does not let it start.
+            OSError: the system refuses to start it.
         """
         with ExitStack() as undo:
-            self.said = undo.enter_context(tempfile.TemporaryFile())
-            self.line, theirs = Pipe()
-            undo.enter_context(self.line)
-            with theirs:
-                handle = theirs.fileno()
+            self.stderr = undo.enter_context(tempfile.TemporaryFile())
+            self.connection, child_end = Pipe()
+            undo.enter_context(self.connection)
+            with child_end:
+                handle = child_end.fileno()
                 self.process = subprocess.Popen(
                     [sys.executable, "-P", "-W", "ignore", "-c", START, str(handle)],
-                    env=_surroundings(), pass_fds=[handle], start_new_session=True,
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.said,
+                    env=_environment(), pass_fds=[handle], start_new_session=True,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.stderr,
                 )  # fmt: skip
             undo.pop_all()
 
     def ask(self, source: bytes | str) -> Reading | ImageError | None:
-        """What it makes of an image; ``None`` if it died."""
+        """Send an image, and return its reading or error; ``None`` if the process died."""
         try:
-            if not self.ready:
-                self.line.send(self.orders)
-                self.ready = self.line.recv()
-            self.line.send(source)
-            answer: Reading | ImageError = self.line.recv()
+            if not self.is_ready:
+                self.connection.send(self.settings)
+                self.is_ready = self.connection.recv()
+            self.connection.send(source)
+            answer: Reading | ImageError = self.connection.recv()
         except (EOFError, OSError):
             return None
         return answer
 
     def end(self) -> DecodeError:
-        """Wait until it is gone, release what it held, and say why it went."""
-        self.line.close()
+        """Wait until the process has ended, release its resources, and explain why it ended."""
+        self.connection.close()
         code = self.process.wait()
-        with self.said:
-            self.said.seek(max(0, self.said.seek(0, os.SEEK_END) - 4096))
-            lines = self.said.read().decode(errors="replace").strip().splitlines()
-        said = lines[-1] if lines else "no last words"
+        with self.stderr:
+            self.stderr.seek(max(0, self.stderr.seek(0, os.SEEK_END) - 4096))
+            lines = self.stderr.read().decode(errors="replace").strip().splitlines()
+        last_line = lines[-1] if lines else "it left no message"
         if code == -signal.SIGALRM:
-            return DecodeError("decoder_timeout", f"took more than {self.orders.timeout:g} s")
+            return DecodeError("decoder_timeout", f"took more than {self.settings.timeout:g} s")
         if code == -signal.SIGKILL:
-            return DecodeError("decoder_oom", "killed, as systems do when memory runs out")
-        if said.startswith("MemoryError"):
-            return _out_of_memory(self.orders)
+            return DecodeError("decoder_oom", "killed, probably since memory ran out")
+        if last_line.startswith("MemoryError"):
+            return _out_of_memory(self.settings)
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return DecodeError("decoder_crash", f"{name}: {said}")
+        return DecodeError("decoder_crash", f"{name}: {last_line}")
 
 
-def answer_all(handle: int) -> None:
-    """Be a child: decode what comes until nothing more does.
+def serve(handle: int) -> None:
+    """Run a child: decode images until the parent closes the connection.
 
     Args:
-        handle: of an open ``Connection``; through it come the orders, then the images.
+        handle: handle of an open ``Connection`` that brings the settings, then the images.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _end_with_parent()
-    with Connection(handle) as line:
-        orders: Orders = line.recv()
-        resizer(orders.reader)(Image.new("RGB", (1, 1)))  # what it imports is not an image's
-        _limit(orders.memory)
-        line.send(True)
+    with Connection(handle) as connection:
+        settings: WorkerSettings = connection.recv()
+        resizer(settings.reader)(Image.new("RGB", (1, 1)))  # imports before the clock starts
+        _limit_memory(settings.memory)
+        connection.send(True)
         while True:
             try:
-                source = line.recv()
+                source = connection.recv()
             except EOFError:
                 return
             try:
-                line.send(_timed(orders, source))
+                connection.send(_read_timed(settings, source))
             except MemoryError:
-                line.send(_out_of_memory(orders))
+                connection.send(_out_of_memory(settings))
 
 
 def _end_with_parent() -> None:
-    """Be killed with the parent, however that ends; where that cannot be, after the image."""
+    """Ask Linux to kill this process with its parent; elsewhere it ends after its image."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _timed(orders: Orders, source: bytes | str) -> Reading | ImageError:
-    """What ``read`` gives or raises; the alarm ends the process, be it in C."""
-    signal.setitimer(signal.ITIMER_REAL, orders.timeout)
+def _read_timed(settings: WorkerSettings, source: bytes | str) -> Reading | ImageError:
+    """Read an image under an alarm, which ends the process even inside C code."""
+    signal.setitimer(signal.ITIMER_REAL, settings.timeout)
     try:
-        return orders.read(source, orders.reader, orders.max_bytes)
+        return settings.read(source, settings.reader, settings.max_bytes)
     except ImageError as error:
         return error
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _limit(memory: int) -> None:
-    """Allow so many bytes more than there are now, and no core dumps."""
+def _limit_memory(memory: int) -> None:
+    """Limit the address space to its present size and ``memory`` bytes more; no core dumps."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
         return
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    most = pages * resource.getpagesize() + memory
-    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
-    if allowed != resource.RLIM_INFINITY:
-        most = min(most, allowed)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    limit = pages * resource.getpagesize() + memory
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+    if hard_limit != resource.RLIM_INFINITY:
+        limit = min(limit, hard_limit)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _out_of_memory(orders: Orders) -> DecodeError:
-    return DecodeError("decoder_oom", f"takes more than {orders.memory / 2**20:.0f} MiB")
+def _out_of_memory(settings: WorkerSettings) -> DecodeError:
+    return DecodeError("decoder_oom", f"takes more than {settings.memory / 2**20:.0f} MiB")
 
 
-def _surroundings() -> dict[str, str]:
-    """The environment of a child: where modules are, and no secrets."""
+def _environment() -> dict[str, str]:
+    """Build the environment of a child: the module path, and no secrets."""
     kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     return kept | {"PYTHONPATH": path} | TUNED

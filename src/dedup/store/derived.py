@@ -32,7 +32,8 @@ import pyarrow.compute as pc
 
 from dedup.errors import CorruptError, DedupError
 from dedup.runtime.checksums import HEX
-from dedup.runtime.files import as_frame, move, read_arrow, sha256_file, write_table
+from dedup.runtime.files import move, sha256_file
+from dedup.runtime.tables import as_frame, read_arrow, write_table
 
 log = logging.getLogger("dedup")
 

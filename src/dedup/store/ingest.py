@@ -1,7 +1,7 @@
-"""Addresses -> images: fetched in one event loop, decoded in child processes, kept in order.
+"""Read images by their addresses: fetch in one event loop, decode in child processes.
 
-Rows are handed over to be kept as soon as a shard's worth of them is done. A row that waits, for a
-slow host or for its next attempt, does not hold up the others: they are kept without it.
+Rows are saved as soon as a shard's worth of them is done, in the order of their addresses. A row
+that waits for a slow host or for its next attempt does not hold up the others.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from dedup.store.shards import ENTRIES, Loaded
 log = logging.getLogger("dedup")
 
 MAX_UNFINISHED = 1024
-"""Rows on their way at once: most of them wait for a connection, or for a host."""
+"""Most rows under way at once: most of them wait for a connection, or for a host."""
 MAX_BODIES, MAX_BYTES = 256, 256 * 2**20
-"""So many bodies, or bytes of them, wait for a decoder; beyond, no further request begins."""
+"""Most bodies, and bytes of them, that may wait for a decoder before a further request begins."""
 SMALL_REST = 100
-"""So few rows are not worth stopping for when nothing answers: they fail, each with its reason."""
-MAX_KNOCKS, KNOCK_SECONDS = 8, 15.0
-"""Where a host is down and no other has answered, so many others are asked, and for so long."""
+"""Number of remaining rows up to which an outage does not stop the run: each fails instead."""
+MAX_PROBES, PROBE_SECONDS = 8, 15.0
+"""Number of other hosts to probe, and for how long, when a host is down and none has answered."""
 NETWORK = ("connection", "dns", "host_down", "timeout")
-"""Why a row fails when there is no network, whatever its address."""
+"""Reasons that a row has when there is no network, whatever its address."""
 SKIPPED = ("robots",)
-"""Reasons that are the site's wish, not a failure."""
+"""Reasons that are a site's wish, not a failure."""
 
 
 Keep = Callable[[list[Loaded]], None]
@@ -46,15 +46,15 @@ Show = Callable[[Tally], None]
 
 @dataclass(frozen=True)
 class Ingest:
-    """Reads images from web addresses and files.
+    """Reader of images from web addresses and files.
 
     Args:
-        fetcher: how web addresses are fetched.
-        reader: how images are resized, see ``decode``.
-        workers: child processes that decode; ``None`` for one on each core.
-        decode_timeout: seconds after which a child that decodes one image is killed.
-        decode_memory: bytes that a child may take for one.
-        shard_rows: rows that are kept at a time.
+        fetcher: HTTP client for web addresses.
+        reader: method of resizing, see ``decode``.
+        workers: number of child processes that decode; ``None`` for one on each core.
+        decode_timeout: seconds for one image, after which its child is killed.
+        decode_memory: bytes that a child may take for one image.
+        shard_rows: number of rows to save at a time.
     """
 
     fetcher: Fetcher
@@ -65,9 +65,9 @@ class Ingest:
     shard_rows: int = 512
 
     def tried_with(self, reason: str) -> str:
-        """The settings that a failure depends on, as its row's ``version`` ends; "" without any.
+        """Format the settings that a failure depends on, as a suffix of its row's ``version``.
 
-        Where they are others by now the row is read again.
+        The row is read again once they differ. Other failures have the suffix "".
         """
         settings: dict[str, dict[str, Any]] = {
             "blocked_address": {"fetch.allow_networks": list(self.fetcher.allow_networks)},
@@ -80,17 +80,17 @@ class Ingest:
         return "".join(f" {name}={value}" for name, value in settings.get(reason, {}).items())
 
     def __call__(self, urls: Sequence[str], keep: Keep, show: Show = lambda _: None) -> None:
-        """Read images, and hand them over in the order of their addresses.
+        """Read images, and save them in the order of their addresses.
 
-        When it is stopped, by Ctrl-C, SIGTERM or an error, what is done by then is handed over.
+        On Ctrl-C, SIGTERM or an error, the rows that are done are saved.
 
         Args:
             urls: distinct addresses.
-            keep: is given up to ``shard_rows`` rows at a time.
-            show: is told how far it is, after each row.
+            keep: function that saves up to ``shard_rows`` rows at a time.
+            show: function that shows progress, called after each row.
 
         Raises:
-            StalledError: no host answers any more, and many rows are left.
+            StalledError: no host answers any more, and many rows remain.
             SystemExit: with code 143, after SIGTERM.
         """
         rows = _Rows(self.shard_rows, keep)
@@ -100,7 +100,7 @@ class Ingest:
         except asyncio.CancelledError:
             if not terminated.is_set():
                 raise
-            log.error("stopped by SIGTERM: the same command goes on with what is already on disk")
+            log.error("stopped by SIGTERM: run the same command again to read the remaining images")
             raise SystemExit(128 + signal.SIGTERM) from None
 
     async def _read(
@@ -112,59 +112,62 @@ class Ingest:
         )  # fmt: skip
         with decoders, _on_sigterm(terminated):
             async with self.fetcher.session() as session:
-                line = _Line(session, decoders, self.tried_with)
+                pipeline = _Pipeline(session, decoders, self.tried_with)
                 try:
-                    await self._feed(urls, line, rows, show)
+                    await self._feed(urls, pipeline, rows, show)
                 except StalledError:
                     rows.forget(NETWORK)
                     raise
                 finally:
-                    await line.stop()
+                    await pipeline.stop()
                     rows.keep_rest()
 
-    async def _feed(self, urls: Sequence[str], line: _Line, rows: _Rows, show: Show) -> None:
-        tally, waiting, begun = Tally(), iter(enumerate(urls)), 0
+    async def _feed(
+        self, urls: Sequence[str], pipeline: _Pipeline, rows: _Rows, show: Show
+    ) -> None:
+        tally, waiting, n_begun = Tally(), iter(enumerate(urls)), 0
+        session = pipeline.session
         while tally.done < len(urls):
-            free = min(MAX_UNFINISHED - len(line.tasks), rows.room)
-            for number, url in islice(waiting, max(0, free)):
+            n_free = min(MAX_UNFINISHED - len(pipeline.tasks), rows.room)
+            for number, url in islice(waiting, max(0, n_free)):
                 rows.open[number] = None
-                line.start(number, url)
-                begun = number + 1
-            number, loaded = await line.next()
+                pipeline.start(number, url)
+                n_begun = number + 1
+            number, loaded = await pipeline.next()
             rows.add(number, loaded)
             tally.done += 1
             tally.failed += loaded.image is None
-            tally.received = line.session.received
+            tally.received = session.received
             show(tally)
-            left = len(urls) - tally.done
-            outage = line.session.outage
-            if outage and left > SMALL_REST and not await _reached(line.session, urls[begun:]):
+            n_left = len(urls) - tally.done
+            outage = session.outage
+            if outage and n_left > SMALL_REST and not await _has_network(session, urls[n_begun:]):
                 raise StalledError(
-                    f"{outage}, and no other host answers: is there a network? "
-                    f"{left} of {len(urls)} addresses are unread; what was read is kept, and the "
-                    "same command goes on with the others"
+                    f"{outage}, and no other host answers: {n_left} of {len(urls)} addresses are "
+                    "unread. Check the network; the images read so far are saved, and the same "
+                    "command goes on with the others"
                 )
 
 
-async def _reached(session: Session, urls: Sequence[str]) -> bool:
-    """Whether a host answers of those that most of these addresses name, whatever it says.
+async def _has_network(session: Session, urls: Sequence[str]) -> bool:
+    """Probe the hosts that most of the addresses name, until one answers.
 
-    A catalogue may begin with thousands of rows of a host that is down: no other was asked by then.
+    A catalogue may begin with thousands of rows of a host that is down, before any other host.
     """
     at_host = {_host(url): url for url in urls if is_http(url)}
-    often = Counter(_host(url) for url in urls if is_http(url)).most_common(MAX_KNOCKS)
-    knocks = {asyncio.create_task(_knock(session, at_host[host])) for host, _ in often}
-    end = asyncio.get_running_loop().time() + KNOCK_SECONDS
-    waiting = knocks
+    hosts = Counter(_host(url) for url in urls if is_http(url)).most_common(MAX_PROBES)
+    probes = {asyncio.create_task(_probe(session, at_host[host])) for host, _ in hosts}
+    end = asyncio.get_running_loop().time() + PROBE_SECONDS
+    waiting = probes
     while waiting and session.outage and (left := end - asyncio.get_running_loop().time()) > 0:
         _, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-    for knock in knocks:
-        knock.cancel()
-    await asyncio.gather(*knocks, return_exceptions=True)
+    for probe in probes:
+        probe.cancel()
+    await asyncio.gather(*probes, return_exceptions=True)
     return not session.outage
 
 
-async def _knock(session: Session, url: str) -> None:
+async def _probe(session: Session, url: str) -> None:
     with suppress(ImageError):
         await session.fetch(url)
 
@@ -173,8 +176,8 @@ def _host(url: str) -> str:
     return url.split("/", 3)[2].lower()
 
 
-class _Line:
-    """Rows on their way, each a task."""
+class _Pipeline:
+    """Rows under way, each a task."""
 
     def __init__(
         self, session: Session, decoders: Decoders, tried_with: Callable[[str], str]
@@ -207,7 +210,7 @@ class _Line:
         entry |= {"width": 0, "height": 0, "contrast": 0.0}
         try:
             if is_http(url):
-                reading = await self._decoded(await self.session.fetch(url))
+                reading = await self._decode(await self.session.fetch(url))
             else:
                 reading = await asyncio.wrap_future(self.decoders.submit(url))
         except ImageError as error:
@@ -221,16 +224,16 @@ class _Line:
         entry |= {"contrast": reading.contrast, "status": "ok"}
         return number, Loaded(entry, reading.image)
 
-    async def _decoded(self, body: bytes) -> Reading:
-        self._wait_for(1, len(body))
+    async def _decode(self, body: bytes) -> Reading:
+        self._count(1, len(body))
         try:
             return await asyncio.wrap_future(self.decoders.submit(body))
         finally:
-            self._wait_for(-1, -len(body))
+            self._count(-1, -len(body))
 
-    def _wait_for(self, bodies: int, n_bytes: int) -> None:
-        """More bodies wait for a decoder, or fewer."""
-        self._bodies += bodies
+    def _count(self, n_bodies: int, n_bytes: int) -> None:
+        """Count the bodies that wait for a decoder, and hold back requests at the limit."""
+        self._bodies += n_bodies
         self._bytes += n_bytes
         if self._bodies >= MAX_BODIES or self._bytes >= MAX_BYTES:
             self.session.gate.clear()
@@ -240,31 +243,33 @@ class _Line:
 
 @dataclass
 class _Rows:
-    """Rows that were started and are not kept yet, by their place in the order."""
+    """Rows that are started and not saved yet, by their number."""
 
     shard_rows: int
     keep: Keep
     open: dict[int, None] = field(default_factory=dict)
-    """Places, in order."""
+    """Numbers of the rows, in order."""
     done: dict[int, Loaded] = field(default_factory=dict)
 
     @property
-    def most(self) -> int:
-        """So many rows that are done do not wait for earlier ones that are not."""
+    def max_done(self) -> int:
+        """Number of finished rows from which they no longer wait for earlier rows."""
         return 2 * self.shard_rows + 256
 
     @property
     def room(self) -> int:
-        """How many rows may be started, for the memory that they take when they are done."""
-        return 2 * self.most - len(self.open)
+        """Number of rows that may be started, for the memory that they take when done."""
+        return 2 * self.max_done - len(self.open)
 
     def add(self, number: int, loaded: Loaded) -> None:
         self.done[number] = loaded
-        while len(self.done) >= self.shard_rows and (self._whole() or len(self.done) >= self.most):
+        while len(self.done) >= self.shard_rows and (
+            self._is_shard_complete() or len(self.done) >= self.max_done
+        ):
             self._keep(sorted(self.done)[: self.shard_rows])
 
     def forget(self, reasons: Sequence[str]) -> None:
-        """Drop what failed for one of some reasons: it is read again some day."""
+        """Drop the rows that failed for one of these reasons, so that a later run reads them."""
         self.done = {n: row for n, row in self.done.items() if row.entry["reason"] not in reasons}
 
     def keep_rest(self) -> None:
@@ -272,7 +277,7 @@ class _Rows:
         for start in range(0, len(rest), self.shard_rows):
             self._keep(rest[start : start + self.shard_rows])
 
-    def _whole(self) -> bool:
+    def _is_shard_complete(self) -> bool:
         return all(number in self.done for number in islice(self.open, self.shard_rows))
 
     def _keep(self, numbers: list[int]) -> None:
@@ -283,7 +288,7 @@ class _Rows:
 
 @contextmanager
 def _on_sigterm(terminated: threading.Event) -> Iterator[None]:
-    """Make SIGTERM stop the task that is running, as Ctrl-C does; in the main thread alone."""
+    """Let SIGTERM cancel the running task, as Ctrl-C does; in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -20,15 +20,9 @@ import pandas as pd
 
 from dedup.errors import ArtifactError, CorruptError
 from dedup.runtime.checksums import kept_digest, read_seal
-from dedup.runtime.files import (
-    array_header,
-    atomically,
-    json_text,
-    read_json,
-    read_table,
-    sha256_file,
-)
+from dedup.runtime.files import array_header, atomically, json_text, read_json, sha256_file
 from dedup.runtime.parallel import in_order
+from dedup.runtime.tables import read_table
 from dedup.schemas import IMAGE_SHAPE
 from dedup.store.decode import READERS
 from dedup.store.shards import (

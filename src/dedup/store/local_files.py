@@ -1,4 +1,4 @@
-"""Where an image's bytes are: behind a web address, or in a local file."""
+"""Read image files, and tell their paths from web addresses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dedup.errors import FetchError
 
 
 def is_http(address: str) -> bool:
-    """Whether an address is to be fetched over the network; all others are files."""
+    """Whether an address is a web address; all others are files."""
     return re.match(r"https?://", address, re.IGNORECASE) is not None
 
 
 def version(address: str) -> str:
-    """What tells a changed file from the one that was read before; "" for http(s) addresses."""
+    """Return size and modification time of a file, to detect changes; "" for web addresses."""
     if is_http(address):
         return ""
     try:
@@ -27,17 +27,17 @@ def version(address: str) -> str:
 
 
 def read_file(address: str, max_bytes: int) -> bytes:
-    """The bytes of a regular file.
+    """Read a regular file.
 
     Args:
-        address: a path.
-        max_bytes: a larger file fails.
+        address: path of the file.
+        max_bytes: largest file in bytes.
 
     Raises:
         FetchError: ``not_found``, ``not_a_file``, ``too_large``, ``empty`` or ``unreadable``.
     """
     try:
-        # Without waiting for a pipe; and what is looked at is what is read.
+        # O_NONBLOCK, not to wait for a pipe; fstat, so that the file checked is the file read.
         opened = os.open(address, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(opened).st_mode):
@@ -54,5 +54,5 @@ def read_file(address: str, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise FetchError("too_large", f"more than {max_bytes} bytes")
     if not data:
-        raise FetchError("empty", "no bytes at all")
+        raise FetchError("empty", "the file is empty")
     return data

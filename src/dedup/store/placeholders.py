@@ -1,9 +1,8 @@
-"""Images that cannot prove that two products are one.
+"""Find placeholder images, which are no evidence that two products are duplicates.
 
-A shop shows "no image available" for thousands of products. Their images are equal, and yet the
-products have nothing in common: every pair of them would be a false one, and there would be
-millions. An image tells something only if there is something to be seen in it, and if not too
-many products show it.
+A shop shows "no image available" for thousands of products. Their images are equal, although the
+products have nothing in common: they would give millions of false pairs. An image is evidence
+only if it has contrast, and if few products show it.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ from dedup.schemas import SHARED
 def placeholders(
     images: pd.DataFrame, max_products: int = 100, min_contrast: float = 3.0
 ) -> pd.DataFrame:
-    """The images that prove nothing although several products show them.
+    """Find placeholders: images of several products that are flat, or shared by too many.
 
     Args:
         images: schema ``IMAGES``; only rows that are ok count.
-        max_products: an image that more products than this show is ``shared``.
-        min_contrast: an image with less contrast (0 to 127.5) that two products show is ``flat``;
-            one that is both is called ``flat``.
+        max_products: number of products above which an image is ``shared``.
+        min_contrast: contrast (0 to 127.5) below which an image of two or more products is
+            ``flat``. An image that is both is ``flat``.
 
     Returns:
-        Schema ``SHARED``, whatever the order of the rows.
+        Schema ``SHARED``, independent of the order of the rows.
     """
-    ok = _counted(images)
+    ok = _with_product_counts(images)
     flat = ok["contrast"] < min_contrast
     ok = ok.assign(image=ok["url"], reason=np.where(flat, "flat", "shared"))
-    silent = ok[(flat & (ok["n_products"] > 1)) | (ok["n_products"] > max_products)]
+    repeated = ok[(flat & (ok["n_products"] > 1)) | (ok["n_products"] > max_products)]
     by = ["n_products", "sha256_pixels", "product_id", "image"]
-    ordered = silent.sort_values(by, ascending=[False, True, True, True])
+    ordered = repeated.sort_values(by, ascending=[False, True, True, True])
     shared: pd.DataFrame = ordered.drop_duplicates(["sha256_pixels", "product_id"])[SHARED.names]
     return shared.reset_index(drop=True)
 
@@ -41,27 +40,27 @@ def placeholders(
 def without_placeholders(
     images: pd.DataFrame, max_products: int = 100, min_contrast: float = 3.0
 ) -> pd.DataFrame:
-    """The rows whose image may prove that two products are one.
+    """Drop the rows whose image is no evidence of duplicates.
 
     Args:
         images: schema ``IMAGES``, perhaps with more columns.
-        max_products: as for ``shared_images``.
-        min_contrast: as for ``shared_images``; a flat image tells nothing even if one product
-            alone shows it, for another flat one lies close to it.
+        max_products: see ``placeholders``.
+        min_contrast: see ``placeholders``. Here a flat image of a single product is dropped too,
+            since other flat images lie close to it.
 
     Returns:
         The rows of ``images`` that are ok, not flat and not shared by too many, in their order.
     """
-    ok = _counted(images)
-    silent = (ok["contrast"] < min_contrast) | (ok["n_products"] > max_products)
-    return ok.loc[~silent, list(images.columns)]
+    ok = _with_product_counts(images)
+    is_placeholder = (ok["contrast"] < min_contrast) | (ok["n_products"] > max_products)
+    return ok.loc[~is_placeholder, list(images.columns)]
 
 
-def _counted(images: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are ok, with the number of products that show the image, ``n_products``."""
+def _with_product_counts(images: pd.DataFrame) -> pd.DataFrame:
+    """Select the rows that are ok, and count the products that show each image, ``n_products``."""
     ok = images[images["status"] == "ok"]
     image, unique_images = pd.factorize(ok["sha256_pixels"])
     product = pd.factorize(ok["product_id"])[0]
-    shown = pd.DataFrame({"picture": image, "product": product}).drop_duplicates()
-    n_products = np.bincount(shown["picture"], minlength=len(unique_images))
+    shown = pd.DataFrame({"image": image, "product": product}).drop_duplicates()
+    n_products = np.bincount(shown["image"], minlength=len(unique_images))
     return ok.assign(n_products=n_products[image])

@@ -15,7 +15,8 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from dedup.errors import CorruptError
-from dedup.runtime.files import locked, move, read_table, write_bytes, write_json
+from dedup.runtime.files import locked, move, write_bytes, write_json
+from dedup.runtime.tables import read_table
 from dedup.schemas import IMAGE_SHAPE
 from dedup.store.decode import Decoded
 from dedup.store.integrity import (

@@ -32,16 +32,15 @@ from dedup.errors import ArtifactError, CorruptError, DecodeError
 from dedup.runtime.checksums import SEALED, read_seal, sealed_text
 from dedup.runtime.files import (
     read_array,
-    read_table,
     sha256_file,
     write_array,
     write_bytes,
-    write_table,
     write_text,
 )
 from dedup.runtime.invocation import command
+from dedup.runtime.tables import read_table, write_table
 from dedup.schemas import IMAGE_SHAPE
-from dedup.store.decode import Decoded, restored
+from dedup.store.decode import Decoded, decode_preview
 
 FORMAT = 4
 """Format of a store: raised when a reader of the old layout would misread the new one."""
@@ -260,7 +259,7 @@ class Shards:
         if hashlib.sha256(jpeg).hexdigest() != digests[row]:
             raise CorruptError(f"{file}: detail {row} is broken: {advice(self.path)}")
         try:
-            return restored(jpeg)
+            return decode_preview(jpeg)
         except DecodeError as error:
             message = f"{file}: detail {row} is no JPEG ({error}): {advice(self.path)}"
             raise CorruptError(message) from error

@@ -1,4 +1,4 @@
-"""What a person sees in TensorBoard: speed, reconstructions or views, the embedding as a map."""
+"""Callbacks for TensorBoard: speed, reconstructions, views and the embedding projector."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ SPRITE = 48
 
 
 class Throughput(pl.Callback):
-    """Log ``train/images_per_second``: loading, both passes and the optimiser's step.
+    """Log ``train/images_per_second``, over loading, both passes and the optimiser's step.
 
-    Where a batch holds views, anchors are counted.
+    In a batch of views, anchors are counted.
     """
 
     def __init__(self) -> None:
-        self.since = 0.0
+        self.last_time = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock: a run may go on in the middle of an epoch."""
-        self.since = time.perf_counter()
+        """Start the clock, since a run may resume in the middle of an epoch."""
+        self.last_time = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock; validation is not counted."""
-        self.since = time.perf_counter()
+        """Restart the clock, so that validation is not counted."""
+        self.last_time = time.perf_counter()
 
     def on_train_batch_end(
         self,
@@ -47,32 +47,34 @@ class Throughput(pl.Callback):
         batch: Tensor | ViewBatch,
         batch_idx: int,
     ) -> None:
-        """Log the speed since the batch before."""
+        """Log the speed since the previous batch."""
         now = time.perf_counter()
-        rate = len(batch) * trainer.world_size / (now - self.since)
+        rate = len(batch) * trainer.world_size / (now - self.last_time)
         pl_module.log("train/images_per_second", rate, prog_bar=True, batch_size=len(batch))
-        self.since = now
+        self.last_time = now
 
 
 class Reconstructions(pl.Callback):
-    """After each epoch: held-out originals above their reconstructions, and ``val/ssim``.
+    """Show held-out originals above their reconstructions, and log ``val/ssim``, after each epoch.
 
-    Only of a task that offers ``reconstruct``.
+    It works with a task that has the method ``reconstruct``, and ignores others.
 
     Args:
-        n_images: how many images, at least 1.
+        n_images: number of images, at least 1.
 
     Raises:
-        ConfigError: it is less.
+        ConfigError: the number is less than 1.
     """
 
     def __init__(self, n_images: int = 8) -> None:
         if n_images < 1:
-            raise ConfigError(f"callbacks.reconstructions.n_images={n_images}: ask for 1 or more")
+            raise ConfigError(
+                f"callbacks.reconstructions.n_images={n_images} is too few: set it to 1 or more"
+            )
         self.n_images = n_images
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw and measure.
+        """Reconstruct, measure and show.
 
         ``val/ssim`` is the mean structural similarity over the images, -1 to 1, higher is
         closer (Wang et al. 2004, as scikit-image computes it).
@@ -80,35 +82,37 @@ class Reconstructions(pl.Callback):
         if trainer.sanity_checking or not hasattr(pl_module, "reconstruct"):
             return
         task, data = cast(AutoencoderTask, pl_module), cast(CatalogueDataModule, _data(trainer))
-        # Spread over the products: ids often begin with the kind of garment.
+        # Spread over the products, since ids often begin with the kind of garment.
         places = np.linspace(0, len(data.val_images) - 1, self.n_images).round().astype(int)
         stored = data.stored_images(data.val_images.iloc[np.unique(places)])
         images = stored.__getitems__(range(len(stored))).to(task.device)
-        originals, redrawn = (x.clamp(0, 1).float().cpu() for x in task.reconstruct(images))
+        rows = [pixels.clamp(0, 1).float().cpu() for pixels in task.reconstruct(images)]
         scores = [
-            structural_similarity(a, b, channel_axis=0, data_range=1.0)
-            for a, b in zip(originals.numpy(), redrawn.numpy(), strict=True)
+            structural_similarity(original, reconstruction, channel_axis=0, data_range=1.0)
+            for original, reconstruction in zip(*(row.numpy() for row in rows), strict=True)
         ]
         task.log("val/ssim", float(np.mean(scores)), batch_size=len(images), sync_dist=True)
-        grid = torch.cat([torch.cat(list(row), dim=2) for row in (originals, redrawn)], dim=1)
+        grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
         _writer(trainer).add_image("val/reconstructions", grid, trainer.global_step)
 
 
 class DrawnViews(pl.Callback):
-    """At the start of each epoch: weak views above strong ones above colour variants.
+    """Show weak views above strong views above colour variants, at the start of each epoch.
 
-    Only where batches hold views; an anchor without a variant has white in its place.
+    It ignores batches without views. An anchor without a variant shows white in its place.
 
     Args:
-        n_images: how many anchors, at least 1.
+        n_images: number of anchors, at least 1.
 
     Raises:
-        ConfigError: it is less.
+        ConfigError: the number is less than 1.
     """
 
     def __init__(self, n_images: int = 8) -> None:
         if n_images < 1:
-            raise ConfigError(f"callbacks.views.n_images={n_images}: ask for 1 or more")
+            raise ConfigError(
+                f"callbacks.views.n_images={n_images} is too few: set it to 1 or more"
+            )
         self.n_images = n_images
 
     def on_train_batch_start(
@@ -118,7 +122,7 @@ class DrawnViews(pl.Callback):
         batch: Tensor | ViewBatch,
         batch_idx: int,
     ) -> None:
-        """Show the first batch, of those who have a variant as many as there are."""
+        """Show the first batch, anchors with a variant first."""
         if batch_idx or not isinstance(batch, ViewBatch) or not trainer.is_global_zero:
             return
         variants = torch.full_like(batch.weak, 255)
@@ -132,25 +136,25 @@ class DrawnViews(pl.Callback):
 
 
 class EmbeddingProjector(pl.Callback):
-    """After training: held-out products as points in TensorBoard's projector, with thumbnails.
+    """Show held-out products in TensorBoard's projector, with thumbnails, after training.
 
     Args:
-        n_images: points at most, 1 to 5000.
+        n_images: largest number of points, 1 to 5000.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the number is out of range.
     """
 
     def __init__(self, n_images: int = 1000) -> None:
         if not 1 <= n_images <= 5000:
             raise ConfigError(
-                f"callbacks.projector.n_images={n_images}: the projector takes 1 to 5000 points"
+                f"callbacks.projector.n_images={n_images}: set it to a number from 1 to 5000"
             )
         self.n_images = n_images
 
     @torch.no_grad()
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Embed, and write points and thumbnails; of several processes the first one does."""
+        """Embed the images, and write points and thumbnails, in the first process alone."""
         if not trainer.is_global_zero:
             return
         data = cast(CatalogueDataModule, _data(trainer))
@@ -173,7 +177,7 @@ class EmbeddingProjector(pl.Callback):
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """Square thumbnails, (n, 3, 200, 100) uint8 to (n, 3, 48, 48) between 0 and 1."""
+    """Make square thumbnails, (n, 3, 200, 100) uint8 to (n, 3, 48, 48) between 0 and 1."""
     small = functional.interpolate(
         images.float() / 255, size=(SPRITE, SPRITE * 3 // 4), mode="area"
     )
@@ -182,7 +186,7 @@ def thumbnails(images: Tensor) -> Tensor:
 
 
 def _cell(value: str) -> str:
-    """A value that stays one cell of a table of tabs and lines."""
+    """Replace white space, so that a value stays one cell of a table of tabs and lines."""
     return " ".join(value.split())
 
 

@@ -1,4 +1,4 @@
-"""What training keeps on disk: how a checkpoint is written, and when."""
+"""Write checkpoints: when, under which names, and atomically with a checksum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from dedup.encoders.archive import also_as, write_sealed
+from dedup.encoders.archive import link_or_copy, write_with_checksum
 from dedup.encoders.checkpoint import read
 from dedup.errors import ConfigError, CorruptError, StalledError, StoppedError
 from dedup.runtime.files import write_json
@@ -24,18 +24,18 @@ from dedup.training.loop_state import (
     loop_position,
     random_states,
     restore_random,
-    settle,
+    set_loop_position,
 )
 
 log = logging.getLogger("dedup")
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 RESUMED = "resumed.json"
-"""Says, in the folder of a run that goes on from another one's checkpoint, from which."""
+"""File in a resumed run's folder that names the checkpoint of the earlier run."""
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes checkpoints in their own folder, in one step and sealed; reads what is whole."""
+    """Checkpoint I/O for Lightning: atomic writes with a checksum, reads that verify it."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: dict[str, Any] | None = None
@@ -43,50 +43,50 @@ class CheckpointFiles(TorchCheckpointIO):
         """Write a checkpoint.
 
         Args:
-            checkpoint: its content.
-            path: the file.
-            storage_options: ``previous``, what the file that was there is called from then on;
-                ``entries``, further content.
+            checkpoint: content of the checkpoint.
+            path: file to write.
+            storage_options: ``previous``, new name of the file that it replaces; ``entries``,
+                further content.
 
         Raises:
-            StalledError: the disk takes no more; what was there is as it was.
+            StalledError: the disk is full; the previous file is intact.
         """
         options, file = storage_options or {}, Path(path)
         content = checkpoint | options.get("entries", {})
         previous = options.get("previous")
-        write_sealed(
+        write_with_checksum(
             file,
-            lambda sealing: torch.save(content, cast(Any, sealing)),
+            lambda writer: torch.save(content, cast(Any, writer)),
             None if previous is None else file.with_name(previous),
         )
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """A checkpoint's content, on the CPU; see ``dedup.encoders.checkpoint.read``.
+        """Read a checkpoint onto the CPU, see ``dedup.encoders.checkpoint.read``.
 
         Raises:
-            ArtifactError: there is none, or it was not written by this package.
-            CorruptError: it is not what was written.
+            ArtifactError: the checkpoint is missing, or was not written by this package.
+            CorruptError: the checkpoint is damaged.
         """
         return read(path, mapped=False)
 
 
 class Best(Checkpoint):
-    """Keeps the weights with the best score in ``best.ckpt``, and the score with them.
+    """Keep the weights with the best score in ``best.ckpt``, together with the score.
 
-    A run that goes on from another one's checkpoint begins with its best, if that is still there.
+    A resumed run begins with the best weights of the earlier run, if the file still exists.
 
     Args:
-        dirpath: where to.
-        monitor: the score, as it is logged in validation.
-        mode: ``min`` or ``max``, which is best.
+        dirpath: folder of the checkpoints.
+        monitor: name of the score in the validation log.
+        mode: ``min`` or ``max``, for the best score.
 
     Attributes:
-        best_model_score: the best so far.
+        best_model_score: best score so far.
 
     Raises:
-        ConfigError: there is no such mode.
+        ConfigError: unknown mode.
     """
 
     def __init__(self, dirpath: str | Path, monitor: str, mode: str = "min") -> None:
@@ -100,21 +100,23 @@ class Best(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take over the best of the run that the checkpoint is of."""
+        """Take over the best weights of the earlier run."""
         old = Path(str(trainer.ckpt_path)).with_name(BEST)
         if not old.is_file():
             return
         try:
-            found = read(old).get("best", {})
+            best = read(old).get("best", {})
         except CorruptError as error:
-            log.warning("the next validation makes a new %s: %s", BEST, error)
+            log.warning(
+                "cannot take over %s, the next validation writes a new one: %s", BEST, error
+            )
             return
-        if (found.get("monitor"), found.get("mode")) == (self.monitor, self.mode):
-            self.best_model_score = torch.tensor(found["score"])
+        if (best.get("monitor"), best.get("mode")) == (self.monitor, self.mode):
+            self.best_model_score = torch.tensor(best["score"])
             _take_over(trainer, old, Path(self.dirpath) / BEST)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, if it is better than all before.
+        """Save the weights if the score is the best so far.
 
         Raises:
             ConfigError: the score was not logged.
@@ -123,30 +125,31 @@ class Best(Checkpoint):
             return
         score = trainer.callback_metrics.get(self.monitor)
         if score is None:
-            known = ", ".join(sorted(trainer.callback_metrics))
-            raise ConfigError(f"objective.monitor={self.monitor} is not logged: known are {known}")
+            names = ", ".join(sorted(trainer.callback_metrics))
+            raise ConfigError(f"objective.monitor={self.monitor} is not logged: use one of {names}")
         score, best = score.detach().cpu(), self.best_model_score
         if best is None or (score < best if self.mode == "min" else score > best):
             self.best_model_score = score
-            said = {"monitor": self.monitor, "mode": self.mode, "score": float(score)}
+            entry = {"monitor": self.monitor, "mode": self.mode, "score": float(score)}
             trainer.save_checkpoint(
-                Path(self.dirpath) / BEST, True, storage_options={"entries": {"best": said}}
+                Path(self.dirpath) / BEST, True, storage_options={"entries": {"best": entry}}
             )
 
 
 class Last(Checkpoint):
-    """Keeps where training is in ``last.ckpt``, and the save before it in ``previous.ckpt``.
+    """Keep the state of training in ``last.ckpt``, and the save before it in ``previous.ckpt``.
 
-    At the end of each epoch, and in it every so often; between two steps, so that a run that goes
-    on from there ends as if it had never stopped. When a signal was received it saves and stops.
+    It saves at the end of each epoch, and within it at intervals. It always saves between two
+    steps, so that a resumed run ends as if it had never stopped. After a signal it saves and
+    stops training.
 
     Args:
-        dirpath: where to.
-        every_minutes: save so often; ``None`` for only at the end of each epoch.
-        every_n_steps: save after so many steps too.
+        dirpath: folder of the checkpoints.
+        every_minutes: minutes between saves; ``None`` for the end of each epoch alone.
+        every_n_steps: number of steps between further saves; ``None`` for none.
 
     Attributes:
-        interrupts: tells of signals.
+        interrupts: record of received signals.
     """
 
     def __init__(
@@ -169,7 +172,7 @@ class Last(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Begin with the checkpoint as this run's own, and say whose it is."""
+        """Take over the checkpoint as this run's own, and record its origin."""
         self._restored = {
             "random": checkpoint.get("random"),
             "stepped": checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"],
@@ -179,27 +182,27 @@ class Last(Checkpoint):
             write_json({"checkpoint": str(file.resolve())}, Path(self.dirpath) / RESUMED)
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals from Lightning."""
+        """Take over signal handling from Lightning."""
         self._listen()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals from Lightning, and start the clock."""
+        """Take over signal handling from Lightning, and start the clock."""
         self._listen()
         self._when = time.monotonic()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time to, and stop if asked to.
+        """Save if a save is due, and stop after a signal.
 
         Raises:
             StoppedError: a signal was received.
-            StalledError: the disk takes no more.
+            StalledError: the disk is full.
         """
         self._pause(trainer, loop_position(trainer))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save if it is time to, and stop if asked to."""
+        """Save if a save is due, and stop after a signal."""
         if _is_training(trainer):
             self._pause(trainer, loop_position(trainer))
             self._random = random_states()
@@ -207,19 +210,19 @@ class Last(Checkpoint):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
-        """Stop if asked to; in a validation nothing has changed since it began."""
-        # Processes validate different numbers of batches, and could not agree.
+        """Stop after a signal; the state is that from before the validation."""
+        # Several processes validate different numbers of batches, and could not agree here.
         if trainer.world_size == 1 and self._is_asked_to_stop():
             if _is_training(trainer) and _can_go_on(trainer, loop_position(trainer)):
                 self._save(trainer, loop_position(trainer))
             self._stop(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget what was kept for a stop in the validation."""
+        """Forget the state kept for a stop during validation."""
         self._random = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, and stop if asked to."""
+        """Save, and stop after a signal."""
         if _is_trial(trainer):
             return
         self._save(trainer, loop_position(trainer))
@@ -229,15 +232,15 @@ class Last(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Make the checkpoint one of this place; those of other callbacks stay as they are."""
+        """Set the loops' position in this callback's checkpoints, not in those of others."""
         if self._saving is not None:
-            settle(checkpoint["loops"], self._saving)
+            set_loop_position(checkpoint["loops"], self._saving)
             checkpoint["random"] = self._random or random_states()
 
     def _pause(self, trainer: pl.Trainer, here: LoopPosition) -> None:
-        """What is to be done between two steps."""
+        """Save or stop between two steps, as agreed by all processes."""
         if self._restored is not None:
-            self._arrive(trainer, here)
+            self._restore(trainer, here)
         if not _can_go_on(trainer, here) or _is_trial(trainer):
             return
         stop = self._is_asked_to_stop()
@@ -248,8 +251,8 @@ class Last(Checkpoint):
         if stop:
             self._stop(trainer)
 
-    def _arrive(self, trainer: pl.Trainer, here: LoopPosition) -> None:
-        """Put back what Lightning does not, or not at the right moment."""
+    def _restore(self, trainer: pl.Trainer, here: LoopPosition) -> None:
+        """Restore the state that Lightning does not restore, or not at the right moment."""
         assert self._restored is not None
         stepped = self._restored["stepped"]["_batches_that_stepped"]
         trainer.fit_loop.epoch_loop._batches_that_stepped = stepped
@@ -258,17 +261,17 @@ class Last(Checkpoint):
         self._restored, self._saved, self._n_steps = None, here, _n_steps(trainer)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
-        """Whether this process finds that it is time to save."""
+        """Whether a save is due by the clock or steps of this process."""
         minutes, steps = self.every_minutes, self.every_n_steps
-        late = minutes is not None and time.monotonic() - self._when >= 60 * minutes
-        return late or (steps is not None and _n_steps(trainer) - self._n_steps >= steps)
+        is_late = minutes is not None and time.monotonic() - self._when >= 60 * minutes
+        return is_late or (steps is not None and _n_steps(trainer) - self._n_steps >= steps)
 
     def _save(self, trainer: pl.Trainer, here: LoopPosition) -> None:
         self._when, self._n_steps = time.monotonic(), _n_steps(trainer)
         if here == self._saved:
             return
         for logger in trainer.loggers:
-            logger.save()  # what was logged up to here is not logged again
+            logger.save()  # a resumed run does not log the steps up to here again
         self._saving = here
         try:
             trainer.save_checkpoint(
@@ -289,47 +292,47 @@ class Last(Checkpoint):
         received = None if self.interrupts is None else self.interrupts.received
         number = received or next(reversed(SIGNALS))  # another process received it
         if (Path(self.dirpath) / LAST).exists():
-            how = f"go on from what is saved with resume={self.dirpath}"
+            advice = f"training is saved. Go on with resume={self.dirpath}"
         else:
-            how = "nothing was learnt yet, the same command starts anew"
-        raise StoppedError(f"stopped by {SIGNALS[number]}: {how}", number)
+            advice = "nothing is saved yet. Run the same command again"
+        raise StoppedError(f"stopped by {SIGNALS[number]}: {advice}", number)
 
 
 def _is_training(trainer: pl.Trainer) -> bool:
-    """Whether a validation is one of training, and not a check before it."""
+    """Whether a validation is part of training, and not a sanity check before it."""
     fitting = trainer.state.fn == TrainerFn.FITTING
     return fitting and not trainer.sanity_checking and not _is_trial(trainer)
 
 
 def _is_trial(trainer: pl.Trainer) -> bool:
-    """Whether it is one of ``trainer.fast_dev_run``, which leaves nothing."""
+    """Whether the run is a trial by ``trainer.fast_dev_run``, which saves nothing."""
     return bool(cast(Any, trainer).fast_dev_run)
 
 
 def _n_steps(trainer: pl.Trainer) -> int:
-    """Steps done in all epochs."""
+    """Count the completed steps of all epochs."""
     return trainer.fit_loop.epoch_loop.batch_progress.total.completed
 
 
 def _can_go_on(trainer: pl.Trainer, here: LoopPosition) -> bool:
-    """Whether a checkpoint can hold all of this place."""
+    """Whether training can resume from a checkpoint of this position."""
     batches = trainer.fit_loop.epoch_loop.batch_progress
-    whole = here.steps % trainer.accumulate_grad_batches == 0
-    whole |= here.validating and batches.is_last_batch  # the last step always ends an accumulation
-    # After its last step Lightning goes on with nothing, not even the validation.
-    over = here.validating and 0 <= trainer.max_steps <= trainer.global_step
-    return whole and not over
+    is_whole = here.steps % trainer.accumulate_grad_batches == 0
+    is_whole |= here.validating and batches.is_last_batch  # the last step ends an accumulation
+    # After its last step Lightning resumes nothing, not even the validation.
+    is_over = here.validating and 0 <= trainer.max_steps <= trainer.global_step
+    return is_whole and not is_over
 
 
 def _take_over(trainer: pl.Trainer, file: Path, name: Path) -> bool:
-    """Let another run's file be this run's too; whether this process is the one that does."""
+    """Link another run's file into this run, in the first process; return whether this is it."""
     if not trainer.is_global_zero:
         return False
     try:
         name.parent.mkdir(parents=True, exist_ok=True)
-        also_as(file, name)
+        link_or_copy(file, name)
     except OSError as error:
         raise StalledError(
-            f"{name} cannot be written ({error.strerror or error}): make room, and start again"
+            f"cannot write {name}: {error.strerror or error}. Free some space, and start again"
         ) from error
     return True

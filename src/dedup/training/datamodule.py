@@ -1,4 +1,4 @@
-"""A catalogue's images as batches for training."""
+"""Load a catalogue's images as batches for training and validation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds.masked_store import Framed, ImageReader
-from dedup.runtime.files import read_table, write_table
+from dedup.runtime.tables import read_table, write_table
 from dedup.schemas import IMAGES
 from dedup.store.placeholders import without_placeholders
 from dedup.training.loop_state import LoopPosition, loop_position
@@ -31,11 +31,11 @@ Batch = Tensor | ViewBatch
 
 
 class StoredImages(Dataset[Tensor]):
-    """Images of a store by position, a whole batch at a time.
+    """Dataset of stored images, which reads a whole batch at a time.
 
     Args:
-        store: where they lie.
-        rows: (n, 2) int64, the places as ``ImageStore.rows`` gives them.
+        store: store of the images.
+        rows: (n, 2) int64, places in the store, see ``ImageStore.rows``.
     """
 
     def __init__(self, store: ImageReader, rows: npt.NDArray[np.int64]) -> None:
@@ -46,31 +46,31 @@ class StoredImages(Dataset[Tensor]):
         return len(self.rows)
 
     def __getitem__(self, position: int) -> Tensor:
-        """One image, (3, 200, 100) uint8."""
+        """Read one image, (3, 200, 100) uint8."""
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions: Sequence[int]) -> Tensor:
-        """A batch, (n, 3, 200, 100) uint8: the loader then has nothing to collate."""
+        """Read a batch, (n, 3, 200, 100) uint8, so that the loader has nothing to collate."""
         return torch.from_numpy(self.store.read(self.rows[np.asarray(positions, dtype=np.int64)]))
 
 
 class CatalogueDataModule(pl.LightningDataModule):
-    """Training and held-out batches, split so that products which share an image stay together.
+    """Training and held-out batches; products with a common image stay on one side of the split.
 
-    Equal images are taken once. Without views a batch is (n, 3, 200, 100) uint8; with views it
-    is a ``ViewBatch``, and images in which there is nothing to be seen are left out.
+    Equal images are used once. Without views a batch is (n, 3, 200, 100) uint8. With views it is a
+    ``ViewBatch``, and placeholders are left out.
 
     Args:
-        store: where the images lie.
-        images: what ``ImageStore.ingest`` returned.
-        views: what makes views, for a task that learns or measures by them.
-        batch_size: images in a step, of all processes together where several train.
-        val_fraction: share of the products that is held out.
-        train_on: how many products to train on; ``None`` for all that are not held out.
-        num_workers: loader processes; 0 is the fastest while the store fits in memory.
-        shuffle_window: shards of the store whose images are shuffled together: what is read soon
-            lies in so many files of 30 MB, so a store may be larger than the memory.
-        seed: draws the split and the order of the batches.
+        store: store of the images.
+        images: result of ``ImageStore.ingest``.
+        views: settings of views, for a task that trains or measures with them.
+        batch_size: number of images in a step, over all processes together.
+        val_fraction: share of the products to hold out.
+        train_on: number of products to train on; ``None`` for all that are not held out.
+        num_workers: number of loader processes; 0 is fastest while the store fits in memory.
+        shuffle_window: number of shards whose images are shuffled together. Successive batches
+            read from these files of 30 MB alone, so a store may be larger than the memory.
+        seed: seed of the split and of the order of the batches.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class CatalogueDataModule(pl.LightningDataModule):
         """Split the products.
 
         Raises:
-            ConfigError: there are too few products for both parts, or the processes cannot share
-                a step's images evenly.
+            ConfigError: the products are too few for both parts, or ``batch_size`` is not a
+                multiple of the number of processes.
         """
         self._start = LoopPosition(0, 0)
         world_size = self._share()[1]
@@ -111,7 +111,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         if self.batch_size % world_size:
             raise ConfigError(
                 f"data.batch_size={self.batch_size} images in a step cannot be shared evenly by "
-                f"{world_size} processes: take a multiple of {world_size}"
+                f"{world_size} processes: set a multiple of {world_size}"
             )
         ok = self.images[self.images["status"] == "ok"].sort_values(["product_id", "url"])
         ok = ok.assign(label=connected_products(ok))
@@ -119,50 +119,50 @@ class CatalogueDataModule(pl.LightningDataModule):
             ok = without_placeholders(ok)
         ok = ok.drop_duplicates("sha256_pixels")
         sizes = ok.groupby("label", sort=False)["product_id"].nunique()
-        wanted = sizes.sum() if self.train_on is None else min(self.train_on, sizes.sum())
-        n_val = max(1, round(self.val_fraction * wanted))
+        n_products = sizes.sum() if self.train_on is None else min(self.train_on, sizes.sum())
+        n_val = max(1, round(self.val_fraction * n_products))
         shuffled = sizes.iloc[np.random.default_rng(self.seed).permutation(len(sizes))]
-        held_out = _filled(shuffled, n_val)
+        held_out = _choose_held_out(shuffled, n_val)
         rest = shuffled[~held_out]
         if n_val >= sizes.sum() or rest.empty:
             raise ConfigError(
-                f"{sizes.sum()} product(s) with distinct images, {len(sizes)} of them after "
-                "joining those that share one, are too few to train on with "
-                f"data.val_fraction={self.val_fraction} held out"
+                f"{sizes.sum()} product(s) with distinct images, in {len(sizes)} group(s) with "
+                "common images, are too few to train on with "
+                f"data.val_fraction={self.val_fraction} held out: read more products, or lower it"
             )
-        trained_on = rest.index[rest.cumsum() - rest < wanted]
+        trained_on = rest.index[rest.cumsum() - rest < n_products]
         self.val_images = ok[ok["label"].isin(shuffled.index[held_out])]
         self.train_images = ok[ok["label"].isin(trained_on)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What decides which images are dealt, and how many of the epoch's steps were."""
+        """Save the facts that determine the order of images, and the position in the epoch."""
         at = LoopPosition(0, 0) if self.trainer is None else loop_position(self.trainer)
-        return {**self._dealt(), "epoch": at.epoch, "steps": at.steps}
+        return {**self._order_facts(), "epoch": at.epoch, "steps": at.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on dealing where a checkpoint was saved.
+        """Resume at the position of a checkpoint.
 
         Raises:
-            ArtifactError: other images would be dealt, or in another order.
+            ArtifactError: the images, or their order, differ from those of the checkpoint.
         """
-        then, now = {**state_dict}, self._dealt()
-        place = LoopPosition(then.pop("epoch"), then.pop("steps"))
+        then, now = {**state_dict}, self._order_facts()
+        position = LoopPosition(then.pop("epoch"), then.pop("steps"))
         changes = [f"{name} {then.get(name)} -> {now.get(name)}" for name in {**now, **then}
                    if then.get(name) != now.get(name)]  # fmt: skip
         if changes:
             raise ArtifactError(
                 f"the checkpoint was trained on other images, or in another order "
                 f"({', '.join(changes)}): resume with the catalogue and the settings that it was "
-                "trained with, or train anew"
+                "trained with, or train from scratch"
             )
-        self._start = place
+        self._start = position
 
-    def _dealt(self) -> dict[str, Any]:
+    def _order_facts(self) -> dict[str, Any]:
         images = hashlib.sha256("".join(self.train_images["sha256_pixels"]).encode())
-        shown = self.store
-        framed = {"foreground": shown.product.digest[:12]} if isinstance(shown, Framed) else {}
+        store = self.store
+        foreground = {"foreground": store.product.digest[:12]} if isinstance(store, Framed) else {}
         return {
-            **framed,
+            **foreground,
             "data.batch_size": self.batch_size,
             "seed": self.seed,
             "data.shuffle_window": self.shuffle_window,
@@ -171,15 +171,15 @@ class CatalogueDataModule(pl.LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training batches, each epoch in an order of its own that the seed draws."""
-        viewed = self.views is not None and self.views.training
+        """Load training batches, in an order drawn from the seed and the epoch."""
+        has_views = self.views is not None and self.views.training
         images: StoredImages | TrainingViews
-        if self.views is not None and viewed:
+        if self.views is not None and has_views:
             images = TrainingViews(self.store, self.train_images, self.views)
         else:
             images = self.stored_images(self.train_images)
         rank, world_size = self._share()
-        order = (ShardDrawSampler if viewed else ShardShuffleSampler)(
+        order = (ShardDrawSampler if has_views else ShardShuffleSampler)(
             len(images), self.seed, images.rows[:, 0], self.shuffle_window,
             self.batch_size, rank, world_size,
         )  # fmt: skip
@@ -188,23 +188,23 @@ class CatalogueDataModule(pl.LightningDataModule):
         return self._loader(images, order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Held-out batches in a fixed order; with views, of ``views.n_held_out`` images."""
+        """Load held-out batches in a fixed order; with views, of ``views.n_held_out`` images."""
         images: StoredImages | HeldOutViews = self.stored_images(self.val_images)
         if self.views is not None:
             spread = np.linspace(0, len(self.val_images) - 1, self.views.n_held_out)
             shown = self.val_images.iloc[np.unique(spread.round().astype(int))]
             images = HeldOutViews(self.store, shown, self.views)
-        mine = RankSliceSampler(len(images), *self._share())
-        if not len(mine):  # an empty batch: a process without one would miss what others agree on
+        sampler = RankSliceSampler(len(images), *self._share())
+        if not len(sampler):  # an empty batch, so that this process takes part in the exchange
             return DataLoader(images, batch_sampler=[[]], collate_fn=_whole_batch)
-        return self._loader(images, mine)
+        return self._loader(images, sampler)
 
     def stored_images(self, images: pd.DataFrame) -> StoredImages:
-        """The images of some rows of ``images``, in their order."""
+        """Return the dataset of some rows of ``images``, in their order."""
         return StoredImages(self.store, self.store.rows(images["url"].tolist()))
 
     def _share(self) -> tuple[int, int]:
-        """Which of how many processes this is."""
+        """Return the rank of this process and the number of processes."""
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
@@ -216,13 +216,13 @@ class CatalogueDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=_whole_batch,
             worker_init_fn=_outlive_signals,
-            # Of its own, or each start of an epoch would draw from the one that dropout draws from.
+            # A separate generator: else each start of an epoch would draw from that of dropout.
             generator=torch.Generator().manual_seed(self.seed),
         )
 
 
 class _Resumable(DataLoader[Batch]):
-    """Tells Lightning that it goes on in the middle of an epoch; the data module sees to that."""
+    """Loader that Lightning takes for resumable; the data module restores the position."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -232,15 +232,15 @@ class _Resumable(DataLoader[Batch]):
 
 
 def connected_products(images: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """One label for products that share an image, directly or by way of other products.
+    """Label connected components of products that share images.
 
-    Images that prove nothing, because they are flat or too many products show them, join none.
+    Placeholders, which are flat or shown by too many products, connect none.
 
     Args:
         images: schema ``IMAGES``, rows that are ok.
 
     Returns:
-        (n,) int64, the label of each row's product.
+        (n,) int64, label of each row's product.
     """
     product, products = pd.factorize(images["product_id"])
     shared = without_placeholders(images.assign(product=product))
@@ -251,8 +251,8 @@ def connected_products(images: pd.DataFrame) -> npt.NDArray[np.int64]:
     return np.asarray(labels, dtype=np.int64)[product]
 
 
-def _filled(sizes: pd.Series[int], room: int) -> npt.NDArray[np.bool_]:
-    """Which families to hold out: in their order, each that still fits; else the smallest."""
+def _choose_held_out(sizes: pd.Series[int], room: int) -> npt.NDArray[np.bool_]:
+    """Hold out components in their order, each if it still fits; else the smallest alone."""
     taken = np.zeros(len(sizes), dtype=bool)
     for place, size in enumerate(sizes):
         if size <= room:
@@ -264,9 +264,9 @@ def _filled(sizes: pd.Series[int], room: int) -> npt.NDArray[np.bool_]:
 
 
 def _handed_over(images: pd.DataFrame, trainer: pl.Trainer) -> pd.DataFrame:
-    """The first process's images: the others read none, so that all have the same.
+    """Share the first process's table of images with the other processes.
 
-    By way of a file, since there may be millions.
+    It passes through a file, since it may have millions of rows.
     """
     file = Path(trainer.strategy.broadcast(str(Path(trainer.default_root_dir) / ".images.parquet")))
     if trainer.is_global_zero:
@@ -285,6 +285,6 @@ def _whole_batch(batch: Any) -> Any:
 
 
 def _outlive_signals(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the process that trains: it needs one more batch to stop."""
+    """Ignore Ctrl-C and SIGTERM in a worker: the training process needs one more batch to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Which devices there are, and which of them a run takes."""
+"""Choose the devices of a run: GPUs, or processes on the CPU."""
 
 from __future__ import annotations
 
@@ -15,48 +15,52 @@ Gpus = int | list[int] | Literal["auto"]
 
 
 def visible_gpus() -> int:
-    """How many GPUs torch sees; Apple's counts as one."""
+    """Count the GPUs that torch sees; Apple's counts as one."""
     return torch.cuda.device_count() or int(torch.backends.mps.is_available())
 
 
 def choose_devices(
     gpus: Gpus, accelerator: str, n_visible: int, num_processes: int = 1, doing: str = "training"
 ) -> tuple[str, int | list[int]]:
-    """Lightning's ``accelerator`` and ``devices`` for what was asked and what is there.
+    """Choose Lightning's ``accelerator`` and ``devices`` by the settings and the visible GPUs.
 
     Args:
-        gpus: how many GPUs at most; ``auto`` takes one if there is one, -1 takes all, a list
+        gpus: largest number of GPUs; ``auto`` takes one if there is one, -1 takes all, a list
             names them.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
-        n_visible: how many GPUs there are.
-        num_processes: how many processes share the CPU, where it is the CPU.
-        doing: what for, for the message.
+        n_visible: number of visible GPUs.
+        num_processes: number of processes on the CPU, if no GPU is used.
+        doing: activity, for the message.
 
     Raises:
-        ConfigError: ``accelerator=gpu`` and fewer GPUs than asked for, or a contradiction.
+        ConfigError: ``accelerator=gpu`` with fewer visible GPUs than requested, or with none
+            requested.
     """
-    strict = accelerator == "gpu"
-    at_least = max(n_visible, 1) if strict else n_visible
+    is_strict = accelerator == "gpu"
+    n_available = max(n_visible, 1) if is_strict else n_visible
     if isinstance(gpus, list):
-        wanted = gpus
+        requested = gpus
     elif gpus == "auto":
-        wanted = list(range(min(at_least, 1)))
+        requested = list(range(min(n_available, 1)))
     else:
-        wanted = list(range(at_least if gpus == -1 else gpus))
-    if strict and not wanted:
-        raise ConfigError("trainer.accelerator=gpu with trainer.gpus=0: ask for a GPU or for none")
-    usable = [gpu for gpu in wanted if gpu < n_visible]
-    if strict and len(usable) < len(wanted):
+        requested = list(range(n_available if gpus == -1 else gpus))
+    if is_strict and not requested:
         raise ConfigError(
-            f"trainer.accelerator=gpu asks for {len(wanted)} GPU(s) and {n_visible} can be seen: "
-            "leave trainer.accelerator=auto to train on what there is, or check the driver"
+            "trainer.accelerator=gpu contradicts trainer.gpus=0: set trainer.gpus to 1 or more, or "
+            "leave trainer.accelerator=auto"
+        )
+    usable = [gpu for gpu in requested if gpu < n_visible]
+    if is_strict and len(usable) < len(requested):
+        raise ConfigError(
+            f"trainer.accelerator=gpu asks for {len(requested)} GPU(s) and {n_visible} can be "
+            "seen: leave trainer.accelerator=auto to use the devices there are, or check the driver"
         )
     if accelerator == "cpu":
         return "cpu", num_processes
-    if len(usable) < len(wanted):
-        what = f"{len(usable)} GPU(s)" if usable else "the CPU"
+    if len(usable) < len(requested):
+        device = f"{len(usable)} GPU(s)" if usable else "the CPU"
         log.warning(
-            "trainer.gpus=%s, but %d GPU(s) can be seen: %s on %s", gpus, n_visible, doing, what
+            "trainer.gpus=%s, but %d GPU(s) can be seen: %s on %s", gpus, n_visible, doing, device
         )
     if not usable:
         return "cpu", num_processes
@@ -64,15 +68,15 @@ def choose_devices(
 
 
 def embedding_devices(gpus: Gpus, accelerator: str, num_processes: int) -> list[str]:
-    """The devices that images are embedded on, as torch names them, one for each process.
+    """Choose the devices for embedding, as torch names them, one for each process.
 
     Args:
         gpus: see ``choose_devices``.
-        accelerator: see there.
-        num_processes: see there.
+        accelerator: see ``choose_devices``.
+        num_processes: see ``choose_devices``.
 
     Raises:
-        ConfigError: ``accelerator=gpu`` and fewer GPUs than asked for, or a contradiction.
+        ConfigError: see ``choose_devices``.
     """
     n_visible = visible_gpus()
     kind, devices = choose_devices(gpus, accelerator, n_visible, num_processes, "embedding")

@@ -1,8 +1,8 @@
-"""What several processes know together of a step: the loss, its gradient, the embeddings.
+"""Combine losses, gradients and embeddings of several processes.
 
-Each process has a share of a step's images. DDP takes the mean of the processes' gradients, so
-what each of them descends is chosen such that this mean is the gradient of one process with all
-images of the step. In one process everything is as it was.
+Each process has a share of a step's images, and DDP averages their gradients. The losses here are
+scaled so that this mean equals the gradient of a single process with all images of the step. In a
+single process nothing changes.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, distributed
 
 
-def weighted(task: pl.LightningModule, loss: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """A loss that is a mean over images, over the images of all processes.
+def weight_loss(task: pl.LightningModule, loss: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Weight a mean loss by this process's share of the images.
 
     Args:
-        task: says how many processes there are.
-        loss: one number, the mean over this process's images.
-        n: how many these are.
+        task: task with the trainer, for the number of processes.
+        loss: scalar, the mean over this process's images.
+        n: number of this process's images.
 
     Returns:
-        The mean over all images, equal in all processes and without a gradient; and what this
-        process is to descend, so that shares of unlike size have the weight that they should.
+        The mean over all images, equal in all processes and without a gradient; and the loss for
+        this process to minimise, weighted by its number of images.
     """
     if task.trainer.world_size == 1:
         return loss.detach(), loss
@@ -30,11 +30,11 @@ def weighted(task: pl.LightningModule, loss: Tensor, n: int) -> tuple[Tensor, Te
     return total / count, loss * (task.trainer.world_size * n / count)
 
 
-def mean_of(task: pl.LightningModule, means: list[tuple[Tensor, int]]) -> Tensor:
-    """The mean over all images of all processes, from means and their numbers of images.
+def average_means(task: pl.LightningModule, means: list[tuple[Tensor, int]]) -> Tensor:
+    """Average over the images of all processes, from means and their numbers of images.
 
-    Lightning's own mean over processes rounds the number of images to whole multiples of the
-    number of processes.
+    Lightning's own mean over processes rounds the number of images to multiples of the number of
+    processes.
     """
     zero = torch.zeros((), device=task.device)
     total = torch.stack([zero, *(mean * n for mean, n in means if n)]).sum()
@@ -42,23 +42,23 @@ def mean_of(task: pl.LightningModule, means: list[tuple[Tensor, int]]) -> Tensor
     return total / count
 
 
-def gathered(task: pl.LightningModule, *parts: Tensor) -> list[Tensor]:
-    """The rows of all processes, in the order of the processes, however many each has.
+def gather_rows(task: pl.LightningModule, *parts: Tensor) -> list[Tensor]:
+    """Concatenate the rows of all processes, whose numbers may differ, by rank.
 
-    A gradient goes to this process's own rows alone. Where each process has the same loss of all
-    rows, the sum of the gradients over the processes is the whole.
+    Gradients go to this process's own rows alone. If each process has the same loss of all rows,
+    the gradients of the processes add up to the whole gradient.
 
     Args:
-        task: says how many processes there are.
+        task: task with the trainer, for the number of processes.
         *parts: (n, ...) tensors, the same columns in every process.
     """
     if task.trainer.world_size == 1:
         return list(parts)
-    sizes = _each(task, torch.tensor([len(part) for part in parts])).cpu()
+    sizes = _all_gather(task, torch.tensor([len(part) for part in parts])).cpu()
     columns = []
     for part, lengths in zip(parts, sizes.T.tolist(), strict=True):
         missing = part.new_zeros((max(lengths) - len(part), *part.shape[1:]))
-        rows = _each(task, torch.cat([part.detach(), missing])).to(part.device)
+        rows = _all_gather(task, torch.cat([part.detach(), missing])).to(part.device)
         shares = [share[:length] for share, length in zip(rows, lengths, strict=True)]
         shares[task.global_rank] = part
         columns.append(torch.cat(shares))
@@ -66,16 +66,16 @@ def gathered(task: pl.LightningModule, *parts: Tensor) -> list[Tensor]:
 
 
 def _summed(task: pl.LightningModule, total: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The sums over all processes."""
+    """Sum a total and a count over all processes."""
     pair = torch.stack([total, torch.tensor(float(count), device=total.device)])
     if task.trainer.world_size > 1:
-        pair = _each(task, pair).sum(dim=0)
+        pair = _all_gather(task, pair).sum(dim=0)
     return pair[0], pair[1]
 
 
-def _each(task: pl.LightningModule, mine: Tensor) -> Tensor:
-    """The tensor of each process, (processes, ...), all of one shape."""
-    mine = mine.to(task.device).contiguous()
-    each = [torch.empty_like(mine) for _ in range(task.trainer.world_size)]
-    distributed.all_gather(each, mine)
-    return torch.stack(each)
+def _all_gather(task: pl.LightningModule, own: Tensor) -> Tensor:
+    """Stack the tensors of all processes, (processes, ...), which have equal shapes."""
+    own = own.to(task.device).contiguous()
+    tensors = [torch.empty_like(own) for _ in range(task.trainer.world_size)]
+    distributed.all_gather(tensors, own)
+    return torch.stack(tensors)

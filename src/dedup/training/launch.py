@@ -1,8 +1,8 @@
-"""Training in several processes: they begin together, and end together.
+"""Start and stop the processes of a training run together.
 
-Without torchrun or SLURM, ``python train.py trainer.gpus=4`` starts three more of itself once the
-images are read. Lightning would, too; but it appends settings to the command line that suit
-Hydra's defaults alone, and where a child ends it kills its parent without an exit code.
+Without torchrun or SLURM, ``python train.py trainer.gpus=4`` starts itself three more times once
+the images are read. Lightning could do so too. But it appends settings to the command line that
+suit Hydra's defaults alone, and when a child ends it kills the parent without an exit code.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from dedup.runtime.processes import deaf_children, is_first, n_launched
 
 log = logging.getLogger("dedup")
 
-LOOK = 0.2
-"""Seconds between two looks at the children."""
+POLL_SECONDS = 0.2
+"""Seconds between two checks of the children."""
 
 GRACE = 2.0
 """Seconds from a child's end to that of the whole run, unless the run ends by itself."""
 
 PATIENCE = 5.0
-"""Seconds that a process which has lost another waits to be ended by whoever knows why."""
+"""Seconds for which a process waits after losing another, to be ended by the one with a reason."""
 
 READING = timedelta(days=30)
-"""How long processes wait for the first one, which may have a million images to fetch."""
+"""Longest wait for the first process, which may have a million images to fetch."""
 
 
 def fit(
@@ -48,74 +48,74 @@ def fit(
     data: pl.LightningDataModule,
     checkpoint: Path | None = None,
 ) -> None:
-    """Train, in as many processes as the trainer asks for.
+    """Train in the trainer's number of processes.
 
-    An error in one process ends all of them, with its message and its exit code.
+    An error in a process ends all of them, with its message and its exit code.
 
     Args:
-        trainer: what ``build_trainer`` gave.
-        task: what is trained.
-        data: its images.
-        checkpoint: what to go on from.
+        trainer: result of ``build_trainer``.
+        task: task to train.
+        data: data module of the images.
+        checkpoint: checkpoint to resume from.
 
     Raises:
-        LostProcessError: another process ended without a word.
+        LostProcessError: another process ended without a message.
     """
-    with _company(trainer) as children:
+    with _start_others(trainer) as children:
         try:
             trainer.fit(task, data, ckpt_path=checkpoint)
         except RuntimeError as error:
-            # It may be that another process ended: that one says why, and this one is ended.
+            # Perhaps another process ended. It reports the reason, and its parent ends this one.
             if trainer.world_size > 1:
                 time.sleep(PATIENCE)
             if any(child.poll() is not None for child in children):
                 raise LostProcessError(
-                    f"one of {trainer.world_size} processes ended before training did: go on from "
+                    f"one of {trainer.world_size} processes ended before training did: resume from "
                     "last.ckpt with resume=PATH"
                 ) from error
             raise
 
 
 @contextmanager
-def _company(trainer: pl.Trainer) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The other processes, as long as they are needed, and those of them that this one started."""
+def _start_others(trainer: pl.Trainer) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start or await the other processes, and end them after use; yield the started ones."""
     if n_launched() > 1:
-        together = _met(trainer)
+        store = _wait_for_first(trainer)
         yield []
-        del together
+        del store
     elif trainer.world_size > 1 and _is_parent(trainer):
-        children = _children(trainer)
-        over = threading.Event()
-        threading.Thread(target=_watch, args=(children, over), daemon=True).start()
+        children = _start_children(trainer)
+        is_over = threading.Event()
+        threading.Thread(target=_watch, args=(children, is_over), daemon=True).start()
         try:
             yield children
             for child in children:
                 child.wait()
         finally:
-            over.set()
+            is_over.set()
             _end(children)
     else:
         yield []
 
 
 def _is_parent(trainer: pl.Trainer) -> bool:
-    """Whether this process is to start others, and Lightning does not fork them."""
+    """Whether this process has to start others, since Lightning does not fork them."""
     strategy = trainer.strategy
-    forked = isinstance(strategy, DDPStrategy) and not isinstance(
+    is_forked = isinstance(strategy, DDPStrategy) and not isinstance(
         strategy.launcher, _SubprocessScriptLauncher | None
     )
-    return not forked and "LOCAL_RANK" not in os.environ
+    return not is_forked and "LOCAL_RANK" not in os.environ
 
 
-def _children(trainer: pl.Trainer) -> list[subprocess.Popen[bytes]]:
-    """This command once more for each further device of this machine."""
+def _start_children(trainer: pl.Trainer) -> list[subprocess.Popen[bytes]]:
+    """Run this command again for each further device of this machine."""
     environment = cast(Any, trainer.strategy).cluster_environment
     os.environ.update(
         MASTER_ADDR=environment.main_address,
         MASTER_PORT=str(environment.main_port),
         NODE_RANK=str(environment.node_rank()),
         WORLD_SIZE=str(trainer.world_size),
-        LOCAL_RANK="0",  # tells Lightning that it need not start any
+        LOCAL_RANK="0",  # keeps Lightning from starting processes itself
     )
     command = [sys.executable, *sys.orig_argv[1:]]
     with deaf_children():
@@ -127,16 +127,16 @@ def _children(trainer: pl.Trainer) -> list[subprocess.Popen[bytes]]:
         ]
 
 
-def _watch(children: Sequence[subprocess.Popen[bytes]], over: threading.Event) -> None:
-    """End the run where a child failed; the main thread may wait for that child for ever."""
-    while not over.wait(LOOK):
+def _watch(children: Sequence[subprocess.Popen[bytes]], is_over: threading.Event) -> None:
+    """End the run after a child failed; the main thread might wait for that child forever."""
+    while not is_over.wait(POLL_SECONDS):
         codes = [code for child in children if (code := child.poll())]
-        if codes and not over.wait(GRACE):
+        if codes and not is_over.wait(GRACE):
             code = codes[0]
             if code < 0:
                 log.error(
                     "one of %d processes was ended by signal %d (9 is often a lack of memory): "
-                    "what last.ckpt holds is whole, go on from it with resume=PATH",
+                    "last.ckpt is intact, resume from it with resume=PATH",
                     len(children) + 1,
                     -code,
                 )
@@ -147,15 +147,15 @@ def _watch(children: Sequence[subprocess.Popen[bytes]], over: threading.Event) -
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
     for child in children:
-        child.kill()  # they keep nothing that is not kept already
+        child.kill()  # they have no unsaved results
         child.wait()
 
 
-def _met(trainer: pl.Trainer) -> Any:
-    """Wait until the first process has read the images; for Lightning half an hour is an error.
+def _wait_for_first(trainer: pl.Trainer) -> Any:
+    """Wait until the first process has read the images; Lightning gives up after half an hour.
 
     Returns:
-        What they met at: it has to stay until Lightning has made its own.
+        The store of the rendezvous, to be kept until Lightning has made its own.
     """
     environment = cast(Any, trainer.strategy).cluster_environment
     os.environ["MASTER_ADDR"] = environment.main_address

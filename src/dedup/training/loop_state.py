@@ -1,8 +1,7 @@
-"""Where training is between two steps, in the counters of Lightning's loops, and chance.
+"""Save and restore the position of training between two steps, and the random states.
 
-Lightning's own restart knows the end of an epoch and the end of a step, and skips the validation
-that is due after it. ``settle`` writes its counters so that training goes on at exactly the place
-that it was at.
+Lightning's own restart skips a validation that is due after the last step. ``set_loop_position``
+writes the counters of its loops so that training resumes at exactly the same position.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import torch
 
 
 class LoopPosition(NamedTuple):
-    """A place between two steps.
+    """A position between two steps.
 
     Attributes:
-        epoch: the epoch whose images are dealt next, from 0.
-        steps: how many of its steps are done.
-        validating: whether its next step is a validation.
+        epoch: epoch of the next images, from 0.
+        steps: number of completed steps of the epoch.
+        validating: whether a validation comes next.
     """
 
     epoch: int
@@ -30,7 +29,7 @@ class LoopPosition(NamedTuple):
 
 
 def loop_position(trainer: pl.Trainer) -> LoopPosition:
-    """Where a trainer is; asked between a step and the next one, or in a validation."""
+    """Return the position of a trainer, between two steps or during a validation."""
     loop: Any = trainer.fit_loop
     epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
     steps = batches.current.processed
@@ -41,19 +40,19 @@ def loop_position(trainer: pl.Trainer) -> LoopPosition:
     return LoopPosition(epochs.processed - 1, steps)  # ended early: by max_steps, max_time
 
 
-def settle(loops: dict[str, Any], at: LoopPosition) -> None:
-    """Rewrite the counters of a checkpoint's ``loops`` to go on at a place."""
+def set_loop_position(loops: dict[str, Any], at: LoopPosition) -> None:
+    """Rewrite the counters of a checkpoint's ``loops`` to resume at a position."""
     fit = loops["fit_loop"]
-    begun = at.epoch + (at.steps > 0 or at.validating)
+    n_begun = at.epoch + (at.steps > 0 or at.validating)
     batches, n_steps = fit["epoch_loop.batch_progress"], at.steps
     n_total = batches["total"]["processed"]
     batches["is_last_batch"] = batches["is_last_batch"] and at.validating
     for part, n_batches in (("total", n_total), ("current", n_steps)):
         fit["epoch_progress"][part] |= {
-            "ready": begun, "started": begun, "processed": at.epoch, "completed": at.epoch,
+            "ready": n_begun, "started": n_begun, "processed": at.epoch, "completed": at.epoch,
         }  # fmt: skip
         batches[part] = dict.fromkeys(batches[part], n_batches)
-        # A validation that was begun and has done nothing: Lightning runs it from its start.
+        # A validation that has begun with no batch done: Lightning runs it from its start.
         fit["epoch_loop.val_loop.batch_progress"][part] |= {
             "ready": int(at.validating), "started": int(at.validating),
             "processed": 0, "completed": 0,
@@ -61,21 +60,21 @@ def settle(loops: dict[str, Any], at: LoopPosition) -> None:
 
 
 def random_states() -> dict[str, Any]:
-    """The states of all generators of random numbers, as tensors and plain values."""
+    """Collect the states of all random generators, as tensors and plain values."""
     _, key, gauss = random.getstate()
-    drawn: Any = np.random.get_state(legacy=False)
-    state = drawn["state"]
+    numpy_state: Any = np.random.get_state(legacy=False)
+    state = numpy_state["state"]
     return {
         "python": [torch.tensor(key, dtype=torch.int64), gauss],
         "numpy": [torch.from_numpy(state["key"].astype(np.int64)), int(state["pos"]),
-                  int(drawn["has_gauss"]), float(drawn["gauss"])],
+                  int(numpy_state["has_gauss"]), float(numpy_state["gauss"])],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }  # fmt: skip
 
 
 def restore_random(states: dict[str, Any]) -> None:
-    """Put back what ``random_states`` gave; of GPUs, those that are there."""
+    """Restore the states from ``random_states``; of GPUs, those that exist."""
     key, gauss = states["python"]
     random.setstate((3, tuple(key.tolist()), gauss))
     keys, position, has_gauss, cached = states["numpy"]

@@ -1,4 +1,4 @@
-"""A loss that is no number ends a run before it spoils a checkpoint."""
+"""Stop training on a loss that is not finite, before it is saved in a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dedup.errors import NonFiniteLossError
 
 
 def check_finite(loss: Tensor, stage: str, task: pl.LightningModule, lr: float) -> Tensor:
-    """The loss, if it is finite.
+    """Return the loss if it is finite.
 
     Args:
-        loss: one number.
+        loss: scalar loss.
         stage: ``training`` or ``validation``, for the message.
-        task: says where the run is.
-        lr: its learning rate.
+        task: task with the current step and epoch, for the message.
+        lr: learning rate, for the message.
 
     Raises:
-        NonFiniteLossError: it is NaN or infinite; checkpoints written before stay as they are.
+        NonFiniteLossError: the loss is NaN or infinite; earlier checkpoints are intact.
     """
     if not math.isfinite(loss.item()):
         raise NonFiniteLossError(
             f"the {stage} loss became {loss.item()} at step {task.global_step} of epoch "
-            f"{task.current_epoch}: lower task.lr (it is {lr}) and go on from last.ckpt "
+            f"{task.current_epoch}: lower task.lr (it is {lr}) and resume from last.ckpt "
             "with resume=PATH"
         )
     return loss

@@ -1,4 +1,4 @@
-"""Training that goes on where it was stopped: from which checkpoint, and how to stop."""
+"""Find the checkpoint to resume from, and train until done or stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from torch import nn
 
-from dedup.encoders.archive import sweep
+from dedup.encoders.archive import remove_partial_files
 from dedup.encoders.checkpoint import check_resumable, read
 from dedup.errors import ArtifactError, CorruptError, StalledError
 from dedup.runtime.files import read_json
@@ -27,48 +27,51 @@ AUTO = "auto"
 
 
 def checkpoint_to_resume(resume: str | None, runs: Path, encoder: nn.Module) -> Path | None:
-    """The checkpoint to go on from, verified, or ``None`` to start anew.
+    """Find and verify the checkpoint to resume from; ``None`` for a new run.
 
     Args:
-        resume: a run's folder or a checkpoint; ``auto`` for the newest run that did not finish;
-            ``None`` for none.
-        runs: the folder of all training runs.
-        encoder: what is to be trained.
+        resume: folder of a run, or a checkpoint; ``auto`` for the newest unfinished run; ``None``
+            for a new run.
+        runs: folder of all training runs.
+        encoder: encoder to train.
 
     Raises:
-        ArtifactError: there is none at that place, or it is not of this encoder.
-        CorruptError: neither it nor the save before it is what was written.
+        ArtifactError: the checkpoint is missing, or does not fit the encoder.
+        CorruptError: both the checkpoint and the save before it are damaged.
     """
     if resume is None:
         return None
     if resume == AUTO:
         unfinished = newest_unfinished(runs)
         if unfinished is None:
-            log.info("resume=auto: no run in %s waits to go on, starting anew", runs)
+            log.info("resume=auto: there is no unfinished run in %s, starting a new one", runs)
             return None
         log.info("resume=auto: going on from %s", unfinished)
         resume = str(unfinished)
     path = Path(resume)
     file = path / LAST if path.is_dir() else path
     if file.name == LAST:
-        sweep(file.parent, ".ckpt")
-        file = _whole(file, file.with_name(PREVIOUS))
+        remove_partial_files(file.parent, ".ckpt")
+        file = _choose_intact(file, file.with_name(PREVIOUS))
     check_resumable(file, encoder)
     return file
 
 
 def newest_unfinished(runs: Path) -> Path | None:
-    """The folder of the newest run that left a checkpoint, did not finish, and that no other run
-    went on from."""
+    """Find the newest unfinished run with a checkpoint that no later run resumed.
+
+    Returns:
+        Its folder, or ``None`` if there is none.
+    """
     folders = [f for f in sorted(runs.glob("*")) if f.is_dir() and not f.is_symlink()]
-    left = [f for f in folders if (f / LAST).is_file() or (f / PREVIOUS).is_file()]
-    advice = f"name the run to go on from with resume={runs}/<time>"
-    continued = {
-        Path(str(read_json(f / RESUMED, "a run that goes on", advice).get("checkpoint"))).parent
-        for f in left
+    saved = [f for f in folders if (f / LAST).is_file() or (f / PREVIOUS).is_file()]
+    advice = f"name the run to resume with resume={runs}/<time>"
+    resumed = {
+        Path(str(read_json(f / RESUMED, "a resumed run", advice).get("checkpoint"))).parent
+        for f in saved
         if (f / RESUMED).is_file()
     }
-    waiting = [f for f in left if not (f / "run.json").is_file() and f.resolve() not in continued]
+    waiting = [f for f in saved if not (f / "run.json").is_file() and f.resolve() not in resumed]
     return waiting[-1] if waiting else None
 
 
@@ -78,65 +81,65 @@ def fit(
     data: pl.LightningDataModule,
     checkpoint: Path | None,
 ) -> None:
-    """Train, and stop between two steps when asked to by Ctrl-C or SIGTERM.
+    """Train; on Ctrl-C or SIGTERM, stop between two steps.
 
     Raises:
-        StoppedError: a signal was received, and what was learnt is saved.
-        StalledError: the disk takes no more.
-        ArtifactError: training cannot go on from the checkpoint with these settings.
+        StoppedError: a signal was received, and the state is saved.
+        StalledError: the disk is full.
+        ArtifactError: training cannot resume from the checkpoint with these settings.
     """
     callbacks = cast(Any, trainer).callbacks
     last = [callback for callback in callbacks if isinstance(callback, Last)]
-    with Interrupts(bool(last)) as interrupts, _full_disk_is_said(trainer.default_root_dir):
+    with Interrupts(bool(last)) as interrupts, _explain_full_disk(trainer.default_root_dir):
         for callback in last:
             callback.interrupts = interrupts
         launch.fit(trainer, task, data, checkpoint)
 
 
 @contextmanager
-def _full_disk_is_said(folder: str) -> Iterator[None]:
-    """Make TensorBoard's trouble with the disk, in a thread of its own and here, one message."""
-    before = threading.excepthook
+def _explain_full_disk(folder: str) -> Iterator[None]:
+    """Turn TensorBoard's errors on a full disk, from its thread and this one, into one message."""
+    previous_hook = threading.excepthook
 
-    def passed_over(failure: threading.ExceptHookArgs) -> None:
+    def hook(failure: threading.ExceptHookArgs) -> None:
         if not (isinstance(failure.exc_value, OSError) and failure.exc_value.errno in NO_ROOM):
-            before(failure)
+            previous_hook(failure)
 
-    threading.excepthook = passed_over
+    threading.excepthook = hook
     try:
         yield
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         raise StalledError(
-            f"{folder} cannot be written to: {NO_ROOM[error.errno]}. Make room; what was saved "
-            f"before is whole, and where there is a {LAST}, resume={folder} goes on from it"
+            f"cannot write to {folder}: {NO_ROOM[error.errno]}. Free some space; earlier files are "
+            f"intact, and if there is a {LAST}, resume={folder} goes on from it"
         ) from error
     finally:
-        threading.excepthook = before
+        threading.excepthook = previous_hook
 
 
-def _whole(last: Path, previous: Path) -> Path:
-    """The first of two checkpoints that is what was written."""
+def _choose_intact(last: Path, previous: Path) -> Path:
+    """Return the first of two checkpoints that is intact."""
     if not last.exists() and not previous.exists():
         raise ArtifactError(
             f"no checkpoint at {last}: name a run's folder or its {LAST} with resume=PATH, or "
-            "leave resume out to train anew"
+            "leave out resume for a new run"
         )
     try:
         read(last)
     except ArtifactError as error:
         if last.exists() and not isinstance(error, CorruptError):
             raise
-        found = str(error)
+        reason = str(error)
     else:
         return last
     try:
         read(previous)
     except ArtifactError as error:
         raise CorruptError(
-            f"{found}\nnor is the save before it: {error}\nLeave resume out to train anew; "
-            f"{last.with_name(BEST)} is apart from both"
+            f"{reason}\nThe save before it is damaged too: {error}\nLeave out resume for a new "
+            f"run; {last.with_name(BEST)} is a separate file"
         ) from error
-    log.warning("%s is not whole, going on from the save before it: %s (%s)", last, previous, found)
+    log.warning("%s is damaged: going on from the save before it, %s (%s)", last, previous, reason)
     return previous

@@ -1,4 +1,4 @@
-"""In which order the images are dealt out, epoch by epoch, to how many processes."""
+"""Samplers that draw the order of images in each epoch, and share it among processes."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import numpy.typing as npt
 from torch.utils.data import Sampler
 
 CHUNK = 8192
-"""Positions that are turned into numbers of Python's at a time."""
+"""Number of positions to convert to Python integers at a time."""
 
 
 class ShardShuffleSampler(Sampler[int]):
-    """Every position once an epoch, in an order drawn from the seed and the epoch.
+    """Random order of all positions, drawn from the seed and the epoch, shuffled by windows.
 
-    The trainer names each epoch before it starts, so a resumed run has the order that it would
-    have had without the stop.
+    The trainer sets each epoch before it starts, so a resumed run has the same order as a run
+    without a stop.
 
-    Where several processes share the work, each takes every ``world_size``-th position, so that a
-    step of all of them has the images of a step of one with as many. A last step with fewer
-    images than processes is left out then.
+    Each of several processes takes every ``world_size``-th position. So a step of all processes has
+    the images of a step of a single process. A last step with fewer images than processes is left
+    out.
 
     Args:
-        n: how many positions.
-        seed: draws the orders.
-        blocks: (n,) which block each position is in, such as a file; ``None`` for one block.
-        window: blocks whose positions are shuffled together. With no more blocks than that any
-            order can come; with more, what is read soon lies in few blocks, so that a catalogue
-            larger than the memory is read block by block.
-        batch_size: positions in a step of all processes.
-        rank: which of the processes this is.
-        world_size: how many there are.
+        n: number of positions.
+        seed: seed of the orders.
+        blocks: (n,) block of each position, such as a file; ``None`` for a single block.
+        window: number of blocks whose positions are shuffled together. With no more blocks than
+            that, the shuffle is uniform. With more, successive positions lie in few blocks, so a
+            catalogue larger than the memory is read block by block.
+        batch_size: number of positions in a step of all processes.
+        rank: rank of this process.
+        world_size: number of processes.
     """
 
     def __init__(
@@ -55,27 +55,27 @@ class ShardShuffleSampler(Sampler[int]):
         self.skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0; of another one nothing is left out."""
+        """Choose the order of an epoch, from 0; a new epoch skips no steps."""
         if epoch != self.epoch:
             self.skipped = 0
         self.epoch = epoch
 
     def skip(self, steps: int) -> None:
-        """Leave out the first steps of this epoch when it is dealt: they were taken already."""
+        """Skip the first steps of this epoch, which an earlier run completed."""
         self.skipped = steps * self.batch_size
 
     def __len__(self) -> int:
-        """How many positions this process takes in a whole epoch."""
-        return len(range(self.rank, self._n_dealt(), self.world_size))
+        """Count the positions of this process in a whole epoch."""
+        return len(range(self.rank, self._n_used(), self.world_size))
 
     def __iter__(self) -> Iterator[int]:
-        mine = self.order()[self.skipped + self.rank : self._n_dealt() : self.world_size]
+        own = self.order()[self.skipped + self.rank : self._n_used() : self.world_size]
         self.skipped = 0
-        for start in range(0, len(mine), CHUNK):
-            yield from mine[start : start + CHUNK].tolist()
+        for start in range(0, len(own), CHUNK):
+            yield from own[start : start + CHUNK].tolist()
 
     def order(self) -> npt.NDArray[np.int64]:
-        """The order of this epoch over all processes, (n,)."""
+        """Draw the order of this epoch over all processes, (n,)."""
         rng = np.random.default_rng([self.seed, self.epoch])
         blocks, counts = np.unique(self.blocks, return_counts=True)
         if len(blocks) <= self.window:
@@ -87,15 +87,17 @@ class ShardShuffleSampler(Sampler[int]):
             [rng.permutation(np.concatenate([members[b] for b in some])) for some in windows]
         )
 
-    def _n_dealt(self) -> int:
-        """Positions dealt to all processes together."""
+    def _n_used(self) -> int:
+        """Count the positions of all processes together."""
         rest = self.n % self.batch_size
         return self.n - rest if rest < self.world_size and self.world_size > 1 else self.n
 
 
 class ShardDrawSampler(ShardShuffleSampler):
-    """The same order, as ``epoch * n + position``: what is drawn for a position may then differ
-    from epoch to epoch, in a loader process too."""
+    """The same order, as ``epoch * n + position``.
+
+    So the random draws for a position can differ between epochs, in loader processes too.
+    """
 
     def __iter__(self) -> Iterator[int]:
         for position in super().__iter__():
@@ -103,19 +105,19 @@ class ShardDrawSampler(ShardShuffleSampler):
 
 
 class RankSliceSampler(Sampler[int]):
-    """Every position in its order, of which each process takes every ``world_size``-th.
+    """Positions in their order, of which each process takes every ``world_size``-th.
 
     Args:
-        n: how many positions.
-        rank: which of the processes this is.
-        world_size: how many there are.
+        n: number of positions.
+        rank: rank of this process.
+        world_size: number of processes.
     """
 
     def __init__(self, n: int, rank: int = 0, world_size: int = 1) -> None:
-        self.mine = range(rank, n, world_size)
+        self.positions = range(rank, n, world_size)
 
     def __len__(self) -> int:
-        return len(self.mine)
+        return len(self.positions)
 
     def __iter__(self) -> Iterator[int]:
-        yield from self.mine
+        yield from self.positions

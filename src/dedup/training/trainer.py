@@ -1,4 +1,4 @@
-"""The card's ``trainer.gpus`` on today's Lightning Trainer."""
+"""Build a Lightning Trainer, with ``trainer.gpus`` as in Lightning 1."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def build_trainer(
     callbacks: list[pl.Callback] | None = None,
     **settings: Any,
 ) -> pl.Trainer:
-    """A Lightning Trainer that writes TensorBoard events into ``run_dir``.
+    """Build a Lightning Trainer that writes TensorBoard events into ``run_dir``.
 
     Args:
-        run_dir: where events and checkpoints go.
-        gpus: how many GPUs at most; ``auto`` takes one if there is one, -1 takes all, a list
-            names them. With fewer to be seen it trains on what there is, and says so.
-        accelerator: ``gpu`` asks strictly; ``cpu`` takes none; ``auto`` as said above.
-        num_processes: how many processes train where it is the CPU that trains.
-        num_nodes: how many machines, each with as many devices.
-        strategy: how several devices train; ``auto`` is ``ddp``.
+        run_dir: folder of events and checkpoints.
+        gpus: largest number of GPUs; ``auto`` takes one if there is one, -1 takes all, a list
+            names them. With fewer visible GPUs it trains on those, and logs a warning.
+        accelerator: ``gpu`` requires the GPUs; ``cpu`` uses none; ``auto`` uses those there are.
+        num_processes: number of processes, if the CPU trains.
+        num_nodes: number of machines, each with as many devices.
+        strategy: Lightning's strategy for several devices; ``auto`` is ``ddp``.
         callbacks: Lightning callbacks.
         **settings: any other argument of ``pytorch_lightning.Trainer``.
 
     Raises:
-        ConfigError: ``accelerator=gpu`` and too few GPUs, an argument that Lightning refuses, or
-            torchrun or SLURM started another number of processes.
+        ConfigError: ``accelerator=gpu`` with too few GPUs, an argument that Lightning refuses, or
+            another number of processes started by torchrun or SLURM.
     """
     kind, devices = choose_devices(gpus, accelerator, visible_gpus(), num_processes)
     n_devices = len(devices) if isinstance(devices, list) else devices
     launched = n_launched()
     check_launched(kind, n_devices, num_nodes, launched)
     plugins: list[Any] = [CheckpointFiles(), *settings.pop("plugins", [])]
-    if not launched and "SLURM_NTASKS" in os.environ:  # without srun: Lightning would expect it
+    if not launched and "SLURM_NTASKS" in os.environ:  # without srun, which Lightning expects
         plugins.append(LightningEnvironment())
     _quieten_lightning()
     keep_freed_memory()
@@ -74,37 +74,37 @@ def build_trainer(
 
 
 def choose_strategy(strategy: str, n_processes: int) -> str:
-    """Lightning's ``strategy``: DDP where several processes train and nothing else is asked for."""
+    """Choose Lightning's ``strategy``: DDP for several processes, unless another is set."""
     return "ddp" if strategy == "auto" and n_processes > 1 else strategy
 
 
 def check_launched(kind: str, n_devices: int, num_nodes: int, launched: int) -> None:
-    """Make sure that torchrun or SLURM started as many processes as the settings ask for.
+    """Check that torchrun or SLURM started as many processes as the settings ask for.
 
     Args:
         kind: ``gpu`` or ``cpu``.
-        n_devices: on each machine.
-        num_nodes: machines.
-        launched: processes that were started; 0 where neither started any.
+        n_devices: number of devices on each machine.
+        num_nodes: number of machines.
+        launched: number of started processes; 0 without torchrun and SLURM.
 
     Raises:
-        ConfigError: it is another number.
+        ConfigError: the numbers differ.
     """
     if launched in (0, n_devices * num_nodes):
         return
     setting = "trainer.gpus" if kind == "gpu" else "trainer.num_processes"
     raise ConfigError(
         f"{launcher()} started {launched} processes, and {setting}={n_devices} "
-        f"trainer.num_nodes={num_nodes} ask for {n_devices * num_nodes}: say how many there are on "
-        "each machine, and how many machines"
+        f"trainer.num_nodes={num_nodes} ask for {n_devices * num_nodes}: set {setting} to the "
+        "number on each machine, and trainer.num_nodes to the number of machines"
     )
 
 
 def best_score(trainer: pl.Trainer) -> float:
-    """What the first checkpoint callback monitors, at its best.
+    """Return the best score of the first checkpoint callback.
 
     Raises:
-        ConfigError: training ended before a validation, so that there is no such checkpoint.
+        ConfigError: training ended before its first validation, so there is no score.
     """
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     if score is None:
@@ -116,9 +116,9 @@ def best_score(trainer: pl.Trainer) -> float:
 
 
 def _quieten_lightning() -> None:
-    """Drop advertisements, advice that would slow this loader, and Lightning's debts to torch."""
+    """Silence advertisements, advice that would slow this loader, and torch's deprecations."""
     rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    if not any(isinstance(found, _NoTips) for found in rank_zero.filters):
+    if not any(isinstance(each, _NoTips) for each in rank_zero.filters):
         rank_zero.addFilter(_NoTips())
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)

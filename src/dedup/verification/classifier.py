@@ -79,7 +79,7 @@ class CopyClassifier:
     """Boosted decision trees: log odds are the base plus one leaf of every tree.
 
     Friedman, Greedy function approximation: a gradient boosting machine, 2001. Fitted by
-    ``benchmarks/judge.py`` and kept as plain arrays.
+    ``scripts/fit_classifier.py`` and kept as plain arrays.
 
     Attributes:
         feature: (trees, nodes) int64, what a node looks at; -1 for a leaf.

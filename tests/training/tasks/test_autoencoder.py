@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> CatalogueDataModule:
 
 
 @pytest.fixture(scope="module")
-def stored_images(data: CatalogueDataModule) -> Tensor:
+def images(data: CatalogueDataModule) -> Tensor:
     """Four of them, (4, 3, 200, 100) uint8."""
     return data.stored_images(data.train_images).__getitems__(range(4))
 

@@ -1,1 +1,1 @@
-"""What an encoder is trained to do: each module offers one LightningModule."""
+"""Training tasks: each module offers one LightningModule."""

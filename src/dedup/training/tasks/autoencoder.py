@@ -1,4 +1,4 @@
-"""Train an encoder by redrawing its images, as the original experiment did."""
+"""Train an encoder by reconstruction of its images, as in the original experiment."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import torch
 from torch import Tensor, nn
 
 from dedup.encoders.checkpoint import describe
-from dedup.training.distributed import mean_of, weighted
+from dedup.training.distributed import average_means, weight_loss
 from dedup.training.losses import check_finite
 
 
 class Autoencoder(Protocol):
-    """What an encoder offers to be trained by reconstruction."""
+    """Interface of an encoder that can be trained by reconstruction."""
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Stored uint8 images to the float images that ``encode`` takes."""
+        """Convert stored uint8 images to the float images for ``encode``."""
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Prepared images to embeddings (n, d) and what ``decode`` needs besides."""
+        """Map prepared images to embeddings (n, d) and the indices for ``decode``."""
 
     def decode(self, embeddings: Tensor, indices: Tensor) -> Tensor:
-        """The way back."""
+        """Map embeddings and indices back to images."""
 
 
 class AutoencoderTask(pl.LightningModule):
-    """Mean squared error between an image and its reconstruction, by Adam.
+    """Minimise the mean squared error between an image and its reconstruction, with Adam.
 
     Args:
-        encoder: an ``nn.Module`` that also offers ``prepare``, ``encode`` and ``decode``.
+        encoder: ``nn.Module`` with the methods ``prepare``, ``encode`` and ``decode``.
         lr: learning rate.
         weight_decay: L2 penalty, added to the gradient (Adam, not AdamW).
     """
@@ -44,7 +44,7 @@ class AutoencoderTask(pl.LightningModule):
         self.held_out: list[tuple[Tensor, int]] = []
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Redraw stored images, (n, 3, 200, 100) uint8.
+        """Reconstruct stored images, (n, 3, 200, 100) uint8.
 
         Returns:
             The prepared originals and their reconstructions, both (n, 3, 200, 100) float32.
@@ -54,40 +54,40 @@ class AutoencoderTask(pl.LightningModule):
         return pixels, autoencoder.decode(*autoencoder.encode(pixels))
 
     def loss(self, images: Tensor, stage: str) -> Tensor:
-        """Mean squared error over all pixels and channels.
+        """Compute the mean squared error over all pixels and channels.
 
         Raises:
-            NonFiniteLossError: it is NaN or infinite; checkpoints written before stay as they are.
+            NonFiniteLossError: the loss is NaN or infinite; earlier checkpoints are intact.
         """
-        pixels, redrawn = self.reconstruct(images)
-        loss = nn.functional.mse_loss(redrawn, pixels)
+        pixels, reconstructions = self.reconstruct(images)
+        loss = nn.functional.mse_loss(reconstructions, pixels)
         return check_finite(loss, stage, self, self.lr)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Log ``train/loss`` at every logged step."""
-        loss, share = weighted(self, self.loss(batch, "training"), len(batch))
+        """Compute and log ``train/loss``."""
+        loss, share = weight_loss(self, self.loss(batch, "training"), len(batch))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return share
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the epoch before."""
+        """Forget the previous epoch."""
         self.held_out.clear()
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Keep the loss of a batch, which is empty where processes outnumber images."""
+        """Keep the loss of a batch, which is empty if processes outnumber images."""
         if len(batch):
             self.held_out.append((self.loss(batch, "validation"), len(batch)))
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/loss`` over the held-out products, once an epoch."""
-        self.log("val/loss", mean_of(self, self.held_out), prog_bar=True, sync_dist=True)
+        """Log ``val/loss`` over the held-out products."""
+        self.log("val/loss", average_means(self, self.held_out), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, its fused form."""
+        """Create Adam in its fused form."""
         return torch.optim.Adam(
             self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the encoder, in plain values."""
+        """Add the description of the encoder, in plain values."""
         checkpoint["encoder"] = describe(self.encoder)

@@ -1,4 +1,4 @@
-"""Train an encoder to recognise edited copies of an image."""
+"""Train an encoder to recognise edited copies of an image, by InfoNCE and KoLeo."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from torch.nn import functional
 
 from dedup.errors import ConfigError
 from dedup.schemas import IMAGE_SHAPE
-from dedup.training.distributed import gathered
+from dedup.training.distributed import gather_rows
 from dedup.training.losses import check_finite
 from dedup.training.tasks.retrieval import HeldOut, RankingTask
 from dedup.training.views import ViewBatch
 
 NEAREST = 1e-4
-"""Least distance in the KoLeo term, whose slope would else grow without end."""
+"""Smallest distance in the KoLeo term, which limits its gradient."""
 
 
 class ContrastiveTask(RankingTask):
-    """Edited copies of an image near each other, all else far apart: InfoNCE + KoLeo, by AdamW.
+    """Contrastive learning of edited copies, with InfoNCE, KoLeo and AdamW.
 
-    The objective of SSCD (Pizzi et al. 2022, arXiv:2202.10261), at the scale of a CPU. The
-    learning rate rises for ``warmup`` steps and falls to 0 by half a cosine until the run ends, be
-    it by epochs, steps or time.
+    The objective is that of SSCD (Pizzi et al. 2022, arXiv:2202.10261), at the scale of a CPU. The
+    learning rate rises for ``warmup`` steps. It then falls to 0 by half a cosine until the run
+    ends by epochs, steps or time.
 
     Args:
-        encoder: an ``nn.Module`` with an attribute ``unit``, which is set: unit embeddings.
+        encoder: ``nn.Module`` with an attribute ``unit``, which is set for unit embeddings.
         lr: highest learning rate.
-        weight_decay: decoupled (Loshchilov & Hutter 2019).
-        temperature: of the softmax over similarities.
+        weight_decay: decoupled weight decay (Loshchilov & Hutter 2019).
+        temperature: temperature of the softmax over similarities.
         koleo: weight of the entropy term.
-        warmup: steps, at most a tenth of the run.
+        warmup: number of warm-up steps, at most a tenth of the run.
 
     Raises:
         ConfigError: the encoder cannot give embeddings of unit length.
@@ -52,7 +52,7 @@ class ContrastiveTask(RankingTask):
         if not hasattr(encoder, "unit"):
             raise ConfigError(
                 f"task=contrastive needs embeddings of unit length, and {type(encoder).__name__} "
-                "has no setting unit"
+                "has no setting unit: choose another encoder, or give it the attribute unit"
             )
         super().__init__(encoder)
         cast(Any, encoder).unit = True
@@ -64,7 +64,7 @@ class ContrastiveTask(RankingTask):
         self.warmup = warmup
 
     def setup(self, stage: str) -> None:
-        """Freeze what is not trained where several processes would wait for its gradient."""
+        """Freeze unused parameters, whose gradients several processes would wait for."""
         if self.trainer.world_size > 1:
             freeze_unused(self.encoder)
 
@@ -76,17 +76,17 @@ class ContrastiveTask(RankingTask):
         )
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
-        """Log ``train/loss`` at every logged step: that of the images of all processes.
+        """Compute and log ``train/loss`` over the images of all processes.
 
-        Each process has the same loss, and its gradient for the images of its own. DDP takes the
-        mean over the processes where the sum is wanted.
+        Each process has the same loss, and the gradient for its own images. DDP averages over the
+        processes, although the sum is needed, so the loss is multiplied by their number.
         """
-        loss = self.loss(*gathered(self, *self.embed(batch), batch.labels))
+        loss = self.loss(*gather_rows(self, *self.embed(batch), batch.labels))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return check_finite(loss, "training", self, self.lr) * self.trainer.world_size
 
     def measures(self, held_out: HeldOut) -> dict[str, float]:
-        """Besides ``val/uap``, ``val/loss`` of each held-out image and its first copy."""
+        """Measure ``val/uap``, and ``val/loss`` of each held-out image and its first copy."""
         firsts, losses = held_out.by_round()[0], []
         for step in range(int(held_out.steps.max()) + 1):
             rows = held_out.steps == step
@@ -97,7 +97,7 @@ class ContrastiveTask(RankingTask):
         return {**super().measures(held_out), "val/loss": loss.item()}
 
     def configure_optimizers(self) -> Any:
-        """AdamW, its fused form, with a schedule by step."""
+        """Create AdamW in its fused form, with a schedule by step."""
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
@@ -109,9 +109,9 @@ class ContrastiveTask(RankingTask):
         }
 
     def rate(self, step: int, total: float) -> float:
-        """The learning rate's share of ``lr`` at a step of a run of ``total`` steps.
+        """Compute the learning rate, as a share of ``lr``, at a step of ``total`` steps.
 
-        Where ``trainer.max_time`` will end the run earlier, time counts instead of steps.
+        If ``trainer.max_time`` ends the run earlier, time counts instead of steps.
         """
         warmup = min(self.warmup, total / 10)
         if step < warmup:
@@ -120,18 +120,18 @@ class ContrastiveTask(RankingTask):
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     def _time_spent(self) -> float:
-        """The share of ``trainer.max_time`` that has passed, on the first process's clock."""
+        """Compute the share of ``trainer.max_time`` that has passed, by the first process."""
         trainer = cast(Any, self.trainer)
-        timers = [one for one in trainer.callbacks if isinstance(one, Timer)]
+        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
         spent = max(map(_spent, timers), default=0.0)
-        several = bool(timers) and trainer.world_size > 1
-        return float(trainer.strategy.broadcast(spent)) if several else spent
+        is_shared = bool(timers) and trainer.world_size > 1
+        return float(trainer.strategy.broadcast(spent)) if is_shared else spent
 
 
 def freeze_unused(encoder: nn.Module) -> None:
-    """Freeze the parameters that embeddings do not depend on, such as an autoencoder's decoder."""
+    """Freeze the parameters that do not affect embeddings, such as an autoencoder's decoder."""
     mode = encoder.training
-    parameters = [one for one in encoder.parameters() if one.requires_grad]
+    parameters = [each for each in encoder.parameters() if each.requires_grad]
     if not parameters:
         return
     image = torch.zeros((1, *IMAGE_SHAPE), dtype=torch.uint8, device=parameters[0].device)
@@ -143,17 +143,17 @@ def freeze_unused(encoder: nn.Module) -> None:
 
 
 def info_nce(views: Tensor, variants: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """NT-Xent: the cross entropy of finding a view's partner among itself and all negatives.
+    """Compute NT-Xent: cross entropy of a view's partner against all negatives.
 
-    van den Oord et al. 2018, arXiv:1807.03748, equation 4; of weak and strong views in both
+    van den Oord et al. 2018, arXiv:1807.03748, equation 4; between weak and strong views in both
     directions as in SimCLR (Chen et al. 2020, equation 1). Negatives are the views of other labels
-    and all colour variants; views with the anchor's label are neither.
+    and all colour variants. Other views with the anchor's label are left out.
 
     Args:
-        views: (2n, d) of unit length, n weak ones and then their n strong partners.
+        views: (2n, d) of unit length, n weak views and then their n strong partners.
         variants: (m, d) of unit length.
         labels: (n,).
-        temperature: divides the similarities.
+        temperature: divisor of the similarities.
 
     Returns:
         The mean over the 2n anchors.
@@ -167,7 +167,7 @@ def info_nce(views: Tensor, variants: Tensor, labels: Tensor, temperature: float
 
 
 def koleo(views: Tensor, variants: Tensor, labels: Tensor) -> Tensor:
-    """Kozachenko-Leonenko entropy term: minus the mean log distance to the nearest negative.
+    """Compute the Kozachenko-Leonenko term: minus the mean log distance to the nearest negative.
 
     Sablayrolles et al. 2019, arXiv:1806.03198, equation 4, with positives left out as in SSCD.
 
@@ -177,7 +177,7 @@ def koleo(views: Tensor, variants: Tensor, labels: Tensor) -> Tensor:
         labels: (n,).
 
     Returns:
-        The mean over the views that have a negative, or 0.
+        The mean over the views with a negative, or 0.
     """
     allowed = negatives(labels, len(variants))
     anchors = allowed.any(dim=1)
@@ -190,15 +190,15 @@ def koleo(views: Tensor, variants: Tensor, labels: Tensor) -> Tensor:
 
 
 def negatives(labels: Tensor, n_variants: int) -> Tensor:
-    """Which of (2n views, then the variants) each view is to stay away from, (2n, 2n + m) bool."""
+    """Mark the negatives of each view among 2n views and m variants, (2n, 2n + m) bool."""
     twice = labels.repeat(2)
     variants = torch.ones((len(twice), n_variants), dtype=torch.bool, device=labels.device)
     return torch.cat([twice[:, None] != twice, variants], dim=1)
 
 
 def _spent(timer: Timer) -> float:
-    """The share of its time that a timer has seen pass."""
-    if (left := timer.time_remaining()) is None:
+    """Compute the share of its time that a timer has measured."""
+    if (remaining := timer.time_remaining()) is None:
         return 0.0
     elapsed = timer.time_elapsed()
-    return elapsed / max(elapsed + left, 1e-9)
+    return elapsed / max(elapsed + remaining, 1e-9)

@@ -1,4 +1,4 @@
-"""``val/uap``: how well an encoder tells edited copies of held-out images from all else."""
+"""Measure ``val/uap``, the average precision at retrieving the originals of edited copies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dedup.encoders.checkpoint import describe
 from dedup.metrics import average_precision
-from dedup.training.distributed import gathered
+from dedup.training.distributed import gather_rows
 from dedup.training.views import ViewBatch
 
 
@@ -20,12 +20,12 @@ class HeldOut(NamedTuple):
     Attributes:
         originals: (n, d).
         labels: (n,), equal for products that share an image.
-        places: (n,), which of the held-out images each is, from 0.
-        steps: (n,), the number of the batch that each was in.
-        copies: (n * k, d), the k edited copies of each, one image's after the other's.
-        copy_places: (n * k,), the place of the image that each was made of.
+        places: (n,), positions among the held-out images, from 0.
+        steps: (n,), numbers of the batches.
+        copies: (n * k, d), k edited copies of each image, grouped by image.
+        copy_places: (n * k,), positions of the copies' originals.
         variants: (m, d), colour variants.
-        variant_places: (m,), the place of the image that each was made of.
+        variant_places: (m,), positions of the variants' originals.
     """
 
     originals: Tensor
@@ -38,9 +38,10 @@ class HeldOut(NamedTuple):
     variant_places: Tensor
 
     def in_order(self) -> HeldOut:
-        """Sorted by places, as one process has them."""
+        """Sort by places, which gives the order of a single process."""
         rows, copies, variants = (
-            of.argsort(stable=True) for of in (self.places, self.copy_places, self.variant_places)
+            places.argsort(stable=True)
+            for places in (self.places, self.copy_places, self.variant_places)
         )
         return HeldOut(
             *(part[rows] for part in self[:4]),
@@ -49,16 +50,16 @@ class HeldOut(NamedTuple):
         )
 
     def by_round(self) -> Tensor:
-        """The copies as (k, n, d)."""
+        """Arrange the copies as (k, n, d)."""
         n = len(self.originals)
         return self.copies.view(n, len(self.copies) // n, -1).transpose(0, 1)
 
 
 class RankingTask(pl.LightningModule):
-    """A task whose validation ranks held-out images; its checkpoints describe the encoder.
+    """Base of tasks whose validation ranks held-out images.
 
     Args:
-        encoder: an ``nn.Module`` from images (n, 3, 200, 100) uint8 to embeddings (n, d).
+        encoder: ``nn.Module`` from images (n, 3, 200, 100) uint8 to embeddings (n, d).
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -67,20 +68,20 @@ class RankingTask(pl.LightningModule):
         self.seen: list[HeldOut] = []
 
     def embed(self, batch: ViewBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings of the weak views, the strong ones and the variants, in one pass."""
+        """Embed the weak views, the strong views and the variants, in one pass."""
         parts = (batch.weak, batch.strong, batch.variants)
         weak, strong, variants = self.encoder(torch.cat(parts)).split([len(part) for part in parts])
         return weak, strong, variants
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the epoch before."""
+        """Forget the previous epoch."""
         self.seen.clear()
 
     def validation_step(self, batch: ViewBatch, batch_idx: int) -> None:
-        """Keep the embeddings of a batch, which is empty where processes outnumber images."""
+        """Keep the embeddings of a batch, which is empty if processes outnumber images."""
         originals, copies, variants = (part.cpu() for part in self.embed(batch))
         n, n_before = len(batch), sum(len(seen.places) for seen in self.seen)
-        # As ``InTurn`` deals them.
+        # The positions that ``RankSliceSampler`` gives to this process.
         places = torch.arange(n_before, n_before + n) * self.trainer.world_size + self.global_rank
         n_copies = len(copies) // max(n, 1)
         self.seen.append(
@@ -97,27 +98,27 @@ class RankingTask(pl.LightningModule):
         )
 
     def on_validation_epoch_end(self) -> None:
-        """Log what is measured over the held-out images of all processes, once an epoch."""
-        mine = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
-        held_out = HeldOut(*gathered(self, *mine)).in_order()
+        """Measure and log over the held-out images of all processes."""
+        own = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
+        held_out = HeldOut(*gather_rows(self, *own)).in_order()
         for name, value in self.measures(held_out).items():
             self.log(name, value, prog_bar=name == "val/uap", sync_dist=True)
 
     def measures(self, held_out: HeldOut) -> dict[str, float]:
-        """What is logged of the held-out images: ``val/uap``."""
+        """Measure ``val/uap`` on the held-out images."""
         parts = held_out.originals, held_out.by_round(), held_out.variants, held_out.labels
         return {"val/uap": uap(*parts)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the encoder, in plain values."""
+        """Add the description of the encoder, in plain values."""
         checkpoint["encoder"] = describe(self.encoder)
 
 
 def uap(originals: Tensor, copies: Tensor, variants: Tensor, labels: Tensor) -> float:
-    """Micro average precision of the pairs (edited copy or colour variant, original) by distance.
+    """Compute micro average precision of (copy or variant, original) pairs, ranked by distance.
 
-    A copy matches its original; pairs of a copy and another original with its label do not count;
-    all others are wrong, those of a variant and the image that it was made of among them.
+    A copy matches its original. Pairs of a copy and another original with its label do not count.
+    All other pairs are wrong, those of a colour variant and its own original included.
 
     Args:
         originals: embeddings (n, d).
@@ -132,7 +133,7 @@ def uap(originals: Tensor, copies: Tensor, variants: Tensor, labels: Tensor) -> 
     own = torch.eye(len(labels), dtype=torch.bool)
     n_copies = len(copies)
     queries = torch.cat([copies.flatten(0, 1), variants]).double()
-    # Not by a matrix product: the smallest distances, which decide, would be the least exact.
+    # Not by a matrix product, which is least exact for the smallest distances: they matter most.
     distances = torch.cdist(
         queries, originals.double(), compute_mode="donot_use_mm_for_euclid_dist"
     )

@@ -1,4 +1,4 @@
-"""Fit an encoder's whitening to a catalogue, in one pass and without a gradient."""
+"""Fit an encoder's whitening to a catalogue, in one pass without gradients."""
 
 from __future__ import annotations
 
@@ -12,53 +12,56 @@ from dedup.training.tasks.retrieval import RankingTask
 
 
 class Whitened(Protocol):
-    """What an encoder offers to be whitened."""
+    """Interface of an encoder with a whitening."""
 
     def features(self, images: Tensor) -> Tensor:
-        """Stored uint8 images to what the whitening maps, (n, f)."""
+        """Map stored uint8 images to the features before whitening, (n, f)."""
 
     def fit_whitening(self, features: Tensor) -> None:
-        """Choose the whitening by the features of many images, (n, f)."""
+        """Fit the whitening to the features of many images, (n, f)."""
 
 
 class WhiteningTask(RankingTask):
-    """Whitening by the training pictures' features; one epoch is all there is, however many asked.
+    """Whitening of the training images' features, in one epoch whatever the setting.
 
     Args:
-        encoder: an ``nn.Module`` that also offers ``features`` and ``fit_whitening``.
+        encoder: ``nn.Module`` with the methods ``features`` and ``fit_whitening``.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: the encoder lacks these methods.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         if not (hasattr(encoder, "features") and hasattr(encoder, "fit_whitening")):
-            raise ConfigError(f"task=whitening: {type(encoder).__name__} has nothing to whiten")
+            raise ConfigError(
+                f"task=whitening: {type(encoder).__name__} has nothing to whiten. Choose "
+                "encoder=efficientnet_lite0, or another task"
+            )
         super().__init__(encoder)
         self.automatic_optimization = False
         self.collected: list[Tensor] = []
-        # Lightning counts optimiser steps, and saves no checkpoint before the first.
+        # Lightning counts optimiser steps, and saves no checkpoint before the first step.
         self.passes = nn.Parameter(torch.zeros(()), requires_grad=False)
 
     def setup(self, stage: str) -> None:
         """Refuse several processes.
 
         Raises:
-            ConfigError: there are.
+            ConfigError: the trainer uses several processes.
         """
         if self.trainer.world_size > 1:
             raise ConfigError(
-                "task=whitening is one pass over the features of all images, without a gradient "
-                "to share: train it in one process, trainer.gpus=1 trainer.num_processes=1"
+                "task=whitening has no gradients that several processes could share: "
+                "train it in one process, trainer.gpus=1 trainer.num_processes=1"
             )
 
     def on_train_epoch_start(self) -> None:
-        """Forget the epoch before."""
+        """Forget the previous epoch."""
         self.collected.clear()
 
     @torch.no_grad()
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Collect features; after the last batch fit, before validation, and stop."""
+        """Collect features; after the last batch, fit the whitening and stop."""
         encoder = cast(Whitened, self.encoder.eval())
         self.collected.append(encoder.features(batch).cpu())
         if self.trainer.is_last_batch:
@@ -68,14 +71,14 @@ class WhiteningTask(RankingTask):
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the features collected so far: a run may go on in the middle of the epoch."""
+        """Add the features collected so far, so that a run can resume within the epoch."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["collected"] = list(self.collected)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on collecting."""
+        """Restore the features collected so far."""
         self.collected = list(checkpoint.get("collected", []))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One that changes nothing."""
+        """Create an optimiser that changes nothing."""
         return torch.optim.SGD([self.passes], lr=0.0)

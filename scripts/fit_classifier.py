@@ -1,6 +1,6 @@
-"""Fit the judge: how surely one image is a copy of another, from what the second look sees.
+"""Fit the classifier of copies: gradient-boosted trees over the measures of an aligned pair.
 
-    python benchmarks/judge.py IMAGES [--true-dups CSV] [--out JUDGE.safetensors] [--seed 0]
+    python scripts/fit_classifier.py IMAGES [--true-dups CSV] [--out FILE] [--seed 0]
 
 Positives are edited copies (``dedup.augmentations``) of photos and of their packshots. Negatives
 are other products: those with the most visual words in common, colour variants, goods on the same
@@ -24,7 +24,7 @@ from sklearn.metrics import average_precision_score, log_loss
 from dedup.augmentations import EDITS, RgbImage, augment, edit, foreground, packshot
 from dedup.detection.calibration import DOUBTFUL
 from dedup.runtime.parallel import in_order
-from dedup.store.decode import decode, restored
+from dedup.store.decode import decode, decode_preview
 from dedup.training.views import recoloured
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.classifier import FALLING, FEATURES, RISING, CopyClassifier, features
@@ -35,7 +35,7 @@ Row = tuple[str, int, int, list[list[float]]]  # kind, photo, is it a copy, feat
 
 
 def same_products(table: Path | None, names: list[str]) -> set[tuple[int, int]]:
-    """Photos that are known to show one product, by their places."""
+    """Read the pairs of photos of one product, as their positions in ``names``."""
     if table is None:
         return set()
     place = {name: number for number, name in enumerate(names)}
@@ -47,12 +47,12 @@ def same_products(table: Path | None, names: list[str]) -> set[tuple[int, int]]:
 def images(folder: Path) -> tuple[list[str], list[RgbImage]]:
     """The name of every photo in a folder, and the photo as the store's details are."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
-    found = in_order(lambda path: restored(decode(path.read_bytes()).detail), files)
+    found = in_order(lambda path: decode_preview(decode(path.read_bytes()).detail), files)
     return [file.name for file in files], list(found)
 
 
 def relit(image: RgbImage, rng: Generator) -> RgbImage | None:
-    """The product in another lightness or colour on the same ground, as a shop's variants are."""
+    """Recolour the product alone, in lightness or hue, as the variants of a shop are."""
     mask = foreground(image)
     if not 0.1 < mask.mean() < 0.8:
         return None
@@ -73,7 +73,7 @@ def relit(image: RgbImage, rng: Generator) -> RgbImage | None:
 
 
 def on_ground_of(image: RgbImage, other: RgbImage) -> RgbImage | None:
-    """The product of ``image`` pasted on the whole of another photo."""
+    """Paste the product of ``image`` on the whole of another photo."""
     mask = foreground(image)
     if not 0.1 < mask.mean() < 0.7:
         return None
@@ -84,14 +84,14 @@ def on_ground_of(image: RgbImage, other: RgbImage) -> RgbImage | None:
 
 
 def one_edit(image: RgbImage, rng: Generator, other: RgbImage) -> RgbImage:
-    """One edit of any kind at any strength, or a chain."""
+    """Apply one edit of any kind and strength, or a chain of up to four."""
     if rng.random() < 0.5:
         return augment(image, rng, rng.uniform(0.4, 1), (1, 4), others=[other])[0]
     return edit(image, str(rng.choice(list(EDITS))), rng.uniform(0.1, 1), rng, other)
 
 
 def looks(photo: int, base: list[RgbImage], fillers: list[RgbImage], seed: int) -> Iterator[Row]:
-    """Everything that is made of one photo."""
+    """Yield the copies, variants and strangers that are made of one photo."""
     rng = np.random.default_rng([seed, photo])
     image, stranger = base[photo], base[int(rng.integers(len(base)))]
     if rng.random() < 0.5:
@@ -102,7 +102,7 @@ def looks(photo: int, base: list[RgbImage], fillers: list[RgbImage], seed: int) 
 
     def row(kind: str, is_copy: int, one: LocalFeatures, other: LocalFeatures) -> Row:
         one, other = (one, other) if rng.random() < 0.5 else (other, one)
-        return kind, photo, is_copy, [features(*it) for it in placements(one, other)]
+        return kind, photo, is_copy, [features(*pair) for pair in placements(one, other)]
 
     for _ in range(5):
         yield row("copy", 1, original, LocalFeatures.of(one_edit(image, rng, filler)))
@@ -117,8 +117,8 @@ def looks(photo: int, base: list[RgbImage], fillers: list[RgbImage], seed: int) 
     ):
         same = int(rng.integers(2**31))
         ends = [
-            edit(it, name, rng.uniform(0.5, 1), np.random.default_rng(same), filler)
-            for it in (image, stranger)
+            edit(end, name, rng.uniform(0.5, 1), np.random.default_rng(same), filler)
+            for end in (image, stranger)
         ]
         yield row("same_" + str(name), 0, LocalFeatures.of(ends[0]), LocalFeatures.of(ends[1]))
     pasted = on_ground_of(stranger, image)
@@ -129,31 +129,31 @@ def looks(photo: int, base: list[RgbImage], fillers: list[RgbImage], seed: int) 
 def look_alikes(
     photos: list[RgbImage], known: set[tuple[int, int]], n: int, rng: Generator
 ) -> Iterator[Row]:
-    """Different products whose images share the most visual words, some of them edited.
+    """Yield different products whose images share the most visual words, some of them edited.
 
-    Such as two garments that one seller photographed on the same floor.
+    Two garments that one seller photographed on the same floor are such a pair.
     """
     vocabulary = Vocabulary.load()
-    seen = list(in_order(LocalFeatures.of, photos))
-    words = np.stack([vocabulary.words(it.keypoints.descriptors) for it in seen])
-    found = propose(words, None, vocabulary, 0.03, 50_000_000)
-    best = np.argsort(-found.similarity)[: 4 * n]
+    local = list(in_order(LocalFeatures.of, photos))
+    words = np.stack([vocabulary.words(each.keypoints.descriptors) for each in local])
+    candidates = propose(words, None, vocabulary, 0.03, 50_000_000)
+    best = np.argsort(-candidates.similarity)[: 4 * n]
     for place in np.concatenate([best[: n // 2], rng.permutation(best[n // 2 :])[: n // 2]]):
-        a, b = int(found.left[place]), int(found.right[place])
+        a, b = int(candidates.left[place]), int(candidates.right[place])
         if (a, b) in known:
             continue
-        yield "look_alike", a, 0, [features(*it) for it in placements(seen[a], seen[b])]
+        yield "look_alike", a, 0, [features(*pair) for pair in placements(local[a], local[b])]
         if rng.random() < 0.5:
             other = LocalFeatures.of(one_edit(photos[b], rng, photos[b]))
-            yield "look_alike", a, 0, [features(*it) for it in placements(seen[a], other)]
+            yield "look_alike", a, 0, [features(*pair) for pair in placements(local[a], other)]
 
 
-def _or(found: RgbImage | None, otherwise: RgbImage) -> RgbImage:
-    return otherwise if found is None else found
+def _or(image: RgbImage | None, otherwise: RgbImage) -> RgbImage:
+    return otherwise if image is None else image
 
 
 def fitted(rows: np.ndarray, truth: np.ndarray, seed: int) -> HistGradientBoostingClassifier:
-    """Shallow trees, monotone where it is clear which way a feature points."""
+    """Fit shallow trees, monotone in each feature that can point one way only."""
     directions = [(name in RISING) - (name in FALLING) for name in FEATURES]
     trees = HistGradientBoostingClassifier(
         learning_rate=0.08, max_iter=160, max_leaf_nodes=12, min_samples_leaf=40,
@@ -163,7 +163,7 @@ def fitted(rows: np.ndarray, truth: np.ndarray, seed: int) -> HistGradientBoosti
 
 
 def exported(trees: HistGradientBoostingClassifier) -> dict[str, np.ndarray]:
-    """The trees as plain arrays, as ``dedup.verification.classifier.CopyClassifier`` keeps them."""
+    """Turn the trees into the plain arrays of ``verification.classifier.CopyClassifier``."""
     nodes = [stage[0].nodes for stage in trees._predictors]  # scikit-learn shows them nowhere else
     width = max(map(len, nodes))
 
@@ -188,7 +188,7 @@ def exported(trees: HistGradientBoostingClassifier) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Make the pairs, fit on four fifths of the photos, print how it does on the rest."""
+    """Make pairs, fit on four fifths of the photos and print the result on the others."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -198,32 +198,31 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1500, help="photos")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=Path, help="keep the features here, or take them from here")
-    given = parser.parse_args()
-    if given.rows is not None and given.rows.is_file():
-        stored = np.load(given.rows)
+    options = parser.parse_args()
+    if options.rows is not None and options.rows.is_file():
+        stored = np.load(options.rows)
         kinds, photos, truth, rows = (stored[name] for name in ("kinds", "photos", "truth", "rows"))
     else:
-        kinds, photos, truth, rows = gathered(given)
-        if given.rows is not None:
-            np.savez(given.rows, kinds=kinds, photos=photos, truth=truth, rows=rows)
+        kinds, photos, truth, rows = gathered(options)
+        if options.rows is not None:
+            np.savez(options.rows, kinds=kinds, photos=photos, truth=truth, rows=rows)
     told = ~((kinds == "variant") & too_alike(rows))
     kinds, photos, truth, rows = kinds[told], photos[told], truth[told], rows[told]
     held_out = photos % 5 == 0
-    trees = fitted(rows[~held_out], truth[~held_out], given.seed)
+    trees = fitted(rows[~held_out], truth[~held_out], options.seed)
     doubtful = trees.decision_function(rows) > DOUBTFUL
     share = {"fitted_share": np.array([truth[held_out & doubtful].mean()])}
     save_file(
         exported(trees) | share,
-        given.out,
-        {"command": "benchmarks/judge.py", "seed": str(given.seed)},
+        options.out,
+        {"command": "scripts/fit_classifier.py", "seed": str(options.seed)},
     )
-    judge = CopyClassifier.load(given.out)
-    log_odds = judge.log_odds(rows)
+    log_odds = CopyClassifier.load(options.out).log_odds(rows)
     assert np.allclose(log_odds, trees.decision_function(rows), atol=1e-4)
     test = held_out
     print(
         f"{(~test).sum()} placements fitted on, {test.sum()} held out, "
-        f"{given.out.stat().st_size} bytes"
+        f"{options.out.stat().st_size} bytes"
     )
     p = 1 / (1 + np.exp(-log_odds[test]))
     print(
@@ -240,32 +239,32 @@ def main() -> None:
 
 
 def too_alike(rows: np.ndarray) -> np.ndarray:
-    """Which pairs hardly differ in colour or lightness: no eye would call them variants."""
+    """Mark the pairs that hardly differ in colour or lightness: no eye calls them variants."""
     limits = {"chroma": 8, "worst_chroma": 16, "hue": 30, "shift": 14}
     return np.all([rows[:, FEATURES.index(name)] < most for name, most in limits.items()], axis=0)
 
 
-def gathered(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs' kinds, photos, truth and features; of several placements the first two count."""
-    rng = np.random.default_rng(given.seed)
-    names, photos = images(given.images)
-    known = same_products(given.true_dups, names)
+def gathered(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Make the pairs: their kinds, photos, truth, and features of at most two alignments."""
+    rng = np.random.default_rng(options.seed)
+    names, photos = images(options.images)
+    known = same_products(options.true_dups, names)
     order = rng.permutation(len(photos))
-    base = [photos[place] for place in order[: given.n]]
-    fillers = [photos[place] for place in order[given.n : given.n + 300]]
-    found: list[Row] = []
+    base = [photos[place] for place in order[: options.n]]
+    fillers = [photos[place] for place in order[options.n : options.n + 300]]
+    pairs: list[Row] = []
     for rows in in_order(
-        lambda photo: list(looks(photo, base, fillers, given.seed)), range(len(base))
+        lambda photo: list(looks(photo, base, fillers, options.seed)), range(len(base))
     ):
-        found += rows
-    found += look_alikes(photos, known, 4 * given.n, rng)
-    unplaced = [row for row in found if not row[3]]
+        pairs += rows
+    pairs += look_alikes(photos, known, 4 * options.n, rng)
+    unplaced = [row for row in pairs if not row[3]]
     print(
-        f"{len(found)} pairs; not to be laid over each other: "
-        f"{sum(row[2] for row in unplaced)} copies of {sum(row[2] for row in found)}, "
-        f"{sum(1 - row[2] for row in unplaced)} others of {sum(1 - row[2] for row in found)}"
+        f"{len(pairs)} pairs; not to be laid over each other: "
+        f"{sum(row[2] for row in unplaced)} copies of {sum(row[2] for row in pairs)}, "
+        f"{sum(1 - row[2] for row in unplaced)} others of {sum(1 - row[2] for row in pairs)}"
     )
-    # Of a copy the best placement counts: the judge takes the surest, too.
+    # Of a copy the best alignment counts: a verdict takes the surest, too.
     best = [
         (
             kind,
@@ -275,7 +274,7 @@ def gathered(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndar
             if copy and rows
             else rows,
         )
-        for kind, photo, copy, rows in found
+        for kind, photo, copy, rows in pairs
     ]
     flat = [(kind, photo, copy, row) for kind, photo, copy, rows in best for row in rows]
     kinds, places, truth, rows = zip(*flat, strict=True)

@@ -1,6 +1,6 @@
-"""Makes the vocabulary of visual words that comes with the package, and shows what it finds.
+"""Fit the vocabulary of visual words that comes with the package, by k-means.
 
-    python benchmarks/vocabulary.py IMAGES vocabulary.safetensors
+    python scripts/fit_vocabulary.py IMAGES vocabulary.safetensors
 
 The codebook is k-means on halves of RootSIFT descriptors; how rare a word is, is counted in the
 images and in their mirror images. The most common words count for nothing (the stop list of Sivic
@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from dedup.augmentations import augment, packshot
 from dedup.runtime.parallel import in_order
-from dedup.store.decode import decode, reduced, restored
+from dedup.store.decode import decode, decode_preview, encode_preview
 from dedup.verification.keypoints import (
     Descriptors,
     RgbImage,
@@ -51,11 +51,11 @@ COPIES = {"1-2 edits": (0.6, (1, 2)), "2-3 edits": (0.8, (2, 3)), "3-4 strong ed
 
 def read(file: Path) -> RgbImage:
     """An image as the store keeps it: at most 320 pixels on its long side."""
-    return restored(decode(file.read_bytes()).detail)
+    return decode_preview(decode(file.read_bytes()).detail)
 
 
 def described(seed: int, job: tuple[int, Path]) -> list[Descriptors]:
-    """The descriptors of an image, and of its packshot if its number is even."""
+    """Describe an image, and its packshot if its number is even."""
     number, file = job
     image = read(file)
     shot = packshot(image, default_rng([seed, number])) if number % 2 == 0 else None
@@ -64,7 +64,7 @@ def described(seed: int, job: tuple[int, Path]) -> list[Descriptors]:
 
 
 def codebook(known: Sequence[Descriptors], seed: int) -> npt.NDArray[np.float32]:
-    """Centroids of a sample of first halves and mirrored second halves, (N_CENTROIDS, 64)."""
+    """Cluster a sample of first and mirrored second halves: centroids, (N_CENTROIDS, 64)."""
     rows = np.concatenate(known)
     rng = default_rng(seed)
     sample = rows[rng.permutation(len(rows))[: N_HALVES // 2]]
@@ -76,7 +76,7 @@ def codebook(known: Sequence[Descriptors], seed: int) -> npt.NDArray[np.float32]
 
 
 def learn(known: Sequence[Descriptors], seed: int) -> Vocabulary:
-    """A vocabulary from the descriptors of images."""
+    """Fit a vocabulary to the descriptors of images."""
     plain = Vocabulary(codebook(known, seed), np.zeros(N_CENTROIDS**2, np.float32))
     counts = np.zeros(N_CENTROIDS**2, np.int64)
     for words in in_order(plain.words, known):
@@ -92,7 +92,7 @@ def copied(images: Sequence[RgbImage], strength: float, n_edits: tuple[int, int]
     """An edited copy of each image, as the store would keep it."""
     rng = default_rng(0)
     edited = (augment(each, rng, strength, n_edits, others=images)[0] for each in images)
-    return [restored(reduced(Image.fromarray(each))) for each in edited]
+    return [decode_preview(encode_preview(Image.fromarray(each))) for each in edited]
 
 
 def print_table(vocabulary: Vocabulary, known: Words, held_out: Sequence[RgbImage]) -> None:
@@ -104,10 +104,10 @@ def print_table(vocabulary: Vocabulary, known: Words, held_out: Sequence[RgbImag
         edited = copied(held_out, strength, n_edits)
         copies = np.stack(list(in_order(vocabulary.words_in, edited)))
         own = similarities(copies, originals, vocabulary)
-        found = propose(copies, every, vocabulary, min(THRESHOLDS)).similarity
-        for least in THRESHOLDS:
-            recall, each = (own >= least).mean(), (found >= least).sum() / len(copies)
-            print(f"| {name} | {least:g} | {recall:.3f} | {each:.1f} |", flush=True)
+        proposed = propose(copies, every, vocabulary, min(THRESHOLDS)).similarity
+        for threshold in THRESHOLDS:
+            recall, each = (own >= threshold).mean(), (proposed >= threshold).sum() / len(copies)
+            print(f"| {name} | {threshold:g} | {recall:.3f} | {each:.1f} |", flush=True)
 
 
 def print_times(vocabulary: Vocabulary, known: Sequence[Descriptors], words: Words) -> None:
@@ -121,13 +121,13 @@ def print_times(vocabulary: Vocabulary, known: Sequence[Descriptors], words: Wor
 
 
 def stand_ins(words: Words, vocabulary: Vocabulary, count: int) -> Words:
-    """As many images as asked for, each of words drawn from all those in ``words``."""
+    """Draw ``count`` images, each of words drawn from all those in ``words``."""
     rng = default_rng(0)
     drawn = np.full((count, words.shape[1]), -1, np.int32)
     lengths, every = (words >= 0).sum(axis=1), words[words >= 0]
     for row, length in zip(drawn, rng.choice(lengths, count), strict=True):
-        found = np.unique(rng.choice(every, length))
-        row[: len(found)] = found
+        unique = np.unique(rng.choice(every, length))
+        row[: len(unique)] = unique
     return drawn
 
 

@@ -1,0 +1,1 @@
+"""The commands: Hydra, run folders, exit codes, and help for wrong settings."""
