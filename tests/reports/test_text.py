@@ -39,13 +39,13 @@ def test_the_last_lines_say_what_was_found(caplog: pytest.LogCaptureFixture) -> 
     findings, index = small_shop(threshold=1.2, looked=True)
     findings = dataclasses.replace(findings, calibration=CALIBRATION)
     assert said(findings, index, caplog) == [
-        "2 groups, 5 products, 3 could go (1 equal, 2 near); expected precision 99.3 %, "
+        "2 groups, 5 products, 3 can be removed (1 equal, 2 near); expected precision 99.3 %, "
         "expected recall 90 %",
         "3 images failed: 2\N{NO-BREAK SPACE}http_404, 1\N{NO-BREAK SPACE}truncated",
         "1 image skipped: 1\N{NO-BREAK SPACE}duplicate_row",
         "3 products without a readable image",
         "it took 4 min 30 s; the reports are in run",
-        "next: look at run/report.html; run/groups.csv says which product each one duplicates",
+        "next: open run/report.html; run/groups.csv lists the product that each one duplicates",
     ]
 
 
@@ -58,7 +58,7 @@ def test_nothing_found_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
     assert said(nothing, fine("AB"), caplog) == [
         "No duplicates found among 2 products",
         "it took 4 min 30 s; the reports are in run",
-        "next: run/report.html says what to try",
+        "next: open run/report.html for suggestions",
     ]
 
 
