@@ -7,7 +7,7 @@ import pytest
 
 from dedup.detection.results import DetectionResult
 from dedup.reports.html import MAX_SHARED, MAX_SHOWERS, HtmlReport
-from dedup.reports.phrases import percent, searched
+from dedup.reports.phrases import describe_search, percent
 from tests.support.pages import (
     Node,
     fine,
@@ -133,7 +133,7 @@ def test_the_page_says_how_the_search_went(
     findings = dataclasses.replace(found(groups_of("AB"), pairs_of(pair("A", "B"))), search=search)
     page = parse(HtmlReport().write(findings, fine("AB"), tmp_path))
     assert page.all("p", "searched")[0].text == said
-    assert searched({}) == ""
+    assert describe_search({}) == ""
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dedup.detection.grouping import Grouping
 from dedup.detection.results import DetectionResult
 from dedup.reports.html import HtmlReport
 from dedup.reports.json import JsonReport
-from dedup.reports.text import headline, lasted, report_findings, warnings
+from dedup.reports.text import format_duration, headline, report_findings, warnings
 from dedup.search.index import Index
 from tests.reports.test_certainty import CALIBRATION
 from tests.support.pages import fine, found, groups_of, index_of, pair, pairs_of, parse, small_shop
@@ -67,7 +67,7 @@ def test_nothing_found_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
     [(0.2, "1 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3599.6, "1 h 0 min"), (7505, "2 h 5 min")],
 )
 def test_a_duration_is_said_in_two_units(seconds: float, words: str) -> None:
-    assert lasted(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_too_high_a_threshold_is_doubted() -> None:

@@ -26,7 +26,7 @@ from dedup.search.radius import RadiusSearch
 from dedup.search.state import SearchState
 from dedup.store.placeholders import placeholders, without_placeholders
 from dedup.verification.geometric import GeometricVerifier
-from dedup.verification.relations import NOTHING, VARIANT, families, settled
+from dedup.verification.relations import NOTHING, VARIANT, decide_relations, variant_families
 
 log = logging.getLogger("dedup")
 
@@ -84,7 +84,7 @@ class Detector:
         search = comparison.search(since, others)
         near, calibration = decided(search, self.matcher, self.verifier)
         near = near.assign(distance=meant(near, index))
-        near = settled(near, self.matcher.variants, self.verifier is not None)
+        near = decide_relations(near, self.matcher.variants, self.verifier is not None)
         candidates = self._allowed(index, _product_pairs(near, images).assign(tier="near"), others)
         decided_pairs = candidates.assign(score=candidates["surety"])
         is_reported = decided_pairs["reported"]
@@ -101,7 +101,7 @@ class Detector:
             calibration=calibration,
             candidates=best_pairs(candidates[PAIRS.names]),
             related=related,
-            families=families(related[related["relation"] == VARIANT], groups),
+            families=variant_families(related[related["relation"] == VARIANT], groups),
         )
         return result, search
 

@@ -75,7 +75,7 @@ def against_truth(
             counted(len(unknown), "id"), ", ".join(map(repr, unknown[:3])),
         )  # fmt: skip
     truth = truth[truth[ENDS[0]].isin(catalogue) & truth[ENDS[1]].isin(catalogue)]
-    groups = connected(truth)
+    groups = group_connected(truth)
     together = groups.merge(groups, on="group_id", suffixes=("_a", "_b"))
     true_pairs = together[together[ENDS[0]] < together[ENDS[1]]][ENDS]
     scores = pair_scores(findings.pairs[ENDS], true_pairs)
@@ -99,7 +99,7 @@ def in_words(measured: Mapping[str, Any]) -> str:
     )
 
 
-def connected(pairs: pd.DataFrame) -> pd.DataFrame:
+def group_connected(pairs: pd.DataFrame) -> pd.DataFrame:
     """Group ids by the connected components of pairs: ``product_id`` and ``group_id``."""
     ids = np.unique(pairs[ENDS].to_numpy(object).ravel().astype(str))
     ends = [np.searchsorted(ids, pairs[end].to_numpy(str)) for end in ENDS]

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dedup.foregrounds import Mask
 from dedup.foregrounds.masked_store import Framed
-from dedup.reports.preview_page import Tried, overlaid, write
+from dedup.reports.preview_page import Tried, dim_background, write
 from dedup.runtime.files import write_json
 from dedup.runtime.nouns import counted
 from dedup.sources.catalogue import Catalogue
@@ -79,7 +79,7 @@ def _to_tensorboard(tried: list[Tried], run_dir: Path) -> None:
     rows = []
     for each in tried:
         row = Image.new("RGB", (width, height), "white")
-        for place, part in enumerate((each.image, overlaid(each), each.product)):
+        for place, part in enumerate((each.image, dim_background(each), each.product)):
             small = Image.fromarray(part)
             small.thumbnail((width // 3, height))
             row.paste(small, (place * width // 3, 0))

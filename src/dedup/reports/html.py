@@ -100,7 +100,7 @@ class Product:
         return self.proof is not None and self.proof.relation == RELATIONS[-1]
 
     @property
-    def said(self) -> str:
+    def evidence(self) -> str:
         """Score of that pair, and its evidence if that is more than the tier's name."""
         if not self.proof or not self.tier:
             return ""
@@ -128,7 +128,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Silent:
+class LeftOut:
     """A placeholder or blank image on the page, with the first of the products that show it."""
 
     n_products: int
@@ -164,7 +164,7 @@ class HtmlReport:
         if self.max_groups < 0:
             raise ConfigError(f"max_groups is {self.max_groups}: set it to 0 or more")
         groups = findings.groups
-        families, photos = related.families(findings), related.photos(findings)
+        families, photos = related.family_cards(findings), related.photo_cards(findings)
         shown = [families[: related.MAX_CARDS], photos[: related.MAX_CARDS]]
         cards, silent, album = self._cards(findings, index, related.tiles_of(*shown))
         titles = index.titles([tile.product_id for tile in related.tiles_of(*shown)])
@@ -177,9 +177,9 @@ class HtmlReport:
                 tiers=Counter(tier for card in cards for tier in card.tiers),
                 scored=any(card.score is not None and card.score < 1 for card in cards),
                 silent=silent,
-                families=related.filled(shown[0], titles, album),
+                families=related.fill(shown[0], titles, album),
                 n_families=len(families),
-                photos=related.filled(shown[1], titles, album),
+                photos=related.fill(shown[1], titles, album),
                 n_photos=len(photos),
                 n_silent=findings.shared["sha256_pixels"].nunique(),
                 images=list({thumbnail.name: thumbnail for thumbnail in album.values()}.values()),
@@ -190,7 +190,7 @@ class HtmlReport:
                     findings, index, n_groups - len(cards), _n_whole(index.manifest)
                 ),
                 advice=[] if n_groups else phrases.advice(findings, index),
-                searched=phrases.searched(findings.search),
+                searched=phrases.describe_search(findings.search),
                 certainty=_certainty(findings.calibration),
             )
         )
@@ -200,7 +200,7 @@ class HtmlReport:
 
     def _cards(
         self, findings: DetectionResult, index: Index, tiles: Sequence[related.Tile]
-    ) -> tuple[list[Group], list[Silent], dict[str, Thumbnail]]:
+    ) -> tuple[list[Group], list[LeftOut], dict[str, Thumbnail]]:
         """Make the cards of groups and of placeholders, and encode all images by address."""
         shown = _largest(findings.groups, self.max_groups)
         proofs = _proofs(shown, findings.pairs)
@@ -269,14 +269,14 @@ def _addresses(
     return list(wanted)
 
 
-def _silent(shared: pd.DataFrame) -> list[tuple[str, Silent]]:
+def _silent(shared: pd.DataFrame) -> list[tuple[str, LeftOut]]:
     """Make cards of the placeholders that most products show, each with an address."""
     first = shared["sha256_pixels"].drop_duplicates()[:MAX_SHARED]
     rows = shared[shared["sha256_pixels"].isin(first)]
     cards = []
     for _, image in rows.groupby("sha256_pixels", sort=False):
         top, ids = image.iloc[0], image["product_id"][:MAX_SHOWERS].tolist()
-        cards.append((top["image"], Silent(int(top["n_products"]), top["reason"], None, ids)))
+        cards.append((top["image"], LeftOut(int(top["n_products"]), top["reason"], None, ids)))
     return cards
 
 
@@ -341,8 +341,8 @@ def _certainty(calibration: dict[str, Any]) -> dict[str, Any] | None:
     curve = calibration.get("curve")
     return {
         "expected": (calibration.get("expected_precision") or [None])[0],
-        "sentences": phrases.how_sure(calibration),
-        "plot": pr_curve.draw(curve, calibration["threshold"], phrases.chosen_on(calibration))
+        "sentences": phrases.describe_calibration(calibration),
+        "plot": pr_curve.draw(curve, calibration["threshold"], phrases.axis_label(calibration))
         if curve
         else "",
         "edits": phrases.by_edit(calibration),
@@ -362,7 +362,7 @@ def environment() -> Environment:
         {each.__name__: each for each in (counted, phrases.number, phrases.percent)},
         sha256=_sha256,
     )
-    environment.globals.update(TIERS=phrases.TIERS, SILENT=phrases.SILENT)
+    environment.globals.update(TIERS=phrases.TIERS, LEFT_OUT=phrases.LEFT_OUT)
     return environment
 
 

@@ -7,7 +7,7 @@ from html import escape
 import pandas as pd
 
 from dedup.detection.results import DetectionResult
-from dedup.reports.thumbnails import encoded
+from dedup.reports.thumbnails import encode
 from dedup.search.index import Index
 
 MAX_PRODUCTS = 6
@@ -54,7 +54,7 @@ def _images(index: Index, ids: list[str]) -> dict[str, str]:
     first = fine.drop_duplicates("product_id")
     thumbnails = index.thumbnails(first["url"].tolist())
     pairs = zip(first["product_id"], first["url"], strict=True)
-    return {key: encoded(thumbnails[url])[0] for key, url in pairs if url in thumbnails}
+    return {key: encode(thumbnails[url])[0] for key, url in pairs if url in thumbnails}
 
 
 def _card(heading: str, part: pd.DataFrame, titles: dict[str, str], images: dict[str, str]) -> str:

@@ -23,7 +23,7 @@ TIERS: dict[Tier, tuple[str, str]] = {
 }
 """Name and meaning of each tier, surest first."""
 
-SILENT = {
+LEFT_OUT = {
     "flat": "It is blank, or almost of one colour.",
     "shared": "So many products show it that it is probably a placeholder.",
 }
@@ -148,7 +148,7 @@ def relation(name: str, tier: str) -> str:
     return "copy" if name == RELATIONS[0] and tier == NEAR else name
 
 
-def searched(search: Mapping[str, Any]) -> str:
+def describe_search(search: Mapping[str, Any]) -> str:
     """Describe the search for near pairs, and the pairs that it may have missed.
 
     Args:
@@ -174,7 +174,7 @@ def searched(search: Mapping[str, Any]) -> str:
     )
 
 
-def how_sure(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
+def describe_calibration(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Describe the chosen threshold, and its precision and recall.
 
     Args:
@@ -213,7 +213,7 @@ def how_sure(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     return texts + measured
 
 
-def chosen_on(calibration: Mapping[str, Any]) -> str:
+def axis_label(calibration: Mapping[str, Any]) -> str:
     """Name the axis of the threshold, for a plot."""
     if calibration["higher_is_surer"]:
         return "minimum score of a duplicate (surer to the right)"
@@ -267,7 +267,7 @@ def _range(estimate: Sequence[float], confidence: str) -> str:
 
 
 def _measured(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Describe the comparison with the user's own pairs, in the form of ``how_sure``."""
+    """Describe the comparison with the user's own pairs, as ``describe_calibration``."""
     n_found, n_true, truth = measured["n_found"], measured["n_true"], measured["truth"]
     return [
         (

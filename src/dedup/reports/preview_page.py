@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from dedup.reports.html import environment
-from dedup.reports.thumbnails import HEIGHT, encoded
+from dedup.reports.thumbnails import HEIGHT, encode
 from dedup.runtime.files import write_text
 from dedup.runtime.printable import visible_page
 
@@ -49,7 +49,7 @@ class _Card(NamedTuple):
     area: float | None
 
 
-def overlaid(tried: Tried) -> npt.NDArray[np.uint8]:
+def dim_background(tried: Tried) -> npt.NDArray[np.uint8]:
     """Dim the background of an image, (h, w, 3) uint8; without a mask the whole image."""
     height, width = tried.image.shape[:2]
     share = np.zeros((height, width))
@@ -90,9 +90,9 @@ def write(tried: Sequence[Tried], name: str, folder: Path) -> Path:
 def _card(tried: Tried) -> _Card:
     parts = []
     for label, part in (
-        ("picture", tried.image), ("found", overlaid(tried)), ("shown", tried.product),
+        ("picture", tried.image), ("found", dim_background(tried)), ("shown", tried.product),
     ):  # fmt: skip
-        uri, width = encoded(Image.fromarray(part))
+        uri, width = encode(Image.fromarray(part))
         parts.append((label, uri, width))
     area = None if tried.mask is None else float((tried.mask > 127).mean())
     return _Card(tried.product_id, parts, area)

@@ -28,13 +28,13 @@ class Tile:
     product_id: str
     n_products: int  # products of this colour
     address: str  # address of the image
-    said: str  # evidence of the link to another tile
+    evidence: str  # evidence of the link to another tile
     title: str = ""
     image: Thumbnail | None = None
 
 
 @dataclass(frozen=True)
-class Kin:
+class Card:
     """A card of related products that are no duplicates."""
 
     name: str
@@ -43,7 +43,7 @@ class Kin:
     n_tiles: int
 
 
-def families(findings: DetectionResult) -> list[Kin]:
+def family_cards(findings: DetectionResult) -> list[Card]:
     """Make a card of each family of colour variants, the most colours first."""
     table, groups = findings.families, findings.groups
     if not len(table):
@@ -55,15 +55,15 @@ def families(findings: DetectionResult) -> list[Kin]:
     for family_id, rows in table.groupby("family_id", sort=True):
         colours = rows.groupby("variant_id", sort=True)["product_id"].apply(list)
         tiles = [_colour(str(name), ids, kept, proofs) for name, ids in colours.items()]
-        cards.append(Kin(str(family_id), len(rows), tiles[:MAX_TILES], len(tiles)))
+        cards.append(Card(str(family_id), len(rows), tiles[:MAX_TILES], len(tiles)))
     return sorted(cards, key=lambda card: (-card.n_tiles, -card.n_products, card.name))
 
 
-def photos(findings: DetectionResult) -> list[Kin]:
+def photo_cards(findings: DetectionResult) -> list[Card]:
     """Make a card of each pair that may show one product in two photos."""
     pairs = findings.related[findings.related["relation"] == SAME_PRODUCT]
     return [
-        Kin(
+        Card(
             row["product_id_a"],
             2,
             [
@@ -76,7 +76,7 @@ def photos(findings: DetectionResult) -> list[Kin]:
     ]
 
 
-def filled(cards: Sequence[Kin], titles: dict[str, str], album: dict[str, Thumbnail]) -> list[Kin]:
+def fill(cards: Sequence[Card], titles: dict[str, str], album: dict[str, Thumbnail]) -> list[Card]:
     """Add titles, by product id, and images, by address, to cards."""
 
     def full(tile: Tile) -> Tile:
@@ -86,7 +86,7 @@ def filled(cards: Sequence[Kin], titles: dict[str, str], album: dict[str, Thumbn
     return [replace(card, tiles=[full(tile) for tile in card.tiles]) for card in cards]
 
 
-def tiles_of(*parts: Iterable[Kin]) -> list[Tile]:
+def tiles_of(*parts: Iterable[Card]) -> list[Tile]:
     """Collect the tiles of cards."""
     return [tile for cards in parts for card in cards for tile in card.tiles]
 

@@ -48,7 +48,7 @@ def report_findings(findings: DetectionResult, index: Index, folder: Path, secon
     for text in warnings(findings, index):
         log.warning(text)
     folder = _short(folder)
-    log.info("it took %s; the reports are in %s", lasted(seconds), folder)
+    log.info("it took %s; the reports are in %s", format_duration(seconds), folder)
     if steps := _next_steps(findings, index, folder):
         log.info("next: %s", "; ".join(steps))
 
@@ -77,8 +77,8 @@ def report_index(index: Index, folder: Path, seconds: float) -> None:
     )  # fmt: skip
     _log_left_out(None, index)
     log.info(
-        "it took %s; the index is in %s, your table with the column cluster in %s", lasted(seconds),
-        folder, folder / "catalogue.csv",
+        "it took %s; the index is in %s, your table with the column cluster in %s",
+        format_duration(seconds), folder, folder / "catalogue.csv",
     )  # fmt: skip
     log.info("next: %s index=%s", command("detect"), folder)
 
@@ -128,7 +128,7 @@ def headline(findings: DetectionResult, index: Index) -> list[str]:
     ]
 
 
-def lasted(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a duration: 42 s, 4 min 30 s, 2 h 5 min."""
     whole = max(1, round(seconds))
     for large, small, names in ((3600, 60, ("h", "min")), (60, 1, ("min", "s"))):

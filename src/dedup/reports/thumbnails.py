@@ -43,13 +43,13 @@ def collect(addresses: Sequence[str], thumbnails: Thumbnails) -> dict[str, Thumb
         images = thumbnails(batch)
         for address in batch:
             if address in images:
-                uri, width = encoded(images[address])
+                uri, width = encode(images[address])
                 name = f"p{len(by_uri) + 1}"
                 by_address[address] = by_uri.setdefault(uri, Thumbnail(name, uri, width, HEIGHT))
     return by_address
 
 
-def encoded(image: Image.Image) -> tuple[str, int]:
+def encode(image: Image.Image) -> tuple[str, int]:
     """Encode an image as a JPEG data URI without metadata; with its width in CSS pixels."""
     small = image.convert("RGBA")
     small.thumbnail(SIZE, Image.Resampling.LANCZOS)

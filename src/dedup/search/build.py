@@ -53,7 +53,7 @@ def build_index(
     vectors = embed_images(distinct, store, checkpoint, batch_size, devices)
     labels, centroids = clusterer.fit_predict(vectors)
     return Index(
-        images=placed(images, distinct[DIGEST], np.arange(len(distinct)), labels),
+        images=place_images(images, distinct[DIGEST], np.arange(len(distinct)), labels),
         vectors=vectors,
         centroids=centroids,
         products=catalogue.products,
@@ -63,12 +63,12 @@ def build_index(
             "checkpoint_sha256": sha256_file(checkpoint_file(checkpoint)),
             "n_clusters": len(centroids),
             "url_column": catalogue.url_column,
-            **made_from(catalogue, store),
+            **describe_origin(catalogue, store),
         },
     )
 
 
-def made_from(catalogue: Catalogue, store: ImageReader) -> dict[str, Any]:
+def describe_origin(catalogue: Catalogue, store: ImageReader) -> dict[str, Any]:
     """Describe catalogue and store for an index's manifest; later additions must agree."""
     foreground = {"foreground": store.facts} if isinstance(store, Framed) else {}
     return {
@@ -98,7 +98,7 @@ def embed_images(
     return embed_on(devices, checkpoint, store, rows, batch_size)
 
 
-def placed(
+def place_images(
     images: pd.DataFrame,
     digests: pd.Series[str],
     vectors: npt.NDArray[np.int64],

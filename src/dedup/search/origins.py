@@ -45,11 +45,11 @@ class TrainingSource(NamedTuple):
 
     Attributes:
         source: reader of the catalogue.
-        said: settings of the source, for the index's manifest.
+        settings: settings of the source, for the index's manifest.
     """
 
     source: Source
-    said: dict[str, Any]
+    settings: dict[str, Any]
 
 
 class Recipe(NamedTuple):

@@ -20,7 +20,7 @@ import pandas as pd
 from dedup.errors import ArtifactError, ConfigError, SourceError
 from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.invocation import command
-from dedup.search.build import DIGEST, distinct_images, embed_images, made_from, placed
+from dedup.search.build import DIGEST, describe_origin, distinct_images, embed_images, place_images
 from dedup.search.clustering import nearest_centroids
 from dedup.search.index import Index
 from dedup.sources.catalogue import Catalogue
@@ -68,7 +68,7 @@ def add(
         more = embed_images(new, store, index.manifest["checkpoint"], batch_size, devices)
         clusters = nearest_centroids(more, index.centroids)
         vectors = np.concatenate([index.vectors, more])
-    added = placed(
+    added = place_images(
         images,
         pd.concat([first[DIGEST], new[DIGEST]]),
         np.append(first["vector"], np.arange(len(index.vectors), len(vectors))),
@@ -178,7 +178,7 @@ def _images_by_product(index: Index) -> dict[str, frozenset[tuple[str, str]]]:
 
 def _check_fits(index: Index, catalogue: Catalogue, store: ImageReader) -> None:
     """Refuse a catalogue or a store that does not match the index's manifest."""
-    now = made_from(catalogue, store)
+    now = describe_origin(catalogue, store)
     now.pop("foreground", None)
     changed = {name: index.manifest[name] for name in now if now[name] != index.manifest[name]}
     for name, error, setting in (

@@ -99,7 +99,7 @@ def agree(left: RgbImage, right: RgbImage, alignment: Alignment) -> Agreement | 
     """
     if alignment.mirrored:
         left = np.ascontiguousarray(left[:, ::-1])
-    laid, under, mask, share = overlaid(left, right, alignment.matrix)
+    laid, under, mask, share = warp_onto(left, right, alignment.matrix)
     n_pixels = int(mask.sum())
     if n_pixels < MIN_OVERLAP:
         return None
@@ -127,7 +127,7 @@ def agree(left: RgbImage, right: RgbImage, alignment: Alignment) -> Agreement | 
     )
 
 
-def overlaid(left: Map, right: RgbImage, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
+def warp_onto(left: Map, right: RgbImage, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
     """Warp ``left`` into the frame of ``right``, both at the compared size.
 
     Returns:

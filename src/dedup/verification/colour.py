@@ -18,7 +18,7 @@ from skimage.color import deltaE_ciede2000
 
 from dedup.augmentations.background import coverage
 from dedup.verification.alignment import Alignment, LocalFeatures
-from dedup.verification.appearance import ALIKE, MIN_OVERLAP, grey, local_structure, overlaid
+from dedup.verification.appearance import ALIKE, MIN_OVERLAP, grey, local_structure, warp_onto
 from dedup.verification.keypoints import RgbImage
 
 Floats = npt.NDArray[np.float64]
@@ -98,8 +98,8 @@ def compare_colours(
     image, image_mask = left.image, _product(left)
     if alignment.mirrored:
         image, image_mask = (np.ascontiguousarray(each[:, ::-1]) for each in (image, image_mask))
-    laid, under, mask, _ = overlaid(image, right.image, alignment.matrix)
-    laid_mask, under_mask, _, _ = overlaid(image_mask, _product(right), alignment.matrix)
+    laid, under, mask, _ = warp_onto(image, right.image, alignment.matrix)
+    laid_mask, under_mask, _, _ = warp_onto(image_mask, _product(right), alignment.matrix)
     product = mask & (laid_mask > 127) & (under_mask > 127)
     if int(product.sum()) < MIN_OVERLAP:
         return None
@@ -137,8 +137,8 @@ def _apart(laid: Any, under: Any, compared: Mask, product: Mask) -> float:
         places = np.flatnonzero(product)
     places = places[:: -(-len(places) // SAMPLE)]
     first, second = (
-        cv2.GaussianBlur(it, (0, 0), SOFT).reshape(-1, 3)[places].astype(np.float32)
-        for it in (laid, under)
+        cv2.GaussianBlur(side, (0, 0), SOFT).reshape(-1, 3)[places].astype(np.float32)
+        for side in (laid, under)
     )
     on_product = product.ravel()[places]
     directions = ((first, second), (second, first))  # red can turn grey, but grey cannot turn red

@@ -61,7 +61,7 @@ def relation(alignment: Alignment, agreement: Agreement, alike: float) -> str:
     return SAME_PRODUCT if is_photo else NOTHING
 
 
-def settled(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
+def decide_relations(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
     """Decide the relation of each near pair, and whether it is reported as a duplicate.
 
     A variant is not reported, whatever its score, unless variants are merged or ignored.
@@ -92,7 +92,7 @@ def counted(copies: Any, differs: Any, variants: str) -> Any:
     return (copies | differs) if variants == MERGE else copies & ~differs
 
 
-def families(variants: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+def variant_families(variants: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     """Join variants into families, by connected components.
 
     All products of a group of duplicates have the same colour.
