@@ -96,7 +96,7 @@ def manifest_of(folder: str | Path) -> Record:
 
 
 def recipe(index: Index, record: Record | None = None) -> Recipe | None:
-    """Read the matcher and verifier that an index was made for; ``None`` of an earlier version.
+    """Read the matcher and verifier that an index was made for; ``None`` for an earlier version's index.
 
     Args:
         index: the index.
@@ -106,7 +106,7 @@ def recipe(index: Index, record: Record | None = None) -> Recipe | None:
         CorruptError: the description is not one of a matcher and a verifier.
         ArtifactError: it names a part that is not allowed.
     """
-    if "recipe" not in index.manifest:  # an earlier version's
+    if "recipe" not in index.manifest:  # made by an earlier version
         return None
     record, settings = record or manifest_of("the index"), index.manifest["recipe"]
     if not isinstance(settings, Mapping) or settings.keys() != {"matcher", "verifier"}:
