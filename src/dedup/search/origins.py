@@ -96,7 +96,7 @@ def manifest_of(folder: str | Path) -> Record:
 
 
 def recipe(index: Index, record: Record | None = None) -> Recipe | None:
-    """Read the matcher and verifier that an index was made for; ``None`` for an earlier version's index.
+    """Read the matcher and verifier of an index; ``None`` where its manifest has none.
 
     Args:
         index: the index.
