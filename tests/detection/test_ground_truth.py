@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup.detection.ground_truth import ENDS, against_truth, connected, read_truth
+from dedup.detection.ground_truth import ENDS, against_truth, group_connected, read_truth
 from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError
 from dedup.schemas import GROUPS, PAIRS, SHARED
@@ -70,11 +70,11 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_groups_are_joined_by_any_chain() -> None:
-    groups = connected(pairs_of("CB", "BA", "XY", "BC"))
+    groups = group_connected(pairs_of("CB", "BA", "XY", "BC"))
     assert dict(zip(groups["product_id"], groups["group_id"], strict=True)) == {
         "A": "A", "B": "A", "C": "A", "X": "X", "Y": "X",
     }  # fmt: skip
-    assert connected(pairs_of()).empty
+    assert group_connected(pairs_of()).empty
 
 
 def test_pairs_that_follow_count_as_true() -> None:

@@ -93,7 +93,7 @@ def test_detect_finds_what_was_planted_and_nothing_else(trained: Path) -> None:
     groups = pd.read_csv(latest / "groups.csv", dtype=str)
     assert groups["duplicate_of"].dropna().tolist() == ["P00", "P01", "P02"]
     log = (latest / "detect.log").read_text()
-    assert "3 groups, 6 products, 3 could go (3 equal, 0 near)\n" in log
+    assert "3 groups, 6 products, 3 can be removed (3 equal, 0 near)\n" in log
     assert "1 product without a readable image" in log
     assert "data:image/" in (latest / "report.html").read_text()
 

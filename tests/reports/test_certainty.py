@@ -146,13 +146,13 @@ def test_without_calibration_nothing_is_said_of_it(tmp_path: Path) -> None:
 def test_the_page_says_what_to_expect(tmp_path: Path) -> None:
     page = page_on(tmp_path)
     assert said_on(page) == {
-        "Asked for": "A precision of 99 %.",
-        "Chosen": "Two images that are not equal count as one with a score of at least 0.62 "
+        "Wanted precision": "99 % (matcher.precision).",
+        "Threshold": "Images that are not equal count as duplicates with a score of at least 0.62 "
         "(verifier.min_score).",
         "Expected precision": "99.3 % (98.5 % to 99.8 % with 95 % confidence) of the near pairs "
-        "found are right; 2,310 pairs looked at.",
-        "Expected recall": "90 % (87 % to 92.5 % with 95 % confidence) of 600 copies of this "
-        "catalogue's own images, edited as sellers do, are found.",
+        "found are duplicates; 2,310 candidate pairs.",
+        "Expected recall": "90 % (87 % to 92.5 % with 95 % confidence) of 600 edited copies "
+        "of this catalogue's own images are found.",
     }
     (link,) = page.all("ul", "facts")[0].all("a")
     assert link.text == "expected precision 99.3 %"
@@ -162,19 +162,19 @@ def test_the_page_says_what_to_expect(tmp_path: Path) -> None:
 
 def test_a_distance_counts_from_the_other_side(tmp_path: Path) -> None:
     page = page_on(tmp_path, setting="matcher.threshold", higher_is_surer=False)
-    assert "with a distance of at most 0.62 (matcher.threshold)." in said_on(page)["Chosen"]
-    assert "largest distance that counts" in page.all("svg", "plot")[0].text
-    assert "least score that counts" in page_on(tmp_path).all("svg", "plot")[0].text
+    assert "with a distance of at most 0.62 (matcher.threshold)." in said_on(page)["Threshold"]
+    assert "maximum distance of a duplicate" in page.all("svg", "plot")[0].text
+    assert "minimum score of a duplicate" in page_on(tmp_path).all("svg", "plot")[0].text
 
 
 def test_what_the_users_own_pairs_say_is_said_beside_it(tmp_path: Path) -> None:
     said = said_on(page_on(tmp_path, measured=MEASURED))
     assert len(said) == 7
     assert said["Measured precision"] == (
-        "97.1 % of the 206 pairs found stand in pairs.csv; 6 do not."
+        "97.1 % of the 206 pairs found are in pairs.csv; 6 are not."
     )
     assert said["Measured recall"] == "50 % of the 400 pairs in pairs.csv were found."
-    assert said["Measured on the whole"] == "F1 0.66; B-cubed F1 of the groups 0.951."
+    assert said["Measured F1"] == "0.66; B-cubed F1 of the groups 0.951."
 
 
 def test_without_copies_there_is_no_recall_to_expect(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_without_copies_there_is_no_recall_to_expect(tmp_path: Path) -> None:
     findings, index = small_shop()
     findings = calibrated(findings, known)
     page = parse(HtmlReport().write(findings, index, tmp_path))
-    assert list(said_on(page)) == ["Asked for", "Chosen", "Expected precision"]
+    assert list(said_on(page)) == ["Wanted precision", "Threshold", "Expected precision"]
     assert not page.all("svg", "plot")
     assert not page.all("table")
 
@@ -191,7 +191,7 @@ def test_without_copies_there_is_no_recall_to_expect(tmp_path: Path) -> None:
 def test_edits_are_listed_worst_first(tmp_path: Path) -> None:
     (table,) = page_on(tmp_path).all("section", "certainty")[0].all("table")
     assert table.all("caption")[0].text == (
-        "Edited copies that would be found, by edit, worst first; each with the number tried"
+        "Share of edited copies that are found, by edit, lowest first, and the number tried"
     )
     rows = [[it.text for it in row.children] for row in table.all("tr")]
     assert rows == [
@@ -215,14 +215,14 @@ def test_the_plot_is_part_of_the_page_and_needs_nothing_else(tmp_path: Path) -> 
 def test_where_nothing_was_found_a_lower_precision_is_advised(tmp_path: Path) -> None:
     page = page_on(tmp_path, nothing=True)
     advice = page.all("section", "next")[0].text
-    assert "Ask for less than a precision of 99 %: matcher.precision sets it." in advice
+    assert "Lower matcher.precision, now 99 %, to find pairs that are less sure." in advice
     assert "Raise the threshold" not in advice
-    assert said_on(page)["Asked for"] == "A precision of 99 %."
+    assert said_on(page)["Wanted precision"] == "99 % (matcher.precision)."
 
 
 def test_of_nothing_no_precision_is_expected(tmp_path: Path) -> None:
     page = page_on(tmp_path, nothing=True, expected_precision=None)
-    assert said_on(page)["Found"] == "No near pair is sure enough; 2,310 pairs looked at."
+    assert said_on(page)["Found"] == "No near pair reaches the threshold; 2,310 candidate pairs."
     assert "expected precision" not in page.text
 
 
@@ -244,6 +244,6 @@ def test_hostile_words_stay_text(tmp_path: Path, evil: str) -> None:
     page = page_with(evil)
     assert shape(page) == shape(page_with("z"))
     assert page.all("p", "evidence")[0].text == f"50 % sure: {evil}"
-    assert evil in said_on(page)["Chosen"]
+    assert evil in said_on(page)["Threshold"]
     assert evil in said_on(page)["Measured recall"]
     assert page.all("table")[0].all("th")[0].text == evil

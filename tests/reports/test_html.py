@@ -38,10 +38,10 @@ def test_every_product_of_every_group_has_its_card(tmp_path: Path) -> None:
     path = HtmlReport().write(*small_shop(threshold=0.5), tmp_path)
     page = parse(path)
     assert path == tmp_path / "report.html"
-    assert page.all("h1")[0].text == "2 groups, 5 products, 3 could go"
+    assert page.all("h1")[0].text == "2 groups, 5 products, 3 can be removed"
     assert [it.text for it in page.all("ul", "facts")[0].children] == [
         "7 products compared",
-        "images at a distance of up to 0.5 count as one",
+        "images at a distance of up to 0.5 count as duplicates",
         "3 images failed: 2 http_404, 1 truncated",
         "1 image skipped: 1 duplicate_row",
         "3 products without a readable image",
@@ -75,7 +75,7 @@ def test_pairs_across_groups_prove_nothing_in_either(tmp_path: Path) -> None:
     )
     findings = found(groups_of("AB", "DC"), pairs)
     page = parse(HtmlReport().write(findings, fine("ABCDX"), tmp_path))
-    assert page.all("h1")[0].text == "2 groups, 4 products, 2 could go"
+    assert page.all("h1")[0].text == "2 groups, 4 products, 2 can be removed"
     badges = [it.text for it in page.all("p", "badges")]
     assert badges == ["keep ↗", "near 0.5 ↗", "keep ↗", "near 0.25 ↗"]
     assert [it.text for it in page.all("h2")] == ["Group A 2 products", "Group C 2 products"]
@@ -89,14 +89,14 @@ def test_largest_groups_come_first_and_the_rest_is_counted(tmp_path: Path) -> No
     page = parse(HtmlReport(max_groups=12).write(found(groups_of(*names), pairs), index, tmp_path))
     shown = [it.attributes["data-group"] for it in page.all("article")]
     assert shown == [f"{n:02}a" for n in (*range(1, 20, 2), 0, 2)]
-    assert page.all("h1")[0].text == "20 groups, 50 products, 30 could go"
+    assert page.all("h1")[0].text == "20 groups, 50 products, 30 can be removed"
     assert "8 more groups in groups.csv" in page.all("ul", "facts")[0].text
     assert "shows the largest groups; groups.csv has all 20." in page.all("p", "rest")[0].text
 
 
 def test_a_page_may_show_no_group_at_all(tmp_path: Path) -> None:
     page = parse(HtmlReport(max_groups=0).write(*small_shop(), tmp_path))
-    assert page.all("h1")[0].text == "2 groups, 5 products, 3 could go"
+    assert page.all("h1")[0].text == "2 groups, 5 products, 3 can be removed"
     assert (page.all("article"), "groups.csv has all 2" in page.text) == ([], True)
 
 
@@ -110,7 +110,7 @@ def test_a_thousand_groups_fit(tmp_path: Path) -> None:
     pairs = pairs_of(*(pair(a, b) for a, b in names))
     index = fine(key for ids in names for key in ids)
     page = parse(HtmlReport().write(found(groups_of(*names), pairs), index, tmp_path))
-    assert page.all("h1")[0].text == "1,001 groups, 2,002 products, 1,001 could go"
+    assert page.all("h1")[0].text == "1,001 groups, 2,002 products, 1,001 can be removed"
     assert len(page.all("article")) == 1000
     assert "1 more group in groups.csv" in page.text
 
@@ -292,7 +292,7 @@ def test_a_product_shows_the_image_that_proves_it(tmp_path: Path) -> None:
     shown = [[seen[name] for name in names] for names in shown_by(page)]
     assert shown == [["red"], ["red"], ["green", "blue"], ["white"]]
     notes = [it.text for it in page.all("p", "note")]
-    assert notes == ["100 % sure", "matches the small image, another one of A"]
+    assert notes == ["100 % sure", "matches the small image, another image of A"]
 
 
 def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:

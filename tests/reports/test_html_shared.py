@@ -7,7 +7,7 @@ import pytest
 
 from dedup.detection.results import DetectionResult
 from dedup.reports.html import MAX_SHARED, MAX_SHOWERS, HtmlReport
-from dedup.reports.phrases import percent, searched
+from dedup.reports.phrases import describe_search, percent
 from tests.support.pages import (
     Node,
     fine,
@@ -59,16 +59,18 @@ def test_nothing_is_said_where_every_image_tells_something(tmp_path: Path) -> No
 def test_each_image_has_a_card_with_its_products(tmp_path: Path) -> None:
     page = page_on([*showing("n", 5000, "shared"), *showing("w", 3, "flat")], tmp_path)
     (section,) = page.all("section", "silent")
-    assert section.all("h2")[0].text == "Images that prove nothing"
+    assert section.all("h2")[0].text == "Placeholder and blank images"
     assert [it.text for it in section.all("h3")] == ["used by 5,000 products", "used by 3 products"]
     first, second = section.all("li")
     assert [it.text for it in first.all("bdi")] == [f"n{k:05}" for k in range(MAX_SHOWERS)]
-    assert "Too many products show it" in first.text
+    assert "So many products show it" in first.text
     assert "4,980 more in shared.csv" in first.text
     assert [it.text for it in second.all("bdi")] == ["w00000", "w00001", "w00002"]
-    assert "next to nothing to be seen" in second.text
+    assert "almost of one colour" in second.text
     assert "shared.csv" not in second.text
-    assert "2 images shown by 5,003 products prove nothing" in page.all("header")[0].text
+    assert (
+        "2 placeholder or blank images of 5,003 products not compared" in page.all("header")[0].text
+    )
 
 
 def test_the_most_used_images_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_the_image_itself_is_shown_where_the_store_has_it(tmp_path: Path) -> Non
 def test_images_that_prove_nothing_stand_alone_where_no_group_was_found(tmp_path: Path) -> None:
     nothing = found(groups_of(), pairs_of())
     page = page_on(showing("n", 200, "shared"), tmp_path, nothing)
-    assert "images below that prove nothing" in page.all("section", "next")[0].text
+    assert "placeholder or blank images below" in page.all("section", "next")[0].text
     assert page.all("section", "silent")[0].all("h3")[0].text == "used by 200 products"
 
 
@@ -111,16 +113,16 @@ def test_hostile_ids_stay_text(tmp_path: Path, evil: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({}, "2,510 images: 4.8 % of 3,148,795 pairs compared; none of the others can "
-             "lie within 4.07."),
+        ({}, "2,510 images: 4.8 % of 3,148,795 pairs compared; no other pair can be "
+             "within 4.07."),
         ({"lossless": False, "missed": 37.4, "missed_share": 0.05},
          "2,510 images: 4.8 % of 3,148,795 pairs compared; about 37 pairs within 4.07 "
-         "(5 %) lie across cluster borders and were not looked at."),
+         "(5 %) lie across cluster borders and were not compared."),
         ({"pictures": 3, "comparisons": 3, "share": 1.0}, "3 images: all 3 pairs compared."),
         ({"pictures": 5, "pairs": 6, "comparisons": 6}, "5 images: all 6 pairs compared."),
         ({"looked": True},
-         "2,510 images: 4.8 % of 3,148,795 pairs compared; none of the others can lie near "
-         "enough to be looked at."),
+         "2,510 images: 4.8 % of 3,148,795 pairs compared; no other pair can be near "
+         "enough to be a candidate."),
         ({"threshold": 0.0},
          "Nothing was compared by distance: at threshold 0 only equal images count."),
     ],
@@ -132,7 +134,7 @@ def test_the_page_says_how_the_search_went(
     findings = dataclasses.replace(found(groups_of("AB"), pairs_of(pair("A", "B"))), search=search)
     page = parse(HtmlReport().write(findings, fine("AB"), tmp_path))
     assert page.all("p", "searched")[0].text == said
-    assert searched(None) == ""
+    assert describe_search(None) == ""
 
 
 @pytest.mark.parametrize(

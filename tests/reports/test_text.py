@@ -12,7 +12,7 @@ from dedup.detection.grouping import Grouping
 from dedup.detection.results import DetectionResult
 from dedup.reports.html import HtmlReport
 from dedup.reports.json import JsonReport
-from dedup.reports.text import headline, lasted, report_findings, warnings
+from dedup.reports.text import format_duration, headline, report_findings, warnings
 from dedup.search.index import Index
 from tests.reports.test_certainty import CALIBRATION, calibrated
 from tests.support.pages import fine, found, groups_of, index_of, pair, pairs_of, parse, small_shop
@@ -40,13 +40,13 @@ def test_the_last_lines_say_what_was_found(caplog: pytest.LogCaptureFixture) -> 
     findings, index = small_shop(threshold=1.2, looked=True)
     findings = calibrated(findings, CALIBRATION)
     assert said(findings, index, caplog) == [
-        "2 groups, 5 products, 3 could go (1 equal, 2 near); expected precision 99.3 %, "
+        "2 groups, 5 products, 3 can be removed (1 equal, 2 near); expected precision 99.3 %, "
         "expected recall 90 %",
         "3 images failed: 2\N{NO-BREAK SPACE}http_404, 1\N{NO-BREAK SPACE}truncated",
         "1 image skipped: 1\N{NO-BREAK SPACE}duplicate_row",
         "3 products without a readable image",
         "it took 4 min 30 s; the reports are in run",
-        "next: look at run/report.html; run/groups.csv says which product each one duplicates",
+        "next: open run/report.html; run/groups.csv lists the product that each one duplicates",
     ]
 
 
@@ -59,7 +59,7 @@ def test_nothing_found_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
     assert said(nothing, fine("AB"), caplog) == [
         "No duplicates found among 2 products",
         "it took 4 min 30 s; the reports are in run",
-        "next: run/report.html says what to try",
+        "next: open run/report.html for suggestions",
     ]
 
 
@@ -68,7 +68,7 @@ def test_nothing_found_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
     [(0.2, "1 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3599.6, "1 h 0 min"), (7505, "2 h 5 min")],
 )
 def test_a_duration_is_said_in_two_units(seconds: float, words: str) -> None:
-    assert lasted(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_too_high_a_threshold_is_doubted() -> None:

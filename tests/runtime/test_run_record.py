@@ -49,9 +49,9 @@ def test_what_an_earlier_version_wrote_is_read(
     old = {"version": "0", "source": CSV, "foreground": None}
     write_json(old, tmp_path / "run.json")
     assert read_run(tmp_path / "run.json") == old
-    assert trained_on(tmp_path / "best.ckpt", tmp_path).said == CSV
+    assert trained_on(tmp_path / "best.ckpt", tmp_path).settings == CSV
     assert inspect_run(tmp_path) == []
-    assert "an earlier version's" in caplog.text
+    assert "an earlier version" in caplog.text
 
 
 def test_a_changed_run_says_nothing(tmp_path: Path) -> None:

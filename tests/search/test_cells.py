@@ -131,7 +131,7 @@ def test_every_near_pair_of_two_cells_is_a_crossing_or_has_a_stray(
     problem: tuple[Vectors, Clusters, Vectors, float],
 ) -> None:
     vectors, clusters, centroids, threshold = problem
-    cells = replace(Cells.of(vectors, clusters, centroids, threshold), most=np.inf)
+    cells = replace(Cells.of(vectors, clusters, centroids, threshold), max_crossings=np.inf)
     if cells.borders is None:  # most are strays: all are compared with all
         return
     borders = crossings_of(cells)
@@ -151,7 +151,7 @@ def test_every_member_near_a_query_is_in_a_reached_cell_or_a_stray(
     problem: tuple[Vectors, Clusters, Vectors, float], seed: int
 ) -> None:
     vectors, clusters, centroids, threshold = problem
-    cells = replace(Cells.of(vectors, clusters, centroids, threshold), most=np.inf)
+    cells = replace(Cells.of(vectors, clusters, centroids, threshold), max_crossings=np.inf)
     step = np.random.default_rng(seed).normal(size=vectors.shape) * min(threshold, 1e30)
     queries = np.concatenate([vectors, (vectors + step / vectors.shape[1] ** 0.5).astype("f4")])
     placed = cells.frame.place(queries)
@@ -237,7 +237,7 @@ def test_too_many_crossings_give_no_borders(most: float) -> None:
     centroids = vectors[:6]
     cells = Cells.of(vectors, nearest_centroids(vectors, centroids), centroids, 2.0)
     assert len(crossings_of(cells).rows) > 0.5 * len(vectors)
-    crowded = replace(cells, most=most)
+    crowded = replace(cells, max_crossings=most)
     assert crowded.borders is None
     assert crowded.reached(cells.frame.place(vectors[:5])) is None
     assert crowded.reached(cells.frame.place(vectors[:5]), lossless=False) is not None

@@ -162,7 +162,7 @@ def test_embeddings_that_are_not_finite_are_a_broken_checkpoint(value: float) ->
     ids=["no n_clusters", "no centroids", "refuses its argument"],
 )
 def test_an_estimator_that_cannot_serve_is_a_wrong_setting(estimator: Any) -> None:
-    with pytest.raises(ConfigError, match=r"clusterer.estimator: .* KMeans"):
+    with pytest.raises(ConfigError, match=r"clusterer.estimator failed: .* KMeans"):
         Clusterer(estimator, n_clusters=2).fit_predict(vectors(20))
 
 

@@ -196,7 +196,7 @@ def test_another_format_is_refused(saved: Path, number: object, sealed: bool) ->
         del content["files"]
         write_json(content, saved / "manifest.json")
     match = re.escape(
-        f"of format {number}, this version reads format 5: run python cluster.py again"
+        f"of format {number}, and this version reads format 5: run python cluster.py again"
     )
     with pytest.raises(ArtifactError, match=match) as caught:
         Index.load(saved)

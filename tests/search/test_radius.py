@@ -172,7 +172,7 @@ def test_blocks_and_chunks_lose_nothing() -> None:
 def test_borders_that_hold_nothing_back(most: float) -> None:
     vectors, clusters, centroids = scattered(900)
     prepared = RadiusSearch(2.0).prepare(vectors, clusters, centroids)
-    prepared = replace(prepared, cells=replace(prepared.cells, most=most))
+    prepared = replace(prepared, cells=replace(prepared.cells, max_crossings=most))
     assert prepared.cells.borders is None
     found = prepared.pairs()
     assert as_set(found) == brute(vectors, clusters, 2.0)
@@ -202,7 +202,7 @@ def test_what_is_lost_inside_clusters_is_estimated() -> None:
 
 def test_too_many_pairs_end_with_advice() -> None:
     vectors, clusters, centroids = scattered(300)
-    with pytest.raises(ConfigError, match=r"more than 100 pairs.*lower matcher\.threshold"):
+    with pytest.raises(ConfigError, match=r"more than 100 pairs.*matcher\.threshold.*lower"):
         RadiusSearch(50.0, max_pairs=100).prepare(vectors, clusters, centroids).pairs()
 
 

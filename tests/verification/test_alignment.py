@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 
 from dedup.verification.alignment import (
-    FARTHEST,
+    MAX_DISTANCE,
     MIN_INLIERS,
     RATIO,
     Alignment,
@@ -168,7 +168,7 @@ def slow_matches(one: Keypoints, other: Keypoints) -> list[tuple[int, int]]:
         column = int(apart[row].argmin())
         second = np.delete(apart[row], column).min()
         near = apart[row, column]
-        if apart[:, column].argmin() == row and near < FARTHEST and near < RATIO * second:
+        if apart[:, column].argmin() == row and near < MAX_DISTANCE and near < RATIO * second:
             found.append((row, column))
     return found
 

@@ -152,7 +152,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(damage: Callable[[Path], None], tmp_path: Path) -> None:
     file = saved(tmp_path / "judge.safetensors")
     damage(file)
-    with pytest.raises(CorruptError, match="cannot be read"):
+    with pytest.raises(CorruptError, match="is damaged"):
         CopyClassifier.load(file)
 
 

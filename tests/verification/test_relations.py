@@ -26,9 +26,9 @@ from dedup.verification.relations import (
     SURE,
     VARIANT,
     WITHIN,
-    families,
+    decide_relations,
     relation,
-    settled,
+    variant_families,
 )
 from tests.detection.test_comparison import IMAGES, NEAR_BY, ends, shop
 from tests.verification.test_geometric import SAME, STRAIGHT
@@ -79,13 +79,13 @@ def test_pairs_are_called_as_one_by_one(variants: str, looked: bool) -> None:
     kinds = [(seen, copy) for seen in ("", SAME_PRODUCT, VARIANT) for copy in (True, False)]
     rows = [("a", f"b{n}", 0.5, 0.25, "seen", seen, 0.75) for n, (seen, _) in enumerate(kinds)]
     near = pd.DataFrame(rows, columns=NEAR.names).assign(reported=[copy for _, copy in kinds])
-    found = settled(near, variants, looked)
+    found = decide_relations(near, variants, looked)
     wanted = [called_slowly(*kind, variants, looked) for kind in kinds]
     assert list(zip(found["relation"], found["reported"], strict=True)) == wanted
     for name, surety in zip(found["relation"], found["surety"], strict=True):
         expected = {VARIANT: 0.75, SAME_PRODUCT: np.nan}.get(name, 0.25)
         assert surety == pytest.approx(expected, nan_ok=True)
-    assert settled(near[:0], variants, looked).empty
+    assert decide_relations(near[:0], variants, looked).empty
 
 
 def families_slowly(links: list[tuple[str, str]], group_of: dict[str, str]) -> set[frozenset[str]]:
@@ -115,7 +115,7 @@ def test_families_are_those_of_a_slow_version(seed: int) -> None:
     groups = pd.DataFrame(
         [(key, name, key == name) for key, name in sorted(group_of.items())], columns=GROUPS.names
     )
-    table = families(variants.sample(frac=1, random_state=seed), groups)
+    table = variant_families(variants.sample(frac=1, random_state=seed), groups)
     parts = {frozenset(rows["product_id"]) for _, rows in table.groupby("family_id")}
     assert parts == families_slowly(links, group_of)
     assert table["product_id"].is_unique

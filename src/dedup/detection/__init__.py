@@ -1,1 +1,1 @@
-"""Duplicates: candidates, decisions, groups, and queries."""
+"""Detect duplicates: candidates, decisions, groups, and queries."""

@@ -1,4 +1,4 @@
-"""Which images may be compared: those of products with equal cells in a column of the table."""
+"""Restrict comparisons to blocks: products with equal cells in a column of the user's table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks of vectors; a vector that several products share may be in several.
+    """Blocks of vectors; a vector of several products may be in several blocks.
 
-    Products with a blank cell are compared with all: nobody knows what they are.
+    Products with a blank cell are compared with all, since their block is unknown.
 
     Attributes:
         members: (n, n_blocks) sparse bool, whether each vector is in each block.
-        is_blank: (n,) whether a product with a blank cell shows it.
+        is_blank: (n,), whether a product with a blank cell has the vector.
     """
 
     members: sparse.csr_array
@@ -30,11 +30,11 @@ class Blocks:
 
     @classmethod
     def of(cls, images: pd.DataFrame, cells: pd.Series[str], n_vectors: int) -> Blocks:
-        """The blocks of images.
+        """Assign the vectors of images to blocks.
 
         Args:
-            images: the rows of ``Index.images`` that take part.
-            cells: of each product, by id, see ``block_cells``.
+            images: rows of ``Index.images`` that take part.
+            cells: cell of each product, by id, see ``block_cells``.
             n_vectors: rows of ``Index.vectors``.
         """
         vector = images["vector"].to_numpy()
@@ -50,46 +50,46 @@ class Blocks:
         return cls(members, is_blank)
 
     def at(self, rows: Ints) -> Blocks:
-        """The blocks of some vectors, by their places in ``rows``."""
+        """Select the blocks of some vectors, numbered by their places in ``rows``."""
         return Blocks(self.members[rows], self.is_blank[rows])
 
     def together(self, left: Ints, right: Ints) -> Bools:
-        """Whether vector and vector, (n,) and (n,), may be compared; (n,)."""
+        """Return whether pairs of vectors, (n,) and (n,), may be compared; (n,)."""
         common = np.asarray(self.members[left].multiply(self.members[right]).sum(axis=1)).ravel()
         return np.asarray((common > 0) | self.is_blank[left] | self.is_blank[right])
 
     def with_all(self, left: Ints) -> Bools:
-        """Whether vectors, (m,), may be compared with each of all; (m, n)."""
+        """Return whether vectors, (m,), may be compared with each of all vectors; (m, n)."""
         common = (self.members[left] @ self.members.T).toarray()
         return np.asarray((common > 0) | self.is_blank[left][:, None] | self.is_blank)
 
-    def tasks(self, rows: Ints, asked: Ints | None) -> Iterator[tuple[Ints | None, Ints]]:
-        """What is to be compared with what, so that no two vectors of different blocks are.
+    def tasks(self, rows: Ints, queries: Ints | None) -> Iterator[tuple[Ints | None, Ints]]:
+        """Split a comparison into tasks inside the blocks.
 
         Args:
-            rows: the vectors that take part, sorted.
-            asked: those that are compared with ``rows``; ``None`` for every two.
+            rows: vectors that take part, sorted.
+            queries: vectors to compare with ``rows``; ``None`` for every two of ``rows``.
 
         Yields:
             Vectors and the vectors to compare them with; ``None`` for every two of the latter.
         """
         columns = self.members.tocsc()
-        takes_part, is_asked = np.zeros((2, len(self.is_blank)), bool)
+        takes_part, is_query = np.zeros((2, len(self.is_blank)), bool)
         takes_part[rows] = True
-        is_asked[rows[:0] if asked is None else asked] = True
+        is_query[rows[:0] if queries is None else queries] = True
         for start, stop in zip(columns.indptr[:-1], columns.indptr[1:], strict=True):
             block = np.sort(columns.indices[start:stop]).astype(np.int64)
-            yield None if asked is None else block[is_asked[block]], block[takes_part[block]]
+            yield None if queries is None else block[is_query[block]], block[takes_part[block]]
         blank = rows[self.is_blank[rows]]
-        if asked is None:
+        if queries is None:
             yield blank, rows
         else:
-            yield asked[self.is_blank[asked]], rows
-            yield asked, blank
+            yield queries[self.is_blank[queries]], rows
+            yield queries, blank
 
 
 def block_cells(products: pd.DataFrame, id_column: str, column: str) -> pd.Series[str]:
-    """A column's cell for each product, by id: the smallest where its rows differ, "" if blank."""
+    """Return a column's cell of each product: the smallest where its rows differ, "" if blank."""
     rows = products[[id_column, column]].set_axis(["id", "cell"], axis=1).astype(str)
     blank = rows["cell"].str.strip() == ""
     cells = rows[~blank].groupby("id")["cell"].min()
@@ -97,5 +97,5 @@ def block_cells(products: pd.DataFrame, id_column: str, column: str) -> pd.Serie
 
 
 def are_together(a: pd.Series[str], b: pd.Series[str]) -> pd.Series[bool]:
-    """Whether products with these cells, row by row, may be compared."""
+    """Return whether products with these cells, row by row, may be compared."""
     return (a == b) | (a == "") | (b == "")

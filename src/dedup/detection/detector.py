@@ -1,4 +1,4 @@
-"""Find the duplicates in an index; runs without torch."""
+"""Detect the duplicates in an index; runs without torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dedup.search.radius import RadiusSearch
 from dedup.search.state import SearchState
 from dedup.store.placeholders import placeholders, without_placeholders
 from dedup.verification.geometric import GeometricVerifier
-from dedup.verification.relations import NOTHING, VARIANT, families, settled
+from dedup.verification.relations import NOTHING, VARIANT, decide_relations, variant_families
 
 log = logging.getLogger("dedup")
 
@@ -36,20 +36,20 @@ ENDS = ["product_id_a", "product_id_b"]
 
 @dataclass(frozen=True)
 class Detector:
-    """Every two products that are duplicates: by equal pixels, by distance or by a second look.
+    """Detect duplicate products by equal pixels, by embedding distance, or by verification.
 
     Args:
-        matcher: tells which embeddings are near each other. Its threshold may be ``auto``: with a
-            verifier, as far as its budget of candidates goes; without, as far as the judge expects
-            ``matcher.precision``.
-        grouping: makes groups of the pairs.
-        verifier: looks again at near images, and at images with visual words in common.
-        max_products: an image that more products than this show proves nothing.
-        min_contrast: nor does one with less contrast, 0 to 127.5.
-        block_by: a column of the user's: only products with equal cells in it are compared. One
-            with a blank cell is compared with all.
-        estimate_recall: whether edited copies are made to estimate how many would be found; for
-            who calls this, see ``dedup.detection.recall``.
+        matcher: search for near embeddings. With ``threshold=auto`` and a verifier, its radius
+            follows from the budget of candidates. Without a verifier, the classifier chooses the
+            threshold that gives ``matcher.precision``.
+        grouping: grouping of the pairs.
+        verifier: verifier of near images and of images with visual words in common.
+        max_products: number of products above which an image is a placeholder, and no evidence.
+        min_contrast: contrast, 0 to 127.5, below which an image is a placeholder too.
+        block_by: column of the user's table; only products with equal cells are compared. A
+            product with a blank cell is compared with all.
+        estimate_recall: whether the caller estimates recall with edited copies, see
+            ``dedup.detection.recall``.
     """
 
     matcher: RadiusSearch
@@ -64,17 +64,17 @@ class Detector:
     def __call__(
         self, index: Index, since: SearchState | None = None, others: Collection[str] | None = None
     ) -> tuple[DetectionResult, SearchState]:
-        """Search an index.
+        """Detect the duplicates in an index.
 
         Args:
-            index: what to search.
-            since: an earlier search. Images that it compared are not compared with each other
+            index: index of the catalogue.
+            since: earlier search. Images that it compared are not compared with each other
                 again; the result is the same.
-            others: ids of products; only pairs of one of these and one of the rest are taken.
+            others: product ids of the other catalogue; only pairs across the two are kept.
 
         Raises:
             ConfigError: a column is not in the table, or there are too many pairs.
-            ArtifactError: ``since`` does not fit.
+            ArtifactError: ``since`` has other settings.
         """
         self._check(index, since)
         images = without_placeholders(index.images, self.max_products, self.min_contrast)
@@ -84,18 +84,16 @@ class Detector:
         search = comparison.search(since, others)
         near, calibration = decided(search, self.matcher, self.verifier)
         near = near.assign(distance=meant(near, index))
-        near = settled(near, self.matcher.variants, self.verifier is not None)
-        candidates = self._between(index, _shown_by(near, images).assign(tier="near"), others)
-        called = candidates.assign(score=candidates["surety"])
-        pairs = best_pairs(
-            pd.concat(
-                [self._between(index, exact, others), called.loc[called["reported"], PAIRS.names]]
-            )
-        )
-        related = best_pairs(called[~called["reported"] & (called["relation"] != NOTHING)])
-        related = _without(related, pairs)
+        near = decide_relations(near, self.matcher.variants, self.verifier is not None)
+        candidates = self._allowed(index, _product_pairs(near, images).assign(tier="near"), others)
+        decided_pairs = candidates.assign(score=candidates["surety"])
+        is_reported = decided_pairs["reported"]
+        reported = decided_pairs.loc[is_reported, PAIRS.names]
+        pairs = best_pairs(pd.concat([self._allowed(index, exact, others), reported]))
+        is_related = ~is_reported & (decided_pairs["relation"] != NOTHING)
+        related = _without(best_pairs(decided_pairs[is_related]), pairs)
         groups = self.grouping(pairs, index)
-        found = DetectionResult(
+        result = DetectionResult(
             pairs=pairs,
             groups=groups,
             shared=placeholders(index.images, self.max_products, self.min_contrast),
@@ -103,14 +101,14 @@ class Detector:
             calibration=calibration,
             candidates=best_pairs(candidates[PAIRS.names]),
             related=related,
-            families=families(related[related["relation"] == VARIANT], groups),
+            families=variant_families(related[related["relation"] == VARIANT], groups),
         )
-        return found, search
+        return result, search
 
-    def _between(
+    def _allowed(
         self, index: Index, pairs: pd.DataFrame, others: Collection[str] | None
     ) -> pd.DataFrame:
-        """Those pairs that are asked for."""
+        """Keep the pairs across the two catalogues, and inside the blocks."""
         if others is not None:
             pairs = pairs[pairs[ENDS[0]].isin(list(others)) != pairs[ENDS[1]].isin(list(others))]
         if self.block_by is not None:
@@ -119,7 +117,7 @@ class Detector:
         return pairs
 
     def _blocks(self, index: Index, images: pd.DataFrame) -> Blocks | None:
-        """What may be compared with what; ``None`` for all with all."""
+        """Return the blocks to compare inside of; ``None`` to compare all with all."""
         if self.block_by is None:
             return None
         cells = block_cells(index.products, index.manifest["id_column"], self.block_by)
@@ -142,25 +140,28 @@ class Detector:
             return
         facts, threshold = since.facts, self.matcher.threshold
         if facts.checkpoint_sha256 != index.manifest["checkpoint_sha256"]:
-            raise ArtifactError("since= names a search with another checkpoint: leave it out")
+            raise ArtifactError(
+                "since= names a search with another checkpoint, whose distances cannot be "
+                "compared: leave since out"
+            )
         if facts.block_by not in (None, self.block_by):
             raise ArtifactError(
-                f"since= names a search with detection.block_by={facts.block_by}, and this one "
-                f"has {self.block_by}: pairs are missing there. Leave since out"
+                f"since= names a search with detection.block_by={facts.block_by}, which lacks "
+                f"pairs that detection.block_by={self.block_by} needs: leave since out"
             )
-        looks = self.verifier is not None or threshold == AUTO
-        if facts.looked != looks or (threshold == AUTO) != (facts.asked == AUTO):
+        is_verified = self.verifier is not None or threshold == AUTO
+        if facts.looked != is_verified or (threshold == AUTO) != (facts.asked == AUTO):
             raise ArtifactError(
-                "since= names a search with another matcher.threshold or verifier: it cannot be "
-                "gone on with. Leave since out"
+                "since= names a search with another matcher.threshold or verifier, which cannot "
+                "be continued: leave since out, or use the settings of that search"
             )
-        if looks and facts.asked != threshold:
+        if is_verified and facts.asked != threshold:
             raise ArtifactError(
                 f"since= names a search at threshold {facts.asked}, and this one is at "
                 f"{threshold}: with a verifier both must be the same. Leave since out"
             )
-        too_near = not isinstance(threshold, str) and facts.threshold < threshold
-        if too_near or not (facts.lossless and self.matcher.lossless):
+        is_lower = not isinstance(threshold, str) and facts.threshold < threshold
+        if is_lower or not (facts.lossless and self.matcher.lossless):
             raise ArtifactError(
                 f"since= names a search at threshold {facts.threshold:g}, lossless="
                 f"{facts.lossless}, and this one is at {threshold}, lossless="
@@ -169,18 +170,17 @@ class Detector:
             )
 
 
-def _without(pairs: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """Those pairs of products that are not among others."""
-    ends = (pd.MultiIndex.from_frame(it[ENDS]) for it in (pairs, known))
-    mine, theirs = ends
-    return pairs[~mine.isin(theirs)].reset_index(drop=True)
+def _without(pairs: pd.DataFrame, dropped: pd.DataFrame) -> pd.DataFrame:
+    """Drop the pairs of products that are also in another table."""
+    keys, dropped_keys = (pd.MultiIndex.from_frame(table[ENDS]) for table in (pairs, dropped))
+    return pairs[~keys.isin(dropped_keys)].reset_index(drop=True)
 
 
 def clustered_table(index: Index) -> pd.DataFrame:
-    """The user's table with one more column, ``cluster``: that of the record's first good image.
+    """Add the column ``cluster`` to the user's table: the cluster of a record's first good image.
 
-    A record without one has an empty cell. Should the table have a column of that name already,
-    it is replaced.
+    The cell is empty for a record without an image that could be read. A column of that name is
+    replaced.
     """
     ok = index.images[index.images["vector"] >= 0].drop_duplicates("record")
     cluster = pd.Series(ok["cluster"].astype(str).to_numpy(), index=ok["record"].to_numpy())
@@ -188,35 +188,36 @@ def clustered_table(index: Index) -> pd.DataFrame:
 
 
 def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
-    """Two catalogues as one index, to be compared with each other.
+    """Merge two catalogues into one index, to compare them with each other.
 
     Args:
-        index: gives the centroids, the manifest and the columns' names.
-        other: made with the same encoder; its ids get ``prefix``, so that equal ids stay apart.
-        prefix: such as ``B:``.
+        index: the first index, whose centroids, manifest and column names are kept.
+        other: the other index, of the same encoder; its ids get ``prefix``, so that equal ids
+            stay apart.
+        prefix: prefix of the other's ids, such as ``B:``.
 
     Returns:
         The index, and the other's ids in it.
 
     Raises:
-        ArtifactError: the two were made with different encoders or foregrounds.
+        ArtifactError: the indexes were made with different encoders or foregrounds.
         ConfigError: an id of ``index`` starts with the prefix.
     """
     if index.manifest["checkpoint_sha256"] != other.manifest["checkpoint_sha256"]:
         raise ArtifactError(
-            "against= names an index made with another checkpoint: distances between the two mean "
-            "nothing. Make both with one checkpoint"
+            "against= names an index made with another checkpoint: embeddings of different "
+            "checkpoints cannot be compared. Make both indexes with the same checkpoint"
         )
     if index.shows != other.shows:
         raise ArtifactError(
-            "against= names an index made with another foreground: distances between the two mean "
-            "nothing. Make both with one foreground="
+            "against= names an index made with another foreground: embeddings of different "
+            "foregrounds cannot be compared. Make both indexes with the same foreground="
         )
-    taken = index.images["product_id"].str.startswith(prefix)
-    if taken.any():
+    has_prefix = index.images["product_id"].str.startswith(prefix)
+    if has_prefix.any():
         raise ConfigError(
-            f"prefix={prefix}: the id {index.images['product_id'][taken].iloc[0]!r} starts with "
-            "it. Choose another prefix"
+            f"prefix={prefix}: the id {index.images['product_id'][has_prefix].iloc[0]!r} starts "
+            "with it. Choose another prefix"
         )
     images = other.images.assign(product_id=_prefixed(other.images["product_id"], prefix))
     images["record"] += len(index.products)
@@ -229,7 +230,7 @@ def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
     names = {key: index.manifest["id_column"]}
     if index.manifest["title_column"] and other.manifest["title_column"]:
         names[other.manifest["title_column"]] = index.manifest["title_column"]
-    url, other_url = (it.manifest.get("url_column") for it in (index, other))
+    url, other_url = (each.manifest.get("url_column") for each in (index, other))
     if url and other_url and url not in products.columns:
         names[other_url] = url
     products = products.rename(columns=names)
@@ -247,27 +248,27 @@ def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
 
 
 def _both(index: Index, other: Index) -> ImageAccess:
-    """Looks up the images of either."""
-    mine = set(index.images["url"])
+    """Give access to the images of both indexes."""
+    first_urls = set(index.images["url"])
 
-    def looked_up(urls: Sequence[str], ours: Callable[..., Any], theirs: Callable[..., Any]) -> Any:
-        is_mine = np.array([url in mine for url in urls], bool)
+    def look_up(urls: Sequence[str], first: Callable[..., Any], second: Callable[..., Any]) -> Any:
+        is_first = np.array([url in first_urls for url in urls], bool)
         parts = [
-            look(list(np.array(urls, object)[where])) if where.any() else []
-            for look, where in ((ours, is_mine), (theirs, ~is_mine))
+            access(list(np.array(urls, object)[where])) if where.any() else []
+            for access, where in ((first, is_first), (second, ~is_first))
         ]
-        order = np.argsort(np.concatenate([np.flatnonzero(is_mine), np.flatnonzero(~is_mine)]))
+        order = np.argsort(np.concatenate([np.flatnonzero(is_first), np.flatnonzero(~is_first)]))
         together = [*parts[0], *parts[1]]
         return [together[place] for place in order]
 
     return ImageAccess(
-        lambda urls: looked_up(urls, index.sight.details, other.sight.details),
+        lambda urls: look_up(urls, index.sight.details, other.sight.details),
         lambda urls: np.array(
-            looked_up(urls, index.sight.words, other.sight.words), np.int32
+            look_up(urls, index.sight.words, other.sight.words), np.int32
         ).reshape(len(urls), -1),
         index.sight.product,
-        lambda urls: looked_up(urls, index.sight.masks, other.sight.masks),
-        # Kept results are told apart by one reader's name.
+        lambda urls: look_up(urls, index.sight.masks, other.sight.masks),
+        # Cached results carry the name of one reader.
         index.sight.derived if index.manifest["reader"] == other.manifest["reader"] else None,
     )
 
@@ -277,19 +278,23 @@ def _prefixed(ids: pd.Series[str], prefix: str) -> pd.Series[str]:
 
 
 def _placed(index: Index, other: Index) -> tuple[Ints, npt.NDArray[np.float32]]:
-    """Where the other's vectors stand among both: equal pixels share one."""
-    mine, theirs = (it.images.drop_duplicates("vector") for it in (index, other))
-    mine, theirs = (it[it["vector"] >= 0] for it in (mine, theirs))
-    known = pd.Series(mine["vector"].to_numpy(), index=mine["sha256_pixels"].to_numpy())
+    """Merge the vectors of two indexes; equal pixels share a vector.
+
+    Returns:
+        Row of each of the other's vectors, and all vectors.
+    """
+    first, second = (each.images.drop_duplicates("vector") for each in (index, other))
+    first, second = (images[images["vector"] >= 0] for images in (first, second))
+    row_of = pd.Series(first["vector"].to_numpy(), index=first["sha256_pixels"].to_numpy())
     place = np.full(len(other.vectors), -1, np.int64)
-    place[theirs["vector"]] = theirs["sha256_pixels"].map(known).fillna(-1).astype(np.int64)
+    place[second["vector"]] = second["sha256_pixels"].map(row_of).fillna(-1).astype(np.int64)
     new = np.flatnonzero(place < 0)
     place[new] = len(index.vectors) + np.arange(len(new))
     return place, np.concatenate([index.vectors, other.vectors[new]])
 
 
-def _shown_by(near: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Every two different products that show two near images; columns of ``PAIRS``, but tier."""
+def _product_pairs(near: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Pair the products of near images; columns of ``PAIRS`` without ``tier``."""
     shown = images[images["sha256_pixels"].isin(pd.unique(near[NEAR.names[:2]].to_numpy().ravel()))]
     shown = shown[["sha256_pixels", "product_id", "url"]].drop_duplicates()
     pairs = near

@@ -1,4 +1,4 @@
-"""Products that show equal images, found by content digests without any model."""
+"""Find products with equal images by their digests, without any model."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ import pandas as pd
 from dedup.schemas import RELATIONS, TIERS
 
 Ints = npt.NDArray[np.int64]
-LOOKED_AT = ["product_id", "url", "sha256_bytes", "sha256_pixels"]
+COLUMNS = ["product_id", "url", "sha256_bytes", "sha256_pixels"]
+"""Columns of ``images`` that are read."""
 EVIDENCE = ("same address", "same bytes", "same pixels")
-"""In words, for the first of ``TIERS``."""
+"""Evidence of the first three of ``TIERS``."""
 
 
 def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
-    """Every two products with an image of equal pixels.
+    """Pair every two products that have an image with equal pixels.
 
-    An image that n products show makes n (n - 1) / 2 pairs: leave out beforehand what thousands
-    show (``sharing.without_placeholders``).
+    An image of n products makes n (n - 1) / 2 pairs, so remove placeholders first, by
+    ``placeholders.without_placeholders``.
 
     Args:
         images: schema ``IMAGES``; only rows that are ok count.
 
     Returns:
         Candidates in the schema ``PAIRS``, of tier ``same_url``, ``same_bytes`` or
-        ``same_pixels``, distance 0 and score 1. Two products may stand in it more than once, by
-        several images; ``grouping.best_pairs`` keeps the surest.
+        ``same_pixels``, distance 0 and score 1. A pair is repeated where products share several
+        images; ``grouping.best_pairs`` keeps the surest row.
     """
-    ok = images.loc[images["status"] == "ok", LOOKED_AT]
+    ok = images.loc[images["status"] == "ok", COLUMNS]
     shown = ok[ok.duplicated("sha256_pixels", keep=False)]
     image, url, content = (
         pd.factorize(shown[name])[0] for name in ("sha256_pixels", "url", "sha256_bytes")
@@ -49,7 +50,7 @@ def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _later_partners(image: Ints, product: Ints) -> tuple[Ints, Ints]:
-    """Every two rows that are of one image and of two products, the earlier row first.
+    """Pair the rows of an image that belong to different products, the earlier row first.
 
     Args:
         image: (n,), sorted.

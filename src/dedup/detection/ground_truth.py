@@ -1,4 +1,4 @@
-"""The user's own list of duplicates, and how what was found compares with it."""
+"""Measure a result against the user's own list of duplicates: precision, recall, B-cubed F1."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ENDS = ["product_id_a", "product_id_b"]
 
 
 def read_truth(path: Path) -> pd.DataFrame:
-    """Pairs of product ids that are duplicates: a CSV's first two columns, as strings.
+    """Read pairs of duplicate product ids from the first two columns of a CSV, as strings.
 
     Raises:
-        ConfigError: there is no such file, or not two cells in each of its rows.
+        ConfigError: the file cannot be read, or a row has fewer than two cells.
     """
-    advice = "it is to be a CSV of pairs of ids, two in a row, below a header"
+    advice = "give a CSV with a header and two product ids in each row"
     line = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -44,13 +44,13 @@ def read_truth(path: Path) -> pd.DataFrame:
         pass_on(error, path)
         if isinstance(error, OSError) and not line:
             raise ConfigError(
-                f"truth={path} cannot be read ({error.strerror}): check truth="
+                f"truth={path} cannot be read ({error.strerror}): check the path"
             ) from error
         raise ConfigError(
             f"truth={path} cannot be read after line {line} ({error}): {advice}"
         ) from error
     if not rows:
-        raise ConfigError(f"truth={path} cannot be read, as it is empty: {advice}")
+        raise ConfigError(f"truth={path} cannot be read, since it is empty: {advice}")
     pairs = pd.DataFrame([row[: len(ENDS)] for row in rows[1:]], columns=ENDS, dtype=str)
     return pairs[pairs[ENDS[0]] != pairs[ENDS[1]]].reset_index(drop=True)
 
@@ -58,34 +58,35 @@ def read_truth(path: Path) -> pd.DataFrame:
 def against_truth(
     findings: DetectionResult, ids: Iterable[str], truth: pd.DataFrame
 ) -> dict[str, Any]:
-    """Precision, recall and F1 of the pairs, and the B-cubed F1 of the groups.
+    """Measure precision, recall and F1 of the pairs, and B-cubed F1 of the groups.
 
-    Pairs that follow from the truth, by way of a third product, count as true.
+    Pairs that follow from the truth through a third product count as true.
 
     Args:
-        findings: what was found.
-        ids: of all products; pairs of the truth with others are left out.
-        truth: as ``read_truth`` gives it.
+        findings: the result.
+        ids: ids of all products; true pairs with other ids are left out.
+        truth: pairs as ``read_truth`` returns them.
     """
-    known = sorted(set(ids) - {""})
-    strangers = sorted(set(truth[ENDS].to_numpy(object).ravel()) - set(known))
-    if strangers:
+    catalogue = sorted(set(ids) - {""})
+    unknown = sorted(set(truth[ENDS].to_numpy(object).ravel()) - set(catalogue))
+    if unknown:
         log.warning(
             "truth= names %s that the catalogue lacks, such as %s: pairs with them are left out",
-            counted(len(strangers), "id"), ", ".join(map(repr, strangers[:3])),
+            counted(len(unknown), "id"), ", ".join(map(repr, unknown[:3])),
         )  # fmt: skip
-    truth = truth[truth[ENDS[0]].isin(known) & truth[ENDS[1]].isin(known)]
-    groups = connected(truth)
+    truth = truth[truth[ENDS[0]].isin(catalogue) & truth[ENDS[1]].isin(catalogue)]
+    groups = group_connected(truth)
     together = groups.merge(groups, on="group_id", suffixes=("_a", "_b"))
-    whole = together[together[ENDS[0]] < together[ENDS[1]]][ENDS]
-    scores = pair_scores(findings.pairs[ENDS], whole)
-    found = {name: getattr(scores, name) for name in scores.__dataclass_fields__}
-    found["bcubed_f1"] = bcubed(findings.groups[["product_id", "group_id"]], groups, known).f1
-    return {name: None if value != value else value for name, value in found.items()}
+    true_pairs = together[together[ENDS[0]] < together[ENDS[1]]][ENDS]
+    scores = pair_scores(findings.pairs[ENDS], true_pairs)
+    measured = {name: getattr(scores, name) for name in scores.__dataclass_fields__}
+    found_groups = findings.groups[["product_id", "group_id"]]
+    measured["bcubed_f1"] = bcubed(found_groups, groups, catalogue).f1
+    return {name: None if value != value else value for name, value in measured.items()}
 
 
 def in_words(measured: Mapping[str, Any]) -> str:
-    """Write what ``against_truth`` measured as one line."""
+    """Format the figures of ``against_truth`` as one line."""
     precision, recall, f1, bcubed_f1 = (
         "none" if measured[name] is None else f"{measured[name]:.3f}"
         for name in ("precision", "recall", "f1", "bcubed_f1")
@@ -98,8 +99,8 @@ def in_words(measured: Mapping[str, Any]) -> str:
     )
 
 
-def connected(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The groups that pairs of ids make, by any chain: ``product_id`` and ``group_id``."""
+def group_connected(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Group ids by the connected components of pairs: ``product_id`` and ``group_id``."""
     ids = np.unique(pairs[ENDS].to_numpy(object).ravel().astype(str))
     ends = [np.searchsorted(ids, pairs[end].to_numpy(str)) for end in ENDS]
     links = sparse.coo_array((np.ones(len(pairs), bool), tuple(ends)), shape=(len(ids), len(ids)))

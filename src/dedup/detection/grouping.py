@@ -1,4 +1,4 @@
-"""Pairs of products to groups, and which product of a group is kept."""
+"""Group pairs of products, and choose the product of each group that is kept."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LINKAGES = ("kept", "single")
 OF_IMAGES = ("most_images", "largest")
 OF_COLUMNS = ("highest", "lowest", "true")
 YES = ("true", "1", "yes", "y", "in stock")
-"""What a cell says, in any case, to count as true."""
+"""Cells that count as true, in any case."""
 
 
 def best_pairs(candidates: pd.DataFrame) -> pd.DataFrame:
-    """Each two products once: by the surest tier, then relation, then score, then distance.
+    """Keep one row a pair of products: by the surest tier, then relation, score and distance.
 
-    A pair without a score comes after those that have one.
+    A row without a score comes after those that have one.
 
     Args:
-        candidates: columns of ``PAIRS``, in any order, two products perhaps more than once.
+        candidates: columns of ``PAIRS``, in any order; pairs may be repeated.
 
     Returns:
         Schema ``PAIRS``, sorted by both ids.
@@ -45,18 +45,18 @@ def best_pairs(candidates: pd.DataFrame) -> pd.DataFrame:
 
 
 class Grouping:
-    """Makes groups of pairs, and keeps one product of each.
+    """Group pairs of products, and keep one product of each group.
 
     Args:
-        linkage: ``single`` joins whatever is linked through any number of pairs. ``kept`` asks for
-            a pair of each product with the kept one of its group, so that a chain of images,
-            each a little unlike the one before, does not join what has nothing in common.
-        keep: rules for the kept product, the first is the strongest; where all of them leave a
-            draw, the smallest id wins. ``most_images``: most distinct ok images. ``largest``: the
-            ok image with most pixels. ``highest:COLUMN`` and ``lowest:COLUMN``: by the user's
-            column, as numbers where every cell that is not empty is one, else as text, which puts
-            dates such as 2024-05-31 in order; empty cells lose. ``true:COLUMN``: cells that say
-            true, 1, yes, y or in stock. A product on several rows counts with the best of them.
+        linkage: ``single`` joins products by connected components. ``kept`` requires a pair of
+            each product with the kept product of its group, so that a chain of slightly
+            different images does not join products that have nothing in common.
+        keep: rules for the kept product, the strongest first; the smallest id decides a draw.
+            ``most_images``: most distinct ok images. ``largest``: the ok image with most pixels.
+            ``highest:COLUMN`` and ``lowest:COLUMN``: by a column of the user's table, as numbers
+            where every cell that is not empty is a number. Otherwise as text, which sorts dates
+            such as 2024-05-31; empty cells lose. ``true:COLUMN``: cells that say true, 1, yes, y
+            or in stock. A product on several rows counts with its best row.
     """
 
     def __init__(
@@ -66,20 +66,19 @@ class Grouping:
         self.keep = keep
 
     def __call__(self, pairs: pd.DataFrame, index: Index) -> pd.DataFrame:
-        """Put products into groups, whatever the order of the rows.
+        """Group products; the order of the rows does not matter.
 
-        With linkage ``kept``, products are gone through from the best to the worst: one that no
-        kept product is paired with is kept. Each other product then joins the kept one that it is
-        closest to: by the surest tier, then the distance, then the better one. A product that is
-        kept and that none joined, for all its partners found closer ones, is in no group; so two
-        products of a pair may be in two groups, or one of them in none.
+        With linkage ``kept``, products are visited from the best to the worst. A product without
+        a pair with a kept product is kept. Each other product then joins the closest kept product:
+        by the surest tier, then the distance, then the rules. A kept product that no product
+        joins is in no group. So the products of a pair may be in two groups, or one in none.
 
-        Between two catalogues, as ``matching.merged`` makes them one, a product of one's own comes
-        before every product of the other.
+        Between two catalogues, merged by ``detector.merged``, the user's own products come before
+        those of the other catalogue.
 
         Args:
             pairs: schema ``PAIRS``.
-            index: gives the images and the user's table that the rules look at.
+            index: index with the images and the table that the rules read.
 
         Returns:
             Schema ``GROUPS``; a group's id is its smallest product id, the same in every run.
@@ -99,7 +98,7 @@ class Grouping:
         return _table(member, kept, ids)
 
     def check(self, columns: Sequence[str]) -> None:
-        """Make sure that the settings fit a table with these columns, before any work.
+        """Check the settings against the columns of a table, before any work.
 
         Raises:
             ConfigError: the linkage or a rule does not exist, or its column is not in the table.
@@ -109,32 +108,32 @@ class Grouping:
         for name, column in self._rules():
             rule = f"{name}:{column}" if column else name
             if name not in OF_IMAGES + OF_COLUMNS or (name in OF_COLUMNS) != bool(column):
-                known = [*OF_IMAGES, *(f"{one}:COLUMN" for one in OF_COLUMNS)]
-                raise ConfigError(f"keep: there is no rule {rule}, {_hint(rule, known)}")
+                rules = [*OF_IMAGES, *(f"{each}:COLUMN" for each in OF_COLUMNS)]
+                raise ConfigError(f"keep: there is no rule {rule}, {_hint(rule, rules)}")
             if column and column not in columns:
                 hint = _hint(column, list(columns))
                 raise ConfigError(f"keep: {rule}: the table has no column {column}, {hint}")
 
     def _rules(self) -> list[tuple[str, str]]:
-        """Name and column of each rule; the column is empty where there is none."""
+        """Split each rule into its name and its column; "" for no column."""
         keep = [self.keep] if isinstance(self.keep, str) else self.keep or []
         return [(name, column) for name, _, column in (str(rule).partition(":") for rule in keep)]
 
 
-def _hint(wrong: str, known: Sequence[str]) -> str:
-    """The nearest of the known names, or all of them."""
-    folded = {name.casefold(): name for name in reversed(known)}
+def _hint(wrong: str, names: Sequence[str]) -> str:
+    """Suggest the nearest name, or list all names."""
+    folded = {name.casefold(): name for name in reversed(names)}
     near = difflib.get_close_matches(wrong.casefold(), folded, n=1)
-    return f"did you mean {folded[near[0]]}?" if near else f"there are: {', '.join(known)}"
+    return f"did you mean {folded[near[0]]}?" if near else f"there are: {', '.join(names)}"
 
 
 def _single(left: Ints, right: Ints, place: Ints) -> tuple[Ints, Ints]:
-    """Connected components: every product and the best product of its component.
+    """Group by connected components: every product with the best product of its component.
 
     Args:
-        left: (n_pairs,), one product of each pair.
-        right: (n_pairs,), the other one.
-        place: (n_products,), 0 for the product to be kept before all others.
+        left: (n_pairs,), left product of each pair.
+        right: (n_pairs,), right product of each pair.
+        place: (n_products,), rank by the rules; 0 is kept before all others.
 
     Returns:
         Members and the kept product of each, two arrays of one length.
@@ -150,14 +149,17 @@ def _single(left: Ints, right: Ints, place: Ints) -> tuple[Ints, Ints]:
 def _by_kept(
     left: Ints, right: Ints, rank: Ints, distance: npt.NDArray[np.float64], place: Ints
 ) -> tuple[Ints, Ints]:
-    """Members that are paired with their kept product, as ``_single`` gives them.
+    """Group each product with the closest kept product that it is paired with.
 
     Args:
-        left: (n_pairs,), one product of each pair.
-        right: (n_pairs,), the other one.
-        rank: (n_pairs,), of the tier, 0 is surest.
+        left: (n_pairs,), left product of each pair.
+        right: (n_pairs,), right product of each pair.
+        rank: (n_pairs,), rank of the tier, 0 is surest.
         distance: (n_pairs,), lower is closer.
-        place: (n_products,), 0 for the product to be kept before all others.
+        place: (n_products,), rank by the rules; 0 is kept before all others.
+
+    Returns:
+        Members and the kept product of each, as of ``_single``.
     """
     kept = _greedy(place[left], place[right], len(place))[place]
     member, other = np.append(left, right), np.append(right, left)
@@ -170,20 +172,20 @@ def _by_kept(
 
 
 def _greedy(a: Ints, b: Ints, n: int) -> npt.NDArray[np.bool_]:
-    """Which of the places 0 to n - 1 are kept: those that are not linked to an earlier kept one."""
+    """Keep the places, 0 to n - 1, without a link to an earlier kept place; (n,)."""
     early, late = np.minimum(a, b), np.maximum(a, b)
     order = np.argsort(early)
-    passed = bytearray(n)
-    # All links from earlier places come first, so a place is settled before its own links come.
-    for here, there in zip(early[order].tolist(), late[order].tolist(), strict=True):
-        if not passed[here]:
-            passed[there] = 1
-    kept: npt.NDArray[np.bool_] = np.frombuffer(passed, np.uint8) == 0
+    is_dropped = bytearray(n)
+    # Links from earlier places come first, so a place is decided before its own links.
+    for start, end in zip(early[order].tolist(), late[order].tolist(), strict=True):
+        if not is_dropped[start]:
+            is_dropped[end] = 1
+    kept: npt.NDArray[np.bool_] = np.frombuffer(is_dropped, np.uint8) == 0
     return kept
 
 
 def _table(member: Ints, kept: Ints, ids: npt.NDArray[np.object_]) -> pd.DataFrame:
-    """Members and their kept products, numbers in the sorted ``ids``, in the schema ``GROUPS``."""
+    """Make the table ``GROUPS`` of members and kept products, numbers in the sorted ``ids``."""
     smallest = pd.Series(member).groupby(kept).transform("min").to_numpy(dtype=np.int64)
     order = np.lexsort([member, smallest])
     columns = {"product_id": ids[member], "group_id": ids[smallest], "kept": member == kept}
@@ -191,7 +193,7 @@ def _table(member: Ints, kept: Ints, ids: npt.NDArray[np.object_]) -> pd.DataFra
 
 
 def _places(rules: Sequence[tuple[str, str]], ids: pd.Index[str], index: Index) -> Ints:
-    """The place of each of the sorted ids by the rules, (n,): 0 is kept before all others."""
+    """Rank the sorted ids by the rules, (n,); 0 is kept before all others."""
     keys = [_cost(name, column, index).reindex(ids) for name, column in rules]
     if "against" in index.manifest:
         prefix = index.manifest["against"]["prefix"]
@@ -205,7 +207,7 @@ def _places(rules: Sequence[tuple[str, str]], ids: pd.Index[str], index: Index) 
 
 
 def _cost(name: str, column: str, index: Index) -> pd.Series[float]:
-    """What a rule makes of each product, by id, lower is better; without those that it lacks."""
+    """Compute a rule's cost of each product, by id, lower is better; products may be missing."""
     if name in OF_IMAGES:
         ok = index.images[index.images["status"] == "ok"]
         if name == "most_images":
@@ -223,7 +225,7 @@ def _cost(name: str, column: str, index: Index) -> pd.Series[float]:
 
 
 def _order(cells: pd.Series[str]) -> pd.Series[float]:
-    """The place of each cell among the distinct values: numbers where all are, else texts."""
+    """Rank cells by their distinct values: as numbers where all are numbers, otherwise as text."""
     numbers = pd.to_numeric(cells, errors="coerce")
     values = cells if numbers.isna().any() else numbers
     return pd.Series(pd.factorize(values, sort=True)[0].astype(float), cells.index)

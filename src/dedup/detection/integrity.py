@@ -1,4 +1,4 @@
-"""Whether an index, a search or all that a run left is what was written, byte for byte."""
+"""Check the checksums of an index, a search, a result, or all files of a run."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ from dedup.store.integrity import Damage, Kind
 
 log = logging.getLogger("dedup")
 
-Said = Mapping[str, Any]
+Facts = Mapping[str, Any]
 
 ADVICE = "name the folder of a run that ended, such as runs/detect/latest"
+"""Advice for a folder without a run."""
 
 
 def inspect_index(folder: Path) -> list[Damage]:
-    """The damage to an index, and what of it cannot be, though its digests are right.
+    """List the damage to an index: changed files, or invalid files with correct checksums.
 
     Raises:
         ArtifactError: there is no index, or one of another version.
@@ -50,7 +51,7 @@ def inspect_index(folder: Path) -> list[Damage]:
 
 
 def inspect_search(folder: Path) -> list[Damage]:
-    """The damage to a search, as ``inspect_index`` says it.
+    """List the damage to a search, as ``inspect_index`` does.
 
     Raises:
         ArtifactError: there is no search, or one of another version.
@@ -63,7 +64,7 @@ def inspect_search(folder: Path) -> list[Damage]:
 
 
 def inspect_result(folder: Path) -> list[Damage]:
-    """The damage to a result, as ``inspect_index`` says it.
+    """List the damage to a result, as ``inspect_index`` does.
 
     Raises:
         ArtifactError: there is no result, or one of another version.
@@ -78,90 +79,95 @@ def inspect_result(folder: Path) -> list[Damage]:
 
 
 def inspect_run(folder: Path) -> list[Damage]:
-    """The damage to what a run left: to each file that it wrote, checkpoints among them.
+    """List the damage to all files that a run wrote, checkpoints included.
 
     Raises:
         ArtifactError: there is no run that ended, or an index or search of another version.
     """
-    found: list[Damage] = []
-    files: Said = {}
+    damages: list[Damage] = []
+    files: Facts = {}
     try:
-        files = _listed(read_run(folder / RUN, ADVICE), folder)
+        files = _listed_files(read_run(folder / RUN, ADVICE), folder)
     except CorruptError as error:
-        found.append(Damage(None, RUN, "changed", detail=str(error)))
-    found += _changed(folder, files)
-    found += _broken_checkpoints(sorted(folder.glob("*.ckpt")))
-    sealed = ((MANIFEST, inspect_index), (SEARCH, inspect_search), (RESULT, inspect_result))
-    for name, inspect in sealed:
+        damages.append(Damage(None, RUN, "changed", detail=str(error)))
+    damages += _changed(folder, files)
+    damages += _broken_checkpoints(sorted(folder.glob("*.ckpt")))
+    parts = ((MANIFEST, inspect_index), (SEARCH, inspect_search), (RESULT, inspect_result))
+    for name, inspect in parts:
         if (folder / name).is_file():
-            found += inspect(folder)
-    return [*{damage.file: damage for damage in reversed(found)}.values()][::-1]
+            damages += inspect(folder)
+    return [*{damage.file: damage for damage in reversed(damages)}.values()][::-1]
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Sum the sizes of all files in a folder, in bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _listed(said: Said, folder: Path) -> Said:
-    """What a run says of its files.
+def _listed_files(run: Facts, folder: Path) -> Facts:
+    """Read the sizes and checksums of a run's files from its record.
 
     Raises:
-        CorruptError: they are not files of its folder.
+        CorruptError: a file is outside the run's folder, or its facts are invalid.
     """
-    if FILES not in said:
-        log.warning("%s is an earlier version's, which kept no digests of results", folder / RUN)
-    files = said.get(FILES, {})
+    if FILES not in run:
+        log.warning(
+            "%s was written by an earlier version, without checksums of its files", folder / RUN
+        )
+    files = run.get(FILES, {})
     if not isinstance(files, dict):
-        raise CorruptError(f"{folder / RUN} cannot be what was written, it lists no files")
-    for name, one in files.items():
+        raise CorruptError(f"{folder / RUN} is invalid: {FILES} is not a list of files; {ADVICE}")
+    for name, file in files.items():
         path = PurePosixPath(name)
-        inside = path.name and not path.is_absolute() and ".." not in path.parts
-        told = isinstance(one, dict) and is_count(one.get("size")) and is_digest(one.get("sha256"))
-        if not inside or not name.isprintable() or not told:
+        is_inside = path.name and not path.is_absolute() and ".." not in path.parts
+        is_complete = (
+            isinstance(file, dict) and is_count(file.get("size")) and is_digest(file.get("sha256"))
+        )
+        if not is_inside or not name.isprintable() or not is_complete:
             raise CorruptError(
-                f"{folder / RUN} cannot be what was written, it lists a file {name[:100]!r}"
+                f"{folder / RUN} is invalid: its entry {name[:100]!r} does not describe a file of "
+                f"the run; {ADVICE}"
             )
     return files
 
 
-def _changed(folder: Path, files: Said) -> list[Damage]:
-    """The files that are not there, or not of the size and SHA-256 that is said of them."""
+def _changed(folder: Path, files: Facts) -> list[Damage]:
+    """List the files that are missing, or of another size or SHA-256."""
 
     def kind(name: str) -> Kind | None:
-        file, said = folder / name, files[name]
+        file, facts = folder / name, files[name]
         if not file.is_file():
             return "missing"
-        same = file.stat().st_size == said["size"] and sha256_file(file) == said["sha256"]
-        return None if same else "changed"
+        is_same = file.stat().st_size == facts["size"] and sha256_file(file) == facts["sha256"]
+        return None if is_same else "changed"
 
     kinds = zip(files, in_order(kind, files), strict=True)
-    return [Damage(None, name, found) for name, found in kinds if found is not None]
+    return [Damage(None, name, damage) for name, damage in kinds if damage is not None]
 
 
-def _impossible(folder: Path, files: Said, load: Callable[[], object]) -> list[Damage]:
-    """What cannot be, though its digest is right."""
+def _impossible(folder: Path, files: Facts, load: Callable[[], object]) -> list[Damage]:
+    """List the files that are invalid although their checksums are correct."""
     try:
         load()
     except CorruptError as error:
-        said = str(error)
-        names = [name for name in files if said.startswith(str(folder / name))]
-        return [Damage(None, name, "impossible", detail=said) for name in names or [MANIFEST]]
+        message = str(error)
+        names = [name for name in files if message.startswith(str(folder / name))]
+        return [Damage(None, name, "impossible", detail=message) for name in names or [MANIFEST]]
     return []
 
 
 def _broken_checkpoints(files: Iterable[Path]) -> list[Damage]:
-    """Those whose own digest, or whose parts' in what an earlier version wrote, are others."""
-    found = []
+    """List the checkpoints whose digest is wrong; of earlier versions, the CRC-32 of a part."""
+    damages = []
     for file in files:
         try:
             if has_checksum(file):
                 continue
             with zipfile.ZipFile(file) as archive:
                 broken = archive.testzip()
-            why = f"its part {broken} is broken" if broken else ""
+            why = f"its part {broken} is damaged" if broken else ""
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
             why = str(error)
         if why:
-            found.append(Damage(None, file.name, "changed", detail=f"{file}: {why}"))
-    return found
+            damages.append(Damage(None, file.name, "changed", detail=f"{file}: {why}"))
+    return damages

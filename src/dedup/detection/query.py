@@ -1,4 +1,4 @@
-"""Ask an index which products show the images of a new one."""
+"""Query an index with the images of a new product."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ Floats = npt.NDArray[np.float64]
 
 SHOWN = ["product_id", "url", "sha256_bytes", DIGEST, "vector", "cluster"]
 URL, BYTES, PIXELS, NEAR = range(len(TIERS))
-"""The tiers' ranks."""
+"""Ranks of the tiers."""
 
 
-class Asked(NamedTuple):
-    """One image of the new product.
+class QueryImage(NamedTuple):
+    """Image of the new product.
 
     Attributes:
-        address: as it was asked for.
-        place: the address, or the path without links, as indexes write it.
+        address: address as the user gave it.
+        place: the address, or the path without links, as indexes store it.
         pixels: (3, 200, 100) uint8.
-        detail: (h, w, 3) uint8, 320 on the long side at most.
-        flat: whether next to nothing is to be seen in them.
-        sha256_bytes: of the file.
-        sha256_pixels: of the pixels.
-        shown: what the encoder is shown, (3, 200, 100) uint8: the pixels, or the product alone.
-        mask: (h', w') uint8, where the product is; ``None`` where nobody knows.
+        detail: preview, (h, w, 3) uint8, 320 on the long side at most.
+        flat: whether the image has too little contrast to be compared.
+        sha256_bytes: digest of the file.
+        sha256_pixels: digest of the pixels.
+        shown: input of the encoder, (3, 200, 100) uint8: the pixels, or the product alone.
+        mask: (h', w') uint8, mask of the product; ``None`` if unknown.
     """
 
     address: str
@@ -73,16 +73,16 @@ class Asked(NamedTuple):
     mask: Pixels | None = None
 
 
-class Found(NamedTuple):
-    """Images of the index for one or more that were asked about, arrays of one length.
+class Matches(NamedTuple):
+    """Images of the index that match query images, arrays of one length.
 
     Attributes:
-        row: into ``Query.shown``.
-        rank: of the tier, into ``TIERS``.
+        row: row of the index's images, sorted by product.
+        rank: index of the tier in ``TIERS``.
         distance: L2 of the embeddings, 0 for equal pixels.
-        query: which image was asked about.
-        score: how sure, 0 to 1; 1 for equal pixels; NaN: the distance alone.
-        evidence: in words; "": the distance alone.
+        query: number of the query image.
+        score: score of the classifier, 0 to 1; 1 for equal pixels; NaN without a verifier.
+        evidence: evidence in words; "" without a verifier.
     """
 
     row: Ints
@@ -94,25 +94,26 @@ class Found(NamedTuple):
 
 
 class Query:
-    """Answers which products show a new one's images; loads encoder and index once.
+    """Find the products that show a new product's images; loads encoder and index once.
 
-    An image that is flat, or that more than ``max_products`` products show, proves nothing: asked
-    about, it is found by equal pixels alone, and it is near to no other.
+    A placeholder, flat or shown by more than ``max_products`` products, is no evidence. It is
+    found by equal pixels alone, and is near to no other image.
 
     Args:
-        index: the index to ask.
-        matcher: finds near images.
-        checkpoint: the encoder; the one that the index names if ``None``.
-        max_products: of an image that more products show, so many are answered, by smallest id.
-        min_contrast: less is flat, see ``decode.contrast``.
-        verifier: if given, looks again at what is near or has visual words in common. A score of
-            ``auto`` is the least that a precision of ``matcher.precision`` ever asks for.
-        fetcher: how images with a web address are fetched.
-        decoders: child processes that decode the images, entered already; ``None`` starts some
-            for each question, with the limits that are usual.
+        index: index to query.
+        matcher: search for near images.
+        checkpoint: checkpoint of the encoder; ``None`` for the one that the index names.
+        max_products: products listed of an image that more products show, by smallest id.
+        min_contrast: contrast below which an image is flat, see ``decode.contrast``.
+        verifier: verifier of images that are near or have visual words in common; ``None`` for
+            none. With ``min_score=auto``, the score is the lowest that calibration would choose
+            for ``matcher.precision``.
+        fetcher: client for images with a web address.
+        decoders: running child processes that decode the images; ``None`` starts some for each
+            query, with the default limits.
 
     Raises:
-        ArtifactError: the checkpoint is missing, or not the one the index was made with.
+        ArtifactError: the checkpoint is missing, or not that of the index.
     """
 
     @one_thread()
@@ -135,7 +136,7 @@ class Query:
         self.min_contrast = min_contrast
         self.embed = Embed(checkpoint or index.manifest["checkpoint"])
         shown = index.images.loc[index.images["vector"] >= 0, SHOWN]
-        # By product, so that a row's number is the order of its product's id.
+        # Sorted by product, so that the order of rows is the order of product ids.
         shown = shown.sort_values(["product_id", "url"], ignore_index=True)
         self.product_id = arrow(shown["product_id"])
         self.sha256_bytes = arrow(shown["sha256_bytes"])
@@ -165,24 +166,23 @@ class Query:
         self.titles = index.titles
         self.look = None
         if verifier is not None:
-            auto = verifier.min_score == AUTO
-            least = floor(matcher.precision) if auto else float(verifier.min_score)
+            is_auto = verifier.min_score == AUTO
+            min_score = floor(matcher.precision) if is_auto else float(verifier.min_score)
             self.look = Look(
-                first["url"].tolist(), rows, index.sight, verifier, least, matcher.variants
+                first["url"].tolist(), rows, index.sight, verifier, min_score, matcher.variants
             )
 
     def __call__(self, addresses: str | Sequence[str]) -> pd.DataFrame:
-        """The products that show one of these images, surest and closest first.
+        """Find the products that show one of these images, surest and closest first.
 
         Args:
-            addresses: the new product's images, each a path or an http(s) address.
+            addresses: images of the new product, each a path or an http(s) address.
 
         Returns:
-            Columns ``product_id``, ``distance``, ``tier``, ``image`` (the product's image),
-            ``query_image`` (the address that was asked), ``cluster``, ``score`` (how sure, 0 to
-            1, before any calibration; missing where the distance alone decides), ``evidence``
-            (in words) and ``title``. Each product once, by its surest tier, then its smallest
-            distance; no row where nothing matches.
+            Columns ``product_id``, ``distance``, ``tier``, ``image`` (of the product),
+            ``query_image`` (address of the query), ``cluster``, ``score`` (0 to 1, before any
+            calibration; missing without a verifier), ``evidence`` (in words) and ``title``. Each
+            product once, by its surest tier, then its smallest distance; no rows without a match.
 
         Raises:
             SourceError: an image cannot be read, or none is named.
@@ -190,133 +190,139 @@ class Query:
         start = time.perf_counter()
         names = [addresses] if isinstance(addresses, str) else sorted(set(addresses))
         if not names:
-            raise SourceError("no image was asked about: name one address or more")
-        asked = [self._asked(*one) for one in zip(names, self._read(names), strict=True)]
+            raise SourceError("the query names no image: name one address or more")
+        images = [self._image(*each) for each in zip(names, self._read(names), strict=True)]
         before = time.perf_counter()
-        vectors = self.embed({"pixels": np.stack([one.shown for one in asked])})["embedding"]
+        vectors = self.embed({"pixels": np.stack([image.shown for image in images])})["embedding"]
         embedding = time.perf_counter() - before
-        answer = self.answer(asked, vectors)
+        answer = self.answer(images, vectors)
         elapsed = time.perf_counter() - start
         log.info("answered in %.0f ms (embedding %.0f)", 1000 * elapsed, 1000 * embedding)
         return answer
 
     @one_thread()
-    def answer(self, asked: Sequence[Asked], vectors: npt.NDArray[np.float32]) -> pd.DataFrame:
-        """What ``__call__`` returns, for images that are read and embedded, (q, d)."""
-        equal = [self.by_digest.first(one.sha256_pixels) for one in asked]
-        parts = [self._exact(number, one, equal[number]) for number, one in enumerate(asked)]
-        telling = np.array([self._tells(*one) for one in zip(asked, equal, strict=True)])
-        told = [one for one, tells in zip(asked, telling, strict=True) if tells]
-        parts.append(self._near(vectors[telling], np.flatnonzero(telling), told))
-        found = Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    def answer(
+        self, images: Sequence[QueryImage], vectors: npt.NDArray[np.float32]
+    ) -> pd.DataFrame:
+        """Find the products for query images that are read and embedded, (q, d)."""
+        equal = [self.by_digest.first(image.sha256_pixels) for image in images]
+        parts = [self._exact(number, image, equal[number]) for number, image in enumerate(images)]
+        is_evidence = np.array(
+            [self._is_evidence(*each) for each in zip(images, equal, strict=True)]
+        )
+        compared = [image for image, use in zip(images, is_evidence, strict=True) if use]
+        parts.append(self._near(vectors[is_evidence], np.flatnonzero(is_evidence), compared))
+        matches = Matches(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         # Rows are in the order of their products' ids and then addresses.
-        order = np.lexsort((found.query, found.row, found.distance, found.rank))
-        best = np.sort(np.unique(self.product[found.row[order]], return_index=True)[1])
-        return self._table(found, order[best], asked)
+        order = np.lexsort((matches.query, matches.row, matches.distance, matches.rank))
+        best = np.sort(np.unique(self.product[matches.row[order]], return_index=True)[1])
+        return self._table(matches, order[best], images)
 
-    def _table(self, found: Found, best: Ints, asked: Sequence[Asked]) -> pd.DataFrame:
-        rows = found.row[best]
+    def _table(self, matches: Matches, best: Ints, images: Sequence[QueryImage]) -> pd.DataFrame:
+        rows = matches.row[best]
         ids = taken(self.product_id, rows)
         titles = self.titles(ids)
         columns = {
             "product_id": ids,
-            "distance": found.distance[best],
-            "tier": [TIERS[rank] for rank in found.rank[best]],
+            "distance": matches.distance[best],
+            "tier": [TIERS[rank] for rank in matches.rank[best]],
             "image": taken(self.by_url.texts, rows),
-            "query_image": [asked[query].address for query in found.query[best]],
+            "query_image": [images[query].address for query in matches.query[best]],
             "cluster": self.cluster[rows],
-            "score": found.score[best],
-            "evidence": found.evidence[best],
+            "score": matches.score[best],
+            "evidence": matches.evidence[best],
             "title": [titles.get(key, "") for key in ids],
         }
         return pd.DataFrame(columns)
 
     def _read(self, addresses: Sequence[str]) -> list[Reading]:
-        """Read images as an index's are: in child processes, whose limits they cannot pass."""
-        usual = Decoders(self.reader, max_bytes=self.fetcher.max_bytes)
-        with nullcontext(self.decoders) if self.decoders else usual as decoders:
-            begun = [(address, self._begin(address, decoders)) for address in addresses]
-            return [_result(*one) for one in begun]
+        """Read images as the index did: in child processes with limits."""
+        default = Decoders(self.reader, max_bytes=self.fetcher.max_bytes)
+        with nullcontext(self.decoders) if self.decoders else default as decoders:
+            started = [(address, self._begin(address, decoders)) for address in addresses]
+            return [_result(*each) for each in started]
 
     def _begin(self, address: str, decoders: Decoders) -> Future[Reading]:
         with _about(address):
             return decoders.submit(self.fetcher.fetch(address) if is_http(address) else address)
 
-    def _asked(self, address: str, found: Reading) -> Asked:
-        detail = decode_preview(found.image.detail)
-        mask, shown = self.product_of(detail) or (None, found.image.pixels)
-        return Asked(
+    def _image(self, address: str, reading: Reading) -> QueryImage:
+        detail = decode_preview(reading.image.detail)
+        mask, shown = self.product_of(detail) or (None, reading.image.pixels)
+        return QueryImage(
             address=address,
             place=address if is_http(address) else os.path.realpath(address),
-            pixels=found.image.pixels,
+            pixels=reading.image.pixels,
             detail=detail,
-            flat=bool(np.float32(found.contrast) < self.min_contrast),  # float32: as stored
-            sha256_bytes=found.sha256_bytes,
-            sha256_pixels=found.sha256_pixels,
+            flat=bool(np.float32(reading.contrast) < self.min_contrast),  # stored as float32
+            sha256_bytes=reading.sha256_bytes,
+            sha256_pixels=reading.sha256_pixels,
             shown=shown,
             mask=mask,
         )
 
-    def _tells(self, one: Asked, equal: int | None) -> bool:
-        """Whether an image may be near to others: it is not flat, nor shared by too many.
+    def _is_evidence(self, image: QueryImage, equal: int | None) -> bool:
+        """Return whether an image may be near to others: it is no placeholder.
 
         ``equal`` is a row with equal pixels.
         """
-        shared = equal is not None and self.clusters[self.vector[equal]] < 0
-        return not shared and not one.flat
+        is_shared = equal is not None and self.clusters[self.vector[equal]] < 0
+        return not is_shared and not image.flat
 
-    def _exact(self, number: int, one: Asked, equal: int | None) -> Found:
-        """Products with the very address, and with equal pixels; ``equal`` is a row of these."""
+    def _exact(self, number: int, image: QueryImage, equal: int | None) -> Matches:
+        """Find images with the same address or equal pixels; ``equal`` is a row of the latter."""
         rows = np.empty(0, np.int64)
         if equal is not None:
             rows = self._rows_of(self.vector[[equal]])[0]
-        same = self.by_url.rows(one.place)
-        if len(same) and not one.flat:
+        same = self.by_url.rows(image.place)
+        if len(same) and not image.flat:
             rows = np.union1d(rows, same)
-        rows = self._smallest(rows, one.address)
-        same_url = np.array(taken(self.by_url.texts, rows), object) == one.place
-        same_bytes = np.array(taken(self.sha256_bytes, rows), object) == one.sha256_bytes
+        rows = self._smallest(rows, image.address)
+        same_url = np.array(taken(self.by_url.texts, rows), object) == image.place
+        same_bytes = np.array(taken(self.sha256_bytes, rows), object) == image.sha256_bytes
         rank = np.where(same_url, URL, np.where(same_bytes, BYTES, PIXELS))
         zeros, evidence = np.zeros(len(rows)), np.array(EVIDENCE, object)[rank]
-        return Found(rows, rank, zeros, np.full(len(rows), number), zeros + 1, evidence)
+        return Matches(rows, rank, zeros, np.full(len(rows), number), zeros + 1, evidence)
 
     def _smallest(self, rows: Ints, address: str) -> Ints:
-        """Those rows, ascending, that belong to the ``max_products`` smallest ids."""
+        """Keep the rows, ascending, of the ``max_products`` smallest ids."""
         place = np.cumsum(np.diff(self.product[rows], prepend=-1) > 0)
         if not len(rows) or place[-1] <= self.max_products:
             return rows
         log.warning(
-            "%s is shown by %d products, so it proves little: %d of them are listed",
-            address, place[-1], self.max_products,
+            "%d products show %s, so it is probably a placeholder: listing %d of them",
+            place[-1], address, self.max_products,
         )  # fmt: skip
         return rows[place <= self.max_products]
 
     def _near(
-        self, vectors: npt.NDArray[np.float32], numbers: Ints, asked: Sequence[Asked]
-    ) -> Found:
-        """Images near to those asked about, of embeddings (q, d) and numbers (q,)."""
+        self, vectors: npt.NDArray[np.float32], numbers: Ints, images: Sequence[QueryImage]
+    ) -> Matches:
+        """Find images near to query images, of embeddings (q, d) and numbers (q,)."""
         none, empty = np.empty(0, np.int64), np.empty(0)
         if not len(vectors) or (self.prepared is None and self.look is None):
-            return Found(none, none, empty, none, empty, np.empty(0, object))
-        found, distance = Candidates(none, none), empty
+            return Matches(none, none, empty, none, empty, np.empty(0, object))
+        candidates, distance = Candidates(none, none), empty
         if self.prepared is not None:
-            matches = self.prepared.search(vectors)
-            found, distance = Candidates(matches.left, matches.right), matches.distance
+            near = self.prepared.search(vectors)
+            candidates, distance = Candidates(near.left, near.right), near.distance
         score, evidence = np.full(len(distance), np.nan), np.full(len(distance), "", object)
         if self.look is not None:
-            copies = self.look([LocalFeatures.of(one.detail, one.mask) for one in asked], found)
-            found, score, evidence = Candidates(*copies[:2]), copies.score, copies.evidence
-            apart = vectors[found.left].astype(np.float64) - self.vectors[found.right]
+            features = [LocalFeatures.of(image.detail, image.mask) for image in images]
+            copies = self.look(features, candidates)
+            candidates, score, evidence = Candidates(*copies[:2]), copies.score, copies.evidence
+            apart = vectors[candidates.left].astype(np.float64) - self.vectors[candidates.right]
             distance = np.linalg.norm(apart, axis=1)
-        unit = np.maximum(units(vectors)[found.left], units(self.vectors[found.right]))
+        left, right = candidates.left, candidates.right
+        unit = np.maximum(units(vectors)[left], units(self.vectors[right]))
         distance = rounded(distance, unit)
-        rows, match = self._rows_of(found.right)
+        rows, match = self._rows_of(right)
         rank = np.full(len(rows), NEAR)
-        queries = numbers[found.left[match]]
-        return Found(rows, rank, distance[match], queries, score[match], evidence[match])
+        queries = numbers[left[match]]
+        return Matches(rows, rank, distance[match], queries, score[match], evidence[match])
 
     def _rows_of(self, vectors: Ints) -> tuple[Ints, Ints]:
-        """The rows that show each of these vectors, and which of them each row shows."""
+        """Find the rows of each vector; with each row, the place of its vector in ``vectors``."""
         first, counts = self.starts[vectors], self.starts[vectors + 1] - self.starts[vectors]
         which = np.repeat(np.arange(len(vectors)), counts)
         within = np.arange(len(which)) - np.repeat(counts.cumsum() - counts, counts)
@@ -325,26 +331,26 @@ class Query:
 
 @contextmanager
 def _about(address: str) -> Iterator[None]:
-    """Make what is wrong with an image an error that names it."""
+    """Turn an error of an image into one that names the image."""
     try:
         yield
     except ImageError as error:
         raise SourceError(f"the image {visible(address)} cannot be read: {error}") from error
 
 
-def _result(address: str, begun: Future[Reading]) -> Reading:
+def _result(address: str, started: Future[Reading]) -> Reading:
     with _about(address):
-        return begun.result()
+        return started.result()
 
 
 class Lookup:
-    """Where a text stands in a column, without a pass over the column.
+    """Hash table from the texts of a column to their rows.
 
     Args:
-        column: of texts.
+        column: column of texts.
 
     Attributes:
-        texts: the column as Arrow has it.
+        texts: the column as an Arrow array.
     """
 
     def __init__(self, column: pd.Series[str]) -> None:
@@ -354,22 +360,22 @@ class Lookup:
         self.hashes = hashes[self.order]
 
     def rows(self, text: str) -> Ints:
-        """The places where the text stands, ascending."""
+        """Return the rows of a text, ascending."""
         places = self._candidates(text)
-        found: Ints = places[np.array(taken(self.texts, places), object) == text]
-        return found
+        rows: Ints = places[np.array(taken(self.texts, places), object) == text]
+        return rows
 
     def first(self, text: str) -> int | None:
-        """The first place where the text stands, or ``None``."""
+        """Return the first row of a text, or ``None``."""
         places = self._candidates(text)
         return next((int(at) for at in places if self.texts[at].as_py() == text), None)
 
     def _candidates(self, text: str) -> Ints:
-        if not _is_utf8(text):  # a file's name may be other bytes, an index holds none such
+        if not _is_utf8(text):  # a file name may be any bytes, but an index holds UTF-8 alone
             return np.empty(0, np.int64)
-        wanted = pd.util.hash_array(np.array([text], object), categorize=False)
-        start = np.searchsorted(self.hashes, wanted, "left")[0]
-        stop = np.searchsorted(self.hashes, wanted, "right")[0]
+        key = pd.util.hash_array(np.array([text], object), categorize=False)
+        start = np.searchsorted(self.hashes, key, "left")[0]
+        stop = np.searchsorted(self.hashes, key, "right")[0]
         return self.order[start:stop]
 
 
@@ -378,11 +384,11 @@ def _is_utf8(text: str) -> bool:
 
 
 def arrow(column: pd.Series[str]) -> pa.Array:
-    """A column of texts that gives a few of them at once, in a third of the memory of objects."""
+    """Convert a column of texts to Arrow, which takes a third of the memory of objects."""
     return pa.array(column.to_numpy(object), pa.large_string())
 
 
 def taken(column: pa.Array, rows: Ints) -> list[str]:
-    """The texts in some rows."""
+    """Return the texts of some rows."""
     texts: list[str] = column.take(pa.array(rows)).to_pylist()
     return texts

@@ -1,1 +1,1 @@
-"""How a result reaches people: ``write(findings, index, folder) -> Path`` in each class."""
+"""Write a result for people: each report is a class with ``write(findings, index, folder)``."""

@@ -1,4 +1,4 @@
-"""Pairs and groups as tables for spreadsheets and scripts, and images that prove nothing."""
+"""Write pairs, groups, related products and placeholders as CSV tables."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ COLUMNS = (
     *("score", "evidence", "relation", "kept", "group_size"),
     *("title_a", "title_b", "address_a", "address_b"),
 )
-"""The columns of ``duplicates.csv``, in this order; the user's own follow."""
+"""Columns of ``duplicates.csv``, in this order; the user's own follow."""
 
 GROUP_COLUMNS = ("product_id", "group_id", "kept", "duplicate_of", "score", "evidence")
-"""The columns of ``groups.csv``, in this order; the user's own follow."""
+"""Columns of ``groups.csv``, in this order; the user's own follow."""
 
 RELATED_COLUMNS = (
     *("product_id_a", "product_id_b", "relation", "family_id", "distance", "image_a", "image_b"),
     *("score", "evidence"),
 )
-"""The columns of ``related.csv``, in this order."""
+"""Columns of ``related.csv``, in this order."""
 
 SHARED_COLUMNS = ("product_id", "image", "n_products", "reason", "picture")
-"""The columns of ``shared.csv``, in this order."""
+"""Columns of ``shared.csv``, in this order."""
 
 ENDS = ("a", "b")
 
 
 class CsvReport:
-    """Writes ``duplicates.csv``, a line for each pair, and ``groups.csv``, one for each product.
+    """Write ``duplicates.csv``, a line for each pair, and ``groups.csv``, a line for each product.
 
-    Where images were left out because they prove nothing, ``shared.csv`` lists the products that
-    show them. Where products are one but for their colour or photo, ``related.csv`` lists the
-    pairs.
+    Where placeholder or flat images were left out, ``shared.csv`` lists the products that show
+    them. Where products are colour variants or other photos of a product, ``related.csv`` lists
+    the pairs.
 
     Args:
-        formulas: what is done with cells that a spreadsheet takes for formulas, see
+        formulas: treatment of cells that a spreadsheet would run as formulas, see
             ``files.write_rows``.
-        columns: of the user's table, to stand in both tables as well.
+        columns: columns of the user's table that both tables get as well.
     """
 
     def __init__(self, formulas: str = "keep", columns: Sequence[str] = ()) -> None:
@@ -55,7 +55,7 @@ class CsvReport:
         self.columns = columns
 
     def check(self, index: Index) -> None:
-        """Make sure that the settings fit the user's table, before any work.
+        """Check the settings against the user's table, before any work.
 
         Raises:
             ConfigError: a column is not in the table.
@@ -64,23 +64,23 @@ class CsvReport:
 
     @property
     def _own(self) -> list[str]:
-        """The user's columns; one name may be given without brackets."""
+        """Columns of the user's table; a single name needs no brackets."""
         named = [self.columns] if isinstance(self.columns, str) else self.columns or []
         return [str(name) for name in named]
 
     def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:
         """Write the tables.
 
-        Ids and addresses are written as they are; ``float(text)`` gives back the distance and
-        the score; the score is empty where the distance alone speaks. A pair's group, the product
-        that is kept of it and its size are empty where the two products are in two groups, or one
-        of them is in none. ``image_a`` is where an image was read, ``address_a`` what the user's
-        table says. In ``related.csv`` the family stands with colour variants alone. In
-        ``shared.csv`` an image is called by the first 12 hex digits of its digest.
+        Ids and addresses are written unchanged; ``float(text)`` returns the exact distance and
+        score. The score is empty without a verifier. A pair's group, its kept product and its size
+        are empty where the products are not in the same group. ``image_a`` is the address that was
+        read, ``address_a`` the address in the user's table. In ``related.csv``, only colour
+        variants have a family. In ``shared.csv``, an image is named by the first 12 hex digits of
+        its digest.
 
         Args:
-            findings: what was found; the tables' orders are kept.
-            index: gives titles, addresses and the user's columns.
+            findings: the result; rows keep their order.
+            index: index with titles, addresses and the user's columns.
             folder: an existing folder.
 
         Returns:
@@ -111,10 +111,10 @@ class CsvReport:
 
 
 def check_reports(reports: Iterable[object], index: Index) -> None:
-    """Make sure that the settings of reports fit the user's table, before any work.
+    """Check the settings of reports against the user's table, before any work.
 
     Raises:
-        ConfigError: one does not.
+        ConfigError: a column is not in the table.
     """
     for report in reports:
         if isinstance(report, CsvReport):
@@ -122,7 +122,7 @@ def check_reports(reports: Iterable[object], index: Index) -> None:
 
 
 def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:
-    """The pairs with what is said of their groups, titles and addresses."""
+    """Add groups, titles and addresses to the pairs."""
     groups, pairs = findings.groups, findings.pairs
     group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
     kept = groups[groups["kept"].astype(bool)]
@@ -132,7 +132,7 @@ def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:
     both = ((group_of.get(a, ""), group_of.get(b, "")) for a, b in ends)
     homes = [a if a == b else "" for a, b in both]
     titles = index.titles(list(group_of)) if "title_column" in index.manifest else {}
-    told = {
+    named = {
         f"{name}_{end}": value
         for end in ENDS
         for name, value in (
@@ -148,18 +148,18 @@ def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:
         ],
         kept=[kept_of.get(home, "") for home in homes],
         group_size=[size_of.get(home, "") for home in homes],
-        **told,
+        **named,
     )
 
 
 def _groups(findings: DetectionResult) -> pd.DataFrame:
-    """One row for each product of a group: which one it duplicates, and why."""
+    """Make a row for each product of a group: the product that it duplicates, and the evidence."""
     groups = findings.groups
     kept = groups[groups["kept"].astype(bool)]
     kept_of = dict(zip(kept["group_id"], kept["product_id"], strict=True))
     proofs = surest_pairs(groups, findings.pairs).set_index("product_id")
     ends = zip(proofs.index, proofs["other"], proofs["direct"], _evidence(proofs), strict=True)
-    said = {
+    evidence_of = {
         key: text if direct else f"through {other}: {text}" for key, other, direct, text in ends
     }
     is_kept = groups["kept"].astype(bool)
@@ -171,7 +171,7 @@ def _groups(findings: DetectionResult) -> pd.DataFrame:
             "kept": is_kept,
             "duplicate_of": ["" if keep else kept_of.get(home, "") for _, home, keep in rows],
             "score": groups["product_id"].map(proofs["score"]).astype(float).mask(is_kept),
-            "evidence": ["" if keep else said.get(key, "") for key, _, keep in rows],
+            "evidence": ["" if keep else evidence_of.get(key, "") for key, _, keep in rows],
         },
         columns=list(GROUP_COLUMNS),
     )
@@ -185,12 +185,12 @@ def _evidence(pairs: pd.DataFrame) -> list[str]:
 def _with_columns(
     table: pd.DataFrame, own: Sequence[str], index: Index, ends: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """A table and the user's columns, of each end where it is of pairs."""
+    """Add the user's columns to a table; to a table of pairs, for both products."""
     more = {}
     for name in own:
         cell = cells(name, index).to_dict()
         for suffix in [f"_{end}" for end in ends] or [""]:
-            taken = f"{name}{suffix}" in table.columns  # a name that the table has already
+            is_taken = f"{name}{suffix}" in table.columns
             ids = table[f"product_id{suffix}"]
-            more[f"{name}{suffix}{'_' * taken}"] = [cell.get(key, "") for key in ids]
+            more[f"{name}{suffix}{'_' * is_taken}"] = [cell.get(key, "") for key in ids]
     return table.assign(**more)

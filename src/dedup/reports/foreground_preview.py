@@ -1,4 +1,4 @@
-"""What a foreground finds in a catalogue's images, to be judged before it is used."""
+"""Preview a foreground on a catalogue's images, before it is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dedup.foregrounds import Mask
 from dedup.foregrounds.masked_store import Framed
-from dedup.reports.preview_page import Tried, overlaid, write
+from dedup.reports.preview_page import Tried, dim_background, write
 from dedup.runtime.files import write_json
 from dedup.runtime.nouns import counted
 from dedup.sources.catalogue import Catalogue
@@ -26,34 +26,34 @@ GRID = (240, 720)
 
 
 def preview(catalogue: Catalogue, framed: Framed, name: str, n: int, run_dir: Path) -> Path:
-    """Find the products of images spread over a catalogue, and show them.
+    """Find the products in images spread over a catalogue, and show them.
 
-    These images alone are read. ``preview.html``, ``foreground.json`` and a grid for TensorBoard
-    are written into ``run_dir``.
+    Only these images are read. The function writes ``preview.html``, ``foreground.json`` and a
+    grid for TensorBoard into ``run_dir``.
 
     Args:
-        catalogue: what a source read.
-        framed: finds products; its store keeps the images.
-        name: of the foreground, for the page.
-        n: images at most.
+        catalogue: catalogue that a source read.
+        framed: foreground, with the store that keeps the images.
+        name: name of the foreground, for the page.
+        n: number of images, at most.
         run_dir: an existing folder.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        SourceError: not one of the images could be read.
+        SourceError: none of the images could be read.
     """
     requests = catalogue.requests
     open_rows = requests[requests["status"] == ""].drop_duplicates("url")
     places = np.unique(np.linspace(0, max(0, len(open_rows) - 1), n).round().astype(int))
-    asked = open_rows.iloc[places] if len(open_rows) else requests
-    images = framed.store.ingest(dataclasses.replace(catalogue, requests=asked), run_dir)
+    chosen = open_rows.iloc[places] if len(open_rows) else requests
+    images = framed.store.ingest(dataclasses.replace(catalogue, requests=chosen), run_dir)
     ok = images[images["status"] == "ok"].drop_duplicates("url")
     previews = framed.store.details(ok["url"].tolist())
-    tried = [_try(framed, *one) for one in zip(ok["product_id"], previews, strict=True)]
-    failed = sum(one.mask is None for one in tried)
-    milliseconds = float(np.mean([one.milliseconds for one in tried]))
+    tried = [_try(framed, *each) for each in zip(ok["product_id"], previews, strict=True)]
+    failed = sum(each.mask is None for each in tried)
+    milliseconds = float(np.mean([each.milliseconds for each in tried]))
     facts = {"pictures": len(tried), "failed": failed, "ms_per_picture": round(milliseconds, 2)}
     write_json({**framed.facts, **facts}, run_dir / "foreground.json")
     log.info(
@@ -65,21 +65,21 @@ def preview(catalogue: Catalogue, framed: Framed, name: str, n: int, run_dir: Pa
 
 
 def _try(framed: Framed, product_id: str, image: Pixels) -> Tried:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     mask: Mask | None = framed.product.mask(image)
-    milliseconds = 1000 * (time.perf_counter() - begun)
+    milliseconds = 1000 * (time.perf_counter() - start)
     if mask is None or not mask.any():
         return Tried(product_id, image, None, image, milliseconds)
     return Tried(product_id, image, mask, framed.product.shown(image, mask), milliseconds)
 
 
 def _to_tensorboard(tried: list[Tried], run_dir: Path) -> None:
-    """A grid: each image, its mask and its product in a row."""
+    """Write a grid for TensorBoard: a row for each image, with its mask and its product."""
     height, width = GRID
     rows = []
-    for one in tried:
+    for each in tried:
         row = Image.new("RGB", (width, height), "white")
-        for place, part in enumerate((one.image, overlaid(one), one.product)):
+        for place, part in enumerate((each.image, dim_background(each), each.product)):
             small = Image.fromarray(part)
             small.thumbnail((width // 3, height))
             row.paste(small, (place * width // 3, 0))

@@ -1,8 +1,8 @@
-"""One page for people: the groups with their images side by side.
+"""Write the HTML page of a result: the groups with their images side by side.
 
 Ids, titles and addresses come from strangers. Jinja2 escapes each of them, only http(s) addresses
-become links, images are encoded anew, and the page's own policy forbids every script, style and
-request besides those written in ``page.css`` and ``page.js``.
+become links, and images are encoded anew. The page's content security policy forbids requests,
+and every script and style except ``page.js`` and ``page.css``.
 """
 
 from __future__ import annotations
@@ -33,41 +33,41 @@ from dedup.schemas import RELATIONS, TIERS, Tier
 from dedup.search.index import Index
 
 MAX_PRODUCTS = 60
-"""Products shown of one group: a placeholder image can join a hundred thousand of them."""
+"""Products shown of a group, since a placeholder image can join a hundred thousand of them."""
 
 MAX_SHARED, MAX_SHOWERS = 60, 20
-"""Images shown that prove nothing, and products named of each."""
+"""Placeholder or blank images shown, and products named of each."""
 
 TILE, GAP, HALF = 152, 24, 510
-"""Least width of a product, the space between two, and room in half a row; as in ``page.css``."""
+"""Minimum width of a product, gap between two, and room in half a row; as in ``page.css``."""
 
-# an authority with an @ carries a name and password, which a page must not pass on
+# An authority with an @ holds a name and a password, which a page must not pass on.
 LINK = re.compile(r"https?://[^\x00-\x20/?#\\@]+([/?#][^\x00-\x1f\x7f]*)?", re.IGNORECASE)
 
 
 class Proof(NamedTuple):
-    """Why a product is in its group: its pair with another product of the group."""
+    """Evidence of a product in its group: its pair with another product of the group."""
 
     other: str
-    direct: bool  # the other product is the kept one
-    rank: int  # of the tier, 0 is surest
+    direct: bool  # whether the other product is kept
+    rank: int  # rank of the tier, 0 is surest
     distance: float
     image: str
     other_image: str
-    score: float  # NaN where the distance alone speaks
+    score: float  # NaN without a verifier
     evidence: str
     relation: str
 
     @property
     def place(self) -> tuple[int, float, float]:
-        """Smaller for what is surer."""
+        """Sort key, smaller for surer pairs."""
         doubt = math.inf if math.isnan(self.score) else -self.score
         return self.rank, doubt, self.distance
 
 
 @dataclass(frozen=True)
 class Product:
-    """A product as shown; ``against`` is the other image of the pair where no tile shows it."""
+    """A product on the page; ``against`` is the pair's other image, if no tile shows that."""
 
     product_id: str
     title: str
@@ -80,28 +80,28 @@ class Product:
 
     @property
     def badge(self) -> str:
-        """What is to become of the product, or whose it is."""
+        """Label of the product: "keep", or whose product it is."""
         return self.whose or ("keep" if self.kept else "")
 
     @property
     def spelled(self) -> str | None:
-        """The id as JSON in ASCII, where the page does not show it as it is."""
+        """The id as JSON in ASCII, if the page shows it otherwise."""
         plain = visible_page(self.product_id) == self.product_id
         return None if plain else json.dumps(self.product_id)
 
     @property
     def tier(self) -> Tier | None:
-        """The tier of the pair that holds the product in its group."""
+        """Tier of the pair that is the evidence of the product."""
         return TIERS[self.proof.rank] if self.proof else None
 
     @property
     def is_variant(self) -> bool:
-        """Whether it is in its group for its shape, in another colour."""
+        """Whether the product is in its group as a colour variant."""
         return self.proof is not None and self.proof.relation == RELATIONS[-1]
 
     @property
-    def said(self) -> str:
-        """How sure that pair is, and what proves it where that is more than the tier's name."""
+    def evidence(self) -> str:
+        """Score of that pair, and its evidence if that is more than the tier's name."""
         if not self.proof or not self.tier:
             return ""
         evidence = self.proof.evidence
@@ -111,7 +111,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Group:
-    """A group as shown; the largest ``distance``, least ``score`` and all tiers of its proofs."""
+    """A group on the page, with the maximum ``distance`` and minimum ``score`` of its proofs."""
 
     group_id: str
     size: int
@@ -122,14 +122,14 @@ class Group:
 
     @property
     def wide(self) -> bool:
-        """Whether the images need a whole row of the page to stand side by side."""
+        """Whether the images need a whole row of the page, side by side."""
         widths = (product.image.width if product.image else 0 for product in self.products)
         return sum(max(width, TILE) + GAP for width in widths) > HALF + GAP
 
 
 @dataclass(frozen=True)
-class Silent:
-    """An image that proves nothing as shown, and the first of the products that show it."""
+class LeftOut:
+    """A placeholder or blank image on the page, with the first of the products that show it."""
 
     n_products: int
     reason: str
@@ -138,10 +138,10 @@ class Silent:
 
 
 class HtmlReport:
-    """Writes ``report.html``: one page that holds all it needs and asks the network for nothing.
+    """Write ``report.html``, a self-contained page that makes no network requests.
 
     Args:
-        max_groups: how many groups the page shows, the largest first.
+        max_groups: number of groups that the page shows, the largest first.
     """
 
     def __init__(self, max_groups: int = 1000) -> None:
@@ -151,8 +151,8 @@ class HtmlReport:
         """Write the page; the same tables and images give the same bytes.
 
         Args:
-            findings: what was found.
-            index: gives titles, thumbnails and the images' statuses, where it has them.
+            findings: the result.
+            index: index with titles, thumbnails and the statuses of images.
             folder: an existing folder.
 
         Returns:
@@ -164,7 +164,7 @@ class HtmlReport:
         if self.max_groups < 0:
             raise ConfigError(f"max_groups is {self.max_groups}: set it to 0 or more")
         groups = findings.groups
-        families, photos = related.families(findings), related.photos(findings)
+        families, photos = related.family_cards(findings), related.photo_cards(findings)
         shown = [families[: related.MAX_CARDS], photos[: related.MAX_CARDS]]
         cards, silent, album = self._cards(findings, index, related.tiles_of(*shown))
         titles = index.titles([tile.product_id for tile in related.tiles_of(*shown)])
@@ -177,9 +177,9 @@ class HtmlReport:
                 tiers=Counter(tier for card in cards for tier in card.tiers),
                 scored=any(card.score is not None and card.score < 1 for card in cards),
                 silent=silent,
-                families=related.filled(shown[0], titles, album),
+                families=related.fill(shown[0], titles, album),
                 n_families=len(families),
-                photos=related.filled(shown[1], titles, album),
+                photos=related.fill(shown[1], titles, album),
                 n_photos=len(photos),
                 n_silent=findings.shared["sha256_pixels"].nunique(),
                 images=list({thumbnail.name: thumbnail for thumbnail in album.values()}.values()),
@@ -190,7 +190,7 @@ class HtmlReport:
                     findings, index, n_groups - len(cards), _n_whole(index.manifest)
                 ),
                 advice=[] if n_groups else phrases.advice(findings, index),
-                searched=phrases.searched(findings.search),
+                searched=phrases.describe_search(findings.search),
                 certainty=_certainty(findings),
             )
         )
@@ -200,8 +200,8 @@ class HtmlReport:
 
     def _cards(
         self, findings: DetectionResult, index: Index, tiles: Sequence[related.Tile]
-    ) -> tuple[list[Group], list[Silent], dict[str, Thumbnail]]:
-        """The groups, the images that prove nothing, and all images by address."""
+    ) -> tuple[list[Group], list[LeftOut], dict[str, Thumbnail]]:
+        """Make the cards of groups and of placeholders, and encode all images by address."""
         shown = _largest(findings.groups, self.max_groups)
         proofs = _proofs(shown, findings.pairs)
         members = _members(shown, proofs)
@@ -215,25 +215,25 @@ class HtmlReport:
         prefix = prefix_of(index.manifest)
         maker = _Maker(index.titles(visible), kept, faces, proofs, album, prefix)
         cards = [maker.group(group_id, ids) for group_id, ids in members.items()]
-        return cards, [replace(it, image=album.get(url)) for url, it in silent], album
+        return cards, [replace(card, image=album.get(url)) for url, card in silent], album
 
 
 def _largest(groups: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The rows of the n largest groups, in the table's order."""
+    """Select the rows of the n largest groups, in the table's order."""
     sizes = groups.groupby("group_id").size().sort_index()
     chosen = sizes.sort_values(ascending=False, kind="stable").index[:n]
     return groups[groups["group_id"].isin(chosen)]
 
 
 def _proofs(groups: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Proof]:
-    """For each product its pair with the kept one, or else its surest pair, by product id."""
+    """Make the proof of each product, by product id, see ``surest_pairs``."""
     surest = surest_pairs(groups, pairs)
     rows = surest[list(Proof._fields)].itertuples(index=False, name=None)
     return {key: Proof(*row) for key, row in zip(surest["product_id"], rows, strict=True)}
 
 
 def _members(groups: pd.DataFrame, proofs: dict[str, Proof]) -> dict[str, list[str]]:
-    """Product ids by group: the largest group first, in it the kept product, then the surest."""
+    """Sort product ids by group: the largest group first, in it the kept product first."""
     kept = set(groups.loc[groups["kept"], "product_id"])
 
     def place(key: str) -> tuple[bool, bool, tuple[int, float, float], str]:
@@ -250,7 +250,7 @@ def _members(groups: pd.DataFrame, proofs: dict[str, Proof]) -> dict[str, list[s
 
 
 def _faces(groups: pd.DataFrame, proofs: dict[str, Proof], images: pd.DataFrame) -> dict[str, str]:
-    """The address that stands for each product: the one that proves it, or its first ok one."""
+    """Choose the image of each product: that of its proof, or its first one that is ok."""
     fine = images[(images["status"] == "ok") & images["product_id"].isin(groups["product_id"])]
     first = fine.drop_duplicates("product_id")
     faces = dict(zip(first["product_id"], first["url"], strict=True))
@@ -260,7 +260,7 @@ def _faces(groups: pd.DataFrame, proofs: dict[str, Proof], images: pd.DataFrame)
 def _addresses(
     visible: Iterable[str], faces: dict[str, str], proofs: dict[str, Proof]
 ) -> list[str]:
-    """Every address whose image the page may show, each once."""
+    """Collect the addresses of all images that the page may show, each once."""
     wanted: dict[str, None] = {}
     for key in visible:
         proof = proofs.get(key)
@@ -269,20 +269,20 @@ def _addresses(
     return list(wanted)
 
 
-def _silent(shared: pd.DataFrame) -> list[tuple[str, Silent]]:
-    """What most products show, each image with an address of it."""
+def _silent(shared: pd.DataFrame) -> list[tuple[str, LeftOut]]:
+    """Make cards of the placeholders that most products show, each with an address."""
     first = shared["sha256_pixels"].drop_duplicates()[:MAX_SHARED]
     rows = shared[shared["sha256_pixels"].isin(first)]
-    found = []
-    for _, one in rows.groupby("sha256_pixels", sort=False):
-        top, ids = one.iloc[0], one["product_id"][:MAX_SHOWERS].tolist()
-        found.append((top["image"], Silent(int(top["n_products"]), top["reason"], None, ids)))
-    return found
+    cards = []
+    for _, image in rows.groupby("sha256_pixels", sort=False):
+        top, ids = image.iloc[0], image["product_id"][:MAX_SHOWERS].tolist()
+        cards.append((top["image"], LeftOut(int(top["n_products"]), top["reason"], None, ids)))
+    return cards
 
 
 @dataclass(frozen=True)
 class _Maker:
-    """Puts together what the template shows; every mapping is keyed by product id or address."""
+    """Maker of groups and products for the template; mappings are by product id or address."""
 
     titles: dict[str, str]
     kept: set[str]
@@ -292,19 +292,21 @@ class _Maker:
     prefix: str | None = None  # of the other catalogue's ids
 
     def group(self, group_id: str, ids: Sequence[str]) -> Group:
-        """A group of the products ``ids``, of which the first ``MAX_PRODUCTS`` are shown."""
+        """Make a group of products, of which the page shows the first ``MAX_PRODUCTS``."""
         proofs = [self.proofs[key] for key in ids if key in self.proofs and key not in self.kept]
         return Group(
             group_id=group_id,
             size=len(ids),
             distance=max((proof.distance for proof in proofs), default=0.0),
-            score=min((it.score for it in proofs if not math.isnan(it.score)), default=None),
+            score=min(
+                (proof.score for proof in proofs if not math.isnan(proof.score)), default=None
+            ),
             tiers=[TIERS[rank] for rank in sorted({proof.rank for proof in proofs})],
             products=[self.product(key) for key in ids[:MAX_PRODUCTS]],
         )
 
     def product(self, key: str) -> Product:
-        """One product; the kept one needs no proof."""
+        """Make a product; a kept product has no proof."""
         proof = None if key in self.kept else self.proofs.get(key)
         face = self.faces.get(key, "")
         against = self.album.get(proof.other_image) if proof else None
@@ -328,19 +330,19 @@ class _Maker:
 
 
 def _n_whole(manifest: Mapping[str, Any]) -> int:
-    """Images in which the index's foreground found no product."""
+    """Return the number of images in which the index's foreground found no product."""
     return int((manifest.get("foreground") or {}).get("failed", 0))
 
 
 def _certainty(findings: DetectionResult) -> dict[str, Any] | None:
-    """What the section "How sure" shows; none where the threshold was given."""
+    """Make the section "How sure"; ``None`` where the user gave the threshold."""
     calibration = findings.calibration
-    sentences = phrases.how_sure(calibration, findings.measured)
+    sentences = phrases.describe_calibration(calibration, findings.measured)
     if calibration is None:
         empty = {"expected": None, "sentences": sentences, "plot": "", "edits": []}
         return empty if sentences else None
     curve = [asdict(point) for point in calibration.recall.curve] if calibration.recall else []
-    axis = phrases.chosen_on(calibration)
+    axis = phrases.axis_label(calibration)
     return {
         "expected": (calibration.expected_precision or [None])[0],
         "sentences": sentences,
@@ -350,7 +352,7 @@ def _certainty(findings: DetectionResult) -> dict[str, Any] | None:
 
 
 def environment() -> Environment:
-    """What renders the templates of this folder; all that they are given is escaped."""
+    """Make the Jinja2 environment of this folder's templates, which escapes all values."""
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(Path(__file__).parent),
@@ -359,13 +361,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        {it.__name__: it for it in (counted, phrases.number, phrases.percent)},
+        {each.__name__: each for each in (counted, phrases.number, phrases.percent)},
         sha256=_sha256,
     )
-    environment.globals.update(TIERS=phrases.TIERS, SILENT=phrases.SILENT)
+    environment.globals.update(TIERS=phrases.TIERS, LEFT_OUT=phrases.LEFT_OUT)
     return environment
 
 
 def _sha256(block: str) -> str:
-    """The name of an inline block in a content security policy."""
+    """Return the name of an inline block in a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()

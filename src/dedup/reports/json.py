@@ -1,4 +1,4 @@
-"""The original experiment's report, ``{productId: [productIds]}``, and what else pairs are."""
+"""Write the original experiment's report, ``{productId: [productIds]}``, and other relations."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ from dedup.search.index import Index
 
 
 class JsonReport:
-    """Writes ``duplicates.json``: for each product the products that show its image.
+    """Write ``duplicates.json``: for each product its duplicates.
 
-    Where two catalogues were compared, ``matches.json`` says which product of the other one is
-    which of one's own.
-
-    Where a pair is anything but the same image, ``relations.json`` says what every pair is.
+    Where two catalogues were compared, ``matches.json`` lists the products of the other catalogue
+    beside the user's own. Where a pair has another relation than the same image,
+    ``relations.json`` lists the relation of every pair.
     """
 
     def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:
         """Write the pairs as a JSON object, each pair under both of its products.
 
-        Only products that are paired directly are listed together: the members of a group that are
-        joined through a third product are not. Keys and lists are sorted.
+        Only products that are paired directly are listed together, not members of a group that
+        are joined through a third product. Keys and lists are sorted.
 
         Args:
-            findings: what was found; its pairs alone are used.
-            index: says whether it is two catalogues.
+            findings: the result, of which only the pairs are used.
+            index: index whose manifest names a second catalogue, if there is one.
             folder: an existing folder.
 
         Returns:
@@ -57,33 +56,33 @@ class JsonReport:
 
 
 def _pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Pairs as plain values; a score that is not there is null."""
+    """Convert pairs to plain values; a missing score is null."""
     names = ["product_id_a", "product_id_b", "relation", "score", "evidence"]
     rows = table[names].itertuples(index=False, name=None)
-    found = [dict(zip(names, row, strict=True)) for row in rows]
-    return [{**pair, "score": None if pd.isna(pair["score"]) else pair["score"]} for pair in found]
+    pairs = [dict(zip(names, row, strict=True)) for row in rows]
+    return [{**pair, "score": None if pd.isna(pair["score"]) else pair["score"]} for pair in pairs]
 
 
 def _matches(pairs: pd.DataFrame, prefix: str) -> list[dict[str, Any]]:
-    """Pairs by whose products they are, the other catalogue's ids first."""
+    """List pairs across two catalogues, the other catalogue's ids first."""
     matches = []
     for pair, tier, distance in zip(_pairs(pairs), pairs["tier"], pairs["distance"], strict=True):
         ids = [pair["product_id_a"], pair["product_id_b"]]
         ids.sort(key=lambda key: not key.startswith(prefix))
-        said = phrases.evidence(pair["evidence"], tier, distance)
+        evidence = phrases.evidence(pair["evidence"], tier, distance)
         matches.append(
             {
                 "theirs": ids[0], "yours": ids[1], "tier": tier, "distance": distance,
-                "score": pair["score"], "evidence": said,
+                "score": pair["score"], "evidence": evidence,
             }
         )  # fmt: skip
     return sorted(matches, key=lambda match: (match["theirs"], match["yours"]))
 
 
 def _families(findings: DetectionResult) -> dict[str, dict[str, list[str]]]:
-    """Product ids by family and colour."""
-    found: dict[str, dict[str, list[str]]] = {}
+    """Collect product ids by family and colour."""
+    families: dict[str, dict[str, list[str]]] = {}
     for row in findings.families.itertuples():
-        family = found.setdefault(str(row.family_id), {})
+        family = families.setdefault(str(row.family_id), {})
         family.setdefault(str(row.variant_id), []).append(str(row.product_id))
-    return found
+    return families

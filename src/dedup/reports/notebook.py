@@ -1,4 +1,4 @@
-"""A result as a notebook shows it: its figures, and its largest groups with their images."""
+"""Show a result in a notebook: its figures, and its largest groups with their images."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from html import escape
 import pandas as pd
 
 from dedup.detection.results import DetectionResult
-from dedup.reports.thumbnails import encoded
+from dedup.reports.thumbnails import encode
 from dedup.search.index import Index
 
 MAX_PRODUCTS = 6
-"""Products that are shown of a group."""
+"""Products shown of a group."""
 HEIGHT = 96
 """Height of an image, in CSS pixels."""
 
 
 def html_fragment(result: DetectionResult, index: Index | None, max_groups: int) -> str:
-    """A fragment of HTML; all text in it is escaped.
+    """Write a fragment of HTML, in which all text is escaped.
 
     Args:
-        result: what was found.
-        index: gives titles and thumbnails; ``None`` for none.
-        max_groups: so many groups are shown, the largest first.
+        result: the result.
+        index: index with titles and thumbnails; ``None`` for none.
+        max_groups: number of groups shown, the largest first.
     """
     groups = result.groups
     sizes = groups.groupby("group_id").size().sort_values(ascending=False, kind="stable")
@@ -43,18 +43,18 @@ def _figures(result: DetectionResult, n_groups: int) -> str:
     if not n_groups:
         return "No duplicates found."
     n_spare = int((~groups["kept"].astype(bool)).sum())
-    text = f"{n_groups:,} groups, {len(groups):,} products, {n_spare:,} could go"
+    text = f"{n_groups:,} groups, {len(groups):,} products, {n_spare:,} can be removed"
     expected = result.calibration and result.calibration.expected_precision
     return f"{text}; expected precision {expected[0]:.1%}" if expected else text
 
 
 def _images(index: Index, ids: list[str]) -> dict[str, str]:
-    """A data URI of each product's first image that the store has."""
+    """Encode each product's first image in the store as a data URI."""
     fine = index.images[(index.images["status"] == "ok") & index.images["product_id"].isin(ids)]
     first = fine.drop_duplicates("product_id")
     thumbnails = index.thumbnails(first["url"].tolist())
     pairs = zip(first["product_id"], first["url"], strict=True)
-    return {key: encoded(thumbnails[url])[0] for key, url in pairs if url in thumbnails}
+    return {key: encode(thumbnails[url])[0] for key, url in pairs if url in thumbnails}
 
 
 def _card(heading: str, part: pd.DataFrame, titles: dict[str, str], images: dict[str, str]) -> str:

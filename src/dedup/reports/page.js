@@ -2,8 +2,8 @@
   "use strict";
   const tools = document.getElementById("tools");
   if (!tools) return;
-  const [search, sort, count, list, nothing, said] =
-    ["search", "sort", "count", "groups", "nothing", "said"].map((id) => document.getElementById(id));
+  const [search, sort, count, list, nothing, status] =
+    ["search", "sort", "count", "groups", "nothing", "status"].map((id) => document.getElementById(id));
   const boxes = [...tools.querySelectorAll("[data-tier]")];
   const idOf = (button) => button.dataset.id ? JSON.parse(button.dataset.id) : button.textContent;
   const fold = (text) => text.normalize("NFKC").toLowerCase();
@@ -87,7 +87,7 @@
     const button = event.target.closest(".id");
     if (!button) return;
     await copy(idOf(button), button.firstElementChild);
-    said.textContent = `Copied ${button.textContent}`;
+    status.textContent = `Copied ${button.textContent}`;
     button.dataset.copied = "";
     setTimeout(() => delete button.dataset.copied, 1200);
   });

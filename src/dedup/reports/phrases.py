@@ -1,4 +1,4 @@
-"""What the page and the console say in sentences: what was found, how surely, what to try next."""
+"""Write the sentences of the page and the console: facts, precision, and advice."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TIERS: dict[Tier, tuple[str, str]] = {
     "same_url": ("same address", "Both products name the same image address."),
     "same_bytes": ("same bytes", "Two addresses, one file: byte for byte the same."),
     "same_pixels": ("same pixels", "Two files that show exactly the same image."),
-    "near": ("near", "Images that look alike but are not equal. Look before you let one go."),
+    "near": ("near", "Images that look alike but are not equal. Check them before you remove one."),
 }
-"""The name of each tier and what it means, surest first."""
+"""Name and meaning of each tier, surest first."""
 
-SILENT = {
-    "flat": "There is next to nothing to be seen in it.",
-    "shared": "Too many products show it for it to tell them apart.",
+LEFT_OUT = {
+    "flat": "It is blank, or almost of one colour.",
+    "shared": "So many products show it that it is probably a placeholder.",
 }
-"""Why an image proves nothing, by the reason in the schema ``SHARED``."""
+"""Reasons to leave an image out, by the column ``reason`` of the schema ``SHARED``."""
 
 EDITS = {
     "ground": "another background", "zoom_out": "zoomed out", "crop": "cropped",
@@ -43,11 +43,11 @@ EDITS = {
     "vignette": "darker edges", "collage": "part of a collage", "screenshot": "in a screenshot",
     "border": "framed", "banner": "text banner",
 }  # fmt: skip
-"""The names of edits, for people; those that are not here are words already."""
+"""Names of edits, for people; other names are plain words already."""
 
 _ENDS = ("failed", "ok")
 
-Trouble = tuple[str, int, list[tuple[str, int]]]
+Failures = tuple[str, int, list[tuple[str, int]]]
 
 
 def facts(
@@ -56,46 +56,46 @@ def facts(
     """Write the page's facts in a few words each.
 
     Args:
-        findings: what was found.
+        findings: the result.
         index: the index that was searched.
-        n_more_groups: groups that the page has no room for.
-        n_whole: images in which the index's foreground found no product.
+        n_more_groups: number of groups that the page does not show.
+        n_whole: number of images in which the index's foreground found no product.
     """
-    images, said = index.images, []
+    images, texts = index.images, []
     if len(findings.groups):
-        said.append(f"{counted(n_compared(images), 'product')} compared")
+        texts.append(f"{counted(n_compared(images), 'product')} compared")
         if given := given_threshold(findings):
-            said.append(f"images at a distance of up to {given} count as one")
+            texts.append(f"images at a distance of up to {given} count as duplicates")
     if n_more_groups:
-        said.append(f"{counted(n_more_groups, 'more group')} in groups.csv")
-    said += left_out(findings, index)
+        texts.append(f"{counted(n_more_groups, 'more group')} in groups.csv")
+    texts += left_out(findings, index)
     if n_whole:
-        said.append(f"no product found in {counted(n_whole, 'image')}, taken whole")
+        texts.append(f"no product found in {counted(n_whole, 'image')}, used whole")
     if n_colours := len(findings.families):
         n_families = findings.families["family_id"].nunique()
-        said.append(
+        texts.append(
             f"{counted(n_colours, 'product')} in {counted(n_families, 'family', 'families')} of "
             "colour variants"
         )
-    return said
+    return texts
 
 
 def left_out(findings: DetectionResult | None, index: Index) -> list[str]:
-    """Write what was not compared, and why; a phrase for each kind.
+    """Write a phrase for each kind of images that were not compared, with the reason.
 
     Args:
-        findings: what was found; ``None`` where nothing has been searched yet.
-        index: gives the images.
+        findings: the result; ``None`` before a search.
+        index: index with the images.
     """
-    images, said = index.images, []
-    for status, n, reasons in _troubles(images):
+    images, texts = index.images, []
+    for status, n, reasons in _failures(images):
         listed = (f"{count:,}\N{NO-BREAK SPACE}{reason or 'unknown'}" for reason, count in reasons)
-        said.append(f"{counted(n, 'image')} {status}: {', '.join(listed)}")
-    failed, fine = (set(images.loc[images["status"] == it, "product_id"]) for it in _ENDS)
+        texts.append(f"{counted(n, 'image')} {status}: {', '.join(listed)}")
+    failed, fine = (set(images.loc[images["status"] == status, "product_id"]) for status in _ENDS)
     if n_without := len(failed - fine - {""}):
-        said.append(f"{counted(n_without, 'product')} without a readable image")
+        texts.append(f"{counted(n_without, 'product')} without a readable image")
     if n := n_left_out(index):
-        said.append(
+        texts.append(
             f"{counted(n, 'further address', 'further addresses')} in "
             f"`{index.manifest['url_column']}` {'was' if n == 1 else 'were'} left out: "
             "source.choice=all reads them"
@@ -103,60 +103,58 @@ def left_out(findings: DetectionResult | None, index: Index) -> list[str]:
     shared = None if findings is None else findings.shared
     if shared is not None and (n := shared["sha256_pixels"].nunique()):
         shown = counted(int(shared["product_id"].nunique()), "product")
-        said.append(
-            f"{counted(n, 'image')} shown by {shown} {'proves' if n == 1 else 'prove'} nothing"
-        )
-    return said
+        texts.append(f"{counted(n, 'placeholder or blank image')} of {shown} not compared")
+    return texts
 
 
 def advice(findings: DetectionResult, index: Index) -> list[str]:
     """Write what to try where no group was found."""
-    images, said = index.images, []
+    images, texts = index.images, []
     if n_compared(images) < 2:
-        said.append("It takes two products with a readable image to find a duplicate.")
+        texts.append("It takes two products with a readable image to find a duplicate.")
     threshold = None if findings.search is None else findings.search.threshold
     if findings.calibration is not None:
-        asked = percent(findings.calibration.precision)
-        said.append(f"Ask for less than a precision of {asked}: matcher.precision sets it.")
+        precision = percent(findings.calibration.precision)
+        texts.append(f"Lower matcher.precision, now {precision}, to find pairs that are less sure.")
     elif threshold == 0:
-        said.append(
+        texts.append(
             "Raise matcher.threshold. At 0 only equal images count; resized or recompressed copies "
             "lie a little above."
         )
     elif threshold is not None:
         far = number(threshold)
-        said.append(f"Raise matcher.threshold. Images farther apart than {far} do not count.")
+        texts.append(f"Raise matcher.threshold. Images farther apart than {far} do not count.")
     if images["status"].isin(("failed", "skipped")).any():
-        said.append(
-            "Look into the images listed above: what could not be read could not be compared."
-        )
+        texts.append("Check the images listed above: images that were not read were not compared.")
     if n_left_out(index):
-        said.append("Set source.choice=all: only one image of each product was read.")
+        texts.append("Set source.choice=all: only one image of each product was read.")
     if len(findings.shared):
-        said.append("Look at the images below that prove nothing: the shop may have better ones.")
-    if prefix_of(index.manifest) is None:
-        said.append(
-            "Only products of this index were compared. To compare it with another catalogue, name "
-            "that one's index: against=FOLDER."
+        texts.append(
+            "Check the placeholder or blank images below: these products may have better ones."
         )
-    return said
+    if prefix_of(index.manifest) is None:
+        texts.append(
+            "Only products of this index were compared. To compare it with another catalogue, name "
+            "the index of that catalogue: against=FOLDER."
+        )
+    return texts
 
 
-def evidence(said: str, tier: str, distance: float) -> str:
-    """Write what proves a pair; a near one of which nobody saw more has its distance."""
-    return said or (f"near: distance {number(distance)}" if tier == NEAR else "")
+def evidence(text: str, tier: str, distance: float) -> str:
+    """Write the evidence of a pair; without any, the distance of a near pair."""
+    return text or (f"near: distance {number(distance)}" if tier == NEAR else "")
 
 
 def relation(name: str, tier: str) -> str:
-    """Write what a reported pair is: the same image is said of equal ones alone."""
+    """Write the relation of a reported pair: ``same image`` for equal images, else ``copy``."""
     return "copy" if name == RELATIONS[0] and tier == NEAR else name
 
 
-def searched(search: SearchFacts | None) -> str:
-    """How the near pairs were searched for, and what the search may have missed.
+def describe_search(search: SearchFacts | None) -> str:
+    """Describe the search for near pairs, and the pairs that it may have missed.
 
     Args:
-        search: as in ``DetectionResult``; ``None`` gives an empty text.
+        search: facts as in ``DetectionResult``; "" is returned for none.
     """
     if search is None:
         return ""
@@ -165,67 +163,71 @@ def searched(search: SearchFacts | None) -> str:
         return "Nothing was compared by distance: at threshold 0 only equal images count."
     if n_pairs is None:
         n_pairs = n_images * (n_images - 1) // 2
-    done, given = search.n_comparisons, not search.looked
-    said = f"{counted(n_images, 'image')}: "
-    if done >= n_pairs:
-        return f"{said}{'all ' * (n_pairs != 1)}{counted(n_pairs, 'pair')} compared."
-    said += f"{percent(done / n_pairs)} of {n_pairs:,} pairs compared; "
-    within = f"within {number(threshold)}" if given else "near enough to be looked at"
+    n_done, is_given = search.n_comparisons, not search.looked
+    text = f"{counted(n_images, 'image')}: "
+    if n_done >= n_pairs:
+        return f"{text}{'all ' * (n_pairs != 1)}{counted(n_pairs, 'pair')} compared."
+    text += f"{percent(n_done / n_pairs)} of {n_pairs:,} pairs compared; "
+    within = f"within {number(threshold)}" if is_given else "near enough to be a candidate"
     if search.lossless:
-        return f"{said}none of the others can lie {within}."
+        return f"{text}no other pair can be {within}."
     return (
-        f"{said}about {counted(round(search.missed), 'pair')} {within} "
-        f"({percent(search.missed_share)}) lie across cluster borders and were not looked at."
+        f"{text}about {counted(round(search.missed), 'pair')} {within} "
+        f"({percent(search.missed_share)}) lie across cluster borders and were not compared."
     )
 
 
-def how_sure(
+def describe_calibration(
     calibration: Calibration | None, measured: Mapping[str, Any] | None
 ) -> list[tuple[str, str]]:
-    """How the threshold was chosen and what to expect of it: what each sentence is on, and it.
+    """Describe the chosen threshold, and its precision and recall.
 
     Args:
         calibration: as in ``DetectionResult``.
         measured: likewise.
+
+    Returns:
+        Headings and sentences.
     """
     from_truth = _measured(measured) if measured else []
-    if calibration is None:
+    if calibration is None:  # the user gave the threshold
         return from_truth
     side = "a score of at least" if calibration.higher_is_surer else "a distance of at most"
-    chosen = f"{side} {number(calibration.threshold)} ({calibration.setting})"
+    limit = f"{side} {number(calibration.threshold)} ({calibration.setting})"
     confidence = percent(calibration.interval)
-    said = [
-        ("Asked for", f"A precision of {percent(calibration.precision)}."),
-        ("Chosen", f"Two images that are not equal count as one with {chosen}."),
+    texts = [
+        ("Wanted precision", f"{percent(calibration.precision)} (matcher.precision)."),
+        ("Threshold", f"Images that are not equal count as duplicates with {limit}."),
     ]
-    looked = f"{counted(calibration.n_pairs, 'pair')} looked at"
+    candidates = counted(calibration.n_pairs, "candidate pair")
     if calibration.expected_precision:
         right = _range(calibration.expected_precision, confidence)
-        said.append(("Expected precision", f"{right} of the near pairs found are right; {looked}."))
-    else:
-        said.append(("Found", f"No near pair is sure enough; {looked}."))
-    if calibration.recall and calibration.recall.n_copies:
-        copies = counted(calibration.recall.n_copies, "copy", "copies")
-        share = _range(calibration.recall.expected_recall, confidence)
-        said.append(
+        texts.append(
             (
-                "Expected recall",
-                f"{share} of {copies} of this catalogue's own images, edited as sellers do, "
-                "are found.",
+                "Expected precision",
+                f"{right} of the near pairs found are duplicates; {candidates}.",
             )
         )
-    return said + from_truth
+    else:
+        texts.append(("Found", f"No near pair reaches the threshold; {candidates}."))
+    if calibration.recall and calibration.recall.n_copies:
+        copies = counted(calibration.recall.n_copies, "edited copy", "edited copies")
+        share = _range(calibration.recall.expected_recall, confidence)
+        texts.append(
+            ("Expected recall", f"{share} of {copies} of this catalogue's own images are found.")
+        )
+    return texts + from_truth
 
 
-def chosen_on(calibration: Calibration) -> str:
-    """What the threshold is, to stand below a plot."""
+def axis_label(calibration: Calibration) -> str:
+    """Name the axis of the threshold, for a plot."""
     if calibration.higher_is_surer:
-        return "least score that counts (surer to the right)"
-    return "largest distance that counts (surer to the left)"
+        return "minimum score of a duplicate (surer to the right)"
+    return "maximum distance of a duplicate (surer to the left)"
 
 
 def by_edit(recall: Recall | None) -> list[tuple[str, str, int]]:
-    """The name, the recall and the number of copies of each edit, worst first."""
+    """List the name, the recall and the number of copies of each edit, lowest recall first."""
     edits = recall.recall_by_edit if recall else {}
     tried = [(share, name, n) for name, (share, n) in edits.items() if n]
     return [
@@ -235,12 +237,12 @@ def by_edit(recall: Recall | None) -> list[tuple[str, str, int]]:
 
 
 def n_compared(images: pd.DataFrame) -> int:
-    """Count the products that have an image that could be read."""
+    """Count the products with a readable image."""
     return int(images.loc[images["status"] == "ok", "product_id"].nunique())
 
 
 def sure(score: float) -> str:
-    """How sure a pair is, as in ``PAIRS``: never rounded to certainty, nothing where NaN."""
+    """Write the score of a pair in percent, never rounded to 0 or 100; "" for NaN."""
     if math.isnan(score):
         return ""
     if 0.995 <= score < 1:
@@ -249,12 +251,12 @@ def sure(score: float) -> str:
 
 
 def number(value: object) -> str:
-    """A number to 4 significant digits; anything else as it is."""
+    """Write a number with 4 significant digits, and any other value unchanged."""
     return f"{value + 0.0:.4g}" if isinstance(value, int | float) else str(value)
 
 
 def percent(share: float | None) -> str:
-    """A share, 0 to 1, in percent: to 2 digits below 10, to a tenth above 90; of nothing, none."""
+    """Write a share, 0 to 1, in percent: 2 digits below 10, tenths above 90, "none" for None."""
     if share is None:
         return "none"
     if 0 < share < 0.0001:
@@ -265,51 +267,53 @@ def percent(share: float | None) -> str:
 
 
 def _range(estimate: Sequence[float], confidence: str) -> str:
-    """A share with its interval, to go on from."""
+    """Write a share with its confidence interval."""
     value, low, high = map(percent, estimate)
     return f"{value} ({low} to {high} with {confidence} confidence)"
 
 
 def _measured(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the user's own pairs say, in the form of ``how_sure``."""
-    found, true, truth = measured["n_found"], measured["n_true"], measured["truth"]
+    """Describe the comparison with the user's own pairs, as ``describe_calibration``."""
+    n_found, n_true, truth = measured["n_found"], measured["n_true"], measured["truth"]
     return [
         (
             "Measured precision",
-            f"{percent(measured['precision'])} of the {counted(found, 'pair')} found stand in "
-            f"{truth}; {_wrong(measured['n_wrong'])}.",
+            f"{percent(measured['precision'])} of the {counted(n_found, 'pair')} found are in "
+            f"{truth}{_wrong(measured['n_wrong'])}.",
         ),
         (
             "Measured recall",
-            f"{percent(measured['recall'])} of the {counted(true, 'pair')} in {truth} were found.",
+            f"{percent(measured['recall'])} of the {counted(n_true, 'pair')} in {truth} were "
+            "found.",
         ),
         (
-            "Measured on the whole",
-            f"F1 {number(measured['f1'] or 0)}; B-cubed F1 of the groups "
+            "Measured F1",
+            f"{number(measured['f1'] or 0)}; B-cubed F1 of the groups "
             f"{number(measured['bcubed_f1'] or 0)}.",
         ),
     ]
 
 
 def _wrong(n: int) -> str:
-    verb = "does" if n == 1 else "do"
-    return f"{n:,} {verb} not" if n else "none is missing there"
+    return f"; {n:,} {'is' if n == 1 else 'are'} not" if n else ""
 
 
 def given_threshold(findings: DetectionResult) -> str:
-    """The distance that somebody gave to decide alone; "" where a score or the data decides."""
+    """Return the distance that the user gave as the only criterion; "" where there is none."""
     search = findings.search
     if search is None or search.looked or findings.calibration is not None:
         return ""
     return number(search.threshold)
 
 
-def _troubles(images: pd.DataFrame) -> list[Trouble]:
-    """Status, number of images and numbers by reason, for what could not be compared."""
-    troubles = []
+def _failures(images: pd.DataFrame) -> list[Failures]:
+    """Count failed and skipped images: status, number, and numbers by reason."""
+    failures = []
     for status in ("failed", "skipped"):
         reasons = images.loc[images["status"] == status, "reason"].value_counts().items()
-        counts = sorted(((str(reason), n) for reason, n in reasons), key=lambda it: (-it[1], it[0]))
+        counts = sorted(
+            ((str(reason), n) for reason, n in reasons), key=lambda count: (-count[1], count[0])
+        )
         if counts:
-            troubles.append((status, sum(n for _, n in counts), counts))
-    return troubles
+            failures.append((status, sum(n for _, n in counts), counts))
+    return failures

@@ -1,6 +1,6 @@
-"""Precision and recall against the threshold, drawn as SVG without a script or a style of its own.
+"""Draw precision and recall against the threshold as SVG, without scripts or styles.
 
-The page's style gives the colours, dark or light; dashes and marks tell the lines apart without.
+The page's style sets the colours, dark or light. Dashes and marks distinguish the lines too.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from markupsafe import Markup
 from dedup.reports.phrases import number, percent
 
 WIDTH, HEIGHT = 520, 320
-"""Of the drawing, in its own units."""
+"""Size of the drawing, in its own units."""
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 488, 40, 268
-"""The lines lie between these; y grows downwards."""
+"""Borders of the area of the lines; y grows downwards."""
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""The ticks of the upright axis."""
+"""Ticks of the vertical axis."""
 
 DASHES = {"precision": "none", "recall": "7 4"}
-"""How each line is drawn."""
+"""Dashes of each line."""
 
 Point = tuple[float, float]
 
@@ -31,7 +31,7 @@ FRAME = Markup(
     '<svg class="plot" viewBox="0 0 {width} {height}" font-size="13" fill="currentColor" '
     'role="img" aria-labelledby="plot-title plot-desc">\n'
     '<title id="plot-title">Precision and recall against the threshold</title>\n'
-    '<desc id="plot-desc">{said}</desc>\n{parts}\n</svg>'
+    '<desc id="plot-desc">{text}</desc>\n{parts}\n</svg>'
 )
 STRAIGHT = Markup(
     '<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
@@ -43,17 +43,17 @@ CURVE = Markup(
 )
 DOT = Markup('<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
 SQUARE = Markup('<path class="{kind}" d="M{x:.1f} {y:.1f}m-4.5 -4.5h9v9h-9z"/>')
-TEXT = Markup('<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{said}</text>')
+TEXT = Markup('<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>')
 
 
 def draw(curve: Sequence[Mapping[str, float | None]], threshold: float, axis: str) -> Markup:
-    """Two lines over the threshold, and where it was set.
+    """Draw two lines over the threshold, and a mark at the chosen threshold.
 
     Args:
         curve: points in any order, each a ``threshold``, a ``precision`` and a ``recall``, 0 to 1;
-            one of the two is ``None`` where there is none.
-        threshold: the one that was chosen.
-        axis: what a threshold is, to stand below.
+            a missing share is ``None``.
+        threshold: the chosen threshold.
+        axis: label of the horizontal axis.
 
     Returns:
         An ``svg`` element, every text in it escaped.
@@ -62,24 +62,24 @@ def draw(curve: Sequence[Mapping[str, float | None]], threshold: float, axis: st
     places = [threshold, *(place for line in lines.values() for place, _ in line)]
     marks = ticks(min(places), max(places))
     at = {kind: _at(line, threshold) for kind, line in lines.items()}
-    said = f"From {number(marks[0])} to {number(marks[-1])}; {number(threshold)} was chosen"
-    said += "".join(f", {kind} {percent(share)}" for kind, share in at.items())
+    text = f"From {number(marks[0])} to {number(marks[-1])}; {number(threshold)} was chosen"
+    text += "".join(f", {kind} {percent(share)}" for kind, share in at.items())
     parts = [*_axes(marks, axis), *_legend(threshold)]
     for kind, line in lines.items():
         parts.append(_curve(kind, [(_x(place, marks), _y(share)) for place, share in line]))
     x = _x(threshold, marks)
     parts.append(_straight("chosen", (x, TOP), (x, BOTTOM)))
     parts += [_mark(kind, x, _y(share)) for kind, share in at.items()]
-    return FRAME.format(width=WIDTH, height=HEIGHT, said=said, parts=Markup("\n").join(parts))
+    return FRAME.format(width=WIDTH, height=HEIGHT, text=text, parts=Markup("\n").join(parts))
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers in equal steps, ``most`` or fewer; none of the range lies beyond them."""
+def ticks(low: float, high: float, max_ticks: int = 6) -> list[float]:
+    """Choose at most ``max_ticks`` round numbers in equal steps that span a range."""
     if low == high:
         low, high = low - 0.5, high + 0.5
-    step = unit = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = unit = 10.0 ** math.floor(math.log10((high - low) / max_ticks))
     for times in (2, 5, 10, 20, 50):
-        if math.ceil(high / step) - math.floor(low / step) < most:
+        if math.ceil(high / step) - math.floor(low / step) < max_ticks:
             break
         step = unit * times
     places = range(math.floor(low / step), math.ceil(high / step) + 1)
@@ -88,7 +88,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def _line(curve: Sequence[Mapping[str, float | None]], kind: str) -> list[Point]:
-    """Threshold and share of each point that has both, sorted."""
+    """Collect threshold and share of each point that has both, sorted."""
     return sorted(
         (place, share)
         for point in curve
@@ -97,7 +97,7 @@ def _line(curve: Sequence[Mapping[str, float | None]], kind: str) -> list[Point]
 
 
 def _at(line: Sequence[Point], threshold: float) -> float:
-    """The share at a threshold, between the points beside it."""
+    """Interpolate the share at a threshold."""
     places, shares = zip(*line, strict=True)
     return float(np.interp(threshold, places, shares))
 
@@ -111,7 +111,7 @@ def _y(share: float) -> float:
 
 
 def _axes(marks: Sequence[float], axis: str) -> Iterator[Markup]:
-    """Both axes with their ticks, and what they say."""
+    """Draw both axes with their ticks and labels."""
     for share in SHARES:
         y = _y(share)
         yield _straight("grid", (LEFT, y), (RIGHT, y))
@@ -146,5 +146,5 @@ def _mark(kind: str, x: float, y: float) -> Markup:
     return (DOT if kind == "precision" else SQUARE).format(kind=kind, x=x, y=y)
 
 
-def _text(x: float, y: float, said: str, anchor: str = "start") -> Markup:
-    return TEXT.format(x=x, y=y, said=said, anchor=anchor)
+def _text(x: float, y: float, text: str, anchor: str = "start") -> Markup:
+    return TEXT.format(x=x, y=y, text=text, anchor=anchor)

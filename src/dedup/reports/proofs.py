@@ -1,4 +1,4 @@
-"""Why each product is in its group, and how much was found in all."""
+"""Choose the pair that is the evidence of each product in its group, and count the result."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NEAR = TIERS[-1]
 
 
 class Outcome(NamedTuple):
-    """How much was found.
+    """Counts of a result.
 
     Attributes:
         n_groups: groups of duplicates.
-        n_products: products in them.
-        n_spare: those of them that are not kept.
-        n_equal: those of ``n_spare`` that show an image equal to another's in the group.
-        n_near: the others.
+        n_products: products in groups.
+        n_spare: products in groups that are not kept.
+        n_equal: products of ``n_spare`` with an image equal to another product's in the group.
+        n_near: products of ``n_spare`` with near images alone.
     """
 
     n_groups: int
@@ -34,16 +34,16 @@ class Outcome(NamedTuple):
 
 
 def surest_pairs(groups: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """For each product its pair with the kept one of its group, or else its surest pair.
+    """Choose for each product its pair with the kept product of its group, or its surest pair.
 
     Args:
         groups: schema ``GROUPS``.
         pairs: schema ``PAIRS``.
 
     Returns:
-        One row for each product that has a pair inside its group: ``product_id``; ``other``, the
-        other product; ``image`` and ``other_image``, addresses; ``direct``, whether the other is
-        kept; ``rank`` of the tier, 0 is surest; and the pair's own ``FACTS``.
+        A row for each product that has a pair inside its group: ``product_id``; ``other``, the
+        other product; ``image`` and ``other_image``, addresses; ``direct``, whether the other
+        product is kept; ``rank`` of the tier, 0 is surest; and the pair's own ``FACTS``.
     """
     group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
     kept = set(groups.loc[groups["kept"].astype(bool), "product_id"])
@@ -64,7 +64,7 @@ def surest_pairs(groups: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def outcome(findings: DetectionResult) -> Outcome:
-    """Count what was found."""
+    """Count the groups and products of a result."""
     groups = findings.groups
     spare = groups[~groups["kept"].astype(bool)]
     proofs = surest_pairs(groups, findings.pairs)
@@ -75,11 +75,11 @@ def outcome(findings: DetectionResult) -> Outcome:
 
 
 def prefix_of(manifest: Mapping[str, Any]) -> str | None:
-    """What ids of the other catalogue start with; ``None`` where one catalogue was searched."""
+    """Return the prefix of the other catalogue's ids; ``None`` for a single catalogue."""
     against = manifest.get("against")
     return None if against is None else str(against["prefix"])
 
 
 def n_matched(findings: DetectionResult, prefix: str) -> int:
-    """Count the other catalogue's products that are in one's own."""
+    """Count the products of the other catalogue that are in the user's own."""
     return int(findings.groups["product_id"].str.startswith(prefix).sum())

@@ -1,4 +1,4 @@
-"""What the user's own table says of products and images: cells, and addresses as typed."""
+"""Read cells and image addresses from the user's own table, for reports."""
 
 from __future__ import annotations
 
@@ -15,38 +15,36 @@ KEY = ["product_id", "url"]
 
 
 def check_columns(names: Sequence[str], index: Index) -> None:
-    """Make sure that the user's table has these columns.
+    """Check that the user's table has these columns.
 
     Raises:
-        ConfigError: one of them is not there.
+        ConfigError: a column is missing.
     """
-    known = [str(name) for name in index.products.columns]
+    columns = [str(name) for name in index.products.columns]
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)[:1000]}"
+        if name not in columns:
+            near = difflib.get_close_matches(name, columns, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(columns)[:1000]}"
             raise ConfigError(f"report.csv.columns: the table has no column {name}, {hint}")
 
 
 def cells(column: str, index: Index) -> pd.Series[str]:
-    """A column's cell for each product, by id: the smallest, where its rows differ; not empty."""
+    """Return a column's cell of each product: the smallest, where its rows differ; never empty."""
     rows = index.products[[index.manifest["id_column"], column]].set_axis(["id", "cell"], axis=1)
     rows = rows[rows["cell"].str.strip() != ""]
     return rows.groupby("id")["cell"].min()
 
 
 def typed_addresses(ids: Iterable[str], urls: Iterable[str], index: Index) -> list[str]:
-    """Images' addresses as the user's table has them.
-
-    A path in the table is relative to a folder, and an index holds absolute ones.
+    """Convert image addresses back to the user's table, whose paths may be relative.
 
     Args:
-        ids: of products.
-        urls: of an image of each, as in ``Index.images``.
-        index: gives the table.
+        ids: ids of the products.
+        urls: address of an image of each product, as in ``Index.images``.
+        index: index with the table.
 
     Returns:
-        One address for each: that of the table, or ``url`` where the table does not tell.
+        Address of each image in the table, or ``url`` where the table does not hold it.
     """
     column, urls = index.manifest.get("url_column"), list(urls)
     if not column:
@@ -60,7 +58,7 @@ def typed_addresses(ids: Iterable[str], urls: Iterable[str], index: Index) -> li
 
 
 def n_left_out(index: Index) -> int:
-    """Count the further addresses in cells of which another one was read."""
+    """Count the further addresses in cells of which only a part was read."""
     column = index.manifest.get("url_column")
     if not column:
         return 0

@@ -1,4 +1,4 @@
-"""What is no duplicate and yet not nothing, as shown: families of colours, other photos."""
+"""Make the cards of related products for the page: colour variants and other photos."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from dedup.schemas import RELATIONS
 _, SAME_PRODUCT, VARIANT = RELATIONS
 
 MAX_CARDS, MAX_TILES = 200, 20
-"""Families, and pairs of photos, shown on a page; colours shown of a family."""
+"""Families, and pairs of photos, shown on a page at most; colours shown of a family at most."""
 
 SIDES = ("a", "b")
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One colour of a family, or one photo of a pair."""
+    """A colour of a family, or a photo of a pair."""
 
     product_id: str
-    n_products: int  # that have this colour
-    address: str  # of its image
-    said: str  # what links it to another one
+    n_products: int  # products of this colour
+    address: str  # address of the image
+    evidence: str  # evidence of the link to another tile
     title: str = ""
     image: Thumbnail | None = None
 
 
 @dataclass(frozen=True)
-class Kin:
-    """A card: products that belong together without being duplicates."""
+class Card:
+    """A card of related products that are no duplicates."""
 
     name: str
     n_products: int
@@ -43,31 +43,31 @@ class Kin:
     n_tiles: int
 
 
-def families(findings: DetectionResult) -> list[Kin]:
-    """The families of products that differ in colour alone, the most colours first."""
+def family_cards(findings: DetectionResult) -> list[Card]:
+    """Make a card of each family of colour variants, the most colours first."""
     table, groups = findings.families, findings.groups
     if not len(table):
         return []
     variants = findings.related[findings.related["relation"] == VARIANT]
     proofs = _proofs(variants, dict(zip(table["product_id"], table["variant_id"], strict=True)))
     kept = set(groups.loc[groups["kept"].astype(bool), "product_id"])
-    found = []
+    cards = []
     for family_id, rows in table.groupby("family_id", sort=True):
         colours = rows.groupby("variant_id", sort=True)["product_id"].apply(list)
         tiles = [_colour(str(name), ids, kept, proofs) for name, ids in colours.items()]
-        found.append(Kin(str(family_id), len(rows), tiles[:MAX_TILES], len(tiles)))
-    return sorted(found, key=lambda it: (-it.n_tiles, -it.n_products, it.name))
+        cards.append(Card(str(family_id), len(rows), tiles[:MAX_TILES], len(tiles)))
+    return sorted(cards, key=lambda card: (-card.n_tiles, -card.n_products, card.name))
 
 
-def photos(findings: DetectionResult) -> list[Kin]:
-    """Pairs of products that show one product in two photos, as it seems."""
+def photo_cards(findings: DetectionResult) -> list[Card]:
+    """Make a card of each pair that may show one product in two photos."""
     pairs = findings.related[findings.related["relation"] == SAME_PRODUCT]
     return [
-        Kin(
+        Card(
             row["product_id_a"],
             2,
             [
-                Tile(row[f"product_id_{side}"], 1, row[f"image_{side}"], _said(row, side))
+                Tile(row[f"product_id_{side}"], 1, row[f"image_{side}"], _evidence(row, side))
                 for side in SIDES
             ],
             2,
@@ -76,8 +76,8 @@ def photos(findings: DetectionResult) -> list[Kin]:
     ]
 
 
-def filled(cards: Sequence[Kin], titles: dict[str, str], album: dict[str, Thumbnail]) -> list[Kin]:
-    """The same with titles, by product id, and images, by address."""
+def fill(cards: Sequence[Card], titles: dict[str, str], album: dict[str, Thumbnail]) -> list[Card]:
+    """Add titles, by product id, and images, by address, to cards."""
 
     def full(tile: Tile) -> Tile:
         title = (titles.get(tile.product_id) or "").strip()
@@ -86,30 +86,30 @@ def filled(cards: Sequence[Kin], titles: dict[str, str], album: dict[str, Thumbn
     return [replace(card, tiles=[full(tile) for tile in card.tiles]) for card in cards]
 
 
-def tiles_of(*parts: Iterable[Kin]) -> list[Tile]:
-    """Every tile of some cards."""
+def tiles_of(*parts: Iterable[Card]) -> list[Tile]:
+    """Collect the tiles of cards."""
     return [tile for cards in parts for card in cards for tile in card.tiles]
 
 
 def _proofs(variants: pd.DataFrame, colour_of: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """For each colour the image of its surest pair, and what that pair says."""
+    """Find the image and the evidence of each colour's surest pair."""
     ranked = variants.sort_values(["score", "distance"], ascending=[False, True], kind="stable")
-    found: dict[str, tuple[str, str]] = {}
+    proofs: dict[str, tuple[str, str]] = {}
     for row in ranked.to_dict("records"):
         for side in SIDES:
             colour = colour_of.get(row[f"product_id_{side}"], "")
-            found.setdefault(colour, (row[f"image_{side}"], _said(row, "b")))
-    return found
+            proofs.setdefault(colour, (row[f"image_{side}"], _evidence(row, "b")))
+    return proofs
 
 
 def _colour(name: str, ids: list[str], kept: set[str], proofs: dict[str, tuple[str, str]]) -> Tile:
-    """The tile of one colour: the product that is kept of its duplicates stands for it."""
-    address, said = proofs.get(name, ("", ""))
-    return Tile(next((key for key in ids if key in kept), ids[0]), len(ids), address, said)
+    """Make the tile of a colour, shown by the kept product of its duplicates."""
+    address, evidence = proofs.get(name, ("", ""))
+    return Tile(next((key for key in ids if key in kept), ids[0]), len(ids), address, evidence)
 
 
-def _said(row: dict[Any, Any], side: str) -> str:
-    """What a pair says of its second product, in words."""
+def _evidence(row: dict[Any, Any], side: str) -> str:
+    """Write the score and the evidence of a pair below its second product; "" below the first."""
     if side == "a":
         return ""
     return ": ".join(part for part in (phrases.sure(row["score"]), row["evidence"]) if part)

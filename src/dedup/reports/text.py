@@ -1,4 +1,4 @@
-"""What the console says at the end of a command, and what the page says first."""
+"""Write the summary at the end of a command, and the headline of the page."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ from dedup.search.index import Index
 log = logging.getLogger("dedup")
 
 MANY = 0.2
-"""Share of the catalogue from which on groups of near images are more than is believed."""
+"""Share of the catalogue in groups of near images from which the threshold is doubted."""
 
 HUGE = 50
-"""Products in one group of near images, likewise."""
+"""Products in a group of near images from which the threshold is doubted."""
 
 LOW_RECALL = 0.5
-"""Expected recall from which on a lower precision is not advised."""
+"""Expected recall below which a lower precision is advised."""
 
 GAIN = 0.1
-"""Least recall that a lower precision must add to be worth advice."""
+"""Minimum gain of recall for which a lower precision is advised."""
 
 LOWER = (0.95, 0.9)
 """Precisions that are advised."""
 
 
 def report_findings(findings: DetectionResult, index: Index, folder: Path, seconds: float) -> None:
-    """Log what was found, how surely, what was left out and why, how long it took, what is next.
+    """Log the result of a detection, its precision, left-out images, duration and next steps.
 
     Args:
-        findings: what was found.
+        findings: the result.
         index: the index that was searched.
-        folder: the run's folder, its reports written.
-        seconds: that it took.
+        folder: folder of the run, with its reports.
+        seconds: duration.
     """
     log.info("%s%s", " ".join(headline(findings, index)), _how_surely(findings))
     _log_left_out(findings, index)
     for text in warnings(findings, index):
         log.warning(text)
     folder = _short(folder)
-    log.info("it took %s; the reports are in %s", lasted(seconds), folder)
+    log.info("it took %s; the reports are in %s", format_duration(seconds), folder)
     if steps := _next_steps(findings, index, folder):
         log.info("next: %s", "; ".join(steps))
 
 
 def _next_steps(findings: DetectionResult, index: Index, folder: Path) -> list[str]:
-    """Write what each of the reports that were written is for."""
-    meanings = {"report.html": "look at %s"}
+    """Describe the use of each report that was written."""
+    meanings = {"report.html": "open %s"}
     if not len(findings.groups):
-        meanings = {"report.html": "%s says what to try"}
+        meanings = {"report.html": "open %s for suggestions"}
     elif prefix_of(index.manifest) is None:
-        meanings["groups.csv"] = "%s says which product each one duplicates"
+        meanings["groups.csv"] = "%s lists the product that each one duplicates"
     else:
-        meanings["matches.json"] = "%s says which of their products is which of yours"
+        meanings["matches.json"] = "%s lists their products beside yours"
     made = {name: folder / name for name in meanings if (folder / name).is_file()}
     return [meanings[name] % path for name, path in made.items()]
 
 
 def report_index(index: Index, folder: Path, seconds: float) -> None:
-    """Log what an index holds, what was left out and why, how long it took and what is next."""
+    """Log the size of an index, left-out images, duration and next steps."""
     folder = _short(folder)
     n_images = int((index.images["status"] == "ok").sum())
     n_products = n_compared(index.images)
@@ -75,14 +75,14 @@ def report_index(index: Index, folder: Path, seconds: float) -> None:
     )  # fmt: skip
     _log_left_out(None, index)
     log.info(
-        "it took %s; the index is in %s, your table with a column cluster in %s", lasted(seconds),
-        folder, folder / "catalogue.csv",
+        "it took %s; the index is in %s, your table with the column cluster in %s",
+        format_duration(seconds), folder, folder / "catalogue.csv",
     )  # fmt: skip
     log.info("next: %s index=%s", command("detect"), folder)
 
 
 def _short(path: Path) -> Path:
-    """Make a path relative to the working folder, where it lies in it."""
+    """Make a path relative to the working folder, if it lies inside."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -93,45 +93,46 @@ def _log_left_out(findings: DetectionResult | None, index: Index) -> None:
 
 
 def _how_surely(findings: DetectionResult) -> str:
-    """Write how many of the products that could go are equal, and what is expected of the rest."""
-    found, calibration = outcome(findings), findings.calibration
+    """Write the counts of equal and near duplicates, and the expected precision and recall."""
+    counts, calibration = outcome(findings), findings.calibration
     recall = calibration and calibration.recall
     estimates = {
         "precision": calibration and calibration.expected_precision,
         "recall": recall and recall.expected_recall,
     }
-    said = f" ({found.n_equal:,} equal, {found.n_near:,} near)" if found.n_spare else ""
+    text = f" ({counts.n_equal:,} equal, {counts.n_near:,} near)" if counts.n_spare else ""
     expected = [
         f"expected {name} {percent(estimate[0])}"
         for name, estimate in estimates.items()
         if estimate
     ]
-    return said + (f"; {', '.join(expected)}" if expected else "")
+    return text + (f"; {', '.join(expected)}" if expected else "")
 
 
 def headline(findings: DetectionResult, index: Index) -> list[str]:
-    """Write what was found as a few phrases, each of which stays on one line."""
-    found, prefix = outcome(findings), prefix_of(index.manifest)
-    if prefix is None and not found.n_groups:
+    """Write the result as a few phrases, each of which stays on one line."""
+    counts, prefix = outcome(findings), prefix_of(index.manifest)
+    if prefix is None and not counts.n_groups:
         return [f"No duplicates found among {counted(n_compared(index.images), 'product')}"]
     if prefix is None:
         return [
-            f"{counted(found.n_groups, 'group')},",
-            f"{counted(found.n_products, 'product')},",
-            f"{found.n_spare:,} could go",
+            f"{counted(counts.n_groups, 'group')},",
+            f"{counted(counts.n_products, 'product')},",
+            f"{counts.n_spare:,} can be removed",
         ]
-    theirs = index.images.loc[index.images["product_id"].str.startswith(prefix), "product_id"]
+    is_other = index.images["product_id"].str.startswith(prefix)
+    other = counted(int(index.images.loc[is_other, "product_id"].nunique()), "product")
     matched = n_matched(findings, prefix)
     verb = "is" if matched == 1 else "are"
     return [
-        f"{matched:,} of their {counted(int(theirs.nunique()), 'product')} {verb} yours"
+        f"{matched:,} of their {other} {verb} yours"
         if matched
-        else f"None of their {counted(int(theirs.nunique()), 'product')} is yours"
+        else f"None of their {other} is yours"
     ]
 
 
-def lasted(seconds: float) -> str:
-    """Write how long something took: 42 s, 4 min 30 s, 2 h 5 min."""
+def format_duration(seconds: float) -> str:
+    """Write a duration: 42 s, 4 min 30 s, 2 h 5 min."""
     whole = max(1, round(seconds))
     for large, small, names in ((3600, 60, ("h", "min")), (60, 1, ("min", "s"))):
         if whole >= large:
@@ -140,12 +141,12 @@ def lasted(seconds: float) -> str:
 
 
 def warnings(findings: DetectionResult, index: Index) -> list[str]:
-    """Write what should make the user doubt the result: too much found, or too little."""
+    """Write warnings where suspiciously many duplicates were found, or few are expected to be."""
     return [text for text in (_too_much(findings, index), _too_little(findings)) if text]
 
 
 def _too_much(findings: DetectionResult, index: Index) -> str:
-    """Doubt a threshold that somebody gave, and that joins much of the catalogue."""
+    """Warn of a given threshold that joins a large share of the catalogue."""
     given = given_threshold(findings)
     if not given or given == "0":
         return ""
@@ -159,29 +160,29 @@ def _too_much(findings: DetectionResult, index: Index) -> str:
         return ""
     return (
         f"Groups of near images hold {counted(n, 'product')}, {percent(share)} of those compared, "
-        f"the largest {largest:,}: matcher.threshold={given} is probably too high. Try a lower "
-        "one, or verifier=local, which looks at each pair again"
+        f"the largest {largest:,}: matcher.threshold={given} is probably too high. Lower it, or "
+        "add verifier=local, which compares each pair in detail"
     )
 
 
 def _too_little(findings: DetectionResult) -> str:
-    """Advise a lower precision where most copies are expected to be missed."""
+    """Warn of a low expected recall, and advise a lower precision if that helps."""
     calibration = findings.calibration
     if calibration is None or calibration.recall is None or not calibration.recall.n_copies:
         return ""
     recall = calibration.recall.expected_recall[0]
     if recall >= LOW_RECALL:
         return ""
-    said = f"About {percent(recall)} of edited copies are expected to be found"
+    text = f"About {percent(recall)} of edited copies are expected to be found"
     for precision in LOWER:
         more = _recall_at(calibration, calibration.recall, precision)
         if precision < calibration.precision and more >= recall + GAIN:
-            return f"{said}: matcher.precision={precision:g} would find about {percent(more)}"
-    return f"{said}: the others look too unlike their originals"
+            return f"{text}: matcher.precision={precision:g} would find about {percent(more)}"
+    return f"{text}: the others differ too much from their originals"
 
 
 def _recall_at(calibration: Calibration, recall: Recall, precision: float) -> float:
-    """The most that the curve promises where so many pairs are right."""
+    """Return the highest recall on the curve at a precision."""
     lowest = floor(precision) if calibration.higher_is_surer else -math.inf
     points = [
         point.recall

@@ -1,4 +1,4 @@
-"""The images of a page: each encoded anew, and held once however many places show it."""
+"""Encode the images of a page; each is stored once, however many places show it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ BATCH = 256
 """Images held in memory at once."""
 
 SIZE = (660, 220)
-"""Largest width and height of an embedded image, in pixels."""
+"""Maximum width and height of an embedded image, in pixels."""
 
 HEIGHT = 200
-"""Height at which every image is shown, in CSS pixels."""
+"""Height of every image on the page, in CSS pixels."""
 
 WIDTHS = (64, 420)
-"""Narrowest and widest that an image is shown, in CSS pixels."""
+"""Minimum and maximum width of an image on the page, in CSS pixels."""
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An image that the page holds once and shows under ``name``; sizes in CSS pixels."""
+    """An image that the page stores once and shows by ``name``; sizes in CSS pixels."""
 
     name: str
     uri: str
@@ -35,28 +35,28 @@ class Thumbnail:
 
 
 def collect(addresses: Sequence[str], thumbnails: Thumbnails) -> dict[str, Thumbnail]:
-    """Images by address; those that look the same are one ``Image``."""
-    album: dict[str, Thumbnail] = {}
-    known: dict[str, Thumbnail] = {}
+    """Encode images by address; images with equal bytes share a ``Thumbnail``."""
+    by_address: dict[str, Thumbnail] = {}
+    by_uri: dict[str, Thumbnail] = {}
     for start in range(0, len(addresses), BATCH):
         batch = addresses[start : start + BATCH]
-        found = thumbnails(batch)
+        images = thumbnails(batch)
         for address in batch:
-            if address in found:
-                uri, width = encoded(found[address])
-                name = f"p{len(known) + 1}"
-                album[address] = known.setdefault(uri, Thumbnail(name, uri, width, HEIGHT))
-    return album
+            if address in images:
+                uri, width = encode(images[address])
+                name = f"p{len(by_uri) + 1}"
+                by_address[address] = by_uri.setdefault(uri, Thumbnail(name, uri, width, HEIGHT))
+    return by_address
 
 
-def encoded(image: Image.Image) -> tuple[str, int]:
-    """A JPEG data URI that carries pixels alone, and the width in CSS pixels to show it at."""
+def encode(image: Image.Image) -> tuple[str, int]:
+    """Encode an image as a JPEG data URI without metadata; with its width in CSS pixels."""
     small = image.convert("RGBA")
     small.thumbnail(SIZE, Image.Resampling.LANCZOS)
     clean = Image.new("RGB", small.size, "white")
     clean.paste(small, mask=small)
     buffer = io.BytesIO()
     clean.save(buffer, "JPEG", quality=80, optimize=True)
-    narrowest, widest = WIDTHS
-    width = min(max(round(HEIGHT * clean.width / clean.height), narrowest), widest)
+    min_width, max_width = WIDTHS
+    width = min(max(round(HEIGHT * clean.width / clean.height), min_width), max_width)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), width

@@ -1,1 +1,1 @@
-"""Embeddings, clusters, and the search for near ones; the index on disk."""
+"""Embedding, clustering, lossless radius search, and the index on disk."""

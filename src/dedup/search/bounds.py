@@ -1,11 +1,11 @@
-"""Short stand-ins for vectors, whose distance never exceeds the vectors' own.
+"""Lower bounds of L2 distances from short sketches, by principal component analysis.
 
-Rotate by a principal component analysis, keep the first m coordinates, and the norm of the rest as
-one more: by the triangle inequality the distance of two such sketches is at most that of the
-vectors. One matrix product then proposes every pair that can lie within a threshold. All of it is
-computed in float32, so each comparison allows for the largest rounding error that can occur
-(Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.1): a product of K
-terms, summed in any order, is off by at most ``K u / (1 - K u)`` times the sum of the terms' sizes.
+A sketch of a vector holds its first m principal coordinates and the norm of the rest. By the
+triangle inequality, the distance of two sketches is at most that of the vectors. So one matrix
+product proposes every pair that can lie within a threshold. The product is computed in float32, and
+each comparison allows for the largest possible rounding error (Higham, Accuracy and Stability of
+Numerical Algorithms, 2nd edition, section 3.1): a product of K terms, summed in any order, is off
+by at most ``K u / (1 - K u)`` times the sum of the terms' sizes.
 """
 
 from __future__ import annotations
@@ -28,25 +28,27 @@ UNIT = 2.0**-24
 """Largest relative error of one rounding to float32, u."""
 
 BLOCK = 16_384
+"""Rows read at once."""
+
 SAMPLE = 4096
-"""Rows that the principal components are taken from."""
+"""Rows that the principal components are computed from."""
 
 WIDEN = 1.001
-"""Squared thresholds are widened by so much, for what the rounding of each sketch adds."""
+"""Factor on squared thresholds, for the rounding of the sketches themselves."""
 
 TINY = 1e-30
-"""Added to squared thresholds: products of very small numbers vanish in float32."""
+"""Added to squared thresholds, since products of very small numbers vanish in float32."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where coordinates start and how long a unit is: the data's mean, and its largest extent.
+    """Centre and scale of the coordinates: the data's mean, and its largest extent.
 
-    Scaled to at most 1, no square overflows in float32, whatever the data.
+    Vectors of norm at most 1 have squares that cannot overflow in float32.
 
     Attributes:
-        origin: (d,) float64.
-        scale: what coordinates are multiplied by; a power of two, so that it rounds nothing.
+        origin: (d,) float64, mean of the data.
+        scale: factor on coordinates; a power of two, so that scaling rounds nothing.
     """
 
     origin: Floats
@@ -54,7 +56,7 @@ class Frame:
 
     @classmethod
     def of(cls, vectors: npt.NDArray[Any], sample: Floats) -> Frame:
-        """The frame of vectors, (n, d), of which ``sample`` shows about the mean.
+        """Compute the frame of vectors, (n, d), with the mean of ``sample`` as its origin.
 
         Raises:
             CorruptError: a vector is not finite.
@@ -62,29 +64,31 @@ class Frame:
         blocks = (vectors[start : start + BLOCK] for start in range(0, len(vectors), BLOCK))
         extent = float(np.max([0.0, *in_order(_extent, blocks)]))  # Python's max can lose a NaN
         if not math.isfinite(extent):
-            raise CorruptError(f"an embedding is not finite: run {command('cluster')} again")
+            raise CorruptError(
+                f"an embedding is not finite: the index is damaged; run {command('cluster')} again"
+            )
         origin = sample.mean(axis=0) if len(sample) else np.zeros(vectors.shape[1])
         bound = (extent + float(np.abs(origin).max(initial=0.0))) * math.sqrt(vectors.shape[1])
         return cls(origin, 2.0 ** -math.ceil(math.log2(bound)) if bound > 0 else 1.0)
 
     def place(self, vectors: npt.NDArray[Any]) -> Floats:
-        """Vectors in this frame, (n, d) float64, of norm at most 1."""
+        """Centre and scale vectors, to (n, d) float64 of norm at most 1."""
         placed: Floats = vectors - self.origin
         placed *= self.scale
         return placed
 
 
 def sample_of(vectors: npt.NDArray[Any], size: int = SAMPLE) -> Floats:
-    """Rows spread evenly over all, at most ``size`` of them, as float64."""
+    """Take evenly spaced rows, at most ``size`` of them, as float64."""
     step = max(1, -(-len(vectors) // size))
     return np.asarray(vectors[::step], dtype=np.float64)
 
 
 def principal_axes(placed: Floats, n_axes: int) -> Floats:
-    """The first principal axes of vectors around the origin, (d, n_axes), orthonormal.
+    """Compute the first principal axes by subspace iteration, (d, n_axes), orthonormal.
 
-    By subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), on the covariance where
-    it is smaller than the data. Any orthonormal axes give a valid bound; better ones a tighter one.
+    Halko, Martinsson and Tropp 2011, algorithm 4.4; on the covariance where it is smaller than
+    the data. Any orthonormal axes give a valid bound; principal axes give a tight one.
     """
     n, d = placed.shape
     covariance = placed.T @ placed if d < n else None
@@ -95,27 +99,27 @@ def principal_axes(placed: Floats, n_axes: int) -> Floats:
     axes = np.linalg.qr(np.random.default_rng(0).standard_normal((d, n_axes)))[0]
     for _ in range(4):
         axes = np.linalg.qr(spread(axes))[0]
-    found: Floats = axes[:, np.argsort(-(axes * spread(axes)).sum(axis=0), kind="stable")]
-    return found
+    by_variance: Floats = axes[:, np.argsort(-(axes * spread(axes)).sum(axis=0), kind="stable")]
+    return by_variance
 
 
 def sketch(placed: Floats, axes: Floats) -> Vectors:
-    """Sketches of placed vectors, (n, m + 1): m coordinates and the norm of the rest."""
+    """Sketch placed vectors as (n, m + 1): m coordinates and the norm of the rest."""
     kept = placed @ axes
     rest = (placed**2).sum(axis=1) - (kept**2).sum(axis=1)
     return np.column_stack([kept, np.sqrt(np.maximum(rest, 0))]).astype(np.float32)
 
 
 def terms(sketches: Vectors, threshold: float) -> Vectors:
-    """Rows whose products tell which pairs may be near, (n, m + 3): see ``mirrored``.
+    """Extend sketches to rows, (n, m + 3), whose products propose near pairs.
 
     ``terms(a) @ mirrored(terms(b)).T`` is at least 0 wherever a and b can lie within the
-    threshold: it holds a.b - |a|^2/2 - |b|^2/2 + threshold^2/2 plus the largest error that the
-    product can have.
+    threshold. The product is a.b - |a|^2/2 - |b|^2/2 + threshold^2/2, plus its largest possible
+    rounding error.
 
     Args:
         sketches: (n, m + 1).
-        threshold: in the frame's unit.
+        threshold: distance in the frame's unit.
     """
     k = sketches.shape[1] + 2
     error = (k + 16) * UNIT * 1.25
@@ -125,7 +129,7 @@ def terms(sketches: Vectors, threshold: float) -> Vectors:
 
 
 def mirrored(rows: Vectors) -> Vectors:
-    """The right-hand side of the product: the last two columns exchanged."""
+    """Exchange the last two columns, for the right-hand side of the product."""
     right = rows.copy()
     right[:, -2], right[:, -1] = rows[:, -1], rows[:, -2]
     return right

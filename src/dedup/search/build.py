@@ -1,4 +1,4 @@
-"""Build a searchable index of a catalogue."""
+"""Build the index of a catalogue: embed every distinct image, and cluster the embeddings."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def build_index(
 ) -> Index:
     """Embed every distinct image once, and cluster the embeddings.
 
-    Vectors stand in the order of their images' digests, so that neither they nor the clusters
-    depend on the order of the catalogue.
+    Vectors are sorted by the digests of their images. So neither vectors nor clusters depend on
+    the order of the catalogue.
 
     Args:
-        catalogue: what a source read.
-        images: what ``store.ingest(catalogue)`` returned.
-        store: where the images lie.
-        checkpoint: the encoder's checkpoint, or its run folder.
-        clusterer: places embeddings in clusters.
+        catalogue: catalogue that a source read.
+        images: result of ``store.ingest(catalogue)``.
+        store: store of the images.
+        checkpoint: checkpoint of the encoder, or its run folder.
+        clusterer: clusterer of the embeddings.
         batch_size: images read at once.
-        devices: what embeds, as torch names it; a process for each.
+        devices: devices that embed, as torch names them; a process for each.
 
     Returns:
         The index, its ``images`` in the order of ``images``.
@@ -53,7 +53,7 @@ def build_index(
     vectors = embed_images(distinct, store, checkpoint, batch_size, devices)
     labels, centroids = clusterer.fit_predict(vectors)
     return Index(
-        images=placed(images, distinct[DIGEST], np.arange(len(distinct)), labels),
+        images=place_images(images, distinct[DIGEST], np.arange(len(distinct)), labels),
         vectors=vectors,
         centroids=centroids,
         products=catalogue.products,
@@ -63,16 +63,16 @@ def build_index(
             "checkpoint_sha256": sha256_file(checkpoint_file(checkpoint)),
             "n_clusters": len(centroids),
             "url_column": catalogue.url_column,
-            **made_from(catalogue, store),
+            **describe_origin(catalogue, store),
         },
     )
 
 
-def made_from(catalogue: Catalogue, store: ImageReader) -> dict[str, Any]:
-    """What an index's manifest says of its catalogue and store: all that is added has the same."""
-    framed = {"foreground": store.facts} if isinstance(store, Framed) else {}
+def describe_origin(catalogue: Catalogue, store: ImageReader) -> dict[str, Any]:
+    """Describe catalogue and store for an index's manifest; later additions must agree."""
+    foreground = {"foreground": store.facts} if isinstance(store, Framed) else {}
     return {
-        **framed,
+        **foreground,
         "store": str(store.path.resolve()),
         "reader": store.reader,
         "id_column": catalogue.id_column,
@@ -81,7 +81,7 @@ def made_from(catalogue: Catalogue, store: ImageReader) -> dict[str, Any]:
 
 
 def distinct_images(images: pd.DataFrame) -> pd.DataFrame:
-    """One row of ``images`` for each image that is ok, sorted by the digest of its pixels."""
+    """Keep a row of ``images`` for each distinct image that is ok, sorted by its pixel digest."""
     ok = images[images["status"] == "ok"]
     return ok.drop_duplicates(DIGEST).sort_values(DIGEST, ignore_index=True)
 
@@ -93,28 +93,28 @@ def embed_images(
     batch_size: int,
     devices: Sequence[str] = ("auto",),
 ) -> npt.NDArray[np.float32]:
-    """The embedding of each row's image, (n, d), in the order of the rows."""
+    """Embed the image of each row, (n, d), in the order of the rows."""
     rows = store.rows(distinct["url"].tolist())
     return embed_on(devices, checkpoint, store, rows, batch_size)
 
 
-def placed(
+def place_images(
     images: pd.DataFrame,
     digests: pd.Series[str],
     vectors: npt.NDArray[np.int64],
     clusters: npt.NDArray[np.int64],
 ) -> pd.DataFrame:
-    """``images`` in the schema ``INDEX_IMAGES``.
+    """Add the columns ``vector`` and ``cluster`` to ``images``, for the schema ``INDEX_IMAGES``.
 
     Args:
         images: schema ``IMAGES``.
-        digests: of the pixels of every distinct image that is ok, among others.
-        vectors: (n,) the place of each digest's vector.
-        clusters: (n,) and its cluster.
+        digests: (n,) pixel digests, those of all images that are ok among them.
+        vectors: (n,) row of each digest's vector.
+        clusters: (n,) cluster of each digest.
     """
     ok = images[DIGEST].where(images["status"] == "ok", "")
     at = pd.Index(digests).get_indexer(pd.Index(ok))
-    vector = np.append(vectors, -1)[at]  # get_indexer says -1 for what is missing
+    vector = np.append(vectors, -1)[at]  # get_indexer gives -1 for a missing digest
     cluster = np.append(clusters, -1)[at]
     rows: pd.DataFrame = images.assign(vector=vector, cluster=cluster)[INDEX_IMAGES.names]
     return rows

@@ -1,10 +1,10 @@
-"""Vectors ordered by cluster, and the rule that tells which clusters a near pair can lie in.
+"""Order vectors by cluster, and bound the cells that a near pair can span (ClusterJoin, VLDB 2014).
 
-Let x be in cell c and y in cell c', each nearer to its own centroid than to the other's. The plane
-halfway between the two centroids separates them, so their distance is at least that of x from the
+Let x be in cell c and y in cell c', each nearest to the centroid of its own cell. The plane
+halfway between the centroids separates x and y. So their distance is at least that of x from the
 plane, ``(|x - c'|^2 - |x - c|^2) / (2 |c - c'|)``. Only where this is at most the threshold must x
-be compared with c'. Whatever lies nearer to another centroid than to its own, by more than rounding
-can explain, is a stray: the rule does not hold for it, and it is compared with everything.
+be compared with c'. A vector is a stray if it lies nearer to another centroid than to its own, by
+more than rounding can explain. The bound does not hold for strays, so they are compared with all.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ Ints = npt.NDArray[np.int64]
 AXES = (13, 29, 61, 125)
 """Numbers of coordinates that a sketch may keep; with its three further columns, 16 to 128."""
 
-PRODUCT_NS, VERIFY_NS = 0.02, 700.0
-"""Measured costs of one column of one comparison, and of computing one distance, in nanoseconds.
+PRODUCT_NS, DISTANCE_NS = 0.02, 700.0
+"""Cost of one column of one comparison, and of one distance, in nanoseconds, measured on one core.
 They choose among ``AXES``; any choice finds the same pairs."""
 
 BLOCK, CHUNK = 4096, 2048
-"""Rows sketched, and rows held against all centroids, at once."""
+"""Rows sketched at once, and rows compared with all centroids at once."""
 
-CROSSINGS = 64
-"""Beyond so many border crossings a vector, on average, every cell is compared with every other."""
+MAX_CROSSINGS = 64
+"""Mean number of border crossings a vector; above it, every cell is compared with every other."""
 
 
 class Crossings(NamedTuple):
-    """Which rows must be compared with the members of which cells."""
+    """Rows to compare with the members of each cell."""
 
     rows: Ints | npt.NDArray[np.int32]  # grouped by the cell to compare them with
     starts: Ints  # (k + 1,): where each cell's rows start
@@ -59,11 +59,11 @@ class Crossings(NamedTuple):
     edges: Ints  # positions of members that rows of higher cells may be near to, ascending
 
     def of(self, cell: int) -> Ints | npt.NDArray[np.int32]:
-        """The rows that must be compared with a cell."""
+        """Return the rows that must be compared with a cell."""
         return self.rows[self.starts[cell] : self.starts[cell + 1]]
 
     def edge(self, members: slice) -> Ints:
-        """The edges among a cell's members."""
+        """Return the edges among a cell's members."""
         first, last = np.searchsorted(self.edges, [members.start, members.stop])
         return self.edges[first:last]
 
@@ -74,15 +74,15 @@ class Cells:
 
     Attributes:
         vectors: (n, d), in their own order; may be memory-mapped.
-        rows: (p,) int64, rows of ``vectors`` in cell order; those of cluster -1 are left out. A
-            position is a place in this order.
-        starts: (k + 1,) int64: where each cell starts among ``rows``.
+        rows: (p,) int64, rows of ``vectors`` in cell order, without those of cluster -1. A
+            position is an index into ``rows``.
+        starts: (k + 1,) int64, position where each cell starts.
         centroids: (k, d) float64, in the frame.
-        frame: where coordinates start, and their unit.
-        axes: (d, m) float64, of the sketches.
-        terms: (p, m + 3) float32, see ``sketch.terms``; in cell order.
-        reach: the threshold in the frame's unit.
-        most: border crossings a vector, on average, up to which borders are looked at.
+        frame: origin and unit of the coordinates.
+        axes: (d, m) float64, axes of the sketches.
+        terms: (p, m + 3) float32 in cell order, see ``bounds.terms``.
+        reach: threshold in the frame's unit.
+        max_crossings: mean number of border crossings a vector, up to which borders are used.
     """
 
     vectors: npt.NDArray[Any]
@@ -93,7 +93,7 @@ class Cells:
     axes: Floats
     terms: Vectors
     reach: float
-    most: float = CROSSINGS
+    max_crossings: float = MAX_CROSSINGS
 
     @classmethod
     def of(
@@ -111,46 +111,46 @@ class Cells:
         frame = Frame.of(vectors, sample)
         reach = min(threshold * frame.scale, 4.0)  # no two lie more than 2 apart in the frame
         axes = principal_axes(frame.place(sample), min(AXES[-1], vectors.shape[1]))
-        axes = axes[:, : _fewest(axes, _neighbours(vectors, rows, starts, frame), reach)]
+        axes = axes[:, : _cheapest_n_axes(axes, _neighbours(vectors, rows, starts, frame), reach)]
 
-        def sketched(start: int) -> Vectors:
+        def terms_of(start: int) -> Vectors:
             placed = frame.place(vectors[rows[start : start + BLOCK]])
             return terms(sketch(placed, axes), reach)
 
         table = np.empty((len(rows), axes.shape[1] + 3), np.float32)
         blocks = range(0, len(rows), BLOCK)
-        for start, block in zip(blocks, in_order(sketched, blocks), strict=True):
+        for start, block in zip(blocks, in_order(terms_of, blocks), strict=True):
             table[start : start + len(block)] = block
-        centres = _drawn_in(frame.place(centroids))
+        centres = _clip_norms(frame.place(centroids))
         return cls(vectors, rows, starts, centres, frame, axes, table, reach)
 
     @property
     def sizes(self) -> Ints:
-        """Members of each cell, (k,)."""
+        """Number of members of each cell, (k,)."""
         return np.diff(self.starts)
 
     def members(self, cell: int) -> slice:
-        """The positions of a cell's members."""
+        """Return the positions of a cell's members."""
         return slice(int(self.starts[cell]), int(self.starts[cell + 1]))
 
     def sketch(self, placed: Floats) -> Vectors:
-        """The terms of placed vectors, (n, m + 3)."""
+        """Compute the terms of placed vectors, (n, m + 3)."""
         return terms(sketch(placed, self.axes), self.reach)
 
     @cached_property
     def borders(self) -> Crossings | None:
-        """For each position the lower cells that it must be compared with besides its own.
+        """Lower cells that each position must be compared with, besides its own cell.
 
-        The rule is symmetric: of two cells, the rows of the higher one suffice, and of the members
-        of the lower one those that can lie near to a higher cell. ``None`` where borders hold so
-        little back that all rows are better compared with all.
+        The bound is symmetric. So for two cells it is enough to compare rows of the higher cell
+        with edges of the lower cell. ``None`` where borders exclude so little that comparing all
+        rows with all is faster.
         """
         chunks = [
             (cell, slice(start, min(start + CHUNK, stop)))
             for cell, (start, stop) in enumerate(pairwise(self.starts.tolist()))
             for start in range(start, stop, CHUNK)
         ]
-        rows, targets, strays, edges, n_found = [], [], [], [], 0
+        rows, targets, strays, edges, n_crossings = [], [], [], [], 0
         for (cell, chunk), crossing in zip(chunks, in_order(self._crossing, chunks), strict=True):
             row, target, stray = crossing
             edges.append(np.unique(row[target > cell]) + chunk.start)
@@ -158,21 +158,21 @@ class Cells:
             rows.append((row + chunk.start).astype(np.int32))
             targets.append(target.astype(np.uint16 if len(self.sizes) < 2**16 else np.int32))
             strays.append(stray + chunk.start)
-            n_found += len(row)
-            if n_found > self.most * len(self.rows):
+            n_crossings += len(row)
+            if n_crossings > self.max_crossings * len(self.rows):
                 return None
         crossings = _grouped(rows, targets, strays, len(self.sizes), edges)
         return None if 4 * len(crossings.strays) > len(self.rows) else crossings
 
     def reached(self, placed: Floats, lossless: bool = True) -> Crossings | None:
-        """For queries, (q, d) in the frame, the cells that each must be compared with.
+        """Find the cells that each query must be compared with.
 
         Args:
-            placed: the queries.
-            lossless: if not, each is compared with its nearest cell alone.
+            placed: queries, (q, d) in the frame.
+            lossless: all cells within reach; otherwise the nearest cell alone.
 
         Returns:
-            Rows of ``placed`` by cell; ``None`` where everything must be compared with everything.
+            Rows of ``placed`` by cell; ``None`` where all queries must be compared with all rows.
         """
         if lossless and self.borders is None:
             return None
@@ -189,21 +189,21 @@ class Cells:
         return _grouped(rows, targets, strays, len(self.sizes))
 
     def crossing(self, placed: Floats, cell: int) -> tuple[Ints, Ints, Ints]:
-        """Which cells must placed vectors, (n, d), be compared with besides one of them?
+        """Find the cells that vectors must be compared with, besides ``cell``.
 
         Args:
-            placed: vectors in the frame.
-            cell: any; the cell that they are nearest to excludes the most.
+            placed: vectors, (n, d) in the frame.
+            cell: any cell; the nearest cell excludes the most.
 
         Returns:
-            Rows of ``placed`` and the other cell for each, two arrays of one length; and the rows
-            that lie nearer to another cell's centroid than to this one's.
+            Rows of ``placed`` and a further cell for each, two arrays of one length; then the
+            rows that lie nearer to another centroid than to that of ``cell``.
         """
         here, squares = self.centroids[cell], self._squares
         gaps = cdist(here[None], self.centroids)[0]
         radius = cdist(here[None], placed).max()
         error = (placed.shape[1] + 16) * UNIT * 1.25
-        blurs = 8 * error * (squares + squares[cell]) + TINY  # how far a label may be off
+        blurs = 8 * error * (squares + squares[cell]) + TINY  # rounding error of a label, at most
         # A cell is out of reach where the plane halfway lies beyond the whole ball.
         inside = gaps * (gaps / 2 - 1.001 * (radius + self.reach)) <= 2 * blurs
         inside[cell] = False
@@ -232,13 +232,16 @@ class Cells:
         return self.crossing(self.frame.place(self.vectors[self.rows[positions]]), cell)
 
 
-def _drawn_in(centroids: Floats) -> Floats:
-    """Centroids far outside the frame, left behind by removed vectors, drawn to near its rim.
+def _clip_norms(centroids: Floats) -> Floats:
+    """Clip the norms of centroids to 2, for squares that do not overflow in float32.
 
-    The rule holds for any points; the squares of these would overflow in float32.
+    Centroids lie far outside the frame when their vectors were removed. The bound holds for any
+    points, so moving a centroid loses no pair.
     """
     if not np.isfinite(centroids).all():
-        raise CorruptError(f"a centroid is not finite: run {command('cluster')} again")
+        raise CorruptError(
+            f"a centroid is not finite: the index is damaged; run {command('cluster')} again"
+        )
     norms = np.sqrt((centroids**2).sum(axis=1, keepdims=True))
     inside: Floats = centroids / np.maximum(norms / 2, 1)
     return inside
@@ -262,7 +265,7 @@ def _grouped(
 def _neighbours(
     vectors: npt.NDArray[Any], rows: Ints, starts: Ints, frame: Frame, n_pairs: int = 8192
 ) -> Floats:
-    """Differences of members of one cell, at most (n_pairs, d): what a sketch must tell apart."""
+    """Sample differences of two members of one cell, at most (n_pairs, d) of them."""
     rng = np.random.default_rng(0)
     left = rng.integers(0, max(len(rows), 1), n_pairs if len(rows) > 1 else 0)
     cell = np.searchsorted(starts, left, side="right") - 1
@@ -271,14 +274,14 @@ def _neighbours(
     return frame.place(vectors[rows[left]]) - frame.place(vectors[rows[right]])
 
 
-def _fewest(axes: Floats, differences: Floats, reach: float) -> int:
-    """The number of axes at which comparing and verifying together cost least."""
+def _cheapest_n_axes(axes: Floats, differences: Floats, reach: float) -> int:
+    """Choose the number of axes by the estimated time of sketches and distances together."""
     squares = (differences @ axes) ** 2
     choices = sorted({min(n_axes, axes.shape[1]) for n_axes in AXES})
 
     def cost(n_axes: int) -> float:
         within = squares[:, :n_axes].sum(axis=1) <= reach**2
-        return (n_axes + 3) * PRODUCT_NS + VERIFY_NS * float(within.sum()) / max(len(within), 1)
+        return (n_axes + 3) * PRODUCT_NS + DISTANCE_NS * float(within.sum()) / max(len(within), 1)
 
     cheapest: int = min(choices, key=cost)
     return cheapest

@@ -1,4 +1,7 @@
-"""Rough buckets that save comparisons: fit on a sample, then place every image."""
+"""Cluster embeddings by scikit-learn: fit centroids on a sample, then label every image.
+
+Clusters save comparisons; no pair depends on them.
+"""
 
 from __future__ import annotations
 
@@ -19,27 +22,27 @@ log = logging.getLogger("dedup")
 Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 BLOCK = 8192
+"""Rows labelled at once."""
 
 CROWD, ROUNDS = 2, 6
-"""A cluster of so many times the usual size is clustered in itself, again and again."""
+"""Size of a cluster that is split, in multiples of the mean size, and rounds of splits at most."""
 
 
 class Clusterer:
-    """Any estimator of scikit-learn's that finds centroids, fit on a sample.
+    """Cluster embeddings with any scikit-learn estimator that has centroids.
 
-    Every image belongs to its nearest centroid, so that a query finds the cluster of an image
-    by the centroids alone. ``predict`` may differ: ``BisectingKMeans`` walks down a tree. The
-    estimator runs on one thread, since scikit-learn's sums depend on how many there are.
+    Every image gets the label of its nearest centroid, so that a query needs the centroids alone.
+    The estimator's ``predict`` may differ: ``BisectingKMeans`` walks down a tree. The estimator
+    runs on one thread, since scikit-learn's sums depend on the number of threads.
 
     Args:
-        estimator: called with ``n_clusters=k``, returns the estimator; its ``fit`` leaves
-            ``cluster_centers_``.
-        n_clusters: how many clusters; fewer where there are fewer distinct images. ``None`` is
-            half the square root of the number of images (with fewer, comparing takes longer,
-            with more, clustering does), and then more where some clusters become far too large.
-        fit_on: images that the estimator is fit on; all others are placed by it. ``None`` is 64
-            for each cluster.
-        seed: draws the sample.
+        estimator: callable that takes ``n_clusters=k`` and returns an estimator; its ``fit``
+            sets ``cluster_centers_``.
+        n_clusters: number of clusters; fewer where there are fewer distinct images. ``None`` is
+            half the square root of the number of images, which balances the time of clustering
+            and comparing, and more where some clusters are far too large.
+        fit_on: number of images that the estimator is fit on; ``None`` is 64 a cluster.
+        seed: seed of the sample.
     """
 
     def __init__(
@@ -58,24 +61,26 @@ class Clusterer:
         """Cluster embeddings, (n, d) with n at least 1; may be memory-mapped.
 
         Returns:
-            The cluster of each, (n,), and the clusters' centroids, (k, d).
+            The label of each, (n,), and the centroids, (k, d).
 
         Raises:
-            ConfigError: the estimator has no centroids, or refuses its arguments.
+            ConfigError: the estimator has no centroids, or rejects its arguments.
             CorruptError: an embedding is not finite.
         """
         blocks = (vectors[start : start + BLOCK] for start in range(0, len(vectors), BLOCK))
-        if not all(in_order(_finite, blocks)):
-            raise CorruptError("the checkpoint gives embeddings that are not finite: train again")
-        asked = self.n_clusters or max(1, round(math.sqrt(len(vectors)) / 2))
-        sample = self._sample(vectors, self.fit_on or 64 * asked)
+        if not all(in_order(_is_finite, blocks)):
+            raise CorruptError(
+                "an embedding is not finite: the weights of the checkpoint are broken; train again"
+            )
+        n_wanted = self.n_clusters or max(1, round(math.sqrt(len(vectors)) / 2))
+        sample = self._sample(vectors, self.fit_on or 64 * n_wanted)
         n_distinct = len({row.tobytes() for row in sample})
-        k = min(asked, n_distinct)
-        if k < asked and self.n_clusters:
+        k = min(n_wanted, n_distinct)
+        if k < n_wanted and self.n_clusters:
             log.warning(
                 "clusterer.n_clusters=%d, but the sample holds %d distinct embedding(s): "
-                "%d cluster(s)",
-                asked,
+                "making %d cluster(s)",
+                n_wanted,
                 n_distinct,
                 k,
             )
@@ -91,15 +96,15 @@ class Clusterer:
             return np.asarray(fitted.cluster_centers_, dtype=np.float32)
         except (AttributeError, TypeError, ValueError) as error:
             raise ConfigError(
-                f"clusterer.estimator: {error}. Choose one that finds centroids: KMeans, "
-                "MiniBatchKMeans or BisectingKMeans of sklearn.cluster"
+                f"clusterer.estimator failed: {error}. Choose an estimator with centroids: "
+                "KMeans, MiniBatchKMeans or BisectingKMeans of sklearn.cluster"
             ) from error
 
     def _without_crowds(self, sample: Vectors, centroids: Vectors, usual: float) -> Vectors:
-        """Centroids of which none has many more of the sample's members than is usual.
+        """Split clusters that hold far more of the sample than ``usual``.
 
-        Heaps far apart that got no centroid of their own all fall to the one nearest to the middle
-        of everything, and a cell's comparisons grow with the square of its members.
+        Distant dense regions without a centroid of their own all join the most central cluster,
+        and the comparisons of a cell grow with the square of its members.
         """
         for _ in range(ROUNDS):
             labels = nearest_centroids(sample, centroids)
@@ -122,9 +127,9 @@ class Clusterer:
 
 
 def nearest_centroids(vectors: npt.NDArray[Any], centroids: Vectors) -> Labels:
-    """The cluster of each vector, (n,), by the expanded L2 distance in float32.
+    """Label each vector with its nearest centroid, (n,), by the expanded L2 distance in float32.
 
-    Of two centroids that are equally far but for rounding, either may be taken. The labels do not
+    Where two centroids are equally far but for rounding, the label may be either. Labels do not
     depend on the number of threads.
     """
     origin = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -143,5 +148,5 @@ def nearest_centroids(vectors: npt.NDArray[Any], centroids: Vectors) -> Labels:
     return np.concatenate([np.empty(0, np.int64), *in_order(label, starts)])
 
 
-def _finite(block: npt.NDArray[Any]) -> bool:
+def _is_finite(block: npt.NDArray[Any]) -> bool:
     return bool(np.isfinite(block).all())

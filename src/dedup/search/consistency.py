@@ -1,7 +1,7 @@
-"""Whether the tables of an index, a search or a result can be true.
+"""Check that the tables of an index, a search or a result are consistent with each other.
 
-Digests say that files are what was written. These checks say that what was written can be what the
-commands write: a stranger, or a fault, may have written something else and digests to go with it.
+Checksums show that a file did not change since it was written. They do not show that a command of
+this package wrote it: a stranger or a fault may have written other tables and their checksums.
 """
 
 from __future__ import annotations
@@ -21,76 +21,74 @@ from dedup.search.manifest import Origin
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Digests = npt.NDArray[np.uint64]
-"""(n, 8), the 64 hexadecimal digits of each as they are written."""
+"""(n, 8): the 64 hexadecimal digits of each digest, as text in memory."""
 
 STATUSES = ("ok", "skipped", "failed")
 MAX_CONTRAST = 127.5
 DIGITS = 64
-"""Of a SHA-256."""
+"""Hexadecimal digits of a SHA-256."""
 BLOCK = 2**18
-"""Bytes that are looked at at once: they stay in the processor's cache."""
+"""Bytes checked at once, chosen to stay in the processor's cache."""
 MIX = np.uint64(0x9E3779B97F4A7C15)
-"""Odd: makes one number of two, of which each bit counts."""
-
-
-FEW = 1000
-"""So many digests are compared one by one."""
+"""Odd multiplier (the golden ratio) that hashes two words into one."""
+MAX_TIES = 1000
+"""Digests compared one by one, at most; more are compared by hash."""
 
 
 def check_columns(products: pa.Table, manifest: Mapping[str, Any], origin: Origin) -> None:
     """Check that an index's table has the columns that its manifest names.
 
     Raises:
-        CorruptError: it has not.
+        CorruptError: a column is missing.
     """
     for name in ("id_column", "title_column", "url_column"):
         column = manifest.get(name)
         if column is not None and column not in products.column_names:
-            origin.refuse(f"its {name} is {column[:100]!r}, which products.parquet lacks")
+            origin.refuse(f"{name} is {column[:100]!r}, a column that products.parquet lacks")
 
 
 def check_images(
     images: pa.Table, ids: pa.ChunkedArray, n_vectors: int, n_clusters: int, origin: Origin
 ) -> None:
-    """Check an index's images.
+    """Check the image table of an index against its products, vectors and clusters.
 
     Args:
-        images: the schema ``INDEX_IMAGES``, without nulls but in numbers with a point.
-        ids: the products' ids, by record.
+        images: the schema ``INDEX_IMAGES``; nulls in columns of floats alone.
+        ids: product id of each record.
         n_vectors: rows of ``vectors.npy``.
         n_clusters: rows of ``centroids.npy``.
-        origin: of the images.
+        origin: file of the images.
 
     Raises:
-        CorruptError: they cannot be what was written.
+        CorruptError: the tables contradict each other.
     """
     record, vector, cluster = (images[name].to_numpy() for name in ("record", "vector", "cluster"))
-    for name, found, least, n, file in (
+    for name, values, minimum, n_rows, file in (
         ("record", record, 0, len(ids), "products.parquet"),
         ("vector", vector, -1, n_vectors, "vectors.npy"),
         ("cluster", cluster, -1, n_clusters, "centroids.npy"),
     ):
-        if len(found) and (found.min() < least or found.max() >= n):
-            wrong = found.min() if found.min() < least else found.max()
-            origin.refuse(f"it names the {name} {wrong}, and {file} has {n} rows")
+        if len(values) and (values.min() < minimum or values.max() >= n_rows):
+            wrong = values.min() if values.min() < minimum else values.max()
+            origin.refuse(f"it names the {name} {wrong}, and {file} has {n_rows} rows")
     if not _all(pc.is_in(images["status"], pa.array(STATUSES))):
-        origin.refuse(f"a status is none of {', '.join(STATUSES)}")
+        origin.refuse(f"a status is not one of {', '.join(STATUSES)}")
     ok = pc.equal(images["status"], "ok").to_numpy()
     if ((vector >= 0) != ok).any() or ((cluster >= 0) != ok).any():
         origin.refuse("an image that is not ok has a vector, or one that is ok has none")
-    for name, most in (("width", np.inf), ("height", np.inf), ("contrast", MAX_CONTRAST)):
-        found = images[name].to_numpy()
-        if not ((found >= 0) & (found <= most)).all():
+    for name, maximum in (("width", np.inf), ("height", np.inf), ("contrast", MAX_CONTRAST)):
+        values = images[name].to_numpy()
+        if not ((values >= 0) & (values <= maximum)).all():
             origin.refuse(f"a {name} is out of range")
     parts: tuple[Callable[[], object], ...] = (
         lambda: _check_vectors(
-            _digests(images, "sha256_pixels", ok, origin),
+            _read_digests(images, "sha256_pixels", ok, origin),
             vector[ok],
             cluster[ok],
             n_vectors,
             origin,
         ),
-        lambda: _digits(images, "sha256_bytes", ok, origin),
+        lambda: _read_digits(images, "sha256_bytes", ok, origin),
         lambda: _check_owners(images["product_id"], ids, record, ok, origin),
     )
     for _ in in_order(lambda part: part(), parts):
@@ -100,194 +98,197 @@ def check_images(
 def _check_owners(
     owners: pa.ChunkedArray, ids: pa.ChunkedArray, record: Ints, ok: Bools, origin: Origin
 ) -> None:
-    """Each image that is ok is the product's in whose record it stands."""
+    """Check that each image that is ok has the product id of its record."""
     if not np.array_equal(record, np.arange(len(ids))):
         ids = ids.take(pa.array(record))
-    other = np.flatnonzero(~pc.equal(owners, ids).to_numpy() & ok)
-    if len(other):
-        owner, id_ = (repr(column[int(other[0])].as_py())[:100] for column in (owners, ids))
+    wrong = np.flatnonzero(~pc.equal(owners, ids).to_numpy() & ok)
+    if len(wrong):
+        owner, id_ = (repr(column[int(wrong[0])].as_py())[:100] for column in (owners, ids))
         origin.refuse(
-            f"row {other[0]} is an image of {owner}, its record in products.parquet {id_}"
+            f"row {wrong[0]} is an image of {owner}, and its record in products.parquet is {id_}"
         )
 
 
 def _check_vectors(
     digests: Digests, vector: Ints, cluster: Ints, n_vectors: int, origin: Origin
 ) -> None:
-    """Equal pixels share one vector, others do not, and every vector is some image's.
+    """Check that images share a vector if and only if their pixels are equal.
 
     Args:
-        digests: (n, 8) of the pixels of each image that is ok.
-        vector: (n,) its vector.
-        cluster: (n,) its cluster.
-        n_vectors: how many there are.
-        origin: of the images.
+        digests: (n, 8), pixel digests of the images that are ok.
+        vector: (n,), row of ``vectors.npy`` of each.
+        cluster: (n,), cluster of each.
+        n_vectors: rows of ``vectors.npy``; each must belong to an image.
+        origin: file of the images.
     """
     first = np.full(n_vectors, -1, np.int64)
     first[vector[::-1]] = np.arange(len(vector) - 1, -1, -1)
     if len(first) and first.min() < 0:
-        origin.refuse(f"none of its images has row {int(first.argmin())} of vectors.npy")
-    again = np.flatnonzero(first[vector] != np.arange(len(vector)))
-    before = first[vector[again]]
-    if (digests[again] != digests[before]).any():
+        origin.refuse(f"no image has row {int(first.argmin())} of vectors.npy")
+    repeats = np.flatnonzero(first[vector] != np.arange(len(vector)))
+    earlier = first[vector[repeats]]
+    if (digests[repeats] != digests[earlier]).any():
         origin.refuse("images with different pixels share a vector")
-    if (cluster[again] != cluster[before]).any():
+    if (cluster[repeats] != cluster[earlier]).any():
         origin.refuse("images with one vector are in two clusters")
     if not _are_distinct(digests, first):
         origin.refuse("images with equal pixels have different vectors")
 
 
 def _are_distinct(digests: Digests, rows: Ints) -> bool:
-    """Whether no two digests in some rows are equal."""
-    beginning = digests[rows, 0]
-    in_order = beginning.byteswap() if sys.byteorder == "little" else beginning
-    ties = np.flatnonzero(in_order[1:] <= in_order[:-1])
-    if len(ties) < FEW:  # as in an index that is new
+    """Return whether the digests in ``rows`` are all different."""
+    prefixes = digests[rows, 0]
+    big_endian = prefixes.byteswap() if sys.byteorder == "little" else prefixes
+    ties = np.flatnonzero(big_endian[1:] <= big_endian[:-1])
+    if len(ties) < MAX_TIES:  # a new index holds its vectors in the order of their digests
         before, after = (digests[rows[at]] for at in (ties, ties + 1))
         if all(a.tobytes() < b.tobytes() for a, b in zip(before, after, strict=True)):
             return True
-    mixed = beginning * MIX + digests[rows, 1]  # wraps
-    mixed.sort()
-    if (mixed[1:] != mixed[:-1]).all():
+    hashes = prefixes * MIX + digests[rows, 1]  # overflow wraps around
+    hashes.sort()
+    if (hashes[1:] != hashes[:-1]).all():
         return True
     return len(np.unique(digests[rows], axis=0)) == len(rows)
 
 
 def check_compared(compared: pa.Table, origin: Origin) -> None:
-    """Check the images that a search compared, the schema ``COMPARED`` without nulls.
+    """Check the table of images that a search compared, schema ``COMPARED`` without nulls.
 
     Raises:
-        CorruptError: they cannot be what was written.
+        CorruptError: an image is no digest, is repeated or out of order.
     """
-    _digits(compared, "sha256_pixels", np.ones(len(compared), bool), origin)
-    if not _rises(compared["sha256_pixels"]):
-        origin.refuse("its images are not in order, each once")
+    _read_digits(compared, "sha256_pixels", np.ones(len(compared), bool), origin)
+    if not _is_increasing(compared["sha256_pixels"]):
+        origin.refuse("its images are unsorted or repeated")
 
 
 def check_near(
     near: pa.Table, compared: pa.Table, looked: bool, relations: Collection[str], origin: Origin
 ) -> None:
-    """Check the images that a search found near each other.
+    """Check the near pairs of images that a search reports.
 
     Args:
-        near: the schema ``NEAR``, without nulls but in numbers with a point.
-        compared: the images that were compared, in the schema ``COMPARED``.
-        looked: whether there was a second look.
-        relations: what two images may be to each other.
-        origin: of the pairs.
+        near: the schema ``NEAR``; nulls in columns of floats alone.
+        compared: images that were compared, schema ``COMPARED``.
+        looked: whether a verifier scored the pairs.
+        relations: relations that a pair may have.
+        origin: file of the pairs.
 
     Raises:
-        CorruptError: they cannot be what was written.
+        CorruptError: the pairs contradict themselves or ``compared``.
     """
     a, b = near["pixels_a"], near["pixels_b"]
     for name in ("pixels_a", "pixels_b"):
-        _digits(near, name, np.ones(len(near), bool), origin)
+        _read_digits(near, name, np.ones(len(near), bool), origin)
         if not _all(pc.is_in(near[name], compared["sha256_pixels"])):
             origin.refuse(f"an image in {name} is not among those of compared.parquet")
     if not _all(pc.less(a, b)):
         origin.refuse("pixels_a does not come before pixels_b")
-    if not _rises(a, b):
-        origin.refuse("its pairs are not in order, each once")
-    _check_figures(near, ("score", "alike"), origin)
+    if not _is_increasing(a, b):
+        origin.refuse("its pairs are unsorted or repeated")
+    _check_ranges(near, ("score", "alike"), origin)
     if (np.isnan(near["score"].to_numpy()) == looked).any():
-        origin.refuse("there are scores without a second look, or none after one")
-    _check_words(near, "relation", ["", *relations], origin)
+        origin.refuse("pairs have scores without a second look, or lack them after it")
+    _check_labels(near, "relation", ["", *relations], origin)
 
 
 def check_pairs(
     pairs: pa.Table, tiers: Collection[str], relations: Collection[str], origin: Origin
 ) -> None:
-    """Check pairs of products, the schema ``PAIRS`` without nulls but in numbers with a point.
+    """Check the pairs of products in a result.
 
     Args:
-        pairs: the table.
-        tiers: how sure a pair may be.
-        relations: what two products may be to each other.
-        origin: of the table.
+        pairs: the schema ``PAIRS``; nulls in columns of floats alone.
+        tiers: match types that a pair may have.
+        relations: relations that a pair may have.
+        origin: file of the pairs.
 
     Raises:
-        CorruptError: they cannot be what was written.
+        CorruptError: a pair is repeated, out of order or out of range.
     """
-    ends = pairs["product_id_a"], pairs["product_id_b"]
-    if not _all(pc.less(*ends)) or not _rises(*ends):
-        origin.refuse("its pairs are not in order, each once")
-    _check_figures(pairs, ("score",), origin)
-    _check_words(pairs, "tier", tiers, origin)
-    _check_words(pairs, "relation", ["", *relations], origin)
+    products = pairs["product_id_a"], pairs["product_id_b"]
+    if not _all(pc.less(*products)) or not _is_increasing(*products):
+        origin.refuse("its pairs are unsorted or repeated")
+    _check_ranges(pairs, ("score",), origin)
+    _check_labels(pairs, "tier", tiers, origin)
+    _check_labels(pairs, "relation", ["", *relations], origin)
 
 
 def check_groups(groups: pa.Table, origin: Origin) -> None:
-    """Check groups of products, the schema ``GROUPS`` without nulls.
+    """Check the groups of products in a result, schema ``GROUPS`` without nulls.
 
     Raises:
         CorruptError: a product is in two groups, or a group does not keep exactly one.
     """
-    _check_each_once(groups, origin)
+    _check_unique_products(groups, origin)
     counts = groups.group_by("group_id").aggregate([("kept", "sum"), ("kept", "count")])
     if not _all(pc.equal(counts["kept_sum"], 1)) or not _all(pc.greater(counts["kept_count"], 1)):
-        origin.refuse("a group has one product, or keeps none or several")
+        origin.refuse("a group has a single product, or does not keep exactly one")
 
 
 def check_families(families: pa.Table, origin: Origin) -> None:
-    """Check families of products, the schema ``FAMILIES`` without nulls.
+    """Check the families of variants in a result, schema ``FAMILIES`` without nulls.
 
     Raises:
         CorruptError: a product is in two families.
     """
-    _check_each_once(families, origin)
+    _check_unique_products(families, origin)
 
 
 def check_shared(shared: pa.Table, origin: Origin) -> None:
-    """Check images that prove nothing, the schema ``SHARED`` without nulls.
+    """Check the placeholder images of a result, schema ``SHARED`` without nulls.
 
     Raises:
-        CorruptError: they cannot be what was written.
+        CorruptError: an image is no digest, has no product, or an unknown reason.
     """
-    _digits(shared, "sha256_pixels", np.ones(len(shared), bool), origin)
-    _check_words(shared, "reason", ("flat", "shared"), origin)
+    _read_digits(shared, "sha256_pixels", np.ones(len(shared), bool), origin)
+    _check_labels(shared, "reason", ("flat", "shared"), origin)
     if not _all(pc.greater(shared["n_products"], 0)):
-        origin.refuse("no product shows one of its images")
+        origin.refuse("an image in it belongs to no product")
 
 
-def _check_each_once(table: pa.Table, origin: Origin) -> None:
+def _check_unique_products(table: pa.Table, origin: Origin) -> None:
     if len(pc.unique(table["product_id"])) != len(table):
-        origin.refuse("a product stands in it twice")
+        origin.refuse("it lists a product twice")
 
 
-def _check_figures(pairs: pa.Table, scores: Collection[str], origin: Origin) -> None:
-    """Distances are numbers from 0; scores, where there are any, from 0 to 1."""
+def _check_ranges(pairs: pa.Table, scores: Collection[str], origin: Origin) -> None:
+    """Check that distances are at least 0, and scores from 0 to 1 or missing."""
     distance = pairs["distance"].to_numpy()
     if not (np.isfinite(distance) & (distance >= 0)).all():
-        origin.refuse("a distance is no number from 0")
+        origin.refuse("a distance is negative or not finite")
     for name in scores:
         column = pairs[name].to_numpy()
         if not (np.isnan(column) | ((column >= 0) & (column <= 1))).all():
-            origin.refuse(f"its column {name} holds what is no number from 0 to 1")
+            origin.refuse(f"a value in column {name} is outside 0 to 1")
 
 
-def _check_words(table: pa.Table, name: str, words: Collection[str], origin: Origin) -> None:
-    if not _all(pc.is_in(table[name], pa.array(list(words)))):
-        origin.refuse(f"a {name} is none of {', '.join(filter(None, words))}")
+def _check_labels(table: pa.Table, name: str, labels: Collection[str], origin: Origin) -> None:
+    if not _all(pc.is_in(table[name], pa.array(list(labels)))):
+        origin.refuse(f"a {name} is not one of {', '.join(filter(None, labels))}")
 
 
-def _digests(table: pa.Table, name: str, needed: Bools, origin: Origin) -> Digests:
-    """The digests of a column where they are needed; elsewhere there may be "".
+def _read_digests(table: pa.Table, name: str, needed: Bools, origin: Origin) -> Digests:
+    """Read the digests of a column in the rows that need one; other rows may hold "".
 
     Raises:
-        CorruptError: one is no SHA-256 in hexadecimal.
+        CorruptError: a digest is not a SHA-256 in hexadecimal.
     """
-    parts, there = _digits(table, name, needed, origin)
-    found: Digests = np.concatenate(parts).reshape(-1, DIGITS).view(np.uint64)
-    return found if needed.all() else found[needed[there]]
+    parts, has_digest = _read_digits(table, name, needed, origin)
+    digests: Digests = np.concatenate(parts).reshape(-1, DIGITS).view(np.uint64)
+    return digests if needed.all() else digests[needed[has_digest]]
 
 
-def _digits(
+def _read_digits(
     table: pa.Table, name: str, needed: Bools, origin: Origin
 ) -> tuple[list[npt.NDArray[np.uint8]], Bools]:
-    """The digits of a column of digests, one after the other in parts, and where there are any.
+    """Read the characters of a column of digests without copying them.
+
+    Returns:
+        Consecutive parts, each (64 n,) uint8, and (n,) whether a row has a digest.
 
     Raises:
-        CorruptError: they are no SHA-256 in hexadecimal.
+        CorruptError: a digest is not a SHA-256 in hexadecimal.
     """
     parts, lengths = [np.empty(0, np.uint8)], [np.empty(0, np.int32)]
     for chunk in table[name].chunks:
@@ -297,30 +298,31 @@ def _digits(
         if len(ends) and ends[-1] > ends[0]:
             parts.append(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]])
     length = np.concatenate(lengths)
-    there: Bools = length == DIGITS
-    if not (there | ((length == 0) & ~needed)).all() or not all(map(_are_hexadecimal, parts)):
-        origin.refuse(f"its column {name} holds what is no SHA-256")
-    return parts, there
+    has_digest: Bools = length == DIGITS
+    is_valid = has_digest | ((length == 0) & ~needed)
+    if not is_valid.all() or not all(map(_are_hexadecimal, parts)):
+        origin.refuse(f"a value in column {name} is not a SHA-256")
+    return parts, has_digest
 
 
 def _are_hexadecimal(digits: npt.NDArray[np.uint8]) -> bool:
     for at in range(0, len(digits), BLOCK):
         block = digits[at : at + BLOCK]
-        wanted = (block - ord("0") < 10) | (block - ord("a") < 6)  # wraps below
-        if np.count_nonzero(wanted) < len(block):
+        is_digit = (block - ord("0") < 10) | (block - ord("a") < 6)  # uint8 wraps below 0
+        if np.count_nonzero(is_digit) < len(block):
             return False
     return True
 
 
-def _rises(*columns: pa.ChunkedArray) -> bool:
-    """Whether each row comes after the one before it, by the first column and then the next."""
+def _is_increasing(*columns: pa.ChunkedArray) -> bool:
+    """Return whether the rows increase strictly, by the first column and then the next."""
     n = max(len(columns[0]) - 1, 0)
-    rises, equal = np.zeros(n, bool), np.ones(n, bool)
+    is_greater, is_equal = np.zeros(n, bool), np.ones(n, bool)
     for column in columns:
         before, after = column.slice(0, n), column.slice(1)
-        rises |= equal & pc.less(before, after).to_numpy()
-        equal &= pc.equal(before, after).to_numpy()
-    return bool(rises.all())
+        is_greater |= is_equal & pc.less(before, after).to_numpy()
+        is_equal &= pc.equal(before, after).to_numpy()
+    return bool(is_greater.all())
 
 
 def _all(flags: pa.ChunkedArray) -> bool:

@@ -1,4 +1,4 @@
-"""Images to embeddings, a batch of columns at a time, on one device or on several.
+"""Embed images in batches, on one device or on several.
 
 A CPU computes with one thread a worker, and with several workers side by side.
 """
@@ -34,25 +34,24 @@ MICRO_BATCH = 16
 """Images that go through the encoder together, always exactly so many; see ``Embed``."""
 
 BLOCKS_EACH = 4
-"""Blocks for each worker, at least, so that none waits long for the last one."""
+"""Blocks for each worker, at least, so that no worker waits long for the last block."""
 
 
 class Embed:
-    """Maps a batch of columns to columns; loads the encoder once.
+    """Map a batch of columns to columns; loads the encoder once.
 
-    The encoder always gets exactly ``MICRO_BATCH`` images, the last ones filled up with zeros,
-    and computes them on one thread. A convolution or a matrix product adds in another order for
-    another batch size, and for another number of threads on some processors, so that the same
-    image would differ by some 1e-5. So an embedding has the same bits whatever the batch, the
-    place in it, its neighbours and the number of threads: on one machine it depends on the
-    image alone, and an image added or asked about later lies exactly where it would lie in an
-    index made anew. It is also about the fastest on a CPU: what lies between two layers fits the
-    cache, and no thread waits for another.
+    The encoder always gets exactly ``MICRO_BATCH`` images, padded with zeros, and computes them
+    on one thread. With another batch size, and on some processors with another number of
+    threads, convolutions and matrix products add in another order. The embedding of an image
+    would then differ by some 1e-5. With a fixed batch and one thread, its bits depend on the
+    image and the machine alone, not on its batch or its neighbours. So an image added later, or
+    a query, gets the embedding that it would have in a new index. On a CPU this is also about
+    the fastest way: activations fit the cache, and no thread waits for another.
 
     Args:
-        checkpoint: a checkpoint's file or its run folder.
-        device: where to compute; ``auto`` takes a GPU if there is one. Bits are equal between
-            runs on one device, not between devices or kinds of processor.
+        checkpoint: file of a checkpoint, or its run folder.
+        device: device to compute on; ``auto`` takes a GPU if there is one. Bits are equal
+            between runs on one device, not between devices or kinds of processor.
     """
 
     def __init__(self, checkpoint: str | Path, device: str = "auto") -> None:
@@ -62,15 +61,15 @@ class Embed:
         self.encoder: nn.Module = load_encoder(checkpoint).to(device)
 
     def __call__(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Add the column ``embedding``, (n, d) float32, to one with ``pixels``, uint8."""
+        """Add the column ``embedding``, (n, d) float32, to a batch with ``pixels``, uint8."""
         pixels = batch["pixels"]
-        # Of no images one batch of zeros: the encoder alone knows d.
+        # An empty batch runs the encoder on zeros, since the encoder alone knows d.
         starts = range(0, max(1, len(pixels)), MICRO_BATCH)
-        found = self.each(lambda at: self.block(pixels[at : at + MICRO_BATCH]), starts)
-        return {**batch, "embedding": np.concatenate(list(found))}
+        blocks = self.each(lambda at: self.block(pixels[at : at + MICRO_BATCH]), starts)
+        return {**batch, "embedding": np.concatenate(list(blocks))}
 
     def each(self, work: Callable[[int], Vectors], jobs: Iterable[int]) -> Iterator[Vectors]:
-        """``work(job)`` for each job, in their order; on a CPU several at a time."""
+        """Yield ``work(job)`` for each job in order; on a CPU several run at a time."""
         if self.device != "cpu":
             yield from map(work, jobs)
             return
@@ -78,28 +77,28 @@ class Embed:
             yield from in_order(work, jobs)
 
     def block(self, pixels: npt.NDArray[np.uint8]) -> Vectors:
-        """The embeddings, (n, d) float32, of (n, 3, 200, 100) pixels, computed here and now."""
+        """Embed pixels, (n, 3, 200, 100), as (n, d) float32, in the calling thread."""
         starts = range(0, max(1, len(pixels)), MICRO_BATCH)
         return np.concatenate([self._embed(pixels[at : at + MICRO_BATCH]) for at in starts])
 
     @torch.inference_mode()
     def _embed(self, pixels: npt.NDArray[np.uint8]) -> Vectors:
-        """Embeddings of at most ``MICRO_BATCH`` images."""
+        """Embed at most ``MICRO_BATCH`` images."""
         # A copy: columns may be read-only, such as Ray's and memory-mapped ones.
         padded = np.zeros((MICRO_BATCH, *pixels.shape[1:]), np.uint8)
         padded[: len(pixels)] = pixels
-        found = self.encoder(torch.from_numpy(padded).to(self.device)).float().cpu().numpy()
-        embeddings: Vectors = found[: len(pixels)]
+        output = self.encoder(torch.from_numpy(padded).to(self.device)).float().cpu().numpy()
+        embeddings: Vectors = output[: len(pixels)]
         return embeddings
 
 
 def embed_stored(
     embed: Embed, store: ImageReader, rows: npt.NDArray[np.int64], batch_size: int = 128
 ) -> Vectors:
-    """Embeddings of stored images, (n, d) float32, for (n, 2) places in the store.
+    """Embed stored images, (n, d) float32, for (n, 2) places in the store.
 
-    Each worker reads ``batch_size`` images at once, at most and rounded up to whole
-    micro-batches; the embeddings do not depend on it.
+    Each worker reads at most ``batch_size`` images at once, rounded up to whole micro-batches.
+    The embeddings do not depend on it.
     """
     step = min(_whole(batch_size), _whole(-(-len(rows) // (BLOCKS_EACH * n_threads()))))
     starts = range(0, max(1, len(rows)), step)
@@ -107,8 +106,8 @@ def embed_stored(
     def work(start: int) -> Vectors:
         return embed.block(store.read(rows[start : start + step]))
 
-    found = embed.each(work, starts)
-    return np.concatenate([next(found) for _ in _shown(starts)])
+    blocks = embed.each(work, starts)
+    return np.concatenate([next(blocks) for _ in _with_progress(starts)])
 
 
 @contextmanager
@@ -129,23 +128,23 @@ def embed_on(
     rows: npt.NDArray[np.int64],
     batch_size: int = 128,
 ) -> Vectors:
-    """The same on several devices, by a process for each; on CPUs they share the cores.
+    """Embed stored images on several devices, with a process for each.
 
-    Each takes the next images when it is done with the last, so that none waits for a slower
-    one, and their embeddings go to the places of these images.
+    A process takes the next block when it is done, so that fast devices do not wait for slow
+    ones. Processes on CPUs share the cores.
 
     Args:
-        devices: as torch names them; the same one may come several times.
-        checkpoint: a checkpoint's file or its run folder.
-        store: where the images lie.
+        devices: devices as torch names them; a name may be repeated.
+        checkpoint: file of a checkpoint, or its run folder.
+        store: store of the images.
         rows: (n, 2) places in the store.
         batch_size: images read at once, at most.
 
     Returns:
-        The embeddings, (n, d) float32, of the same bits as on one of the devices.
+        The embeddings, (n, d) float32, of the same bits as on a single device.
 
     Raises:
-        LostProcessError: a process ended, and cannot say why.
+        LostProcessError: a process was ended from outside.
     """
     step = min(_whole(batch_size), _whole(-(-len(rows) // len(devices))))
     n_workers = min(len(devices), -(-len(rows) // step))
@@ -162,13 +161,14 @@ def embed_on(
     with ProcessPoolExecutor(n_workers, context, _begin, (waiting, threads, *places)) as pool:
         try:
             with deaf_children():
-                found = pool.map(_embed_block, blocks)
-            return np.concatenate([next(found) for _ in _shown(range(len(blocks)))])
+                embedded = pool.map(_embed_block, blocks)
+            steps = _with_progress(range(len(blocks)))
+            return np.concatenate([next(embedded) for _ in steps])
         except BrokenProcessPool as error:
             raise LostProcessError(
                 f"one of {n_workers} processes that embed images was ended from outside, often "
-                "for lack of memory: nothing of the index was written. Try again with fewer, by "
-                "trainer.gpus or trainer.num_processes"
+                "for lack of memory: nothing of the index was written. Try again with fewer "
+                "processes, by trainer.gpus or trainer.num_processes"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -179,7 +179,7 @@ def _begin(
 ) -> None:
     """Make this process a worker for the next device in the queue."""
     end_with_parent()
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # what ``n_threads`` goes by
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by ``n_threads``
     _worker.update(
         device=waiting.get(), checkpoint=checkpoint, path=path, reader=reader, product=product
     )
@@ -193,7 +193,7 @@ def _embed_block(rows: npt.NDArray[np.int64]) -> Vectors:
 
 @cache
 def _loaded() -> tuple[Embed, ImageReader]:
-    """What a worker works with; not loaded at its start, whose errors no one would hear."""
+    """Load the encoder and the store of a worker at its first task, which can report errors."""
     embed = Embed(_worker["checkpoint"], _worker["device"])
     store = ImageStore(_worker["path"], _worker["reader"])
     return embed, store if _worker["product"] is None else Framed(store, _worker["product"])
@@ -203,11 +203,11 @@ _worker: dict[str, Any] = {}
 
 
 def _whole(n_images: int) -> int:
-    """That many images in whole micro-batches."""
+    """Round a number of images up to whole micro-batches."""
     return max(1, -(-n_images // MICRO_BATCH)) * MICRO_BATCH
 
 
-def _shown(starts: range) -> Iterator[int]:
+def _with_progress(starts: range) -> Iterator[int]:
     with counting("embedding images", len(starts)) as count:
         for start in starts:
             yield start

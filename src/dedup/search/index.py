@@ -1,4 +1,4 @@
-"""A catalogue that can be searched: saved, loaded and confirmed."""
+"""Save, load and check the index of a catalogue."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ from dedup.search.image_access import ImageAccess, no_images
 
 @dataclass(frozen=True)
 class Index:
-    """A catalogue that can be searched: images, their embeddings and their clusters.
+    """Images of a catalogue with their embeddings and clusters.
 
     Attributes:
         images: the schema ``INDEX_IMAGES``.
         vectors: (n, d) float32, one row for each distinct image; may be memory-mapped. Their
-            first use waits until the file that they were loaded from has been checked.
+            first use waits until their file has been checked.
         centroids: (k, d) float32, one for each cluster.
         products: the user's table, as in ``Catalogue.products``.
-        manifest: checkpoint digest, store, settings and versions; plain JSON values. Where the
-            encoder was shown products alone, ``foreground`` says how they were found.
-        thumbnails: small images by address, for reports; gives none until a store is attached.
-        sight: the images themselves, for a second look; raises until a store is attached.
+        manifest: checkpoint digest, store, settings and versions; plain JSON values. Holds
+            ``foreground`` where the encoder was shown products alone.
+        thumbnails: small images by address, for reports; none until a store is attached.
+        sight: images by address, for the verifier; raises until a store is attached.
     """
 
     images: pd.DataFrame
@@ -68,11 +68,11 @@ class Index:
 
     @property
     def shows(self) -> str:
-        """Digest of what the encoder was shown of images, "" where it was all of them."""
+        """Digest of the foreground that the encoder was shown, "" for whole images."""
         return str(self.manifest.get("foreground", {}).get("digest", ""))
 
     def titles(self, product_ids: Collection[str]) -> dict[str, str]:
-        """A title of each product that has one: the smallest, where its rows differ."""
+        """Return the title of each product that has one: the smallest, where its rows differ."""
         title, key = self.manifest.get("title_column"), self.manifest["id_column"]
         if not title:
             return {}
@@ -81,27 +81,27 @@ class Index:
         return dict(zip(rows[key], rows[title], strict=True))
 
     def check_encoder(self, checkpoint: str | Path) -> None:
-        """Make sure that this index was made with this checkpoint.
+        """Check that this index was made with a checkpoint.
 
         Raises:
             ArtifactError: it was made with another, or there is no such checkpoint.
         """
         file, made_with = checkpoint_file(checkpoint), self.manifest["checkpoint_sha256"]
-        found = sha256_file(file)
-        if found != made_with:
+        digest = sha256_file(file)
+        if digest != made_with:
             raise ArtifactError(
                 f"the index was made with {self.manifest['checkpoint']} (sha256 {made_with[:12]}), "
-                f"and {file} is another (sha256 {found[:12]}): distances between the two mean "
-                "nothing. Name the index's own checkpoint, "
+                f"and {file} is another checkpoint (sha256 {digest[:12]}): embeddings of different "
+                "checkpoints cannot be compared. Name the index's own checkpoint, "
                 f"or run {command('cluster')} with this one"
             )
 
     def with_images(self, thumbnails: Thumbnails, sight: ImageAccess) -> Index:
-        """The same index with a store attached; does not wait for the vectors."""
+        """Return the index with a store attached; does not wait for the vectors."""
         return replace(self, vectors=vars(self)["vectors"], thumbnails=thumbnails, sight=sight)
 
     def save(self, folder: Path) -> None:
-        """Write the index into ``folder``; the manifest comes last and makes it whole."""
+        """Write the index into ``folder``, the manifest last, so that a part is never loaded."""
         folder.mkdir(parents=True, exist_ok=True)
         tables = {"images.parquet": self.images, "products.parquet": self.products}
         write_table(self.images, INDEX_IMAGES, folder / "images.parquet")
@@ -118,9 +118,9 @@ class Index:
         """Read an index, its vectors memory-mapped.
 
         Raises:
-            ArtifactError: there is no index in ``folder``, or of another format.
-            CorruptError: its files are not what was written, or cannot be. Of ``vectors.npy``, it
-                may be raised by the first use of the vectors.
+            ArtifactError: ``folder`` holds no index, or one of another format.
+            CorruptError: a file is damaged or invalid. Of ``vectors.npy``, it may be raised by
+                the first use of the vectors.
         """
         manifest, files = read_manifest(folder)
         schemas = {"images.parquet": INDEX_IMAGES, "products.parquet": None}

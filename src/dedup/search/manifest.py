@@ -1,8 +1,8 @@
-"""What an index, a search and a result say of themselves, read.
+"""Read and check the manifests of an index, a search and a result.
 
-``manifest.json``, ``search.json`` and ``result.json`` are sealed, see ``dedup.runtime.checksums``.
-That they are what was written does not say who wrote it, so every fact must be there and of its
-kind before anything is made of it.
+``manifest.json``, ``search.json`` and ``result.json`` carry checksums, see
+``dedup.runtime.checksums``. Checksums do not show who wrote a file. So every field must be present
+and of its type before it is used.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dedup.runtime.checksums import FILES, HEX, read_sealed
 from dedup.runtime.invocation import command
 
 Kind = Callable[[object], bool]
-Said = dict[str, Any]
+Facts = dict[str, Any]
 
 INDEX_FORMAT = 5
-"""Raised when a reader of the old layout of an index would misread the new one."""
+"""Format of an index; raised when a reader of the old layout would misread the new one."""
 
 RESULT_FORMAT = 1
-"""Likewise of a result."""
+"""Format of a result; raised likewise."""
 
 MANIFEST, SEARCH, RESULT = "manifest.json", "search.json", "result.json"
 INDEX_FILES = ("images.parquet", "products.parquet", "vectors.npy", "centroids.npy")
@@ -32,43 +32,43 @@ RESULT_FILES = tuple(
     f"{name}.parquet" for name in ("pairs", "groups", "shared", "candidates", "related", "families")
 )
 AGAIN = f"run {command('cluster')} again"
-"""What to do about a broken index."""
+"""Advice for a damaged index."""
 WITHOUT = "name the folder of another detect run, or leave since out"
-"""What to do about a broken search."""
+"""Advice for a damaged search."""
 ANEW = "run detect.py again, or name the folder of another detect run"
-"""What to do about a broken result."""
+"""Advice for a damaged result."""
 
-ROWS_A_BYTE = 100
-"""More rows than that cannot have been packed into a byte: rows that are all equal make it 19."""
+MAX_ROWS_A_BYTE = 100
+"""Rows of a Parquet file per byte of it, at most; equal rows, the extreme, reach 19."""
 
 
 class Origin(NamedTuple):
-    """Where something was read, and what to do if it is wrong."""
+    """A file that is being checked, and the advice if it is wrong."""
 
     file: Path
     advice: str
 
     def refuse(self, why: str) -> NoReturn:
-        """Say that the file cannot be what was written.
+        """Report that the file is invalid.
 
         Raises:
             CorruptError: always.
         """
-        raise CorruptError(f"{self.file} cannot be what was written, {why}: {self.advice}")
+        raise CorruptError(f"{self.file} is invalid: {why}; {self.advice}")
 
 
 def is_digest(value: object) -> bool:
-    """Whether a value is a SHA-256 in hexadecimal."""
+    """Return whether a value is a SHA-256 in hexadecimal."""
     return isinstance(value, str) and HEX.fullmatch(value) is not None
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is a whole number from 0."""
+    """Return whether a value is an integer from 0."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number from 0."""
+    """Return whether a value is a finite number from 0."""
     if is_count(value):
         return True
     return isinstance(value, float) and math.isfinite(value) and value >= 0
@@ -124,11 +124,11 @@ _MANIFEST: dict[str, Kind] = {
     "id_column": _is_text,
     "title_column": lambda value: value is None or isinstance(value, str),
 }
-"""What every index's manifest says, besides its format and its files."""
+"""Fields of every index's manifest, besides its format and its files."""
 _ADDED: dict[str, Kind] = {"url_column": lambda value: value is None or isinstance(value, str)}
-"""What it says since a later version: an index that lacks it is read all the same."""
+"""Fields added later; an index may lack them."""
 _FOREGROUND: dict[str, Kind] = {"part": _is_object, "framing": _is_object, "digest": _is_name}
-"""What it says where the encoder was shown products alone."""
+"""Fields of ``foreground``, of an index whose encoder was shown products alone."""
 _FACTS: dict[str, Kind] = {
     "asked": _is_limit,
     "threshold": is_number,
@@ -142,13 +142,13 @@ _FACTS: dict[str, Kind] = {
     "missed_share": _is_share,
     "checkpoint_sha256": is_digest,
 }
-"""What every search says, besides its files."""
+"""Fields of ``search.json``, besides its files."""
 _RESULT: dict[str, Kind] = {
     "index": lambda value: value is None or _is_name(value),
     "search": _is_object,
     "calibration": _is_object,
 }
-"""What every result says, besides its format and its files."""
+"""Fields of ``result.json``, besides its format and its files."""
 _CALIBRATION: dict[str, Kind] = {
     "setting": lambda value: value in ("verifier.min_score", "matcher.threshold"),
     "threshold": is_number,
@@ -158,143 +158,154 @@ _CALIBRATION: dict[str, Kind] = {
     "interval": _is_share,
     "n_pairs": is_count,
 }
-"""Keys of a threshold that was chosen."""
+"""Fields of ``calibration``, of a result whose threshold was chosen."""
 _MEASURED: dict[str, Kind] = {"measured": lambda value: value is None or _is_object(value)}
-"""Keys of a comparison with the user's own pairs."""
+"""Fields of a comparison with the user's own pairs."""
 _RECALL: dict[str, Kind] = {
     "n_copies": is_count,
     "expected_recall": lambda value: _are_shares(value, 3),
     "recall_by_edit": lambda value: isinstance(value, dict) and all(map(_is_rate, value.values())),
     "curve": lambda value: isinstance(value, list) and all(map(_is_point, value)),
 }
-"""Keys of edited copies, where they were made."""
+"""Fields of edited copies, where they were made."""
 _OPTIONAL: dict[str, Kind] = {"words": is_number, "block_by": _is_name, "pairs": is_count}
-"""What it says where it looked for words, where it compared inside blocks alone, and of how many
-pairs there are in all."""
+"""Fields of ``search.json`` with visual words, with ``block_by``, and the number of all pairs."""
 
 
-def read_manifest(folder: Path) -> tuple[Said, Said]:
-    """What the manifest of an index says, and what it says of the index's files.
+def read_manifest(folder: Path) -> tuple[Facts, Facts]:
+    """Read the manifest of an index.
+
+    Returns:
+        The manifest without ``files``, and ``files``: the checksums by file name.
 
     Raises:
-        ArtifactError: there is no index in ``folder``, or of another format.
-        CorruptError: the manifest is not what was written, or cannot be.
+        ArtifactError: ``folder`` holds no index, or one of another format.
+        CorruptError: the manifest is damaged or invalid.
     """
     origin = Origin(folder / MANIFEST, AGAIN)
     advice = (
-        "find duplicates without one by encoder=bundled source.path=products.csv, name one with "
-        f"index=PATH, or make one with {command('cluster')}"
+        "find duplicates without an index by encoder=bundled source.path=products.csv, name an "
+        f"index with index=PATH, or make one with {command('cluster')}"
     )
-    said = read_sealed(origin.file, "an index", advice)
-    number = said.get("format")
+    manifest = read_sealed(origin.file, "an index", advice)
+    number = manifest.get("format")
     if type(number) is not int or number != INDEX_FORMAT:
         raise ArtifactError(
-            f"{folder} holds an index of format {str(number)[:100]}, this version reads format "
-            f"{INDEX_FORMAT}: {AGAIN}"
+            f"{folder} holds an index of format {str(number)[:100]}, and this version reads "
+            f"format {INDEX_FORMAT}: {AGAIN}"
         )
-    files = _files(said, INDEX_FILES, origin)
+    files = _pop_files(manifest, INDEX_FILES, origin)
     images, products = (files[name] for name in INDEX_FILES[:2])
-    _check_rows("images.parquet", images["rows"], ROWS_A_BYTE * images["size"], origin)
+    _check_rows("images.parquet", images["rows"], MAX_ROWS_A_BYTE * images["size"], origin)
     if products["rows"] > images["rows"]:
         origin.refuse(
-            f"products.parquet has {products['rows']} records, and images.parquet {images['rows']} "
-            "images, those of some are missing"
+            f"products.parquet has {products['rows']} records, and images.parquet only "
+            f"{images['rows']} images"
         )
-    _check(said, _MANIFEST, "", origin)
-    _check({"url_column": None, **said}, _ADDED, "", origin)
-    if "foreground" in said:
-        foreground = said["foreground"]
-        _check(said, {"foreground": _is_object}, "", origin)
-        _check(foreground, _FOREGROUND, "foreground's ", origin)
-        _check({"failed": 0, **foreground}, {"failed": is_count}, "foreground's ", origin)
-    return said, files
+    _check_fields(manifest, _MANIFEST, "", origin)
+    _check_fields({"url_column": None, **manifest}, _ADDED, "", origin)
+    if "foreground" in manifest:
+        foreground = manifest["foreground"]
+        _check_fields(manifest, {"foreground": _is_object}, "", origin)
+        _check_fields(foreground, _FOREGROUND, "foreground.", origin)
+        _check_fields({"failed": 0, **foreground}, {"failed": is_count}, "foreground.", origin)
+    return manifest, files
 
 
-def read_facts(folder: Path) -> tuple[Said, Said]:
-    """What a search says of itself, and of its files.
+def read_facts(folder: Path) -> tuple[Facts, Facts]:
+    """Read the facts of a search.
+
+    Returns:
+        The facts without ``files``, and ``files``: the checksums by file name.
 
     Raises:
-        ArtifactError: there is none in ``folder``, or one of an earlier version.
-        CorruptError: it is not what was written, or cannot be.
+        ArtifactError: ``folder`` holds no search, or one of an earlier version.
+        CorruptError: ``search.json`` is damaged or invalid.
     """
     origin = Origin(folder / SEARCH, WITHOUT)
-    said = read_sealed(origin.file, "a search", WITHOUT)
-    if FILES not in said:
+    facts = read_sealed(origin.file, "a search", WITHOUT)
+    if FILES not in facts:
         raise ArtifactError(
-            f"{origin.file} was written by an earlier version, which could not tell whether it "
-            "is damaged: leave since out, or search again"
+            f"{origin.file} was written by an earlier version, without checksums: leave since "
+            "out, or search again"
         )
-    files = _files(said, SEARCH_FILES, origin)
+    files = _pop_files(facts, SEARCH_FILES, origin)
     near, compared = (files[name] for name in SEARCH_FILES)
-    n = compared["rows"]
-    _check_rows("compared.parquet", n, ROWS_A_BYTE * compared["size"], origin)
-    _check_rows("near.parquet", near["rows"], n * (n - 1) // 2, origin)
-    if said.keys() - _OPTIONAL.keys() != _FACTS.keys():
-        others = ", ".join(sorted(said.keys() ^ _FACTS.keys()))[:200]
-        origin.refuse(f"it says more or less than a search does, {others}")
-    _check(said, _FACTS, "", origin)
-    _check(said, {name: _OPTIONAL[name] for name in said.keys() & _OPTIONAL.keys()}, "", origin)
-    if said["asked"] not in ("auto", said["threshold"]):
-        origin.refuse("its threshold is not what was asked for")
+    n_images = compared["rows"]
+    _check_rows("compared.parquet", n_images, MAX_ROWS_A_BYTE * compared["size"], origin)
+    _check_rows("near.parquet", near["rows"], n_images * (n_images - 1) // 2, origin)
+    if facts.keys() - _OPTIONAL.keys() != _FACTS.keys():
+        names = ", ".join(sorted(facts.keys() ^ _FACTS.keys()))[:200]
+        origin.refuse(f"fields are missing or unknown, see {names}")
+    _check_fields(facts, _FACTS, "", origin)
+    optional = {name: _OPTIONAL[name] for name in facts.keys() & _OPTIONAL.keys()}
+    _check_fields(facts, optional, "", origin)
+    if facts["asked"] not in ("auto", facts["threshold"]):
+        origin.refuse("its threshold differs from the setting in asked")
     for name, table in (("near_pairs", "near.parquet"), ("pictures", "compared.parquet")):
-        if said[name] != files[table]["rows"]:
-            origin.refuse(f"its {name} are {said[name]}, and {table} has {files[table]['rows']}")
-    return said, files
+        if facts[name] != files[table]["rows"]:
+            origin.refuse(f"{name} is {facts[name]}, and {table} has {files[table]['rows']} rows")
+    return facts, files
 
 
-def read_result(folder: Path) -> tuple[Said, Said]:
-    """What a result says of itself, and of its files.
+def read_result(folder: Path) -> tuple[Facts, Facts]:
+    """Read the facts of a result.
+
+    Returns:
+        The facts without ``files``, and ``files``: the checksums by file name.
 
     Raises:
-        ArtifactError: there is none in ``folder``, or one of another format.
-        CorruptError: it is not what was written, or cannot be.
+        ArtifactError: ``folder`` holds no result, or one of another format.
+        CorruptError: ``result.json`` is damaged or invalid.
     """
     origin = Origin(folder / RESULT, ANEW)
-    said = read_sealed(origin.file, "a result", ANEW)
-    number = said.get("format")
+    facts = read_sealed(origin.file, "a result", ANEW)
+    number = facts.get("format")
     if type(number) is not int or number != RESULT_FORMAT:
         raise ArtifactError(
-            f"{folder} holds a result of format {str(number)[:100]}, this version reads format "
-            f"{RESULT_FORMAT}: {ANEW}"
+            f"{folder} holds a result of format {str(number)[:100]}, and this version reads "
+            f"format {RESULT_FORMAT}: {ANEW}"
         )
-    files = _files(said, RESULT_FILES, origin)
-    for name, one in files.items():
-        _check_rows(name, one["rows"], ROWS_A_BYTE * one["size"], origin)
-    _check(said, _RESULT, "", origin)
-    _check(said["search"], _FACTS if said["search"] else {}, "search's ", origin)
-    calibration = {"measured": None, **said["calibration"]}
-    _check(calibration, _MEASURED, "", origin)
+    files = _pop_files(facts, RESULT_FILES, origin)
+    for name, file in files.items():
+        _check_rows(name, file["rows"], MAX_ROWS_A_BYTE * file["size"], origin)
+    _check_fields(facts, _RESULT, "", origin)
+    _check_fields(facts["search"], _FACTS if facts["search"] else {}, "search.", origin)
+    calibration = {"measured": None, **facts["calibration"]}
+    _check_fields(calibration, _MEASURED, "calibration.", origin)
     if calibration.keys() - _MEASURED.keys():  # else the threshold was given, and measured alone
-        _check(calibration, _CALIBRATION, "", origin)
+        _check_fields(calibration, _CALIBRATION, "calibration.", origin)
     if "n_copies" in calibration:
-        _check(calibration, _RECALL, "", origin)
-    return said, files
+        _check_fields(calibration, _RECALL, "calibration.", origin)
+    return facts, files
 
 
-def _files(said: Said, names: tuple[str, ...], origin: Origin) -> Said:
-    """Take out of a seal what it says of exactly these files."""
-    files = said.pop(FILES, None)
+def _pop_files(facts: Facts, names: tuple[str, ...], origin: Origin) -> Facts:
+    """Take the checksums of exactly these files out of a manifest."""
+    files = facts.pop(FILES, None)
     if not isinstance(files, dict) or files.keys() != {*names}:
-        origin.refuse(f"it does not say what {', '.join(names)} are")
+        origin.refuse(f"{FILES} does not list exactly {', '.join(names)}")
     for name in names:
         kinds: dict[str, Kind] = {"size": is_count, "sha256": is_digest}
         kinds |= {"rows": is_count} if name.endswith(".parquet") else {}
-        one = files[name]
-        if not isinstance(one, dict) or one.keys() != kinds.keys():
-            origin.refuse(f"what it says of {name} is not {', '.join(kinds)}")
-        _check(one, kinds, f"{name}'s ", origin)
+        file = files[name]
+        if not isinstance(file, dict) or file.keys() != kinds.keys():
+            origin.refuse(f"the fields of {name} are not {', '.join(kinds)}")
+        _check_fields(file, kinds, f"{name}'s ", origin)
     return files
 
 
-def _check_rows(name: str, rows: int, most: int, origin: Origin) -> None:
-    """Refuse a table that would be unpacked to far more rows than it can have."""
-    if rows > most:
-        origin.refuse(f"{name} cannot have {rows} rows, but {most} at most")
+def _check_rows(name: str, n_rows: int, max_rows: int, origin: Origin) -> None:
+    """Refuse a table that would unpack to far more rows than it can have."""
+    if n_rows > max_rows:
+        origin.refuse(f"{name} cannot have {n_rows} rows, but {max_rows} at most")
 
 
-def _check(said: Mapping[str, Any], kinds: Mapping[str, Kind], whose: str, origin: Origin) -> None:
+def _check_fields(
+    facts: Mapping[str, Any], kinds: Mapping[str, Kind], prefix: str, origin: Origin
+) -> None:
     for name, is_kind in kinds.items():
-        if name not in said:
-            origin.refuse(f"it does not say {whose}{name}")
-        if not is_kind(said[name]):
-            origin.refuse(f"its {whose}{name} is {repr(said[name])[:100]}")
+        if name not in facts:
+            origin.refuse(f"{prefix}{name} is missing")
+        if not is_kind(facts[name]):
+            origin.refuse(f"{prefix}{name} is {repr(facts[name])[:100]}, which is not allowed")

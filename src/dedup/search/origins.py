@@ -1,8 +1,8 @@
-"""What an index and a checkpoint say of themselves: catalogue, store, foreground and recipe.
+"""Resolve the catalogue, store, foreground and recipe that an index or a checkpoint names.
 
-Both may have been passed on, so what they say is taken as ``dedup.config.parts`` takes it, and
-where it is a path, nothing is written there and no more is read than a catalogue's own folder,
-unless it is the operator's already.
+Both files may come from a stranger, so their settings are read by ``dedup.config.parts``. Nothing
+is written to a path that they name. Only the folder of a catalogue is read there, unless the path
+is the operator's own.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from dedup.store.integrity import check_is_store
 log = logging.getLogger("dedup")
 
 NAMED = ("checkpoint", "checkpoint_sha256", "store", "reader")
-"""What a manifest says as a text that is a path or a name."""
+"""Fields of a manifest that are a path or a name."""
 
 
 class Source(Protocol):
-    """Reads a catalogue."""
+    """Reader of a catalogue."""
 
     def read(self) -> Catalogue:
-        """The user's table, and the images that it asks for."""
+        """Read the user's table and the images that it names."""
         ...
 
 
-class Trained(NamedTuple):
-    """The catalogue that an encoder was trained on.
+class TrainingSource(NamedTuple):
+    """Source of the catalogue that an encoder was trained on.
 
     Attributes:
-        source: reads it.
-        said: how the training run described it, for the index's manifest.
+        source: reader of the catalogue.
+        settings: settings of the source, for the index's manifest.
     """
 
     source: Source
-    said: dict[str, Any]
+    settings: dict[str, Any]
 
 
 class Recipe(NamedTuple):
-    """How the images of an index are to be matched, as the settings of the parts describe it.
+    """Matcher and verifier that an index was made for, as settings.
 
     Attributes:
-        matcher: of ``RadiusSearch``.
-        verifier: of ``GeometricVerifier``; ``None`` for none.
+        matcher: settings of ``RadiusSearch``.
+        verifier: settings of ``GeometricVerifier``; ``None`` without a verifier.
     """
 
     matcher: dict[str, Any]
@@ -66,48 +66,48 @@ class Recipe(NamedTuple):
 
 
 def load_index(folder: Path) -> Index:
-    """Read an index, and check what its manifest says of its store and its foreground.
+    """Read an index, and check the store, the foreground and the recipe that it names.
 
     Raises:
-        ArtifactError: there is none, or it names what it may not.
-        CorruptError: it is not what was written.
+        ArtifactError: ``folder`` holds no index, or its manifest names a part that is not allowed.
+        CorruptError: the index is damaged.
     """
     index = Index.load(folder)
-    record, said = manifest_of(folder), index.manifest
+    record, manifest = manifest_of(folder), index.manifest
     for name in NAMED:
-        record.text(said.get(name), name)
-    if wrong := wrong_in("store", {"reader": said["reader"]}):
+        record.text(manifest.get(name), name)
+    if wrong := wrong_in("store", {"reader": manifest["reader"]}):
         raise record.refused("reader", f"is out of range ({wrong[0]})")
     with record.reading("store"):
         for name in ("store", "checkpoint"):
-            said[name] = _moved(said[name], folder)
-        store = Path(said["store"])
+            manifest[name] = _moved(manifest[name], folder)
+        store = Path(manifest["store"])
         is_gone = not store.exists() or (store.is_dir() and not any(store.iterdir()))
-    if not is_gone:  # else its images cannot be shown, and all the rest can
+    if not is_gone:  # an index without its store can be searched, but shows no images
         check_store(index, record)
-    if "foreground" in said:
-        product(said["foreground"], record)
+    if "foreground" in manifest:
+        product(manifest["foreground"], record)
     recipe(index, record)
     return index
 
 
 def manifest_of(folder: str | Path) -> Record:
-    """What to say of an index's manifest."""
+    """Return the record of an index's manifest, for messages."""
     return Record(Path(folder) / MANIFEST, f"make the index again with {command('cluster')}")
 
 
 def recipe(index: Index, record: Record | None = None) -> Recipe | None:
-    """How an index says that its images are to be matched; ``None`` where it says nothing.
+    """Read the matcher and verifier of an index; ``None`` where its manifest has none.
 
     Args:
         index: the index.
         record: its manifest, for messages.
 
     Raises:
-        CorruptError: the manifest holds no such description.
-        ArtifactError: it names what it may not.
+        CorruptError: the description is not one of a matcher and a verifier.
+        ArtifactError: it names a part that is not allowed.
     """
-    if "recipe" not in index.manifest:  # an earlier version's
+    if "recipe" not in index.manifest:  # made by an earlier version
         return None
     record, settings = record or manifest_of("the index"), index.manifest["recipe"]
     if not isinstance(settings, Mapping) or settings.keys() != {"matcher", "verifier"}:
@@ -120,7 +120,7 @@ def recipe(index: Index, record: Record | None = None) -> Recipe | None:
 
 
 def _moved(named: str, folder: Path) -> str:
-    """The path of what an index names: beside the index, where the whole folder of runs moved."""
+    """Resolve a path that an index names; beside the index, if the folder of runs was moved."""
     path = Path(named)
     parents = folder.resolve().parents
     if path.exists() or ".." in path.parts or len(parents) < 2:
@@ -128,31 +128,31 @@ def _moved(named: str, folder: Path) -> str:
     for n_parts in (2, 3):  # store/pillow; train/TIME/best.ckpt
         there = parents[1].joinpath(*path.parts[-n_parts:])
         if len(path.parts) > n_parts and there.exists():
-            log.info("%s is gone: %s is taken", path, there)
+            log.info("%s does not exist: using %s instead", path, there)
             return str(there)
     return named
 
 
 def check_store(index: Index, record: Record) -> None:
-    """Make sure that an index's store is one, before anything is written there.
+    """Check that an index's store is an image store, before anything is written there.
 
     Raises:
-        ArtifactError: it is none, or another than the manifest says.
+        ArtifactError: it is not, or has another reader than the manifest names.
     """
     with record.reading("store"):
         check_is_store(Path(index.manifest["store"]), index.manifest["reader"])
 
 
 def product(settings: Any, record: Record) -> Product:
-    """What an index's encoder was shown, as its manifest describes it under ``foreground``.
+    """Build the foreground and framing of an index from its manifest's ``foreground``.
 
     Args:
-        settings: ``part`` and ``framing``, each with ``_target_``; ``digest`` of what they make.
-        record: the manifest.
+        settings: ``part`` and ``framing``, each with ``_target_``; ``digest`` of both.
+        record: the manifest, for messages.
 
     Raises:
-        CorruptError: it is no such description.
-        ArtifactError: it names what it may not.
+        CorruptError: the settings do not describe a foreground.
+        ArtifactError: they name a part that is not allowed.
     """
     if not isinstance(settings, Mapping):
         raise record.broken("foreground", f"is {shown(settings)}, not a description of a part")
@@ -161,7 +161,7 @@ def product(settings: Any, record: Record) -> Product:
 
 
 def described(settings: Mapping[str, Any], record: Record) -> Product:
-    """What ``part`` and ``framing`` describe, in a file or on the command line."""
+    """Build the foreground of ``part`` and ``framing``, from a file or the command line."""
     return Product(
         record.part(settings.get("part"), "foreground", "foreground.part"),
         record.part(settings.get("framing"), "framing", "foreground.framing"),
@@ -169,24 +169,24 @@ def described(settings: Mapping[str, Any], record: Record) -> Product:
 
 
 def framed(store: ImageStore, settings: Any, record: Record) -> Framed:
-    """The products in a store, as an index's manifest describes them.
+    """Attach an index's foreground to its store, so that products alone are read.
 
     Raises:
-        ArtifactError: they are described as they may not be, or would look otherwise by now.
+        ArtifactError: the foreground is not allowed, or is of another version or model.
     """
-    found = product(settings, record)
+    foreground = product(settings, record)
     with record.reading("foreground.part"):
-        digest = found.digest  # of a model's file too, before anything of it runs
+        digest = foreground.digest  # covers a model's file, before any of it runs
     if settings["digest"] != digest:
         raise record.refused(
             "foreground",
-            "was another version, or another model's, so images would look otherwise now",
+            "is of another version or another model, which would show other products",
         )
-    return Framed(store, found, {name: settings[name] for name in ("part", "framing")})
+    return Framed(store, foreground, {name: settings[name] for name in ("part", "framing")})
 
 
 def check_foreground(index: Index, foreground: Mapping[str, Any] | None) -> None:
-    """Refuse a foreground that is not the index's; without one, the index's is taken.
+    """Refuse a foreground that differs from the index's; ``None`` means that of the index.
 
     Raises:
         ArtifactError: the index was made with another foreground.
@@ -194,14 +194,14 @@ def check_foreground(index: Index, foreground: Mapping[str, Any] | None) -> None
     made = index.manifest.get("foreground")
     if foreground is not None and not shows(index.manifest, foreground):
         raise ArtifactError(
-            f"the index was made with foreground={name_of(made and made['part'])}, and "
-            f"foreground={name_of(foreground['part'])} was asked for with its settings: leave it "
-            f"out, or make an index with it by {command('cluster')}"
+            f"the index was made with foreground={name_of(made and made['part'])}, which differs "
+            f"from foreground={name_of(foreground['part'])} in name or settings: leave foreground "
+            f"out, or make another index with {command('cluster')}"
         )
 
 
 def shows(manifest: Mapping[str, Any], foreground: Mapping[str, Any] | None) -> bool:
-    """Whether an index was made with a foreground; true where none is asked for."""
+    """Return whether an index was made with a foreground; true for ``None``."""
     made = renewed(manifest.get("foreground"))
     return foreground is None or (
         isinstance(made, dict) and all(made.get(name) == foreground[name] for name in foreground)
@@ -209,36 +209,36 @@ def shows(manifest: Mapping[str, Any], foreground: Mapping[str, Any] | None) -> 
 
 
 def name_of(foreground: Any) -> str:
-    """The name of a foreground on the command line."""
+    """Return the name of a foreground on the command line."""
     target = foreground.get("_target_") if isinstance(foreground, Mapping) else None
     if target in FOREGROUNDS:
         return str(target).split(".")[-2]
-    return "none" if foreground is None else "of another kind"
+    return "none" if foreground is None else "(unknown)"
 
 
 def described_recipe(
     matcher: Mapping[str, Any], verifier: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Describe for an index's manifest how its images are to be matched.
+    """Describe a matcher and a verifier for an index's manifest.
 
-    ``matcher.max_pairs`` is left out: it guards a machine, and is no property of an index.
+    ``matcher.max_pairs`` is left out, since it protects a machine and is no property of an index.
     """
     kept = {name: value for name, value in matcher.items() if name != "max_pairs"}
     return {"matcher": kept, "verifier": verifier and dict(verifier)}
 
 
-def trained_on(checkpoint: Path, runs: Path) -> Trained:
-    """The catalogue that a checkpoint was trained on, by the ``run.json`` beside it.
+def trained_on(checkpoint: Path, runs: Path) -> TrainingSource:
+    """Find the catalogue that a checkpoint was trained on, by the ``run.json`` beside it.
 
     Args:
-        checkpoint: its file.
-        runs: the operator's folder of runs: what lies elsewhere may have been passed on, and names
-            no images but those beside its table.
+        checkpoint: the checkpoint's file.
+        runs: the operator's folder of runs. A checkpoint elsewhere may come from a stranger, so
+            its images must lie beside its table.
 
     Raises:
-        ConfigError: the run is not known.
-        ArtifactError: it names what it may not.
-        CorruptError: it is not what was written.
+        ConfigError: ``run.json`` is missing.
+        ArtifactError: it names a source or a folder that is not allowed.
+        CorruptError: it is damaged.
     """
     file = checkpoint.parent / "run.json"
     if checkpoint == BUNDLED:
@@ -248,25 +248,25 @@ def trained_on(checkpoint: Path, runs: Path) -> Trained:
         )
     if not file.is_file():
         raise ConfigError(
-            f"{file} is missing, so the catalogue that {checkpoint.name} was trained on is not "
-            "known: choose one with source=csv source.path=PATH"
+            f"{file} is missing, so the training catalogue of {checkpoint.name} is unknown: name "
+            "one with source=csv source.path=PATH"
         )
     record = Record(file, "name the catalogue with source=csv source.path=PATH")
     run = read_run(file, "choose a catalogue with source=csv")
-    said: Any = run.get("source")
-    source: Source = record.part(said, "source", "source")
-    name, own = said["_target_"], checkpoint.resolve().is_relative_to(runs.resolve())
+    settings: Any = run.get("source")
+    source: Source = record.part(settings, "source", "source")
+    name, is_own = settings["_target_"], checkpoint.resolve().is_relative_to(runs.resolve())
     with record.reading("source"):
-        _REACHES.get(name, _of_its_own)(source, runs, own, record)
-    return Trained(source, said)
+        _CHECKS.get(name, _check_other_source)(source, runs, is_own, record)
+    return TrainingSource(source, settings)
 
 
-def _of_a_table(source: Any, runs: Path, own: bool, record: Record) -> None:
-    """Of a CSV: its images lie in its folder, or further down."""
+def _check_csv_source(source: Any, runs: Path, is_own: bool, record: Record) -> None:
+    """Check that a CSV's images lie in its folder, or below."""
     table = Path(source.path)
-    if table.is_file() and not table.stat().st_size:  # so the system's own files say of themselves
+    if table.is_file() and not table.stat().st_size:  # files in /proc have size 0 too
         raise record.refused("source.path", f"names {shown(source.path)}, which is empty")
-    if own or not source.images_dir:
+    if is_own or not source.images_dir:
         return
     if not Path(source.images_dir).resolve().is_relative_to(table.parent.resolve()):
         raise record.refused(
@@ -276,17 +276,17 @@ def _of_a_table(source: Any, runs: Path, own: bool, record: Record) -> None:
         )
 
 
-def _of_its_own(source: Any, runs: Path, own: bool, record: Record) -> None:
-    """Of a folder of images, and of what else there may be: a run of the operator's names it."""
-    if not own:
+def _check_other_source(source: Any, runs: Path, is_own: bool, record: Record) -> None:
+    """Check that a folder of images, or any other source, is named by the operator's own run."""
+    if not is_own:
         advice = "name the catalogue, such as with source=folder source.path=PATH"
         raise Record(record.file, advice).refused(
             "source", f"names images ({shown(vars(source))}), and the run is not one of {runs}"
         )
 
 
-def _of_the_sample(source: Any, runs: Path, own: bool, record: Record) -> None:
-    """Of the sample, which is drawn where it is not there yet: in the operator's folder alone."""
+def _check_sample_source(source: Any, runs: Path, is_own: bool, record: Record) -> None:
+    """Check that a sample not drawn yet would be drawn in the operator's folder."""
     is_drawn = (source.place / "products.csv").is_file()
     if not is_drawn and Path(source.folder).resolve() != (runs / "sample").resolve():
         advice = f"type source=sample source.folder={runs / 'sample'}, or another catalogue"
@@ -295,8 +295,8 @@ def _of_the_sample(source: Any, runs: Path, own: bool, record: Record) -> None:
         )
 
 
-_REACHES = {
-    "dedup.sources.csv.CsvSource": _of_a_table,
-    "dedup.sources.sample.SampleSource": _of_the_sample,
+_CHECKS = {
+    "dedup.sources.csv.CsvSource": _check_csv_source,
+    "dedup.sources.sample.SampleSource": _check_sample_source,
 }
-"""What says of a source whether a run may name its files."""
+"""Checks of the files that a run names, by the class of its source."""

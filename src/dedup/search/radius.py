@@ -1,9 +1,9 @@
-"""All images whose embeddings lie within a distance: none is lost, few are compared.
+"""Lossless radius search: all pairs of embeddings within an L2 distance, with few comparisons.
 
-Clusters save comparisons and decide nothing: a row is compared inside its cell and with every cell
-that the rule in ``dedup.search.cells`` cannot exclude. Sketches propose pairs
-(``dedup.search.bounds``), and the direct difference in float64 decides. Memory beyond the vectors
-is a sketch of each, the crossings of borders (bounded) and the blocks that are worked on.
+Clusters save comparisons and decide nothing. A row is compared inside its cell and with every cell
+that the bound in ``dedup.search.cells`` cannot exclude. Sketches propose pairs
+(``dedup.search.bounds``), and the direct difference in float64 decides. Besides the vectors, memory
+holds one sketch a vector, the border crossings (bounded) and the current blocks.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Found = tuple[Ints, Ints, Floats]
 NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 ROWS, COLUMNS = 256, 1024
-"""A block of scores, 1 MiB: it stays in a core's cache."""
+"""Shape of a block of scores: 1 MiB, chosen to stay in a core's cache."""
 
 CHUNK = 1024
 """Rows of one job."""
 
-VERIFIED = 2048
+BATCH = 2048
 """Proposed pairs whose distances are computed at once."""
 
 
@@ -44,7 +44,7 @@ class Matches(NamedTuple):
         left: (n,) int64.
         right: (n,) int64.
         distance: (n,) float64, L2, lower is closer.
-        comparisons: pairs that were looked at. Where the search is lossless, every other pair is
+        comparisons: pairs that were compared. After a lossless search, every other pair is
             farther apart than the threshold.
     """
 
@@ -55,18 +55,18 @@ class Matches(NamedTuple):
 
 
 class RadiusSearch:
-    """Pairs at most ``threshold`` apart.
+    """Find all pairs of vectors within an L2 threshold.
 
     Args:
-        threshold: L2 distance, lower is closer. 0 matches nothing here: distances of floats
-            cannot tell equal images, digests can (``exact_pairs``). ``auto`` is replaced by a
-            number, with ``at``, before anything is compared.
-        lossless: compare across the borders of clusters wherever a pair can lie. Without, only
+        threshold: L2 distance, lower is closer. 0 matches nothing here, since ``exact_pairs``
+            finds equal images by their digests. ``auto`` must be replaced by a number, with
+            ``at``, before vectors are compared.
+        lossless: compare across the borders of clusters wherever a pair can lie; otherwise only
             inside each cluster, as the original experiment did.
-        max_pairs: more pairs than these end the search with an error.
-        precision: share of the reported pairs that is to be right, where the threshold is ``auto``.
-        variants: pairs that differ in colour alone, where a verifier looks: ``separate``: no
-            duplicates, reported apart; ``merge``: duplicates; ``ignore``: nothing of their own.
+        max_pairs: number of pairs above which the search ends with an error.
+        precision: wanted share of true duplicates among the reported pairs, for ``auto``.
+        variants: treatment of pairs that differ in colour alone, with a verifier: ``separate``
+            reports them apart, ``merge`` as duplicates, ``ignore`` not at all.
     """
 
     def __init__(
@@ -84,16 +84,16 @@ class RadiusSearch:
         self.variants = variants
 
     def at(self, threshold: float) -> RadiusSearch:
-        """The same at a threshold that is a number."""
+        """Return a copy of this search with a numeric threshold."""
         return RadiusSearch(threshold, self.lossless, self.max_pairs, self.precision, self.variants)
 
     def prepare(self, vectors: npt.NDArray[Any], clusters: Ints, centroids: Vectors) -> Prepared:
-        """Make vectors ready to be searched.
+        """Order and sketch vectors for a search.
 
         Args:
             vectors: (n, d), finite; may be memory-mapped.
-            clusters: (n,) the cluster of each, best that of the nearest centroid: a lossless result
-                does not depend on them, its time does. -1 is compared with nobody.
+            clusters: (n,), cluster of each; -1 is compared with no vector. Nearest centroids make
+                the search fastest; a lossless result does not depend on them.
             centroids: (k, d).
 
         Raises:
@@ -105,15 +105,15 @@ class RadiusSearch:
 
 
 class Side(NamedTuple):
-    """Vectors with their sketches: one side of a comparison."""
+    """Vectors with their sketches: the left or right side of a comparison."""
 
-    terms: Vectors  # (p, m + 3), see ``sketch.terms``
+    terms: Vectors  # (p, m + 3), see ``bounds.terms``
     vectors: npt.NDArray[Any]  # (n, d)
     rows: Ints  # (p,): the row of ``vectors`` that each sketch belongs to
 
 
 class Job(NamedTuple):
-    """Sketches of one side to be compared with some of the other; positions in both."""
+    """Positions on the left side, and those on the right to compare them with."""
 
     left: npt.NDArray[Any]
     right: slice | Ints
@@ -122,7 +122,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Vectors that can be searched; made by ``RadiusSearch.prepare``."""
+    """Vectors ready to be searched; made by ``RadiusSearch.prepare``."""
 
     cells: Cells
     threshold: float
@@ -130,10 +130,10 @@ class Prepared:
     max_pairs: int
 
     def pairs(self) -> Matches:
-        """Every two vectors within the threshold, ``left < right``.
+        """Find every pair of vectors within the threshold, ``left < right``.
 
         Raises:
-            ConfigError: they are more than ``max_pairs``.
+            ConfigError: there are more than ``max_pairs``.
         """
         cells, sizes, n = self.cells, self.cells.sizes, len(self.cells.rows)
         if not self.threshold > 0 or n < 2:
@@ -153,34 +153,41 @@ class Prepared:
         return self._run(self._side, chain(*inside, *crossing, strays), compared, ordered)
 
     def search(self, queries: npt.NDArray[Any]) -> Matches:
-        """Every query, (q, d), and vector within the threshold, as rows of the two.
+        """Find every pair of a query and a vector within the threshold.
+
+        Args:
+            queries: (q, d).
+
+        Returns:
+            Rows of ``queries`` as ``left``, rows of the vectors as ``right``.
 
         Raises:
-            ConfigError: they are more than ``max_pairs``.
+            ConfigError: there are more pairs than ``max_pairs``.
         """
         placed = self.cells.frame.place(queries)
-        inside = np.sqrt((placed**2).sum(axis=1)) <= 2
-        known, strange = np.flatnonzero(inside), np.flatnonzero(~inside)
-        side = Side(self.cells.sketch(placed[known]), queries, known)
+        is_inside = np.sqrt((placed**2).sum(axis=1)) <= 2
+        inside, outside = np.flatnonzero(is_inside), np.flatnonzero(~is_inside)
+        side = Side(self.cells.sketch(placed[inside]), queries, inside)
         n, sizes = len(self.cells.rows), self.cells.sizes
         if not self.threshold > 0 or not n:
             return self._run(side, [], 0, _unique)
-        compared = n * len(strange)
-        far = chain.from_iterable(self._far(queries, row) for row in strange.tolist())
-        reached = self.cells.reached(placed[known], self.lossless)
+        compared = n * len(outside)
+        far = chain.from_iterable(self._far(queries, row) for row in outside.tolist())
+        reached = self.cells.reached(placed[inside], self.lossless)
         if reached is None:
-            jobs = _across(np.arange(len(known)), slice(0, n))
-            return self._run(side, jobs, compared + n * len(known), _unique, far)
+            jobs = _across(np.arange(len(inside)), slice(0, n))
+            return self._run(side, jobs, compared + n * len(inside), _unique, far)
         pieces = ((reached.of(cell), self.cells.members(cell)) for cell in range(len(sizes)))
-        compared += int((np.diff(reached.starts) * sizes).sum()) + len(known) * len(reached.strays)
-        jobs = chain(*_merged(pieces), _across(np.arange(len(known)), reached.strays))
+        compared += int((np.diff(reached.starts) * sizes).sum())
+        compared += len(inside) * len(reached.strays)
+        jobs = chain(*_merged(pieces), _across(np.arange(len(inside)), reached.strays))
         return self._run(side, jobs, compared, _unique, far)
 
     def missed(self, matches: Matches, n_sample: int = 5000) -> float:
-        """How many pairs a search that was not lossless has missed, about.
+        """Estimate the number of pairs that a search within clusters missed.
 
-        A sample of the vectors, spread evenly, is compared with all others; what it lacks stands
-        for what all lack.
+        An evenly spaced sample of the vectors is compared with all others, losslessly; its
+        missing pairs are scaled up to all vectors.
         """
         if not self.threshold > 0:
             return 0.0
@@ -197,7 +204,7 @@ class Prepared:
         return Side(self.cells.terms, self.cells.vectors, self.cells.rows)
 
     def _far(self, queries: npt.NDArray[Any], row: int) -> Iterator[Found]:
-        """What lies near a query outside the frame, which sketches are not made for."""
+        """Compare a query outside the frame with all vectors, since sketches do not bound it."""
         for start in range(0, len(self.cells.rows), BLOCK):
             rows = self.cells.rows[start : start + BLOCK]
             distance = l2_distance(self.cells.vectors[rows], queries[row])
@@ -212,23 +219,24 @@ class Prepared:
         tidy: Callable[[Matches], Matches],
         more: Iterable[Found] = (),
     ) -> Matches:
-        """All that the jobs find and ``more``, each pair once."""
+        """Run the jobs, add ``more``, and keep each pair once."""
         parts, n_pairs = [NOTHING], 0
         for part in chain(in_order(lambda job: self._compare(left, job), jobs), more):
             parts.append(part)
             n_pairs += len(part[0])
-            if n_pairs > self.max_pairs:  # perhaps some of them twice
+            if n_pairs > self.max_pairs:  # count again without repeated pairs
                 parts = [tidy(_joined(parts, comparisons))[:3]]
                 n_pairs = len(parts[0][0])
             if n_pairs > self.max_pairs:
                 raise ConfigError(
-                    f"more than {self.max_pairs:,} pairs lie within {self.threshold:g}: "
-                    "choose a lower matcher.threshold, or raise matcher.max_pairs"
+                    f"more than {self.max_pairs:,} pairs lie within matcher.threshold="
+                    f"{self.threshold:g}, the limit of matcher.max_pairs: lower the threshold, or "
+                    "raise the limit"
                 )
         return tidy(_joined(parts, comparisons))
 
     def _compare(self, left: Side, job: Job) -> Found:
-        """The near pairs of a job, as rows of the vectors."""
+        """Find the near pairs of a job, as rows of the vectors."""
         here = self._side
         parts = [NOTHING]
         for i, j in _batches(_proposed(left.terms, here.terms, job)):
@@ -245,17 +253,17 @@ def _joined(parts: Iterable[Found], comparisons: int) -> Matches:
 
 
 def l2_distance(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Floats:
-    """L2 distance of rows, (n, d) and (n, d) or (d,), by the direct difference in float64."""
+    """Compute L2 distances of rows, (n, d) and (n, d) or (d,), by differences in float64."""
     difference = a.astype(np.float64) - b.astype(np.float64)
     distance: Floats = np.sqrt((difference**2).sum(axis=-1))
     return distance
 
 
 def l2_within(a: Vectors, b: Vectors, threshold: float) -> Floats:
-    """``l2_distance`` of rows, (n, d) and (n, d), or infinity where it exceeds the threshold.
+    """Compute ``l2_distance`` of rows, (n, d) and (n, d), or infinity beyond the threshold.
 
-    Float32 vectors are first compared in float32. Their direct difference is off by at most some
-    ``d u`` of itself, so that what lies clearly beyond needs no second look.
+    Float32 vectors are first compared in float32. The relative error of that difference is some
+    ``d u`` at most, so pairs clearly beyond the threshold need no float64.
     """
     distance = np.full(len(a), np.inf)
     with np.errstate(over="ignore"):  # an infinite limit lets all through
@@ -269,21 +277,21 @@ def l2_within(a: Vectors, b: Vectors, threshold: float) -> Floats:
 
 
 def _inside(members: slice) -> Iterator[Job]:
-    """Every two members once."""
+    """Make jobs that compare every two members once."""
     for start in range(members.start, members.stop, CHUNK):
         stop = min(start + CHUNK, members.stop)
         yield Job(np.arange(start, stop), slice(members.start, stop), below=True)
 
 
 def _across(rows: npt.NDArray[Any], members: slice | Ints) -> Iterator[Job]:
-    """Every row with every member."""
+    """Make jobs that compare every row with every member."""
     if isinstance(members, slice) or len(members):
         for start in range(0, len(rows), CHUNK):
             yield Job(rows[start : start + CHUNK], members)
 
 
 def _merged(pieces: Iterable[tuple[npt.NDArray[Any], slice]]) -> Iterator[Iterator[Job]]:
-    """As ``_across`` for each piece, neighbouring cells of the same rows taken together."""
+    """Apply ``_across`` to each piece, after joining adjacent cells that have the same rows."""
     held: tuple[npt.NDArray[Any], slice] | None = None
     for rows, members in pieces:
         if held and held[1].stop == members.start and np.array_equal(held[0], rows):
@@ -297,7 +305,7 @@ def _merged(pieces: Iterable[tuple[npt.NDArray[Any], slice]]) -> Iterator[Iterat
 
 
 def _proposed(left: Vectors, right: Vectors, job: Job) -> Iterator[tuple[Ints, Ints]]:
-    """Positions on both sides of pairs that can lie within the threshold, block by block."""
+    """Propose pairs that can lie within the threshold, block by block, as positions."""
     for start in range(0, len(job.left), ROWS):
         rows = job.left[start : start + ROWS]
         block = left[rows]
@@ -313,7 +321,7 @@ def _proposed(left: Vectors, right: Vectors, job: Job) -> Iterator[tuple[Ints, I
 
 
 def _columns(members: slice | Ints) -> Iterator[tuple[Any, int | None]]:
-    """Members in blocks; where they are a range, with its first position."""
+    """Split members into blocks; with its first position where a block is a range."""
     if isinstance(members, slice):
         for start in range(members.start, members.stop, COLUMNS):
             yield slice(start, min(start + COLUMNS, members.stop)), start
@@ -323,13 +331,13 @@ def _columns(members: slice | Ints) -> Iterator[tuple[Any, int | None]]:
 
 
 def _batches(proposed: Iterable[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
-    """The same pairs, some ``VERIFIED`` at a time."""
+    """Regroup pairs into batches of at most ``BATCH``."""
     held: list[tuple[Ints, Ints]] = []
     n_held = 0
     for pair in proposed:
         held.append(pair)
         n_held += len(pair[0])
-        if n_held >= VERIFIED:
+        if n_held >= BATCH:
             yield from _split(held)
             held, n_held = [], 0
     yield from _split(held)
@@ -338,21 +346,21 @@ def _batches(proposed: Iterable[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints
 def _split(held: list[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
     if held:
         i, j = (np.concatenate(column) for column in zip(*held, strict=True))
-        for start in range(0, len(i), VERIFIED):
-            yield i[start : start + VERIFIED], j[start : start + VERIFIED]
+        for start in range(0, len(i), BATCH):
+            yield i[start : start + BATCH], j[start : start + BATCH]
 
 
-def ordered(found: Matches) -> Matches:
-    """The smaller row first; each pair once; no row with itself."""
-    apart = found.left != found.right
-    low, high = np.minimum(found.left, found.right), np.maximum(found.left, found.right)
-    return _unique(Matches(low[apart], high[apart], found.distance[apart], found.comparisons))
+def ordered(matches: Matches) -> Matches:
+    """Put the smaller row first, drop rows matched with themselves, and keep each pair once."""
+    apart = matches.left != matches.right
+    low, high = np.minimum(matches.left, matches.right), np.maximum(matches.left, matches.right)
+    return _unique(Matches(low[apart], high[apart], matches.distance[apart], matches.comparisons))
 
 
-def _unique(found: Matches) -> Matches:
-    """Sorted by both rows, each pair once."""
-    order = np.lexsort([found.right, found.left])
-    left, right = found.left[order], found.right[order]
+def _unique(matches: Matches) -> Matches:
+    """Sort pairs by both rows and keep each once."""
+    order = np.lexsort([matches.right, matches.left])
+    left, right = matches.left[order], matches.right[order]
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(left) != 0) | (np.diff(right) != 0)
-    return Matches(left[first], right[first], found.distance[order][first], found.comparisons)
+    return Matches(left[first], right[first], matches.distance[order][first], matches.comparisons)

@@ -1,1 +1,1 @@
-"""Comparison of two images: keypoints, alignment, appearance, and what they decide."""
+"""Verify pairs of images: keypoints, alignment, appearance, and a copy classifier."""

@@ -1,4 +1,4 @@
-"""How one image lies in another: moved, scaled, turned, mirrored."""
+"""Align two images by RootSIFT matches and RANSAC, or from border to border."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from dedup.verification.keypoints import Keypoints, RgbImage, find_keypoints, mi
 Matrix = npt.NDArray[Any]
 
 MIN_MATCHES = 4
-"""Keypoints that must find each other before a placement is looked for."""
+"""Mutual keypoint matches below which no alignment is tried."""
 
 RATIO = 0.87
-"""A match must be that much nearer than the second nearest (Lowe 2004, section 7.1)."""
+"""Distance of a match as a share of the second nearest, at most (Lowe 2004, section 7.1)."""
 
-FARTHEST = 0.75
-"""Largest distance of two RootSIFT descriptors that match; unrelated ones are some 1.0 apart."""
+MAX_DISTANCE = 0.75
+"""Distance of two RootSIFT descriptors that match, at most; unrelated ones are some 1.0 apart."""
 
-REACH = 4.0
-"""Pixels by which a keypoint may miss its place."""
+MAX_ERROR = 4.0
+"""Pixels by which an inlier may miss its aligned place, at most."""
 
 MIN_INLIERS = 6
-"""Matches in agreement below which a placement is chance."""
+"""Inliers below which an alignment is a coincidence."""
 
 THUMB = 24
-"""Side of what whole images are compared by, where keypoints find nothing, in pixels."""
+"""Side of the thumbnail by which whole images are compared, in pixels."""
 
 BORDER = 16
-"""Grey levels by which a border may vary and still be even."""
+"""Grey levels by which an even border may vary, at most."""
 
-LIKE_WHOLE = 0.7
-"""Correlation of two such thumbs below which they are not laid over each other as wholes."""
+MIN_CORRELATION = 0.7
+"""Correlation of two thumbnails below which images are not aligned by their borders."""
 
 MAX_STRETCH = 2.2
-"""Largest ratio of the two scales of an affine placement; shops squeeze, but not more."""
+"""Ratio of the two scales of an affine alignment, at most; shops squeeze images by less."""
 
 
 class LocalFeatures(NamedTuple):
-    """An image and what stands out in it.
+    """An image with its keypoints, its border and its product mask.
 
     Attributes:
         image: (h, w, 3) uint8 RGB.
-        keypoints: of the image.
-        box: x, y, width and height of what lies inside an even border.
+        keypoints: keypoints of the image.
+        box: x, y, width and height of the region inside an even border.
         thumb: (24, 24) float32, the box's grey levels, of mean 0 and unit length; 0 if flat.
-        mask: (h, w) uint8, where its product is; ``None`` where nobody knows.
+        mask: (h, w) uint8, mask of the product; ``None`` if unknown.
     """
 
     image: RgbImage
@@ -59,7 +59,7 @@ class LocalFeatures(NamedTuple):
 
     @classmethod
     def of(cls, image: RgbImage, mask: npt.NDArray[np.uint8] | None = None) -> LocalFeatures:
-        """Look at an image, whose mask may be squashed to any size."""
+        """Compute the features of an image; its mask may have been resized to any shape."""
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         x, y, width, height = box = _inside(gray)
         small = cv2.resize(
@@ -76,13 +76,14 @@ class LocalFeatures(NamedTuple):
 
 
 class Alignment(NamedTuple):
-    """A placement of one image in another.
+    """Affine map from a left image to a right one.
 
     Attributes:
-        matrix: (2, 3), takes x and y of the one, mirrored first if so said, to the other's.
-        mirrored: the one had to be mirrored.
-        n_matches: keypoints that found each other.
-        n_inliers: those of them that agree with the placement.
+        matrix: (2, 3), maps x and y of the left image, mirrored first if ``mirrored``, to those
+            of the right one.
+        mirrored: whether the left image is mirrored.
+        n_matches: number of mutual keypoint matches.
+        n_inliers: number of matches that agree with the alignment.
     """
 
     matrix: Matrix
@@ -92,58 +93,59 @@ class Alignment(NamedTuple):
 
     @property
     def stretches(self) -> tuple[float, float]:
-        """The larger and the smaller scale of the placement."""
+        """Larger and smaller scale of the alignment."""
         large, small = np.linalg.svd(self.matrix[:, :2], compute_uv=False)
         return float(large), float(small)
 
     @property
     def turn(self) -> float:
-        """Degrees by which the one is turned, -180 to 180."""
+        """Rotation of the left image in degrees, -180 to 180."""
         (a, _, _), (c, _, _) = self.matrix
         return float(np.degrees(np.arctan2(c, a)))
 
 
-def align(one: LocalFeatures, other: LocalFeatures) -> Alignment | None:
-    """Place one image, or its mirror image, in another by their keypoints.
+def align(left: LocalFeatures, right: LocalFeatures) -> Alignment | None:
+    """Align an image, or its mirror image, with another by keypoints.
 
     Returns:
-        The placement that more matches agree with, or ``None`` if none has enough.
+        The alignment with more inliers, or ``None`` if neither has enough.
     """
-    found = [
-        placed
+    alignments = [
+        alignment
         for is_mirrored, points in (
-            (False, one.keypoints),
-            (True, mirrored(one.keypoints, one.image.shape[1])),
+            (False, left.keypoints),
+            (True, mirrored(left.keypoints, left.image.shape[1])),
         )
-        if (placed := _place(points, other.keypoints, is_mirrored)) is not None
+        if (alignment := _align_keypoints(points, right.keypoints, is_mirrored)) is not None
     ]
-    return max(found, key=lambda placed: placed.n_inliers, default=None)
+    return max(alignments, key=lambda alignment: alignment.n_inliers, default=None)
 
 
-def align_whole(one: LocalFeatures, other: LocalFeatures) -> list[Alignment]:
-    """Lay one image over another from border to border, as it is and mirrored, if alike so."""
+def align_whole(left: LocalFeatures, right: LocalFeatures) -> list[Alignment]:
+    """Align two images from border to border, plain and mirrored, where thumbnails correlate."""
     return [
-        Alignment(_box_to_box(one, other, is_mirrored), is_mirrored, 0, 0)
-        for is_mirrored, thumb in ((False, one.thumb), (True, one.thumb[:, ::-1]))
-        if float((thumb * other.thumb).sum()) > LIKE_WHOLE
+        Alignment(_box_to_box(left, right, is_mirrored), is_mirrored, 0, 0)
+        for is_mirrored, thumb in ((False, left.thumb), (True, left.thumb[:, ::-1]))
+        if float((thumb * right.thumb).sum()) > MIN_CORRELATION
     ]
 
 
-def _box_to_box(one: LocalFeatures, other: LocalFeatures, is_mirrored: bool) -> Matrix:
-    (x, y, width, height), (u, v, to_width, to_height) = one.box, other.box
+def _box_to_box(left: LocalFeatures, right: LocalFeatures, is_mirrored: bool) -> Matrix:
+    (x, y, width, height), (u, v, to_width, to_height) = left.box, right.box
     if is_mirrored:
-        x = one.image.shape[1] - x - width
-    across, down = to_width / width, to_height / height
-    # The middle of a pixel is a whole number, its border half a pixel before.
-    right, below = u - across * x + (across - 1) / 2, v - down * y + (down - 1) / 2
-    return np.array([[across, 0, right], [0, down, below]])
+        x = left.image.shape[1] - x - width
+    x_scale, y_scale = to_width / width, to_height / height
+    # The centre of a pixel is a whole number, its border half a pixel before.
+    x_shift = u - x_scale * x + (x_scale - 1) / 2
+    y_shift = v - y_scale * y + (y_scale - 1) / 2
+    return np.array([[x_scale, 0, x_shift], [0, y_scale, y_shift]])
 
 
 def _inside(gray: Matrix) -> tuple[int, int, int, int]:
-    """The box inside the even border of a grey image; the whole where there is nothing else."""
+    """Find the box inside the even border of a grey image; the whole of an empty image."""
     corners = np.array([gray[0, 0], gray[0, -1], gray[-1, 0], gray[-1, -1]], np.int16)
-    apart = np.abs(gray.astype(np.int16) - int(np.median(corners))) > BORDER
-    rows, columns = (np.flatnonzero(apart.mean(axis=axis) > 0.01) for axis in (1, 0))
+    is_content = np.abs(gray.astype(np.int16) - int(np.median(corners))) > BORDER
+    rows, columns = (np.flatnonzero(is_content.mean(axis=axis) > 0.01) for axis in (1, 0))
     height, width = gray.shape
     if not len(rows) or not len(columns):
         return 0, 0, width, height
@@ -155,53 +157,55 @@ def _inside(gray: Matrix) -> tuple[int, int, int, int]:
     )
 
 
-def matches(one: Keypoints, other: Keypoints) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Keypoints nearest to each other, clearly nearer than the second nearest."""
-    if min(len(one.places), len(other.places)) < MIN_MATCHES:
+def matches(left: Keypoints, right: Keypoints) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Match keypoints that are mutually nearest and pass Lowe's ratio test, as two index arrays."""
+    if min(len(left.places), len(right.places)) < MIN_MATCHES:
         return np.empty(0, np.intp), np.empty(0, np.intp)
-    alike = root(one.descriptors) @ root(other.descriptors).T
-    rows = np.arange(len(alike))
-    best = alike.argmax(axis=1)
-    mutual = alike.argmax(axis=0)[best] == rows
-    first = alike[rows, best]
-    alike[rows, best] = -1
-    near, second = (np.sqrt(np.maximum(2 - 2 * value, 0)) for value in (first, alike.max(axis=1)))
-    kept = np.flatnonzero(mutual & (near < FARTHEST) & (near < RATIO * second))
+    similarity = root(left.descriptors) @ root(right.descriptors).T
+    rows = np.arange(len(similarity))
+    best = similarity.argmax(axis=1)
+    is_mutual = similarity.argmax(axis=0)[best] == rows
+    first = similarity[rows, best]
+    similarity[rows, best] = -1
+    second = similarity.max(axis=1)
+    near, next_near = (np.sqrt(np.maximum(2 - 2 * value, 0)) for value in (first, second))
+    kept = np.flatnonzero(is_mutual & (near < MAX_DISTANCE) & (near < RATIO * next_near))
     return kept, best[kept]
 
 
-def _place(one: Keypoints, other: Keypoints, is_mirrored: bool) -> Alignment | None:
-    left, right = matches(one, other)
-    if len(left) < MIN_MATCHES:
+def _align_keypoints(left: Keypoints, right: Keypoints, is_mirrored: bool) -> Alignment | None:
+    rows, columns = matches(left, right)
+    if len(rows) < MIN_MATCHES:
         return None
-    here, there = one.places[left], other.places[right]
-    matrix, agreeing = cv2.estimateAffinePartial2D(
-        here, there, method=cv2.RANSAC, ransacReprojThreshold=REACH, maxIters=400, confidence=0.99
-    )
-    if matrix is None or int(agreeing.sum()) < MIN_INLIERS - 2:
+    start, end = left.places[rows], right.places[columns]
+    matrix, is_inlier = cv2.estimateAffinePartial2D(
+        start, end, method=cv2.RANSAC, ransacReprojThreshold=MAX_ERROR, maxIters=400,
+        confidence=0.99,
+    )  # fmt: skip
+    if matrix is None or int(is_inlier.sum()) < MIN_INLIERS - 2:
         return None
-    placed = Alignment(matrix, is_mirrored, len(left), int(agreeing.sum()))
-    placed = _bent(placed, here, there)
-    return placed if placed.n_inliers >= MIN_INLIERS and placed.stretches[1] > 1e-3 else None
+    similarity = Alignment(matrix, is_mirrored, len(rows), int(is_inlier.sum()))
+    best = _refine_affine(similarity, start, end)
+    return best if best.n_inliers >= MIN_INLIERS and best.stretches[1] > 1e-3 else None
 
 
-def _bent(placed: Alignment, here: Matrix, there: Matrix) -> Alignment:
-    """The placement as a full affine map, where more matches agree with that."""
-    matrix = placed.matrix
+def _refine_affine(similarity: Alignment, start: Matrix, end: Matrix) -> Alignment:
+    """Refine a similarity to a full affine map, if that has more inliers."""
+    matrix = similarity.matrix
     for _ in range(3):
-        near = _misses(matrix, here, there) < 3 * REACH
+        near = _errors(matrix, start, end) < 3 * MAX_ERROR
         if near.sum() < 2 * MIN_INLIERS:
-            return placed
-        ends = np.column_stack([here[near], np.ones(near.sum())])
-        matrix = np.linalg.lstsq(ends, there[near].astype(np.float64), rcond=None)[0].T
-    n_inliers = int((_misses(matrix, here, there) < REACH).sum())
-    bent = placed._replace(matrix=matrix, n_inliers=n_inliers)
-    large, small = bent.stretches
-    better = n_inliers > placed.n_inliers and large <= MAX_STRETCH * small
-    return bent if better and np.linalg.det(matrix[:, :2]) > 0 else placed
+            return similarity
+        homogeneous = np.column_stack([start[near], np.ones(near.sum())])
+        matrix = np.linalg.lstsq(homogeneous, end[near].astype(np.float64), rcond=None)[0].T
+    n_inliers = int((_errors(matrix, start, end) < MAX_ERROR).sum())
+    affine = similarity._replace(matrix=matrix, n_inliers=n_inliers)
+    large, small = affine.stretches
+    is_better = n_inliers > similarity.n_inliers and large <= MAX_STRETCH * small
+    return affine if is_better and np.linalg.det(matrix[:, :2]) > 0 else similarity
 
 
-def _misses(matrix: Matrix, here: Matrix, there: Matrix) -> Matrix:
-    """How far each point is from its place, (n,) in pixels."""
-    moved = here @ matrix[:, :2].T + matrix[:, 2]
-    return np.asarray(np.linalg.norm(moved - there, axis=1))
+def _errors(matrix: Matrix, start: Matrix, end: Matrix) -> Matrix:
+    """Compute the distance of each mapped point to its match, (n,) in pixels."""
+    mapped = start @ matrix[:, :2].T + matrix[:, 2]
+    return np.asarray(np.linalg.norm(mapped - end, axis=1))

@@ -1,4 +1,4 @@
-"""Whether two images, one laid over the other, show the same in the same colours."""
+"""Compare the structure and the colours of two aligned images."""
 
 from __future__ import annotations
 
@@ -16,57 +16,58 @@ SIZE = 128
 """Long side at which images are compared, in pixels."""
 
 WINDOW = (17, 17)
-"""Where structure is compared, in pixels at that size."""
+"""Window of the local correlation, in pixels at that size."""
 
 FLAT = 4.0
-"""Spread of grey levels, 0 to 255, below which a window shows no structure."""
+"""Standard deviation of grey levels, 0 to 255, below which a window shows no structure."""
 
 ALIKE = 0.6
-"""Correlation above which a window shows the same."""
+"""Correlation above which two windows show the same."""
 
 COLOURED = 8.0
-"""Chroma in CIELAB below which a hue is not told."""
+"""Chroma in CIELAB below which a hue is too uncertain to compare."""
 
 GRAY = 3.0
 """Mean chroma below which an image has no colours."""
 
 MIN_OVERLAP = 60
-"""Pixels at the compared size; less overlap says nothing."""
+"""Minimum overlap in pixels at the compared size; less is too little to compare."""
 
 MAX_CAST = 10.0
 """CIELAB units by which light or a camera may shift all colours alike."""
 
 _CELLS = 8
+"""Cells along each side of the grid whose worst tenth is measured."""
 
 Map = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 
 class Agreement(NamedTuple):
-    """What is seen where one image lies over another.
+    """Measures of two aligned images where they overlap.
 
     Attributes:
-        cover_one: share of the one image that lies in the other, 0 to 1.
-        cover_other: share of the other that the one covers, 0 to 1.
-        structure: correlation of local structure, weighted by how much of it there is, -1 to 1.
+        cover_one: share of the left image that lies in the right one, 0 to 1.
+        cover_other: share of the right image that the left one covers, 0 to 1.
+        structure: correlation of local structure, weighted by its strength, -1 to 1.
         same: share of the structured windows that show the same, 0 to 1.
         textured: share of the overlap that has structure, 0 to 1.
         whole: correlation of the grey levels over the whole overlap, -1 to 1.
         hue: mean difference of hue where both are coloured, degrees.
         coloured: share of the compared overlap where both are coloured, 0 to 1.
-        chroma: mean difference of colour, apart from lightness, in CIELAB units.
-        worst_chroma: the same in the worst tenth of the overlap's cells.
+        chroma: mean difference of colour without lightness, in CIELAB units.
+        worst_chroma: ``chroma`` in the worst tenth of the overlap's cells.
         tone: mean difference of lightness after the best linear fit, 0 to 100.
         gain: slope of that fit; 1 where the tone is the same.
         shift: mean difference of lightness, 0 to 100.
-        gray: 1 if just one of the two has no colours.
+        gray: 1 if exactly one of the two images has no colours.
         worst_tone: ``tone`` in the worst tenth of the overlap's cells.
-        tint: mean difference of colour after the best fit of one's colours, scaled and shifted
-            all alike, to the other's: a copy paler or warmer all over fits, a variant does not.
-        worst_tint: the same in the worst tenth of the cells.
-        apart: how far the product's colours are apart after the best common light, and
-        within: share of its structured windows that show the same; see ``colours``. NaN where
-            nobody looked.
+        tint: mean difference of colour after the best uniform scaling and shift of the left
+            image's colours. A copy that is paler or warmer all over fits, a variant does not.
+        worst_tint: ``tint`` in the worst tenth of the cells.
+        apart: mean CIEDE2000 of the product's colours after the best common light, see
+            ``colour``; NaN where colours were not compared.
+        within: share of the product's structured windows that show the same; NaN likewise.
     """
 
     cover_one: float
@@ -90,82 +91,92 @@ class Agreement(NamedTuple):
     within: float = math.nan
 
 
-def agree(one: RgbImage, other: RgbImage, placed: Alignment) -> Agreement | None:
-    """Compare two images, (h, w, 3) uint8 RGB, under a placement of the one in the other.
+def agree(left: RgbImage, right: RgbImage, alignment: Alignment) -> Agreement | None:
+    """Compare two images, (h, w, 3) uint8 RGB, under an alignment of ``left`` with ``right``.
 
     Returns:
-        What is seen, or ``None`` where they hardly overlap.
+        Their agreement, or ``None`` where they hardly overlap.
     """
-    if placed.mirrored:
-        one = np.ascontiguousarray(one[:, ::-1])
-    laid, under, mask, share = overlaid(one, other, placed.matrix)
-    n = int(mask.sum())
-    if n < MIN_OVERLAP:
+    if alignment.mirrored:
+        left = np.ascontiguousarray(left[:, ::-1])
+    laid, under, mask, share = warp_onto(left, right, alignment.matrix)
+    n_pixels = int(mask.sum())
+    if n_pixels < MIN_OVERLAP:
         return None
-    scale = SIZE / max(other.shape[:2])
-    area = one.shape[0] * one.shape[1] * abs(np.linalg.det(placed.matrix[:, :2])) * scale**2
+    scale = SIZE / max(right.shape[:2])
+    area = left.shape[0] * left.shape[1] * abs(np.linalg.det(alignment.matrix[:, :2])) * scale**2
     alike, structure, textured = local_structure(grey(laid), grey(under), mask)
     first, second = (
-        cv2.cvtColor(it.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for it in (laid, under)
+        cv2.cvtColor(side.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for side in (laid, under)
     )
-    proven = mask & (alike > ALIKE) if (mask & (alike > ALIKE)).sum() >= MIN_OVERLAP else mask
-    grays = [float(cv2.GaussianBlur(it[..., 0], (0, 0), 1)[mask].std()) for it in (first, second)]
+    is_same = mask & (alike > ALIKE)
+    compared = is_same if is_same.sum() >= MIN_OVERLAP else mask
+    contrasts = [
+        float(cv2.GaussianBlur(side[..., 0], (0, 0), 1)[mask].std()) for side in (first, second)
+    ]
+    is_flat = min(contrasts) <= 0.5
     return Agreement(
         cover_one=min(1.0, share * mask.size / max(area, 1.0)),
         cover_other=share,
         structure=structure,
         same=float((alike[textured] > ALIKE).mean()) if textured.any() else 0.0,
-        textured=float(textured.sum() / n),
-        whole=_correlation(first[..., 0][mask], second[..., 0][mask]) if min(grays) > 0.5 else 0.0,
-        **_colours(first, second, proven),
-        **_tones(first[..., 0], second[..., 0], proven),
+        textured=float(textured.sum() / n_pixels),
+        whole=0.0 if is_flat else _correlation(first[..., 0][mask], second[..., 0][mask]),
+        **_colours(first, second, compared),
+        **_tones(first[..., 0], second[..., 0], compared),
     )
 
 
-def overlaid(one: Map, other: RgbImage, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
-    """Both at the compared size in the other's frame, where they overlap, and the overlap's share.
+def warp_onto(left: Map, right: RgbImage, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
+    """Warp ``left`` into the frame of ``right``, both at the compared size.
 
-    The mask leaves out the overlap's rim, whose pixels are mixed; the share does not.
+    Returns:
+        Left and right image; the mask of their overlap without its rim, whose pixels are mixed;
+        and the overlap's share of the frame, its rim included.
     """
-    height, width = other.shape[:2]
+    height, width = right.shape[:2]
     scale = SIZE / max(height, width)
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    under = cv2.resize(other, size, interpolation=cv2.INTER_AREA)
+    under = cv2.resize(right, size, interpolation=cv2.INTER_AREA)
     whole = _scaling(size[0] / width, size[1] / height) @ np.vstack([matrix, [0, 0, 1]])
     shrink = float(np.sqrt(abs(np.linalg.det(whole[:2, :2]))))
-    if shrink < 0.8:  # else a warp would skip pixels
-        height, width = one.shape[:2]
+    if shrink < 0.8:  # a warp alone would skip pixels
+        height, width = left.shape[:2]
         small = (max(2, round(width * shrink)), max(2, round(height * shrink)))
-        one = cv2.resize(one, small, interpolation=cv2.INTER_AREA)
+        left = cv2.resize(left, small, interpolation=cv2.INTER_AREA)
         whole = whole @ _scaling(width / small[0], height / small[1])
     laid = cv2.warpAffine(
-        one, whole[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        left, whole[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    everywhere = np.full(one.shape[:2], 255, np.uint8)
+    everywhere = np.full(left.shape[:2], 255, np.uint8)
     inside = cv2.warpAffine(everywhere, whole[:2], size, flags=cv2.INTER_LINEAR) > 127
     mask = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     return laid, under, mask, float(inside.mean())
 
 
 def _scaling(across: float, down: float) -> Matrix:
-    """What resizing does to a pixel's place, whose middle is a whole number; (3, 3)."""
+    """Return the matrix, (3, 3), of a resize, with the centre of a pixel at a whole number."""
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
 def grey(image: RgbImage) -> Map:
-    """An image without its colours, (h, w) uint8."""
+    """Convert an image to grey levels, (h, w) uint8."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
 def local_structure(laid: Map, under: Map, mask: Mask) -> tuple[Map, float, Mask]:
-    """Local correlation at each pixel, its weighted mean, and which windows have structure.
+    """Correlate two images locally, in a window around each pixel.
 
     Args:
-        laid: (h, w), 0 to 255: grey, or whatever else tells light from dark.
-        under: likewise.
-        mask: (h, w), where both are seen.
+        laid: (h, w), 0 to 255, grey levels or another measure of lightness.
+        under: (h, w), likewise.
+        mask: (h, w), overlap of both.
+
+    Returns:
+        Correlation at each pixel, (h, w); its mean, weighted by the strength of structure; and
+        the pixels whose windows have structure, (h, w).
     """
-    a, b = (cv2.GaussianBlur(it.astype(np.float32), (0, 0), 1) for it in (laid, under))
+    a, b = (cv2.GaussianBlur(side.astype(np.float32), (0, 0), 1) for side in (laid, under))
     inside = mask.astype(np.float32)
     share = cv2.blur(inside, WINDOW) + 1e-6
 
@@ -187,16 +198,16 @@ def _correlation(a: Map, b: Map) -> float:
 
 
 def _colours(first: Map, second: Map, mask: Mask) -> dict[str, float]:
-    """How the colours differ, lightness aside; nothing where one image has none."""
+    """Measure the difference of colours without lightness; zeros where an image has none."""
     a, b = first[mask][:, 1:], second[mask][:, 1:]
-    means = [float(np.linalg.norm(it, axis=1).mean()) for it in (a, b)]
+    means = [float(np.linalg.norm(side, axis=1).mean()) for side in (a, b)]
     if min(means) < GRAY:
         none = dict.fromkeys(
             ("hue", "coloured", "chroma", "worst_chroma", "tint", "worst_tint"), 0.0
         )
         return {**none, "gray": float(max(means) >= 2 * GRAY)}
     strong = np.minimum(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
-    hues = [np.arctan2(it[:, 1], it[:, 0]) for it in (a, b)]
+    hues = [np.arctan2(side[:, 1], side[:, 0]) for side in (a, b)]
     apart = np.abs(np.angle(np.exp(1j * (hues[0] - hues[1]))))
     both = strong > COLOURED
     weight = strong * both
@@ -222,7 +233,7 @@ def _worst(values: Map, mask: Mask) -> float:
 
 
 def _by_cell(values: Map, mask: Mask) -> Map:
-    """Means over the cells of a coarse grid, of those that the mask fills by half."""
+    """Average over the cells of a coarse grid that the mask fills by half or more."""
     size = (_CELLS, _CELLS)
     inside = mask.astype(np.float32)
     share = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
@@ -231,14 +242,14 @@ def _by_cell(values: Map, mask: Mask) -> Map:
 
 
 def _tones(first: Map, second: Map, mask: Mask) -> dict[str, float]:
-    """How the lightness differs, before and after a linear fit of one to the other."""
+    """Measure the difference of lightness, before and after a linear fit."""
     a, b = first[mask], second[mask]
     spreads = float(a.std()), float(b.std())
     gain = _correlation(a, b) * spreads[1] / spreads[0] if min(spreads) > 0.5 else 1.0
-    left = np.abs(second - b.mean() - gain * (first - a.mean()))
+    residual = np.abs(second - b.mean() - gain * (first - a.mean()))
     return {
-        "tone": float(left[mask].mean()),
+        "tone": float(residual[mask].mean()),
         "gain": gain,
         "shift": float(abs(a.mean() - b.mean())),
-        "worst_tone": _worst(left, mask),
+        "worst_tone": _worst(residual, mask),
     }

@@ -1,4 +1,4 @@
-"""From what is seen in two images to how surely the one is a copy of the other."""
+"""Classify aligned pairs as copies by gradient-boosted trees."""
 
 from __future__ import annotations
 
@@ -25,71 +25,71 @@ FEATURES = (
     "coloured", "chroma", "worst_chroma", "tone", "gain", "shift", "gray", "stretch", "turn",
     "worst_tone", "tint", "worst_tint",
 )  # fmt: skip
-"""What the judge looks at, in this order; see ``features``."""
+"""Features of the classifier, in this order; see ``features``."""
 
 RISING = ("inliers", "ratio", "most", "least", "structure", "same", "whole")
 FALLING = ("hue", "chroma", "worst_chroma", "tone", "stretch", "worst_tone", "tint", "worst_tint")
-"""Features of which more can only make the judge surer, or less sure."""
+"""Features in which the log odds never fall, or never rise."""
 
 OF_COLOURS = (
     "hue", "chroma", "worst_chroma", "tone", "gain", "shift", "gray", "worst_tone", "tint",
     "worst_tint",
 )  # fmt: skip
-"""Features that say how colours differ; all are 0 where they do not."""
+"""Features of the difference of colours; all are 0 for equal colours."""
 
 Floats = npt.NDArray[np.float64]
 
 
-def features(placed: Alignment, seen: Agreement) -> list[float]:
-    """What the judge looks at, of one placement; the order of the two images hardly matters."""
-    large, small = placed.stretches
+def features(alignment: Alignment, agreement: Agreement) -> list[float]:
+    """Compute the features of an aligned pair; swapping the images hardly changes them."""
+    large, small = alignment.stretches
     return [
-        float(np.log1p(placed.n_inliers)),
-        placed.n_inliers / max(placed.n_matches, 1),
-        max(seen.cover_one, seen.cover_other),
-        min(seen.cover_one, seen.cover_other),
-        seen.structure,
-        seen.same,
-        seen.textured,
-        seen.whole,
-        seen.hue,
-        seen.coloured,
-        seen.chroma,
-        seen.worst_chroma,
-        seen.tone,
-        abs(float(np.log(np.clip(seen.gain, 0.1, 10)))),
-        seen.shift,
-        seen.gray,
+        float(np.log1p(alignment.n_inliers)),
+        alignment.n_inliers / max(alignment.n_matches, 1),
+        max(agreement.cover_one, agreement.cover_other),
+        min(agreement.cover_one, agreement.cover_other),
+        agreement.structure,
+        agreement.same,
+        agreement.textured,
+        agreement.whole,
+        agreement.hue,
+        agreement.coloured,
+        agreement.chroma,
+        agreement.worst_chroma,
+        agreement.tone,
+        abs(float(np.log(np.clip(agreement.gain, 0.1, 10)))),
+        agreement.shift,
+        agreement.gray,
         float(np.log(large / max(small, 1e-6))),
-        abs(placed.turn),
-        seen.worst_tone,
-        seen.tint,
-        seen.worst_tint,
+        abs(alignment.turn),
+        agreement.worst_tone,
+        agreement.tint,
+        agreement.worst_tint,
     ]
 
 
 def colour_blind(row: Sequence[float]) -> list[float]:
-    """The same features, were the colours equal."""
+    """Set the features of colour to those of equal colours."""
     pairs = zip(FEATURES, row, strict=True)
     return [0.0 if name in OF_COLOURS else value for name, value in pairs]
 
 
 @dataclass(frozen=True)
 class CopyClassifier:
-    """Boosted decision trees: log odds are the base plus one leaf of every tree.
+    """Gradient-boosted decision trees: log odds are the base plus a leaf of every tree.
 
     Friedman, Greedy function approximation: a gradient boosting machine, 2001. Fitted by
-    ``scripts/fit_classifier.py`` and kept as plain arrays.
+    ``scripts/fit_classifier.py`` and stored as plain arrays.
 
     Attributes:
-        feature: (trees, nodes) int64, what a node looks at; -1 for a leaf.
-        threshold: (trees, nodes) float64; at most so much goes left.
-        left: (trees, nodes) int64.
-        right: (trees, nodes) int64.
-        value: (trees, nodes) float64, of a leaf.
-        base: log odds to begin with.
-        fitted_share: share of copies among the doubtful pairs or better, see ``calibration``, that
-            it was tried on.
+        feature: (trees, nodes) int64, feature that a node compares; -1 for a leaf.
+        threshold: (trees, nodes) float64; values up to it go left.
+        left: (trees, nodes) int64, left child.
+        right: (trees, nodes) int64, right child.
+        value: (trees, nodes) float64, log odds of a leaf.
+        base: log odds before any tree.
+        fitted_share: share of copies among the doubtful and better pairs of the validation data,
+            see ``calibration``.
     """
 
     feature: npt.NDArray[np.int64]
@@ -103,11 +103,11 @@ class CopyClassifier:
     @classmethod
     @cache
     def load(cls, path: Path = BUNDLED) -> CopyClassifier:
-        """Read the trees.
+        """Read the trees from a safetensors file.
 
         Raises:
-            ArtifactError: there are none.
-            CorruptError: they cannot be read.
+            ArtifactError: the file is missing.
+            CorruptError: the file is damaged.
         """
         if not path.is_file():
             raise ArtifactError(f"{path} is missing: install the package again")
@@ -121,16 +121,14 @@ class CopyClassifier:
             inner, nodes = feature >= 0, np.arange(feature.shape[1])
             children = (left > nodes) & (right > nodes) & (left < len(nodes)) & (right < len(nodes))
             if not (children | ~inner).all() or feature.max() >= len(FEATURES):
-                raise ValueError("a node without two children that follow it")
+                raise ValueError("a node lacks two children after it")
             return cls(feature, threshold, left, right, value, base, share)
         except (SafetensorError, KeyError, IndexError, OSError, ValueError) as error:
             pass_on(error, path)
-            raise CorruptError(
-                f"{path} cannot be read ({error}): install the package again"
-            ) from error
+            raise CorruptError(f"{path} is damaged: {error}. Install the package again") from error
 
     def log_odds(self, rows: Sequence[Sequence[float]]) -> Floats:
-        """Log odds that each row of features, (n, 21), is of a copy; (n,)."""
+        """Compute the log odds, (n,), that rows of features, (n, 21), are of copies."""
         table = np.asarray(rows, np.float64).reshape(len(rows), len(FEATURES))
         total = np.full(len(table), self.base)
         every = np.arange(len(table))

@@ -1,8 +1,9 @@
-"""How far a product's colours are apart in two images, once no shared light explains it.
+"""Compare a product's colours in two images after a fit of light and white balance (CIEDE2000).
 
 A shop's colour variants show one structure in different colours. So do copies that were lit,
-balanced, faded or made grey; but those change all colours of an image by one rule. That rule is
-fitted here as far as light and cameras go, and what it leaves on the product is measured.
+balanced, faded or made grey, but those edits change all colours of an image by one rule. The rule
+is fitted within the range of light and cameras, and its residual on the product is measured. The
+effect of the constants is measured by ``benchmarks/variants.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from skimage.color import deltaE_ciede2000
 
 from dedup.augmentations.background import coverage
 from dedup.verification.alignment import Alignment, LocalFeatures
-from dedup.verification.appearance import ALIKE, MIN_OVERLAP, grey, local_structure, overlaid
+from dedup.verification.appearance import ALIKE, MIN_OVERLAP, grey, local_structure, warp_onto
 from dedup.verification.keypoints import RgbImage
 
 Floats = npt.NDArray[np.float64]
@@ -29,93 +30,96 @@ MAX_CAST = (8.0, 16.0)
 along yellow and blue."""
 
 MAX_GAIN = 1.25
-"""By which white balance may multiply a channel, or divide it."""
+"""Factor by which white balance may multiply or divide a channel, at most."""
 
 DARK, BURNT = 30, 250
-"""Grey levels below and above which a pixel does not tell the white balance."""
+"""Grey levels below and above which a pixel says nothing about the white balance."""
 
 PLAIN = 3.0
-"""CIEDE2000 up to which nothing more needs to be explained."""
+"""CIEDE2000 up to which two colours count as equal, so that no further fit is tried."""
 
 MIDDLE = 60.0
-"""Lightness at which a cast is given; it grows with the light, for it multiplies."""
+"""Lightness at which a cast is measured; casts grow with lightness, since light multiplies."""
 
 MAX_SATURATION = 3.0
+"""Factor by which saturation may grow, at most."""
 
 STEADY = 1.0
-"""Weight of "the colours are as strong as before" against what is seen, a pixel's."""
+"""Weight of a saturation of 1 in the fit, against the weight of a pixel."""
 
 FITS = 3
-"""Times that the rule is fitted, each time with less weight on what it missed before."""
+"""Rounds of the fit; each gives less weight to the pixels with a large residual before."""
 
 TONES = 8
 """Pieces of the tone curve."""
 
 SOFT = 1.5
-"""Blur before colours are compared: edges, noise and saved chroma do not count; in pixels."""
+"""Blur before colours are compared, in pixels, against edges, noise and subsampled chroma."""
 
 SAMPLE = 1500
 """Pixels that are compared, at most."""
 
 MARGIN = 0.2
-"""Share of each side that is left out where a product cannot be told from its ground."""
+"""Share of each side that is left out where the product cannot be separated from the background."""
 
 _LIGHTNESS_WEIGHT = 2.0  # kL of CIEDE2000: the value for cloth
 
 
 class Colours(NamedTuple):
-    """What is seen of a product in two images.
+    """Comparison of a product in two images.
 
     Attributes:
         apart: mean CIEDE2000 of the product's pixels after the best common light.
-        within: share of the structured windows of the product that show the same, 0 to 1; NaN
-            where it has no structure. In grey, or in the strongest of red, green and blue if that
-            is more: a fold is darker in every dye, and grey turns round where the hue does.
+        within: share of the product's structured windows that show the same, 0 to 1; NaN without
+            structure. The larger of two shares: in grey levels, and in the largest of red, green
+            and blue. A fold is darker in every dye, while grey levels may invert with the hue.
     """
 
     apart: float
     within: float
 
 
-def compare_colours(one: LocalFeatures, other: LocalFeatures, placed: Alignment) -> Colours | None:
-    """Compare the colours of one product in two images.
+def compare_colours(
+    left: LocalFeatures, right: LocalFeatures, alignment: Alignment
+) -> Colours | None:
+    """Compare the colours of a product in two aligned images.
 
-    Without a mask the product is what differs from the image's border, and where that says
-    nothing, the image's middle.
+    Without a mask, the product is the region that differs from the image's border. If that
+    cannot be found, it is the image's middle.
 
     Args:
-        one: is laid over ``other``.
-        other: the other image.
-        placed: how.
+        left: image that is warped onto ``right``.
+        right: image in whose frame colours are compared.
+        alignment: alignment of ``left`` with ``right``.
 
     Returns:
-        What is seen, or ``None`` where the products hardly overlap.
+        The comparison, or ``None`` where the products hardly overlap.
     """
-    image, its_mask = one.image, _product(one)
-    if placed.mirrored:
-        image, its_mask = (np.ascontiguousarray(it[:, ::-1]) for it in (image, its_mask))
-    laid, under, mask, _ = overlaid(image, other.image, placed.matrix)
-    mine, theirs, _, _ = overlaid(its_mask, _product(other), placed.matrix)
-    product = mask & (mine > 127) & (theirs > 127)
+    image, image_mask = left.image, _product(left)
+    if alignment.mirrored:
+        image, image_mask = (np.ascontiguousarray(each[:, ::-1]) for each in (image, image_mask))
+    laid, under, mask, _ = warp_onto(image, right.image, alignment.matrix)
+    laid_mask, under_mask, _, _ = warp_onto(image_mask, _product(right), alignment.matrix)
+    product = mask & (laid_mask > 127) & (under_mask > 127)
     if int(product.sum()) < MIN_OVERLAP:
         return None
     alike, _, textured = local_structure(grey(laid), grey(under), mask)
     shaded, _, folded = local_structure(laid.max(axis=2), under.max(axis=2), mask)
     within = np.fmax(_share(alike, textured & product), _share(shaded, folded & product))
-    proven = mask & (alike > ALIKE)
-    apart = _apart(laid, under, proven | (product & ~textured), product)
+    is_same = mask & (alike > ALIKE)
+    apart = _apart(laid, under, is_same | (product & ~textured), product)
     return Colours(apart, float(within))
 
 
 def _share(alike: Map, windows: Mask) -> float:
-    """Share of some windows that show the same; NaN of none."""
+    """Compute the share of windows that show the same; NaN without windows."""
     return float((alike[windows] > ALIKE).mean()) if windows.any() else float("nan")
 
 
-def _product(seen: LocalFeatures) -> npt.NDArray[np.uint8]:
-    """Where an image shows its product, (h, w)."""
-    mask = coverage(seen.image) if seen.mask is None else seen.mask
-    return _middle(seen.image) if mask is None else mask
+def _product(features: LocalFeatures) -> npt.NDArray[np.uint8]:
+    """Return the mask of an image's product, (h, w)."""
+    mask = coverage(features.image) if features.mask is None else features.mask
+    return _middle(features.image) if mask is None else mask
 
 
 def _middle(image: RgbImage) -> npt.NDArray[np.uint8]:
@@ -127,40 +131,40 @@ def _middle(image: RgbImage) -> npt.NDArray[np.uint8]:
 
 
 def _apart(laid: Any, under: Any, compared: Mask, product: Mask) -> float:
-    """``Colours.apart``: the rule is fitted to all that is compared, and tried on the product."""
+    """Compute ``Colours.apart``: fit the rule to all compared pixels, measure it on the product."""
     places = np.flatnonzero(compared)
     if int((compared & product).sum()) < MIN_OVERLAP:
         places = np.flatnonzero(product)
     places = places[:: -(-len(places) // SAMPLE)]
     first, second = (
-        cv2.GaussianBlur(it, (0, 0), SOFT).reshape(-1, 3)[places].astype(np.float32)
-        for it in (laid, under)
+        cv2.GaussianBlur(side, (0, 0), SOFT).reshape(-1, 3)[places].astype(np.float32)
+        for side in (laid, under)
     )
-    counted = product.ravel()[places]
-    ways = ((first, second), (second, first))  # grey can be made of red, and not red of grey
-    left = np.inf
-    for balance, parts in ((False, (counted,)), (True, (counted, ~counted))):
-        for start, end in ways:
-            if left > PLAIN:
+    on_product = product.ravel()[places]
+    directions = ((first, second), (second, first))  # red can turn grey, but grey cannot turn red
+    smallest = np.inf
+    for balance, parts in ((False, (on_product,)), (True, (on_product, ~on_product))):
+        for start, end in directions:
+            if smallest > PLAIN:
                 start = _balanced(start, end) if balance else start
-                left = min(left, _left(start, end, *parts))
-    return left
+                smallest = min(smallest, _residual(start, end, *parts))
+    return smallest
 
 
-def _left(start: Map, end: Map, *parts: Mask) -> float:
-    """Mean CIEDE2000 from what light makes of some colours to others, (n, 3) RGB.
+def _residual(start: Map, end: Map, *parts: Mask) -> float:
+    """Compute the mean CIEDE2000 of two sets of colours, (n, 3) RGB, after a fit of light.
 
-    Of several parts of the pixels the one that differs most counts: light falls on all of them.
+    Light falls on all parts of the pixels, so the part that differs most counts.
     """
-    lab, wanted = _lab(start), _lab(end)
+    lab, target = _lab(start), _lab(end)
     parts = tuple(part for part in parts if int(part.sum()) >= MIN_OVERLAP) or parts[:1]
-    left = np.inf
-    for fit in _explained(lab, wanted):
-        off = deltaE_ciede2000(fit, wanted, kL=_LIGHTNESS_WEIGHT)
-        left = min(left, max(float(off[part].mean()) for part in parts))
-        if left <= PLAIN:
+    smallest = np.inf
+    for fit in _fits(lab, target):
+        difference = deltaE_ciede2000(fit, target, kL=_LIGHTNESS_WEIGHT)
+        smallest = min(smallest, max(float(difference[part].mean()) for part in parts))
+        if smallest <= PLAIN:
             break
-    return left
+    return smallest
 
 
 def _lab(colours: Map) -> Floats:
@@ -169,7 +173,7 @@ def _lab(colours: Map) -> Floats:
 
 
 def _balanced(start: Map, end: Map) -> Map:
-    """Colours, (n, 3) RGB, with the white balance of others, as far as cameras are apart."""
+    """Give colours, (n, 3) RGB, the white balance of others, within ``MAX_GAIN``."""
     bright = (start.mean(axis=1) > DARK) & (np.maximum(start, end).max(axis=1) < BURNT)
     if int(bright.sum()) < MIN_OVERLAP:
         return start
@@ -179,19 +183,19 @@ def _balanced(start: Map, end: Map) -> Map:
     return np.asarray(np.minimum(start * (gain / gain.max()), 255), dtype=np.float32)
 
 
-def _explained(start: Floats, end: Floats) -> Iterator[Floats]:
-    """Colours as a common light makes them of others, (n, 3) CIELAB: as they are, and two fits.
+def _fits(start: Floats, end: Floats) -> Iterator[Floats]:
+    """Fit colours, (n, 3) CIELAB, to others by a common light: unchanged, then two fits.
 
-    As they are: where the ground alone was replaced, there is no common light. In a fit the
-    lightness goes through a curve that never falls; colours are made stronger or weaker, and get a
-    cast. The second one leaves aside what the first misses, such as a sticker.
+    Unchanged colours fit where the background alone was replaced. A fit maps lightness by a curve
+    that never falls, scales the saturation, and adds a cast. The second fit gives less weight to
+    the pixels that the first fit misses, such as a sticker.
     """
     yield start
-    lightness = _toned(start[:, 0], end[:, 0])
+    lightness = _fit_lightness(start[:, 0], end[:, 0])
     light = (lightness / MIDDLE)[:, None]
     weight = np.ones(len(start))
     for fit in range(FITS):
-        saturation, cast = _cast(start[:, 1:], end[:, 1:], light, weight)
+        saturation, cast = _fit_cast(start[:, 1:], end[:, 1:], light, weight)
         colours = saturation * start[:, 1:] + cast * light
         if fit in (0, FITS - 1):
             yield np.column_stack([lightness, colours])
@@ -199,8 +203,8 @@ def _explained(start: Floats, end: Floats) -> Iterator[Floats]:
         weight = 1 / (1 + (missed / max(float(np.median(missed)), 1.0)) ** 2)
 
 
-def _cast(start: Floats, end: Floats, light: Floats, weight: Floats) -> tuple[float, Floats]:
-    """Saturation and cast, (2,), that make ``end`` of ``start``, (n, 2): weighted least squares."""
+def _fit_cast(start: Floats, end: Floats, light: Floats, weight: Floats) -> tuple[float, Floats]:
+    """Fit saturation and cast, (2,), from ``start`` to ``end``, (n, 2), by least squares."""
     each = weight[:, None]
     total = float(weight.sum())
     own = float((each * start**2).sum()) + STEADY * total
@@ -210,19 +214,19 @@ def _cast(start: Floats, end: Floats, light: Floats, weight: Floats) -> tuple[fl
     under = (each * light * end).sum(axis=0)
     saturation = (seen - float(both @ under) / lit) / (own - float(both @ both) / lit)
     saturation = min(max(saturation, 0.0), MAX_SATURATION)
-    most = np.array(MAX_CAST)
-    return saturation, np.clip((under - saturation * both) / lit, -most, most)
+    limit = np.array(MAX_CAST)
+    return saturation, np.clip((under - saturation * both) / lit, -limit, limit)
 
 
-def _toned(start: Floats, end: Floats) -> Floats:
-    """Lightness through the curve that takes it nearest to another, (n,); the curve never falls."""
+def _fit_lightness(start: Floats, end: Floats) -> Floats:
+    """Map lightness, (n,), towards another by a curve of ``TONES`` pieces that never falls."""
     edges = np.unique(np.quantile(start, np.linspace(0, 1, TONES + 1)))
     piece = np.clip(np.searchsorted(edges, start, side="right") - 1, 0, max(len(edges) - 2, 0))
-    held = [piece == number for number in range(max(len(edges) - 1, 1))]
-    held = [it for it in held if it.sum() >= TONES]
-    if len(held) < 2:
+    pieces = [piece == number for number in range(max(len(edges) - 1, 1))]
+    pieces = [members for members in pieces if members.sum() >= TONES]
+    if len(pieces) < 2:
         return np.asarray(np.clip(start + (end - start).mean(), 0, 100))
-    knots = np.array([start[it].mean() for it in held])
-    values = np.maximum.accumulate([float(np.median(end[it])) for it in held])
+    knots = np.array([start[members].mean() for members in pieces])
+    values = np.maximum.accumulate([float(np.median(end[members])) for members in pieces])
     beyond = np.minimum(start - knots[0], 0) + np.maximum(start - knots[-1], 0)
     return np.asarray(np.clip(np.interp(start, knots, values) + beyond, 0, 100))

@@ -1,4 +1,4 @@
-"""A second look at candidate pairs: the one image is laid over the other."""
+"""Verify candidate pairs: align two images, compare them, and classify them as copies or not."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from dedup.verification.relations import N_INLIERS, NOTHING, VARIANT, relation
 Floats = npt.NDArray[np.float64]
 
 SURE_INLIERS = 15
-"""Matches in agreement from which on the placement by keypoints is the only one looked at."""
+"""Inliers from which the alignment by keypoints is trusted alone. Goods without marks have fewer,
+and are aligned by their borders too."""
 
 SAME = "no edit seen"
-"""What was done to one of two images where nothing was."""
+"""Evidence of a pair without any visible edit."""
 
 MIN_STRUCTURE = 0.5
-"""Agreement of structure from which on the products' colours are compared, whatever else."""
+"""Agreement of structure from which the products' colours are compared, however few the inliers."""
 
 
 class AlignedPair(NamedTuple):
-    """One way to lay an image over another, and what is then seen."""
+    """An alignment of two images, and their agreement under it."""
 
     alignment: Alignment
     agreement: Agreement
 
 
 class Verdict(NamedTuple):
-    """What a second look at two images gave.
+    """Result of the verification of two images.
 
     Attributes:
-        log_odds: how surely the one is a copy of the other, as log odds; -inf where they could not
-            be laid over each other.
-        placement: the best one.
-        relation: what the two are to each other that need not be copies, see ``relations``.
-        alike: log odds of a copy, were the colours equal; NaN where colours were not compared.
+        log_odds: log odds that the images are copies; -inf where they could not be aligned.
+        placement: the best alignment.
+        relation: relation of two images that need not be copies, see ``relations``.
+        alike: log odds that the images are copies if colours are ignored; NaN where colours were
+            not compared.
     """
 
     log_odds: float
@@ -53,32 +54,31 @@ class Verdict(NamedTuple):
 
     @property
     def score(self) -> float:
-        """The same as a probability, 0 to 1, see ``rounding.score``."""
+        """Probability that the images are copies, 0 to 1, see ``digits.score``."""
         return float(score(self.log_odds))
 
     @property
     def evidence(self) -> str:
-        """What was seen, in words."""
+        """Evidence in words, such as "mirrored, without colour"."""
         if self.placement is None:
             return ""
-        said = in_words(self.placement)
+        words = in_words(self.placement)
         if self.relation != VARIANT:
-            return said
-        parts = [part for part in said.split(", ") if part not in ("other colours", SAME)]
+            return words
+        parts = [part for part in words.split(", ") if part not in ("other colours", SAME)]
         apart = self.placement.agreement.apart
         return ", ".join([*parts, f"other colours, {apart:.0f} CIEDE2000 apart"])
 
 
 class GeometricVerifier:
-    """Places one image in the other by keypoints, compares structure and colour, and judges.
+    """Verify pairs by keypoint alignment (RootSIFT, RANSAC), appearance, and a classifier.
 
     Args:
-        min_score: least score of a pair that is reported, 0 to 1; ``auto`` for the one that gives
+        min_score: minimum score of a reported pair, 0 to 1; ``auto`` chooses the score that gives
             ``matcher.precision``.
-        word_candidates: images with visual words in common that are looked at, for each image
-            on average.
-        near_candidates: likewise near ones, where ``matcher.threshold`` is ``auto``.
-        judge: from what is seen to log odds; the bundled one if ``None``.
+        word_candidates: candidates with visual words in common, a mean number for each image.
+        near_candidates: candidates with near embeddings, likewise, for ``matcher.threshold=auto``.
+        judge: classifier of the compared pairs; the bundled one if ``None``.
     """
 
     def __init__(
@@ -96,95 +96,93 @@ class GeometricVerifier:
     def __call__(
         self, pairs: Iterable[tuple[LocalFeatures, LocalFeatures]], colours: bool = True
     ) -> list[Verdict]:
-        """Look at pairs of images; a verdict does not depend on the other pairs.
+        """Verify pairs of images; a verdict does not depend on the other pairs.
 
-        Without ``colours`` nobody asks what pairs are that are no copies, which is faster.
+        ``colours=False`` leaves out the relations of pairs that are no copies, which is faster.
         """
-        return self.verdicts([placements(one, other, colours) for one, other in pairs])
+        return self.verdicts([placements(left, right, colours) for left, right in pairs])
 
-    def verdicts(self, looks: Sequence[Sequence[AlignedPair]]) -> list[Verdict]:
-        """The verdicts on pairs that were already laid over each other."""
-        rows = [features(*placement) for look in looks for placement in look]
+    def verdicts(self, pairs: Sequence[Sequence[AlignedPair]]) -> list[Verdict]:
+        """Classify pairs that are aligned already; each pair has its possible alignments."""
+        rows = [features(*aligned) for pair in pairs for aligned in pair]
         log_odds = self.judge.log_odds(rows)
         alike = self.judge.log_odds([colour_blind(row) for row in rows])
-        ends = np.cumsum([len(look) for look in looks])
-        parts = (slice(end - len(look), end) for look, end in zip(looks, ends, strict=True))
+        ends = np.cumsum([len(pair) for pair in pairs])
+        parts = (slice(end - len(pair), end) for pair, end in zip(pairs, ends, strict=True))
         return [
-            _verdict(look, log_odds[part], alike[part])
-            for look, part in zip(looks, parts, strict=True)
+            _verdict(pair, log_odds[part], alike[part])
+            for pair, part in zip(pairs, parts, strict=True)
         ]
 
 
-def _verdict(look: Sequence[AlignedPair], log_odds: Floats, alike: Floats) -> Verdict:
-    """The verdict on one pair, from the log odds of each placement."""
-    if not look:
+def _verdict(pair: Sequence[AlignedPair], log_odds: Floats, alike: Floats) -> Verdict:
+    """Decide on a pair from the log odds of each of its alignments."""
+    if not pair:
         return Verdict(-np.inf, None)
     best = int(np.argmax(log_odds))
-    compared = [at for at, it in enumerate(look) if not np.isnan(it.agreement.apart)]
+    compared = [at for at, aligned in enumerate(pair) if not np.isnan(aligned.agreement.apart)]
     if not compared:
-        return Verdict(float(log_odds[best]), look[best])
+        return Verdict(float(log_odds[best]), pair[best])
     at = compared[0]
-    called = relation(*look[at], float(alike[at]))
-    shown = look[at if called == VARIANT else best]
-    return Verdict(float(log_odds[best]), shown, called, float(alike[at]))
+    label = relation(*pair[at], float(alike[at]))
+    shown = pair[at if label == VARIANT else best]
+    return Verdict(float(log_odds[best]), shown, label, float(alike[at]))
 
 
-def placements(one: LocalFeatures, other: LocalFeatures, colours: bool = True) -> list[AlignedPair]:
-    """The believable ways to lay one image over the other."""
-    placed = align(one, other)
-    found = [] if placed is None else [placed]
-    if placed is None or placed.n_inliers < SURE_INLIERS:
-        found += align_whole(one, other)
-    seen = ((it, agree(one.image, other.image, it)) for it in found)
-    looks = [AlignedPair(it, agreement) for it, agreement in seen if agreement is not None]
-    return _with_colours(one, other, looks) if colours else looks
+def placements(
+    left: LocalFeatures, right: LocalFeatures, colours: bool = True
+) -> list[AlignedPair]:
+    """Find the plausible alignments of two images, and compare the images under each."""
+    by_keypoints = align(left, right)
+    alignments = [] if by_keypoints is None else [by_keypoints]
+    if by_keypoints is None or by_keypoints.n_inliers < SURE_INLIERS:
+        alignments += align_whole(left, right)
+    compared = ((each, agree(left.image, right.image, each)) for each in alignments)
+    pairs = [AlignedPair(each, agreement) for each, agreement in compared if agreement is not None]
+    return _with_colours(left, right, pairs) if colours else pairs
 
 
 def _with_colours(
-    one: LocalFeatures, other: LocalFeatures, looks: list[AlignedPair]
+    left: LocalFeatures, right: LocalFeatures, pairs: list[AlignedPair]
 ) -> list[AlignedPair]:
-    """The same; where much agrees, with the products' colours in the best placement."""
-    at = max(range(len(looks)), key=lambda at: looks[at].agreement.structure, default=0)
-    if not looks:
-        return looks
-    placed, seen = looks[at]
-    if seen.structure < MIN_STRUCTURE and placed.n_inliers < N_INLIERS:
-        return looks
-    colours = compare_colours(one, other, placed)
+    """Compare the products' colours under the best alignment, if that is good enough."""
+    at = max(range(len(pairs)), key=lambda at: pairs[at].agreement.structure, default=0)
+    if not pairs:
+        return pairs
+    alignment, agreement = pairs[at]
+    if agreement.structure < MIN_STRUCTURE and alignment.n_inliers < N_INLIERS:
+        return pairs
+    colours = compare_colours(left, right, alignment)
     if colours is None:
-        return looks
-    seen = seen._replace(apart=colours.apart, within=colours.within)
-    return [*looks[:at], AlignedPair(placed, seen), *looks[at + 1 :]]
+        return pairs
+    agreement = agreement._replace(apart=colours.apart, within=colours.within)
+    return [*pairs[:at], AlignedPair(alignment, agreement), *pairs[at + 1 :]]
 
 
-def in_words(placement: AlignedPair) -> str:
-    """What was done to one of two images, such as "mirrored, cropped to 80 % of the area"."""
-    placed, seen = placement
-    said = ["mirrored"] if placed.mirrored else []
+def in_words(pair: AlignedPair) -> str:
+    """Describe the edits seen in a pair, such as "mirrored, cropped to 80 % of the area"."""
+    alignment, seen = pair
+    words = ["mirrored"] if alignment.mirrored else []
     if min(seen.cover_one, seen.cover_other) < 0.9:
-        if max(seen.cover_one, seen.cover_other) > 0.9:
-            said.append(
-                f"cropped to {min(seen.cover_one, seen.cover_other):.0%}".replace(
-                    "%", " % of the area"
-                )
-            )
-        else:
-            said.append(
-                f"{seen.cover_one:.0%} of one in {seen.cover_other:.0%} of the other".replace(
-                    "%", " %"
-                )
-            )
-    large, small = placed.stretches
+        words.append(_crop_in_words(seen.cover_one, seen.cover_other))
+    large, small = alignment.stretches
     if large > 1.12 * small:
-        said.append("squeezed")
-    if abs(placed.turn) > 1.5:
-        said.append(f"turned by {abs(placed.turn):.0f}°")
+        words.append("squeezed")
+    if abs(alignment.turn) > 1.5:
+        words.append(f"turned by {abs(alignment.turn):.0f}°")
     if seen.gray:
-        said.append("without colour")
+        words.append("without colour")
     elif seen.hue > 20 and seen.chroma > 6:
-        said.append("other colours")
+        words.append("other colours")
     if seen.shift > 4 or abs(np.log(max(seen.gain, 0.1))) > 0.2:
-        said.append("another tone")
+        words.append("another tone")
     if seen.same < 0.85:
-        said.append("parts differ")
-    return ", ".join(said) or SAME
+        words.append("parts differ")
+    return ", ".join(words) or SAME
+
+
+def _crop_in_words(left: float, right: float) -> str:
+    """Describe the shares, 0 to 1, of two images that overlap."""
+    if max(left, right) > 0.9:
+        return f"cropped to {min(left, right):.0%}".replace("%", " % of the area")
+    return f"{left:.0%} of one in {right:.0%} of the other".replace("%", " %")

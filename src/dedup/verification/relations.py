@@ -1,7 +1,8 @@
-"""What two images are to each other, and which pairs are reported as what.
+"""Relations of two images besides copies: colour variants, and other photos of a product.
 
-A second look gives every candidate a verdict: how surely it is a copy. Where it is none, the two
-may still show one product photographed again, or one product in two colours.
+The verifier gives every candidate a score. A pair that is no copy may still show a product that
+was photographed again, or a product in two colours. The effect of the thresholds is measured by
+``benchmarks/variants.py``.
 """
 
 from __future__ import annotations
@@ -21,79 +22,80 @@ SAME_IMAGE, SAME_PRODUCT, VARIANT = RELATIONS
 NOTHING = ""
 
 SEPARATE, MERGE, IGNORE = "separate", "merge", "ignore"
-"""What ``matcher.variants`` may be."""
+"""Values of ``matcher.variants``."""
 
 SURE = 3.0
-"""Least log odds that two images are copies, were their colours set aside, of a variant."""
+"""Minimum log odds of a variant that its images are copies if colours are ignored."""
 
 APART = 4.0
-"""Least CIEDE2000, on the product after the best common light, of a variant; see ``colours``."""
+"""Minimum CIEDE2000 of a variant, on the product after the best common light; see ``colour``."""
 
 WITHIN = 0.75
-"""Least share of the product's structure that is the same, of a variant."""
+"""Minimum share of the product's structure that is the same in a variant."""
 
 N_INLIERS = 15
-"""Least keypoints in agreement on another photo of one product."""
+"""Minimum inliers of another photo of a product."""
 
 WITHIN_PHOTO = 0.55
-"""Least share of the product's structure that is the same, on such a photo."""
+"""Minimum share of the product's structure that is the same in another photo."""
 
 LIKE = 4.0
-"""Most CIEDE2000 between the two photos of one product."""
+"""Maximum CIEDE2000 of two photos of a product."""
 
 
-def relation(placed: Alignment, seen: Agreement, alike: float) -> str:
-    """What two images are to each other that need not be copies.
+def relation(alignment: Alignment, agreement: Agreement, alike: float) -> str:
+    """Classify the relation of two images that need not be copies.
 
     Args:
-        placed: how the one lies over the other.
-        seen: what is then seen, with ``apart`` and ``within``.
-        alike: log odds that they are copies, colours set aside.
+        alignment: alignment of the images.
+        agreement: their agreement, with ``apart`` and ``within``.
+        alike: log odds that they are copies if colours are ignored.
 
     Returns:
-        ``VARIANT``, ``SAME_PRODUCT`` or ``NOTHING``; NaN of ``seen`` fulfils no condition.
+        ``VARIANT``, ``SAME_PRODUCT`` or ``NOTHING``; NaN in ``agreement`` meets no condition.
     """
-    if alike >= SURE and seen.apart >= APART and seen.within >= WITHIN:
+    apart, within = agreement.apart, agreement.within
+    if alike >= SURE and apart >= APART and within >= WITHIN:
         return VARIANT
-    again = placed.n_inliers >= N_INLIERS and seen.within >= WITHIN_PHOTO and seen.apart <= LIKE
-    return SAME_PRODUCT if again else NOTHING
+    is_photo = alignment.n_inliers >= N_INLIERS and within >= WITHIN_PHOTO and apart <= LIKE
+    return SAME_PRODUCT if is_photo else NOTHING
 
 
-def settled(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
-    """What each near pair is called, and whether it counts as a duplicate.
+def decide_relations(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
+    """Decide the relation of each near pair, and whether it is reported as a duplicate.
 
-    A variant is none, however sure the judge is, unless variants are merged or not looked for.
+    A variant is not reported, whatever its score, unless variants are merged or ignored.
 
     Args:
         near: schema ``NEAR`` with the column ``reported``.
         variants: ``separate``, ``merge`` or ``ignore``.
-        looked: whether a verifier decides; without, distances do, and nothing is a variant.
+        looked: whether a verifier decides; without it, distances decide, and there are no
+            variants.
 
     Returns:
-        The same with ``reported`` and ``relation`` settled, and one more column, ``surety``: the
-        score of what it is called.
+        The table with final ``reported`` and ``relation``, and a further column, ``surety``: the
+        score of the relation.
     """
-    seen = near["relation"] if looked else pd.Series(NOTHING, near.index)
-    differs = (seen == VARIANT) & (variants != IGNORE)
+    relations = near["relation"] if looked else pd.Series(NOTHING, near.index)
+    differs = (relations == VARIANT) & (variants != IGNORE)
     reported = counted(near["reported"], differs, variants)
-    called = seen.where(seen == SAME_PRODUCT, NOTHING)
-    called = called.mask(near["reported"], SAME_IMAGE).mask(differs, VARIANT)
-    surety = near["score"].mask(called == SAME_PRODUCT, np.nan).mask(differs, near["alike"])
-    return near.assign(reported=reported, relation=called, surety=surety)
+    final = relations.where(relations == SAME_PRODUCT, NOTHING)
+    final = final.mask(near["reported"], SAME_IMAGE).mask(differs, VARIANT)
+    surety = near["score"].mask(final == SAME_PRODUCT, np.nan).mask(differs, near["alike"])
+    return near.assign(reported=reported, relation=final, surety=surety)
 
 
 def counted(copies: Any, differs: Any, variants: str) -> Any:
-    """Which pairs are duplicates, of those that are copies and those that differ in colour."""
+    """Select the duplicates among copies and pairs that differ in colour."""
     if variants == IGNORE:
         return copies
     return (copies | differs) if variants == MERGE else copies & ~differs
 
 
-def families(variants: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
-    """Products that are one but for their colours.
+def variant_families(variants: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+    """Join variants into families, by connected components.
 
-    Whatever is linked through any number of variant pairs is one family; the products of a group
-    of duplicates have one colour.
+    All products of a group of duplicates have the same colour.
 
     Args:
         variants: pairs, columns of ``PAIRS``.
@@ -103,8 +105,8 @@ def families(variants: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
         Schema ``FAMILIES``; a family's id is its smallest product id.
     """
     group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
-    ends = (variants["product_id_a"], variants["product_id_b"])
-    a, b = (np.array([group_of.get(key, key) for key in end], object) for end in ends)
+    products = (variants["product_id_a"], variants["product_id_b"])
+    a, b = (np.array([group_of.get(key, key) for key in ids], object) for ids in products)
     a, b = a[a != b], b[a != b]
     codes, names = pd.factorize(np.concatenate([a, b]), sort=True)
     left, right = codes.reshape(2, -1)
@@ -117,5 +119,5 @@ def families(variants: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     table = pd.concat([members, single]).merge(colours, on="variant_id")
     table["family_id"] = table.groupby("place")["product_id"].transform("min")
     order = ["family_id", "variant_id", "product_id"]
-    found: pd.DataFrame = table.sort_values(order, ignore_index=True)[FAMILIES.names]
-    return found
+    members_of: pd.DataFrame = table.sort_values(order, ignore_index=True)[FAMILIES.names]
+    return members_of
