@@ -27,7 +27,7 @@ from dedup.errors import CorruptError
 from dedup.reports.csv import CsvReport
 from dedup.reports.json import JsonReport
 from dedup.runtime.files import write_json
-from dedup.runtime.run_record import seal_run
+from dedup.runtime.run_record import write_run
 from dedup.runtime.tables import write_table
 from dedup.schemas import GROUPS, PAIRS
 from dedup.search.index import Index
@@ -53,7 +53,7 @@ def prepare(folder: Path, n_products: int) -> None:
     write_json({"threshold": THRESHOLD}, run / "calibration.json")
     for report in (JsonReport(), CsvReport()):
         report.write(findings, index, run)
-    seal_run({"version": "0", "metric": None}, run)
+    write_run({"version": "0", "metric": None}, run)
 
 
 def flip(file: Path, chance: random.Random) -> None:

@@ -17,7 +17,7 @@ import dedup
 from dedup.cli.commands import find, latest_index, open_index
 from dedup.config.instances import build, default_config
 from dedup.detection.results import SCHEMAS, index_of
-from dedup.runtime.checksums import sealed_text
+from dedup.runtime.checksums import checked_text
 from dedup.runtime.files import sha256_file
 from dedup.runtime.tables import write_table
 from dedup.search.manifest import RESULT
@@ -144,7 +144,7 @@ def test_a_result_that_cannot_be_is_refused(
     manifest = json.loads((tmp_path / RESULT).read_text())
     manifest.pop("sha256")
     manifest["files"][file.name] |= {"size": file.stat().st_size, "sha256": sha256_file(file)}
-    (tmp_path / RESULT).write_text(sealed_text(manifest))
+    (tmp_path / RESULT).write_text(checked_text(manifest))
     with pytest.raises(dedup.CorruptError, match=file.name):
         dedup.DetectionResult.load(tmp_path)
 

@@ -9,7 +9,7 @@ import pytest
 from dedup.detection.calibration import Calibration, CurvePoint, Recall
 from dedup.detection.results import DetectionResult
 from dedup.errors import CorruptError
-from dedup.runtime.checksums import read_sealed, write_sealed
+from dedup.runtime.checksums import read_checked, write_checked
 from tests.support.pages import groups_of, pair, pairs_of, shared_of
 from tests.support.searches import search_facts
 
@@ -65,8 +65,10 @@ def test_a_result_comes_back_equal(tmp_path: Path, change: dict[str, Any]) -> No
 )  # fmt: skip
 def test_a_calibration_that_cannot_be_is_refused(tmp_path: Path, key: str, value: object) -> None:
     result(calibration=replace(CHOSEN, recall=RECALL)).save(tmp_path)
-    content = read_sealed(tmp_path / "result.json", "a result", "")
+    content = read_checked(tmp_path / "result.json", "a result", "")
     calibration = content["calibration"] | {key: value}
-    write_sealed(content | {"calibration": calibration}, content["files"], tmp_path / "result.json")
+    write_checked(
+        content | {"calibration": calibration}, content["files"], tmp_path / "result.json"
+    )
     with pytest.raises(CorruptError, match=rf"calibration\.{key} is"):
         DetectionResult.load(tmp_path)

@@ -7,9 +7,9 @@ import pytest
 
 from dedup.detection.integrity import inspect_run
 from dedup.errors import ArtifactError, CorruptError
-from dedup.runtime.checksums import facts
+from dedup.runtime.checksums import file_facts
 from dedup.runtime.files import write_json, write_text
-from dedup.runtime.run_record import read_run, seal_run
+from dedup.runtime.run_record import read_run, write_run
 from dedup.search.origins import trained_on
 from tests.support.damaged import small_index, text
 
@@ -27,13 +27,13 @@ def test_a_run_lists_what_this_process_wrote_into_it(tmp_path: Path) -> None:
     write_text("gone", run / "gone.txt")
     (run / "gone.txt").unlink()
     (run / "note.txt").write_text("the user's")
-    seal_run(SETTINGS, run)
+    write_run(SETTINGS, run)
     said = read_run(run / "run.json")
     arrays = ["centroids.npy", "images.parquet", "manifest.json", "products.parquet", "vectors.npy"]
     names = sorted([*arrays, "deep/page.html"])
     assert said == {
         **{name: SETTINGS[name] for name in ("version", "metric", "source")},
-        "files": {name: facts(run / name) for name in names},
+        "files": {name: file_facts(run / name) for name in names},
     }
     assert [*said["files"]] == names
     assert inspect_run(run) == []
@@ -55,7 +55,7 @@ def test_what_an_earlier_version_wrote_is_read(
 
 
 def test_a_changed_run_says_nothing(tmp_path: Path) -> None:
-    seal_run(SETTINGS, tmp_path)
+    write_run(SETTINGS, tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["source"] == SETTINGS["source"]
     text(tmp_path / "run.json", "å.csv", "a.csv")
     file, checkpoint = tmp_path / "run.json", tmp_path / "best.ckpt"

@@ -15,7 +15,7 @@ import pytest
 
 from dedup.encoders.paths import checkpoint_file
 from dedup.errors import ArtifactError, CorruptError
-from dedup.runtime.checksums import read_seal, write_sealed
+from dedup.runtime.checksums import parse_checked, write_checked
 from dedup.runtime.files import write_json
 from dedup.runtime.tables import write_table
 from dedup.schemas import NEAR, PAIRS
@@ -187,11 +187,11 @@ def test_a_broken_file_is_corrupt(saved: Path, name: str, damage: Callable[[Path
 @pytest.mark.parametrize("number", [0, 4, INDEX_FORMAT + 1, None, "1", True, [5]])
 @pytest.mark.parametrize("sealed", [True, False])
 def test_another_format_is_refused(saved: Path, number: object, sealed: bool) -> None:
-    content = read_seal((saved / "manifest.json").read_bytes())
+    content = parse_checked((saved / "manifest.json").read_bytes())
     assert content is not None
     content["format"] = number
     if sealed:
-        write_sealed(content, content["files"], saved / "manifest.json")
+        write_checked(content, content["files"], saved / "manifest.json")
     else:  # as versions wrote it that knew no seals
         del content["files"]
         write_json(content, saved / "manifest.json")

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from dedup.errors import ArtifactError, CorruptError
-from dedup.runtime.checksums import read_seal
+from dedup.runtime.checksums import parse_checked
 from dedup.runtime.files import array_header
 from dedup.runtime.tables import read_table, write_table
 from dedup.store.decode import decode
@@ -162,17 +162,17 @@ def test_a_seal_says_what_the_files_are(store: Path) -> None:
 
 def test_a_seal_confirms_itself(store: Path) -> None:
     data = (store / "shard-00001.json").read_bytes()
-    assert read_seal(data, 1) == Shards(store).sealed(1)
-    assert read_seal(data, 2) is None
+    assert parse_checked(data, 1) == Shards(store).sealed(1)
+    assert parse_checked(data, 2) is None
     for at in range(len(data)):
         for flip in (1, 32):
             broken = bytearray(data)
             broken[at] ^= flip
-            assert read_seal(bytes(broken), 1) is None
-        assert read_seal(data[:at], 1) is None
-    assert read_seal(data + b"\n", 1) is None
+            assert parse_checked(bytes(broken), 1) is None
+        assert parse_checked(data[:at], 1) is None
+    assert parse_checked(data + b"\n", 1) is None
     for other in (b"[]", b"null", b"{}", b'{"sha256": 1}', b"[" * 100_000, b"\xff"):
-        assert read_seal(other, 1) is None
+        assert parse_checked(other, 1) is None
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 200, 100), (0,), (1,), (7, 3, 2, 1), (1_234_567,)])

@@ -18,9 +18,9 @@ from dedup.detection.detector import Detector
 from dedup.detection.grouping import Grouping
 from dedup.reports.csv import CsvReport
 from dedup.reports.json import JsonReport
-from dedup.runtime.checksums import FILES, facts, read_seal, write_sealed
+from dedup.runtime.checksums import FILES, file_facts, parse_checked, write_checked
 from dedup.runtime.files import write_json
-from dedup.runtime.run_record import seal_run
+from dedup.runtime.run_record import write_run
 from dedup.runtime.tables import write_table
 from dedup.schemas import GROUPS, PAIRS
 from dedup.search.clustering import nearest_centroids
@@ -82,7 +82,7 @@ def make_world(folder: Path) -> Path:
     write_json({"threshold": 0.5, "setting": "matcher.threshold"}, run / "calibration.json")
     for report in (JsonReport(), CsvReport()):
         report.write(findings, index, run)
-    seal_run({"version": "0", "metric": None, "source": {"path": "products.csv"}}, run)
+    write_run({"version": "0", "metric": None, "source": {"path": "products.csv"}}, run)
     return folder
 
 
@@ -98,13 +98,13 @@ def reported(world: Path, out: Path) -> None:
 def reseal(folder: Path, change: Callable[[dict[str, Any]], object] = len) -> None:
     """Write a folder's seal anew, so that all digests are right again, after a change to it."""
     file = next(folder / name for name in SEALED.values() if (folder / name).is_file())
-    said = read_seal(file.read_bytes())
+    said = parse_checked(file.read_bytes())
     assert said is not None
     for name, one in said[FILES].items():
         more = {"rows": pq.read_metadata(folder / name).num_rows} if "rows" in one else {}
-        said[FILES][name] = facts(folder / name, **more)
+        said[FILES][name] = file_facts(folder / name, **more)
     change(said)
-    write_sealed(said, said[FILES], file)
+    write_checked(said, said[FILES], file)
 
 
 def edit(file: Path, change: Callable[[pa.Table], pa.Table]) -> None:

@@ -18,7 +18,7 @@ from dedup.cli.commands import make_index
 from dedup.config.instances import ROOT
 from dedup.encoders.checkpoint import save_safetensors
 from dedup.encoders.cnn import Cnn
-from dedup.runtime.checksums import sealed_text
+from dedup.runtime.checksums import checked_text
 from tests.conftest import make_shop
 
 CANARY = "c4n4ry-of-a-secret"
@@ -123,7 +123,7 @@ def _sealed(said: dict[str, Any]) -> str:
     """As text with the digest of itself, where what is said is JSON at all."""
     said.pop("sha256", None)
     try:
-        return sealed_text(said)
+        return checked_text(said)
     except ValueError:  # NaN
         return json.dumps(said, indent=1)
 

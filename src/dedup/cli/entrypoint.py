@@ -107,9 +107,9 @@ def _run(name: str, job: Job, cfg: DictConfig, run_dir: Path) -> float | None:
     metric = job(cfg, run_dir)
     if not processes.is_first():
         return metric
-    from dedup.runtime.run_record import seal_run  # pandas and pyarrow: not for --help
+    from dedup.runtime.run_record import write_run  # pandas and pyarrow: not for --help
 
-    seal_run({"version": __version__, "metric": metric, **settings}, run_dir)
+    write_run({"version": __version__, "metric": metric, **settings}, run_dir)
     has_result = not (settings.get("preview") or settings.get("query"))
     if HydraConfig.get().mode != RunMode.MULTIRUN and has_result:
         point_latest(run_dir, Path(cfg.runs) / name / "latest")

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from dedup import __version__
 from dedup.detection.calibration import Calibration
-from dedup.runtime.checksums import facts, write_sealed
+from dedup.runtime.checked_files import read_checked_tables
+from dedup.runtime.checksums import file_facts, write_checked
 from dedup.runtime.files import write_json
-from dedup.runtime.sealed_files import confirmed_tables
 from dedup.runtime.tables import as_frame, write_table
 from dedup.schemas import FAMILIES, GROUPS, PAIRS, RELATIONS, SHARED, TIERS
 from dedup.search.consistency import check_families, check_groups, check_pairs, check_shared
@@ -82,7 +82,7 @@ class DetectionResult:
         calibration = self._calibration()
         write_json(calibration, folder / "calibration.json")
         files = {
-            f"{name}.parquet": facts(folder / f"{name}.parquet", rows=len(getattr(self, name)))
+            f"{name}.parquet": file_facts(folder / f"{name}.parquet", rows=len(getattr(self, name)))
             for name in SCHEMAS
         }
         content = {
@@ -92,7 +92,7 @@ class DetectionResult:
             "search": {} if self.search is None else self.search.to_dict(),
             "calibration": calibration,
         }
-        write_sealed(content, files, folder / RESULT)
+        write_checked(content, files, folder / RESULT)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -105,7 +105,7 @@ class DetectionResult:
         folder = Path(folder)
         manifest, files = read_result(folder)
         schemas = {f"{name}.parquet": schema for name, schema in SCHEMAS.items()}
-        tables = dict(zip(SCHEMAS, confirmed_tables(folder, schemas, files, ANEW), strict=True))
+        tables = dict(zip(SCHEMAS, read_checked_tables(folder, schemas, files, ANEW), strict=True))
         origins = {name: Origin(folder / f"{name}.parquet", ANEW) for name in SCHEMAS}
         for name in ("pairs", "candidates", "related"):
             check_pairs(tables[name], TIERS, RELATIONS, origins[name])

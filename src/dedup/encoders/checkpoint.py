@@ -31,7 +31,7 @@ from dedup.config.renames import renewed
 from dedup.encoders.archive import has_checksum
 from dedup.encoders.paths import checkpoint_file
 from dedup.errors import ArtifactError, CorruptError
-from dedup.runtime.files import atomically, in_sorted_order
+from dedup.runtime.files import atomically, sort_metadata
 from dedup.runtime.invocation import command
 from dedup.runtime.shortages import pass_on
 
@@ -105,7 +105,7 @@ def save_safetensors(
     data = save(weights, {**facts, "sha256": _digest(weights, facts)})
 
     def write(part: Path) -> None:
-        part.write_bytes(in_sorted_order(data))
+        part.write_bytes(sort_metadata(data))
 
     atomically(Path(path), write)
 

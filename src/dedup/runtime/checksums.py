@@ -29,11 +29,11 @@ HEX = re.compile(r"[0-9a-f]{64}")
 FILES, OWN = "files", "sha256"
 """Keys of the other files' checksums, and of the file's own."""
 
-SEALED = ("npy", "details.npy", "parquet")
+SHARD_SUFFIXES = ("npy", "details.npy", "parquet")
 """Suffixes of a shard's files with checksums: pixels, previews and the table."""
 
 
-def read_seal(data: bytes, shard: int | None = None) -> dict[str, Any] | None:
+def parse_checked(data: bytes, shard: int | None = None) -> dict[str, Any] | None:
     """Parse JSON with checksums; ``None`` if the bytes are not exactly those that were written.
 
     Args:
@@ -43,7 +43,7 @@ def read_seal(data: bytes, shard: int | None = None) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = json.loads(data)
         del content[OWN]
-        is_whole = sealed_text(content).encode() == data
+        is_whole = checked_text(content).encode() == data
         if shard is not None:
             is_whole = is_whole and content["shard"] == shard and _has_shard_files(content)
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -55,36 +55,36 @@ def _has_shard_files(content: Mapping[str, Any]) -> bool:
     """Tell whether exactly a shard's own files are named: a stranger's names must not be paths."""
     files = content[FILES]
     return (
-        {*files} == {*SEALED}
+        {*files} == {*SHARD_SUFFIXES}
         and all(type(facts["size"]) is int and type(facts[OWN]) is str for facts in files.values())
         and isinstance(content["store"], dict)
     )
 
 
-def sealed_text(content: Mapping[str, Any]) -> str:
+def checked_text(content: Mapping[str, Any]) -> str:
     """Format JSON with a checksum of itself."""
     digest = hashlib.sha256(json_text(content).encode()).hexdigest()
     return json_text({**content, OWN: digest})
 
 
-def write_sealed(content: Mapping[str, Any], files: Mapping[str, Any], path: Path) -> None:
+def write_checked(content: Mapping[str, Any], files: Mapping[str, Any], path: Path) -> None:
     """Write JSON with checksums of itself and of other files.
 
     Args:
         content: the values to write.
-        files: ``facts`` of the other files, by name.
+        files: ``file_facts`` of the other files, by name.
         path: the file.
     """
     others = {name: value for name, value in content.items() if name not in (FILES, OWN)}
-    write_text(sealed_text({**others, FILES: files}), path)
+    write_text(checked_text({**others, FILES: files}), path)
 
 
-def facts(file: Path, **more: int) -> dict[str, Any]:
+def file_facts(file: Path, **more: int) -> dict[str, Any]:
     """Describe a file: ``size`` in bytes, ``sha256``, and ``more``."""
     return {**more, "size": file.stat().st_size, "sha256": sha256_file(file)}
 
 
-def read_sealed(path: Path, what: str, advice: str) -> dict[str, Any]:
+def read_checked(path: Path, what: str, advice: str) -> dict[str, Any]:
     """Read JSON with checksums, and leave its own checksum out.
 
     A file of an earlier version has no checksum, and no entry ``FILES``.
@@ -99,7 +99,7 @@ def read_sealed(path: Path, what: str, advice: str) -> dict[str, Any]:
         CorruptError: the file is not what was written.
     """
     data = read_json_bytes(path, what, advice)
-    content = read_seal(data)
+    content = parse_checked(data)
     if content is None:
         content = parse_json(data, path, advice)
         # Earlier versions wrote neither key, and damage does not remove both.

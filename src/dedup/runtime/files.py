@@ -194,7 +194,7 @@ def write_bytes(data: bytes, path: Path) -> None:
     atomically(path, write)
 
 
-def in_sorted_order(data: bytes) -> bytes:
+def sort_metadata(data: bytes) -> bytes:
     """Sort the metadata of a safetensors file, which the library writes in random order."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])

@@ -68,7 +68,7 @@ def join() -> tuple[str, ...]:
 
 
 @contextmanager
-def deaf_children() -> Iterator[None]:
+def ignore_interrupts() -> Iterator[None]:
     """Start processes that ignore Ctrl-C, which their parent handles.
 
     Otherwise each of them would print a traceback.

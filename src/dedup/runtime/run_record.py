@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dedup.runtime.checksums import FILES, facts, read_seal, read_sealed, write_sealed
+from dedup.runtime.checksums import FILES, file_facts, parse_checked, read_checked, write_checked
 from dedup.runtime.files import written
 
 RUN = "run.json"
@@ -14,7 +14,7 @@ ADVICE = "run the command again, or remove the file and name all settings yourse
 """Remedy for a damaged ``run.json``."""
 
 
-def seal_run(content: Mapping[str, Any], folder: Path) -> None:
+def write_run(content: Mapping[str, Any], folder: Path) -> None:
     """Write ``run.json`` into a run's folder, with checksums of the files this process wrote.
 
     Hidden files, logs and TensorBoard's files are left out. A checkpoint carries its own checksum,
@@ -26,9 +26,9 @@ def seal_run(content: Mapping[str, Any], folder: Path) -> None:
     """
     names = [name for name in written(folder) if name != RUN and not _is_hidden(name)]
     recorded = _recorded_before(folder)
-    files = {name: _without_rows(recorded[name]) if name in recorded else facts(folder / name)
+    files = {name: _without_rows(recorded[name]) if name in recorded else file_facts(folder / name)
              for name in names}  # fmt: skip
-    write_sealed(content, files, folder / RUN)
+    write_checked(content, files, folder / RUN)
 
 
 def read_run(file: Path, advice: str = ADVICE) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def read_run(file: Path, advice: str = ADVICE) -> dict[str, Any]:
         ArtifactError: the file is missing.
         CorruptError: the file is not what was written.
     """
-    return read_sealed(file, "a finished run", advice)
+    return read_checked(file, "a finished run", advice)
 
 
 def _recorded_before(folder: Path) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _recorded_before(folder: Path) -> dict[str, Any]:
     recorded: dict[str, Any] = {}
     for name in ("manifest.json", "search.json", "result.json"):
         if name in written(folder):
-            recorded |= (read_seal((folder / name).read_bytes()) or {}).get(FILES, {})
+            recorded |= (parse_checked((folder / name).read_bytes()) or {}).get(FILES, {})
     return recorded
 
 

@@ -24,7 +24,7 @@ from dedup.encoders.checkpoint import load_encoder
 from dedup.errors import LostProcessError
 from dedup.foregrounds.masked_store import Framed, ImageReader, Product
 from dedup.runtime.parallel import in_order, n_threads
-from dedup.runtime.processes import deaf_children, end_with_parent
+from dedup.runtime.processes import end_with_parent, ignore_interrupts
 from dedup.runtime.progress import counting
 from dedup.store.image_store import ImageStore
 
@@ -160,7 +160,7 @@ def embed_on(
     blocks = [rows[start : start + step] for start in range(0, len(rows), step)]
     with ProcessPoolExecutor(n_workers, context, _begin, (waiting, threads, *places)) as pool:
         try:
-            with deaf_children():
+            with ignore_interrupts():
                 embedded = pool.map(_embed_block, blocks)
             steps = _with_progress(range(len(blocks)))
             return np.concatenate([next(embedded) for _ in steps])

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.errors import ArtifactError
-from dedup.runtime.checksums import facts, write_sealed
+from dedup.runtime.checked_files import (
+    CheckedArray,
+    CheckedAttribute,
+    check_vectors,
+    map_vectors,
+    read_checked_tables,
+)
+from dedup.runtime.checksums import file_facts, write_checked
 from dedup.runtime.files import sha256_file, write_array
 from dedup.runtime.invocation import command
-from dedup.runtime.sealed_files import (
-    Confirmed,
-    Mapped,
-    check_vectors,
-    confirmed_tables,
-    mapped_vectors,
-)
 from dedup.runtime.tables import as_frame, write_table
 from dedup.search.consistency import check_columns, check_images
 from dedup.search.manifest import (
@@ -59,7 +59,7 @@ class Index:
     if TYPE_CHECKING:
         vectors: npt.NDArray[np.float32]
     else:
-        vectors: Confirmed = Confirmed()
+        vectors: CheckedAttribute = CheckedAttribute()
     centroids: npt.NDArray[np.float32]
     products: pd.DataFrame
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -108,10 +108,10 @@ class Index:
         write_table(self.products, None, folder / "products.parquet")
         write_array(self.vectors, folder / "vectors.npy")
         write_array(self.centroids, folder / "centroids.npy")
-        files = {name: facts(folder / name, rows=len(table)) for name, table in tables.items()}
-        files |= {name: facts(folder / name) for name in ("vectors.npy", "centroids.npy")}
+        files = {name: file_facts(folder / name, rows=len(table)) for name, table in tables.items()}
+        files |= {name: file_facts(folder / name) for name in ("vectors.npy", "centroids.npy")}
         content = {"format": 0, **self.manifest} | {"format": INDEX_FORMAT}
-        write_sealed(content, files, folder / MANIFEST)
+        write_checked(content, files, folder / MANIFEST)
 
     @classmethod
     def load(cls, folder: Path) -> Index:
@@ -124,9 +124,9 @@ class Index:
         """
         manifest, files = read_manifest(folder)
         schemas = {"images.parquet": INDEX_IMAGES, "products.parquet": None}
-        images, products = confirmed_tables(folder, schemas, files, AGAIN)
+        images, products = read_checked_tables(folder, schemas, files, AGAIN)
         paths = [folder / name for name in ("vectors.npy", "centroids.npy")]
-        vectors, centroids = (mapped_vectors(file, files[file.name], AGAIN) for file in paths)
+        vectors, centroids = (map_vectors(file, files[file.name], AGAIN) for file in paths)
         check_vectors(paths[1], centroids, files["centroids.npy"], AGAIN)
         width, wanted = centroids.shape[1], vectors.shape[1]
         if width != wanted:
@@ -134,5 +134,5 @@ class Index:
         check_columns(products, manifest, Origin(folder / MANIFEST, AGAIN))
         ids, origin = products[manifest["id_column"]], Origin(folder / "images.parquet", AGAIN)
         check_images(images, ids, len(vectors), len(centroids), origin)
-        mapped: Any = Mapped(paths[0], vectors, files["vectors.npy"], AGAIN)
+        mapped: Any = CheckedArray(paths[0], vectors, files["vectors.npy"], AGAIN)
         return cls(as_frame(images), mapped, centroids, as_frame(products), manifest)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from dedup.errors import ArtifactError, CorruptError
-from dedup.runtime.checksums import FILES, HEX, read_sealed
+from dedup.runtime.checksums import FILES, HEX, read_checked
 from dedup.runtime.invocation import command
 
 Kind = Callable[[object], bool]
@@ -187,7 +187,7 @@ def read_manifest(folder: Path) -> tuple[Facts, Facts]:
         "find duplicates without an index by encoder=bundled source.path=products.csv, name an "
         f"index with index=PATH, or make one with {command('cluster')}"
     )
-    manifest = read_sealed(origin.file, "an index", advice)
+    manifest = read_checked(origin.file, "an index", advice)
     number = manifest.get("format")
     if type(number) is not int or number != INDEX_FORMAT:
         raise ArtifactError(
@@ -223,7 +223,7 @@ def read_facts(folder: Path) -> tuple[Facts, Facts]:
         CorruptError: ``search.json`` is damaged or invalid.
     """
     origin = Origin(folder / SEARCH, WITHOUT)
-    facts = read_sealed(origin.file, "a search", WITHOUT)
+    facts = read_checked(origin.file, "a search", WITHOUT)
     if FILES not in facts:
         raise ArtifactError(
             f"{origin.file} was written by an earlier version, without checksums: leave since "
@@ -259,7 +259,7 @@ def read_result(folder: Path) -> tuple[Facts, Facts]:
         CorruptError: ``result.json`` is damaged or invalid.
     """
     origin = Origin(folder / RESULT, ANEW)
-    facts = read_sealed(origin.file, "a result", ANEW)
+    facts = read_checked(origin.file, "a result", ANEW)
     number = facts.get("format")
     if type(number) is not int or number != RESULT_FORMAT:
         raise ArtifactError(

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import pandas as pd
 
-from dedup.runtime.checksums import facts, write_sealed
-from dedup.runtime.sealed_files import confirmed_tables
+from dedup.runtime.checked_files import read_checked_tables
+from dedup.runtime.checksums import file_facts, write_checked
 from dedup.runtime.tables import as_frame, write_table
 from dedup.schemas import COMPARED, NEAR, RELATIONS
 from dedup.search.consistency import check_compared, check_near
@@ -96,8 +96,8 @@ class SearchState:
         tables = {"near.parquet": (self.near, NEAR), "compared.parquet": (self.compared, COMPARED)}
         for name, (table, schema) in tables.items():
             write_table(table, schema, folder / name)
-        files = {name: facts(folder / name, rows=len(tables[name][0])) for name in tables}
-        write_sealed(self.facts.to_dict(), files, folder / SEARCH)
+        files = {name: file_facts(folder / name, rows=len(tables[name][0])) for name in tables}
+        write_checked(self.facts.to_dict(), files, folder / SEARCH)
 
     @classmethod
     def load(cls, folder: Path) -> SearchState:
@@ -109,7 +109,7 @@ class SearchState:
         """
         values, files = read_facts(folder)
         schemas = {"near.parquet": NEAR, "compared.parquet": COMPARED}
-        near, compared = confirmed_tables(folder, schemas, files, WITHOUT)
+        near, compared = read_checked_tables(folder, schemas, files, WITHOUT)
         check_compared(compared, Origin(folder / "compared.parquet", WITHOUT))
         origin = Origin(folder / "near.parquet", WITHOUT)
         check_near(near, compared, values["looked"], RELATIONS, origin)

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from dedup.errors import ArtifactError, CorruptError
-from dedup.runtime.checksums import kept_digest, read_seal
+from dedup.runtime.checksums import kept_digest, parse_checked
 from dedup.runtime.files import array_header, atomically, json_text, read_json, sha256_file
 from dedup.runtime.parallel import in_order
 from dedup.runtime.tables import read_table
@@ -237,7 +237,7 @@ def examined(shards: Shards, shard: int, endings: Iterable[str]) -> State:
     digests = {e: sha256_file(file) for e, file in files.items() if file.is_file()}
     # A digest in the checksum file is right, even where that file is damaged elsewhere.
     sealed = {ending for ending, digest in digests.items() if digest.encode() in seal}
-    is_whole = read_seal(seal, shard) is not None
+    is_whole = parse_checked(seal, shard) is not None
     trusted = _trusted(files, digests, sealed, is_whole)
     layouts = {} if trusted is None else _layouts(read_table(files[trusted], ENTRIES))
     wrong = [] if is_whole else [SEAL]
@@ -329,7 +329,7 @@ def _by_seals(shards: Shards) -> dict[str, Any] | None:
     """Read the manifest's content from the first whole checksum file."""
     for shard, endings in shards.present().items():
         if SEAL in endings:
-            content = read_seal(shards.file(shard, SEAL).read_bytes(), shard)
+            content = parse_checked(shards.file(shard, SEAL).read_bytes(), shard)
             if content is not None:
                 return dict(content["store"])
     return None

@@ -29,7 +29,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dedup.errors import ArtifactError, CorruptError, DecodeError
-from dedup.runtime.checksums import SEALED, read_seal, sealed_text
+from dedup.runtime.checksums import SHARD_SUFFIXES, checked_text, parse_checked
 from dedup.runtime.files import (
     read_array,
     sha256_file,
@@ -65,7 +65,7 @@ ENTRIES = pa.schema(
     ]
 )
 PLACE = ["row", "detail_start", "detail_length"]
-PIXELS, DETAILS, TABLE = SEALED
+PIXELS, DETAILS, TABLE = SHARD_SUFFIXES
 COPY, SEAL = "copy.parquet", "json"
 """Endings of the names of a shard's files."""
 NAME = re.compile(
@@ -153,11 +153,11 @@ class Shards:
     def seal(self, shard: int) -> None:
         """Write the checksums of a shard's files as they are now."""
         facts = {}
-        for ending in SEALED:
+        for ending in SHARD_SUFFIXES:
             file = self.file(shard, ending)
             facts[ending] = {"size": file.stat().st_size, "sha256": sha256_file(file)}
         content = {"shard": shard, "files": facts, "store": dict(self.manifest or {})}
-        write_text(sealed_text(content), self.file(shard, SEAL))
+        write_text(checked_text(content), self.file(shard, SEAL))
 
     def sealed(self, shard: int) -> dict[str, Any]:
         """Read the checksums of a shard: ``shard``, ``files`` and ``store``.
@@ -167,7 +167,7 @@ class Shards:
         """
         file = self.file(shard, SEAL)
         try:
-            content = read_seal(file.read_bytes(), shard)
+            content = parse_checked(file.read_bytes(), shard)
         except FileNotFoundError:
             raise CorruptError(f"{file} is missing: {advice(self.path)}") from None
         if content is None:

@@ -25,7 +25,7 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed.rendezvous import rendezvous
 
 from dedup.errors import LostProcessError
-from dedup.runtime.processes import deaf_children, is_first, n_launched
+from dedup.runtime.processes import ignore_interrupts, is_first, n_launched
 
 log = logging.getLogger("dedup")
 
@@ -118,7 +118,7 @@ def _start_children(trainer: pl.Trainer) -> list[subprocess.Popen[bytes]]:
         LOCAL_RANK="0",  # keeps Lightning from starting processes itself
     )
     command = [sys.executable, *sys.orig_argv[1:]]
-    with deaf_children():
+    with ignore_interrupts():
         return [
             subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, env={**os.environ, "LOCAL_RANK": str(number)}

@@ -28,7 +28,7 @@ from scipy import sparse
 
 from dedup.assets import FOLDER
 from dedup.errors import ArtifactError, ConfigError, CorruptError
-from dedup.runtime.files import atomically, in_sorted_order
+from dedup.runtime.files import atomically, sort_metadata
 from dedup.runtime.parallel import in_order
 from dedup.runtime.shortages import pass_on
 from dedup.verification.keypoints import (
@@ -137,7 +137,7 @@ class Vocabulary:
             "idf": self.idf.astype(np.float16),
         }
         header = {**metadata, "sha256": _digest(arrays, metadata)}
-        data = in_sorted_order(save(arrays, header))
+        data = sort_metadata(save(arrays, header))
 
         def write(part: Path) -> None:
             part.write_bytes(data)

@@ -33,7 +33,7 @@ BLOCK = 2**20
 """Bytes that are read at a time, a multiple of the 4 bytes of a float32."""
 
 
-def confirmed_tables(
+def read_checked_tables(
     folder: Path, schemas: Mapping[str, pa.Schema | None], facts: Mapping[str, Any], advice: str
 ) -> list[pa.Table]:
     """Read tables, and compare each file's checksum before parsing it.
@@ -43,7 +43,7 @@ def confirmed_tables(
     Args:
         folder: the folder of the files.
         schemas: schema of each file by name; ``None`` if all its columns are text.
-        facts: ``checksums.facts`` of each file by name, with ``rows``.
+        facts: ``checksums.file_facts`` of each file by name, with ``rows``.
         advice: remedy for a damaged file, for messages.
 
     Raises:
@@ -66,12 +66,12 @@ def confirmed_tables(
     return list(in_order(read, schemas))
 
 
-def mapped_vectors(file: Path, facts: Mapping[str, Any], advice: str) -> Vectors:
+def map_vectors(file: Path, facts: Mapping[str, Any], advice: str) -> Vectors:
     """Memory-map an ``.npy`` file of vectors without checking its bytes.
 
     Args:
         file: the file.
-        facts: its recorded size and checksum, see ``checksums.facts``.
+        facts: its recorded size and checksum, see ``checksums.file_facts``.
         advice: remedy for a damaged file, for messages.
 
     Returns:
@@ -115,12 +115,12 @@ def check_vectors(file: Path, array: Vectors, facts: Mapping[str, Any], advice: 
         raise CorruptError(f"{file} holds numbers that are not finite: {advice}")
 
 
-class Mapped:
+class CheckedArray:
     """Memory-mapped vectors whose file is checked in a background thread.
 
     Args:
         file: the file.
-        array: the mapped vectors, from ``mapped_vectors``.
+        array: the mapped vectors, from ``map_vectors``.
         facts: the file's recorded size and checksum.
         advice: remedy for a damaged file, for messages.
     """
@@ -136,7 +136,7 @@ class Mapped:
         except RuntimeError:  # no memory for another thread
             self._process = 0
 
-    def confirmed(self) -> Vectors:
+    def wait(self) -> Vectors:
         """Wait for the check, and return the array.
 
         Raises:
@@ -153,11 +153,11 @@ class Mapped:
     def _check(self) -> None:
         try:
             check_vectors(*self._parts)
-        except BaseException as error:  # noqa: BLE001  raised again by confirmed()
+        except BaseException as error:  # noqa: BLE001  raised again by wait()
             self._error = error
 
 
-class Confirmed:
+class CheckedAttribute:
     """Descriptor of an attribute that holds vectors, perhaps still being checked.
 
     Reading the attribute waits for the check. To a dataclass the attribute has no default.
@@ -169,8 +169,8 @@ class Confirmed:
     def __get__(self, instance: object, owner: type) -> Vectors:
         if instance is None:
             raise AttributeError(self.name)
-        value: Vectors | Mapped = vars(instance)[self.name]
-        return value.confirmed() if isinstance(value, Mapped) else value
+        value: Vectors | CheckedArray = vars(instance)[self.name]
+        return value.wait() if isinstance(value, CheckedArray) else value
 
-    def __set__(self, instance: object, value: Vectors | Mapped) -> None:
+    def __set__(self, instance: object, value: Vectors | CheckedArray) -> None:
         vars(instance)[self.name] = value
