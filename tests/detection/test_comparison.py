@@ -290,7 +290,7 @@ def test_a_search_of_another_kind_cannot_be_gone_on_with(
 ) -> None:
     index = shop(["A", "A copy", "C"])
     _, since = detection(*earlier)(index)
-    with pytest.raises(ArtifactError, match="Leave since out"):
+    with pytest.raises(ArtifactError, match="leave since out"):
         detection(*later)(index, since)
 
 

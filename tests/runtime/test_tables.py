@@ -229,7 +229,7 @@ def test_true_pairs_are_misread_nowhere(tmp_path: Path, text: str, said: str) ->
         read_truth(path)
     path.unlink()
     with pytest.raises(
-        ConfigError, match=r"truth\.csv cannot be read \(No such file.*check truth="
+        ConfigError, match=r"truth\.csv cannot be read \(No such file.*check the path"
     ):
         read_truth(path)
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from dedup.errors import ConfigError, CorruptError
+from dedup.runtime.nouns import counted
 from dedup.runtime.parallel import in_order
 
 log = logging.getLogger("dedup")
@@ -78,12 +79,9 @@ class Clusterer:
         k = min(n_wanted, n_distinct)
         if k < n_wanted and self.n_clusters:
             log.warning(
-                "clusterer.n_clusters=%d, but the sample holds %d distinct embedding(s): "
-                "making %d cluster(s)",
-                n_wanted,
-                n_distinct,
-                k,
-            )
+                "clusterer.n_clusters=%d, but the sample holds %s: making %s",
+                n_wanted, counted(n_distinct, "distinct embedding"), counted(k, "cluster"),
+            )  # fmt: skip
         centroids = self._centroids(sample, k)
         if not self.n_clusters:
             centroids = self._without_crowds(sample, centroids, len(sample) / k)
