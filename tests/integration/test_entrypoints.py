@@ -261,7 +261,8 @@ BAD = {
         "detect", ["matcher.threshold=1000", "matcher.max_pairs=9"], ["more than 9 pairs", "lower"],
     ),
     "since and against": (
-        "detect", ["since=runs/detect/latest", "against=runs/cluster/latest"], ["leave one of them out"],
+        "detect", ["since=runs/detect/latest", "against=runs/cluster/latest"],
+        ["leave one of them out"],
     ),
     "unreadable query": (
         "detect",
