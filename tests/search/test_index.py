@@ -126,6 +126,13 @@ def small_search() -> SearchState:
     return SearchState(near, pd.DataFrame({"sha256_pixels": [a, b, c]}), search_facts())
 
 
+def test_a_search_of_an_earlier_version_may_call_an_image_a_picture(tmp_path: Path) -> None:
+    search = small_search()
+    near = search.near.assign(relation=["", "same picture"])
+    dataclasses.replace(search, near=near).save(tmp_path)
+    assert SearchState.load(tmp_path).near["relation"].tolist() == ["", "same image"]
+
+
 def test_a_search_comes_back_equal(tmp_path: Path) -> None:
     search = small_search()
     search.save(tmp_path)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dedup.runtime.checked_files import read_checked_tables
 from dedup.runtime.checksums import file_facts, write_checked
@@ -110,7 +112,15 @@ class SearchState:
         values, files = read_facts(folder)
         schemas = {"near.parquet": NEAR, "compared.parquet": COMPARED}
         near, compared = read_checked_tables(folder, schemas, files, WITHOUT)
+        near = _rename_relations(near)
         check_compared(compared, Origin(folder / "compared.parquet", WITHOUT))
         origin = Origin(folder / "near.parquet", WITHOUT)
         check_near(near, compared, values["looked"], RELATIONS, origin)
         return cls(as_frame(near), as_frame(compared), SearchFacts.from_dict(values))
+
+
+def _rename_relations(near: pa.Table) -> pa.Table:
+    """Replace a relation's name of earlier versions, ``same picture``."""
+    column = near["relation"]
+    column = pc.if_else(pc.equal(column, "same picture"), RELATIONS[0], column)
+    return near.set_column(near.schema.get_field_index("relation"), "relation", column)
