@@ -19,6 +19,7 @@ from dedup.detection.results import DetectionResult
 from dedup.download.client import Fetcher
 from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.files import write_json
+from dedup.runtime.nouns import counted
 from dedup.runtime.processes import is_first
 from dedup.runtime.run_record import read_run
 from dedup.schemas import IMAGES
@@ -187,6 +188,13 @@ def add_products(
     from dedup.search.update import add, update  # imports torch
 
     call = add if change == "add" else update
+    missing = set(index.images["product_id"]) - set(table["product_id"]) - {""}
+    if change == "update" and missing:
+        log.warning(
+            "%s of the index %s not in this table and stay in the index, such as %s: "
+            "change=remove ids=FILE removes products",
+            counted(len(missing), "product"), "is" if len(missing) == 1 else "are", min(missing),
+        )  # fmt: skip
     return call(index, catalogue, table, images, embedding.batch_size, embedding.devices)
 
 

@@ -165,6 +165,14 @@ def test_two_catalogues_are_compared_with_each_other_alone(
     assert list(both.products["id"]) == [*ours, *(f"B:{key}" for key in theirs)]
 
 
+def test_a_search_between_catalogues_is_no_search_of_one() -> None:
+    index, other = make_index({"P1": [1], "P2": [1]}), make_index({"P3": [1]})
+    both, others = merged(index, other, "B:")
+    _, between = detection(0.5)(both, others=others)
+    with pytest.raises(ArtifactError, match="between two catalogues"):
+        detection(0.5)(index, between)
+
+
 def test_two_catalogues_that_do_not_fit() -> None:
     index = make_index({"P1": [1], "B:2": [2]})
     with pytest.raises(ConfigError, match="'B:2' starts with it"):

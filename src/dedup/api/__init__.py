@@ -56,6 +56,10 @@ class Index(SavedIndex):
         """
         return cls._of(origins.load_index(Path(folder)), Path(folder))
 
+    def __repr__(self) -> str:
+        n_products = self.images["product_id"].nunique()
+        return f"Index({n_products} products, {len(self.images)} images)"
+
     @classmethod
     def _of(cls, index: SavedIndex, folder: Path) -> Self:
         """Attach the store to an index."""
@@ -166,6 +170,10 @@ class DetectionResult(results.DetectionResult):
                 "none: find the duplicates again"
             )
         return self.index
+
+    def __repr__(self) -> str:
+        n_groups = self.groups["group_id"].nunique()
+        return f"DetectionResult({n_groups} groups, {len(self.groups)} products)"
 
     def _repr_html_(self) -> str:
         """Show the figures, and the largest groups with their images."""

@@ -124,6 +124,7 @@ class Comparison:
             missed_share=share(missed / max(missed + len(near), 1)),
             checkpoint_sha256=self.index.manifest["checkpoint_sha256"],
             block_by=self.block_by,
+            against=True if others is not None else None,
         )
         compared = pd.DataFrame({"sha256_pixels": np.sort(digests)})
         return SearchState(near.sort_values(NEAR.names[:2], ignore_index=True), compared, facts)

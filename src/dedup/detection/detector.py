@@ -144,6 +144,11 @@ class Detector:
                 "since= names a search with another checkpoint, whose distances cannot be "
                 "compared: leave since out"
             )
+        if facts.against:
+            raise ArtifactError(
+                "since= names a search between two catalogues, which compared no pair inside "
+                "either: name an earlier run of this catalogue, or leave since out"
+            )
         if facts.block_by not in (None, self.block_by):
             raise ArtifactError(
                 f"since= names a search with detection.block_by={facts.block_by}, which lacks "

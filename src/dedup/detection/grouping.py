@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ from dedup.search.index import Index
 Ints = npt.NDArray[np.int64]
 ENDS = ["product_id_a", "product_id_b"]
 LINKAGES = ("kept", "single")
+log = logging.getLogger("dedup")
+
 OF_IMAGES = ("most_images", "largest")
 OF_COLUMNS = ("highest", "lowest", "true")
 YES = ("true", "1", "yes", "y", "in stock")
@@ -54,9 +57,10 @@ class Grouping:
         keep: rules for the kept product, the strongest first; the smallest id decides a draw.
             ``most_images``: most distinct ok images. ``largest``: the ok image with most pixels.
             ``highest:COLUMN`` and ``lowest:COLUMN``: by a column of the user's table, as numbers
-            where every cell that is not empty is a number. Otherwise as text, which sorts dates
-            such as 2024-05-31; empty cells lose. ``true:COLUMN``: cells that say true, 1, yes, y
-            or in stock. A product on several rows counts with its best row.
+            where most cells that are not empty are numbers; the others then count as empty, with
+            a warning. Otherwise as text, which sorts dates such as 2024-05-31; empty cells lose.
+            ``true:COLUMN``: cells that say true, 1, yes, y or in stock. A product on several rows
+            counts with its best row.
     """
 
     def __init__(
@@ -219,13 +223,24 @@ def _cost(name: str, column: str, index: Index) -> pd.Series[float]:
     if name == "true":
         value = -cells.str.casefold().isin(YES).astype(float)
     else:
-        value = _order(cells[cells != ""]) * (-1.0 if name == "highest" else 1.0)
+        value = _order(cells[cells != ""], column) * (-1.0 if name == "highest" else 1.0)
     owner = index.products.loc[value.index, index.manifest["id_column"]]
     return value.groupby(owner, sort=False).min()
 
 
-def _order(cells: pd.Series[str]) -> pd.Series[float]:
-    """Rank cells by their distinct values: as numbers where all are numbers, otherwise as text."""
+def _order(cells: pd.Series[str], column: str) -> pd.Series[float]:
+    """Rank cells by their distinct values: as numbers where most are numbers, otherwise as text.
+
+    A cell that is no number among numbers loses, as an empty one does.
+    """
     numbers = pd.to_numeric(cells, errors="coerce")
-    values = cells if numbers.isna().any() else numbers
+    is_number = numbers.notna()
+    if is_number.mean() > 0.5 and not is_number.all():
+        log.warning(
+            "grouping.keep: %d of %d cells in the column %s are no numbers, such as %r: they count "
+            "as empty",
+            int((~is_number).sum()), len(cells), column, cells[~is_number].iloc[0][:40],
+        )  # fmt: skip
+        cells, numbers = cells[is_number], numbers[is_number]
+    values = numbers if len(numbers) and numbers.notna().all() else cells
     return pd.Series(pd.factorize(values, sort=True)[0].astype(float), cells.index)

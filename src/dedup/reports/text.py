@@ -22,7 +22,7 @@ MANY = 0.2
 HUGE = 50
 """Products in a group of near images from which the threshold is doubted."""
 
-LOW_RECALL = 0.5
+LOW_RECALL = 0.8
 """Expected recall below which a lower precision is advised."""
 
 GAIN = 0.1

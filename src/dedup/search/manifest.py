@@ -168,8 +168,14 @@ _RECALL: dict[str, Kind] = {
     "curve": lambda value: isinstance(value, list) and all(map(_is_point, value)),
 }
 """Fields of edited copies, where they were made."""
-_OPTIONAL: dict[str, Kind] = {"words": is_number, "block_by": _is_name, "pairs": is_count}
-"""Fields of ``search.json`` with visual words, with ``block_by``, and the number of all pairs."""
+_OPTIONAL: dict[str, Kind] = {
+    "words": is_number,
+    "block_by": _is_name,
+    "pairs": is_count,
+    "against": _is_flag,
+}
+"""Fields of ``search.json`` with visual words, with ``block_by``, the number of all pairs, and
+between two catalogues."""
 
 
 def read_manifest(folder: Path) -> tuple[Facts, Facts]:

@@ -46,6 +46,7 @@ class SearchFacts:
         missed_share: of these among all near pairs, 0 to 1.
         checkpoint_sha256: digest of the encoder.
         block_by: column whose cells limited the comparisons; ``None`` where none did.
+        against: true where only pairs of two catalogues were compared.
     """
 
     asked: float | str
@@ -62,6 +63,7 @@ class SearchFacts:
     missed_share: float
     checkpoint_sha256: str
     block_by: str | None = None
+    against: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, as ``search.json`` and ``result.json`` hold them."""
