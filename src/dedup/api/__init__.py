@@ -311,7 +311,9 @@ def update_index(
 
             changed = without(changed, remove)
         if catalogue is not None:
-            names = {"id": before.manifest["id_column"], "title": before.manifest["title_column"]}
+            manifest = before.manifest
+            names = {"id": manifest["id_column"], "title": manifest["title_column"]}
+            names["images"] = manifest.get("url_column")
             cfg = configured(before.manifest["checkpoint"], {})
             source, _ = source_of(cfg, catalogue, **(names | columns))
             embedding = embedding_of(cfg, before.manifest["checkpoint"])

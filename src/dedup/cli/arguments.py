@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import ConfigCompositionException, HydraException
@@ -111,6 +112,11 @@ def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
         return f"{missing[1]} has no value: add {missing[1]}=VALUE\n{see}"
     unknown = re.search(r"Could not override '([^']+)'", message)
     return f"{_unknown(unknown[1], name, arguments) if unknown else message}\n{see}"
+
+
+def typed() -> list[str]:
+    """List the overrides typed, such as ``matcher.threshold=0``; empty outside a run."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def check_choices(arguments: Sequence[str]) -> None:

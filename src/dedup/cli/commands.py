@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from dedup import pipeline
-from dedup.cli.entrypoint import typed
+from dedup.cli.arguments import typed
 from dedup.config.instances import build, default_settings, plain
 from dedup.detection.detector import Detector
 from dedup.detection.results import DetectionResult, index_of
@@ -107,6 +107,20 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
             before, cfg.change, build(cfg.source), images, embedding, run_dir
         )
     return pipeline.save_changed(index, before, cfg.change, folder, run_dir)
+
+
+def take_columns(cfg: DictConfig) -> None:
+    """Take the names of columns from the index to change, where the user set none."""
+    if not _is_given(cfg):
+        return
+    manifest, _ = read_manifest(_index_to_change(cfg))
+    words = [word.partition("=")[0].lstrip("+~") for word in typed()]
+    defaults = default_settings("source", "csv")
+    for name in ("id_column", "url_column", "title_column"):
+        is_default = name in cfg.source and cfg.source[name] == defaults[name]
+        value = manifest.get(name)
+        if is_default and isinstance(value, str) and f"source.{name}" not in words:
+            cfg.source[name] = value
 
 
 def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:

@@ -90,13 +90,12 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
     return decorate
 
 
-def typed() -> list[str]:
-    """List the overrides typed, such as ``matcher.threshold=0``; empty outside a run."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-
-
 def _run(name: str, job: Job, cfg: DictConfig, run_dir: Path) -> float | None:
     """Check the settings, call the job, and write ``run.json``."""
+    if cfg.get("change") in ("add", "update"):
+        from dedup.cli.commands import take_columns  # pandas
+
+        take_columns(cfg)
     settings = plain(cfg)
     for old in sorted(old_names(settings)):
         log.warning("%s is now %s: the old name goes on working", old, RENAMED[old])
