@@ -14,8 +14,9 @@ import pytest
 from PIL import ImageOps
 
 import dedup
+from dedup.api.arguments import configured
 from dedup.cli.commands import find, latest_index, open_index
-from dedup.config.instances import build, default_config
+from dedup.config.instances import build, default_config, plain
 from dedup.detection.results import SCHEMAS, index_of
 from dedup.runtime.checksums import checked_text
 from dedup.runtime.files import sha256_file
@@ -224,3 +225,23 @@ def test_five_lines_in_a_notebook(folder: Path) -> None:
     client.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": folder}}).execute()
     shown = [output.get("data", {}).get("text/html", "") for output in notebook.cells[1].outputs]
     assert any("1 groups, 2 products" in html for html in shown)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "threshold"),
+    [
+        ([[1.0, 2.0], [3.0]], 0.5), ([["a", "b"]], 0.5), (np.array([[1j, 0]]), 0.5),
+        ([[1.0, 2.0]], "auto"), ([[1.0, 2.0]], None), ([[1.0, 2.0]], 10**400),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_is_not_matched(vectors: Any, threshold: Any) -> None:
+    with pytest.raises(dedup.ConfigError):
+        dedup.match(vectors, threshold)
+
+
+def test_arguments_are_taken_literally() -> None:
+    given = {"matcher.precision": np.float64(0.9), "detection.block_by": "${oc.env:HOME}"}
+    settings = plain(configured("bundled", given | {"grouping.keep": np.array(["largest"])}))
+    assert settings["matcher"]["precision"] == 0.9
+    assert settings["detection"]["block_by"] == "${oc.env:HOME}"
+    assert settings["grouping"]["keep"] == ["largest"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from dedup.cli.arguments import explain, prepared
 from dedup.errors import ConfigError
@@ -102,3 +103,12 @@ def test_several_values_without_a_sweep_are_explained() -> None:
     message = explain(error, "detect", [])
     assert "'query=[a.jpg,b.jpg]'" in message
     assert """'query="a.jpg,b.jpg"'""" in message
+
+
+@pytest.mark.parametrize("name", ["${oc.env:HOME}.csv", "a\\${b}.csv", "${x}"])
+def test_nothing_in_the_name_of_a_file_or_an_address_is_resolved(folder: Path, name: str) -> None:
+    (folder / name).touch()
+    for argument in (f"source.path={name}", f"query=http://example.invalid/{name}"):
+        typed = argument.partition("=")[2]
+        config = OmegaConf.create({"it": values(argument)[0]})
+        assert config["it"] == typed

@@ -23,7 +23,10 @@ RECALL = Recall(
     n_copies=2,
     curve=[CurvePoint(0.5, 1.0, 0.25), CurvePoint(1.5, 0.9, 0.75)],
 )
-MEASURED = {"precision": None, "recall": 0.0, "truth": "pairs.csv"}
+MEASURED = {
+    "precision": None, "recall": 0.0, "f1": None, "bcubed_f1": 0.5, "n_true": 2, "n_found": 0,
+    "n_wrong": 0, "truth": "pairs.csv",
+}  # fmt: skip
 
 
 def result(**change: Any) -> DetectionResult:
@@ -58,7 +61,8 @@ def test_a_result_comes_back_equal(tmp_path: Path, change: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("setting", "rm"), ("measured", 3), ("n_copies", -1), ("expected_recall", [0.5, 0.4]),
+        ("setting", "rm"), ("measured", 3),
+        ("measured", {"precision": "x"}), ("n_copies", -1), ("expected_recall", [0.5, 0.4]),
         ("recall_by_edit", {"crop": 0.5}), ("recall_by_edit", [[0.5, 2]]),
         ("curve", [{"threshold": 0.5}]), ("curve", {}),
     ],

@@ -180,6 +180,7 @@ MANIFESTS: dict[str, Change] = {
     ),
     "a threshold of a secret": lambda said, _: said["recipe"]["matcher"].update(threshold=SECRET),
     "a threshold below 0": lambda said, _: said["recipe"]["matcher"].update(threshold=-1.0),
+    "pairs without a limit": lambda said, _: said["recipe"]["matcher"].update(max_pairs=2**40),
 }
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -34,3 +35,14 @@ def test_cells_of_any_kind_become_texts(tmp_path: Path) -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(SourceError, match=r"'productId'.*'sku'"):
         FrameSource(pd.DataFrame({"sku": ["1"]})).read()
+
+
+def test_missing_values_of_numpy_are_empty(tmp_path: Path) -> None:
+    ids = pd.Series([np.float64("nan"), np.datetime64("NaT"), np.int64(3)], dtype=object)
+    photos = [["a.png", None], np.array(["b.png", np.nan], object), "c.png"]
+    frame = pd.DataFrame({"sku": ids, "photos": photos})
+    read = FrameSource(
+        frame, id_column="sku", url_column="photos", choice="all", images_dir=str(tmp_path)
+    ).read()
+    assert read.products["sku"].tolist() == ["", "", "3"]
+    assert len(read.requests) == 3

@@ -115,3 +115,15 @@ def test_a_key_tells_functions_settings_and_images_apart() -> None:
     ]
     keys = {first.key("a", "b"), first.key("b", "a"), *(one.key("a", "b") for one in others)}
     assert len(keys) == 5
+
+
+def test_joined_blocks_stay_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dedup.store.derived.MAX_BLOCK", 24_000)
+    keys = [f"{number:064x}" for number in range(400)]
+    for start in range(0, 400, 20):
+        with kept(tmp_path / "verdicts") as rows:
+            rows.add((key, 0.5) for key in keys[start : start + 20])
+    assert len(kept(tmp_path / "verdicts").find(keys)) == 400
+    sizes = [file.stat().st_size for file in (tmp_path / "verdicts").glob("*.parquet")]
+    assert len(sizes) < 20
+    assert max(sizes) < 24_000

@@ -33,8 +33,9 @@ LIBRARIES = [
     *("skimage.color", "cv2", "PIL.Image", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"),
     *("hydra", "omegaconf", "aiohttp", "jinja2", "rich.progress", "safetensors.torch"),
 ]
-ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
-"""A process is forked with the thread that forks alone; Arrow's allocator would have another."""
+ONE_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}
+"""A process is forked with the thread that forks alone; Arrow's allocator and OpenBLAS would have
+others."""
 
 
 class Zygote:

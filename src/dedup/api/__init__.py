@@ -345,7 +345,15 @@ def match(vectors: npt.ArrayLike, threshold: float) -> pd.DataFrame:
     Raises:
         ConfigError: the vectors are no (n, d) finite numbers, or the threshold is not above 0.
     """
-    table = np.ascontiguousarray(vectors, np.float32)
+    try:
+        given = np.asarray(vectors)
+        if given.dtype.kind not in "fiub":
+            raise TypeError(f"their type is {given.dtype}")
+        table, threshold = np.ascontiguousarray(given, np.float32), float(threshold)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ConfigError(
+            f"the vectors or the threshold are no real numbers ({error}): convert them first"
+        ) from error
     if table.ndim != 2 or not np.isfinite(table).all():
         raise ConfigError(
             f"vectors of shape {table.shape} are not (n, d), or not finite: pass a two-dimensional "

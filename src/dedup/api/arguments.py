@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,13 +11,14 @@ from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from dedup import pipeline
 from dedup.config.instances import build, default_config, plain
 from dedup.config.limits import check_limits
 from dedup.config.targets import check_config
 from dedup.detection.detector import Detector
-from dedup.errors import DedupError, SourceError
+from dedup.errors import ConfigError, DedupError, SourceError
 from dedup.foregrounds.masked_store import ImageReader
 from dedup.runtime.progress import hidden
 from dedup.runtime.shortages import explain_shortage
@@ -42,17 +44,29 @@ def configured(checkpoint: str | Path, settings: Mapping[str, Any]) -> DictConfi
         settings: new values by dotted key; ``None`` keeps the default.
     """
     cfg = default_config("detect", encoder=BUNDLED)
-    cfg.checkpoint = str(checkpoint)
+    cfg.checkpoint = _literal(str(checkpoint))
     changes = {key: value for key, value in settings.items() if value is not None}
     for key, value in changes.items():
         group, name = key.split(".")
-        cfg[group][name] = list(value) if isinstance(value, tuple) else value
+        try:
+            cfg[group][name] = _literal(value)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{name}={value!r} cannot be used: {error}") from error
     if "matcher.threshold" in changes:
         cfg.verifier = None
     values = plain(cfg)
     check_config(values)
     check_limits(values)
     return cfg
+
+
+def _literal(value: Any) -> Any:
+    """Convert an argument to plain values, of which nothing is resolved."""
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    if hasattr(value, "tolist"):  # a number of numpy's, an array or a series
+        value = value.tolist()
+    return [_literal(one) for one in value] if isinstance(value, list | tuple | set) else value
 
 
 def detection_of(

@@ -246,7 +246,7 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
     chosen = [] if any(argument.startswith("source=") for argument in arguments) else [
         f"source={'folder' if is_folder else 'csv'}"
     ]  # fmt: skip
-    return [*chosen, f"source.path={_in_quotes(place)}"]
+    return [*chosen, f"source.path={_in_quotes(_literal(place))}"]
 
 
 def _parsable(argument: str, is_sweep: bool) -> str:
@@ -267,6 +267,8 @@ def _parsable(argument: str, is_sweep: bool) -> str:
 def _value(name: str, typed: str, is_sweep: bool) -> str:
     """Quote the value of a text setting if Hydra would read it as something else."""
     is_one = name in PLACES and (_exists(typed) or is_http(typed))
+    if is_one and "${" in typed:
+        return _in_quotes(_literal(typed))
     try:
         override = _parsed(f"{name}={typed}")
     except HydraException:
@@ -317,6 +319,11 @@ def _shown(key: str, value: str) -> str:
 
 def _in_quotes(value: str) -> str:
     return QuotedString(value, Quote.single).with_quotes()
+
+
+def _literal(value: str) -> str:
+    """Escape what would be resolved: a file or an address may have ``${`` in its name."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
 
 
 def _parsed(argument: str) -> Override:

@@ -120,7 +120,8 @@ class Grouping:
 
     def _rules(self) -> list[tuple[str, str]]:
         """Split each rule into its name and its column; "" for no column."""
-        keep = [self.keep] if isinstance(self.keep, str) else self.keep or []
+        keep: object = () if self.keep is None else self.keep
+        keep = keep if isinstance(keep, Sequence) and not isinstance(keep, str) else [keep]
         return [(name, column) for name, _, column in (str(rule).partition(":") for rule in keep)]
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -156,17 +159,26 @@ def _impossible(folder: Path, files: Facts, load: Callable[[], object]) -> list[
     return []
 
 
+_UNREADABLE = (
+    zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError,
+    zlib.error, lzma.LZMAError, struct.error,
+)  # fmt: skip
+"""Errors that reading a damaged archive may raise."""
+
+
 def _broken_checkpoints(files: Iterable[Path]) -> list[Damage]:
     """List the checkpoints whose digest is wrong; of earlier versions, the CRC-32 of a part."""
     damages = []
     for file in files:
         try:
+            if not file.is_file():  # a folder, a pipe, or a link that leads nowhere
+                raise ValueError("is no regular file")
             if has_checksum(file):
                 continue
             with zipfile.ZipFile(file) as archive:
                 broken = archive.testzip()
             why = f"its part {broken} is damaged" if broken else ""
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+        except _UNREADABLE as error:
             why = str(error)
         if why:
             damages.append(Damage(None, file.name, "changed", detail=f"{file}: {why}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -65,8 +66,9 @@ class CsvReport:
     @property
     def _own(self) -> list[str]:
         """Columns of the user's table; a single name needs no brackets."""
-        named = [self.columns] if isinstance(self.columns, str) else self.columns or []
-        return [str(name) for name in named]
+        columns: Any = () if self.columns is None else self.columns
+        is_list = isinstance(columns, Sequence) and not isinstance(columns, str)
+        return [str(name) for name in (columns if is_list else [columns])]
 
     def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:
         """Write the tables.
@@ -190,7 +192,8 @@ def _with_columns(
     for name in own:
         cell = cells(name, index).to_dict()
         for suffix in [f"_{end}" for end in ends] or [""]:
-            is_taken = f"{name}{suffix}" in table.columns
-            ids = table[f"product_id{suffix}"]
-            more[f"{name}{suffix}{'_' * is_taken}"] = [cell.get(key, "") for key in ids]
+            heading = f"{name}{suffix}"
+            while heading in table.columns or heading in more:
+                heading += "_"
+            more[heading] = [cell.get(key, "") for key in table[f"product_id{suffix}"]]
     return table.assign(**more)

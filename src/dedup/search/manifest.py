@@ -159,7 +159,7 @@ _CALIBRATION: dict[str, Kind] = {
     "n_pairs": is_count,
 }
 """Fields of ``calibration``, of a result whose threshold was chosen."""
-_MEASURED: dict[str, Kind] = {"measured": lambda value: value is None or _is_object(value)}
+_MEASURED: dict[str, Kind] = {"measured": lambda value: value is None or _is_measured(value)}
 """Fields of a comparison with the user's own pairs."""
 _RECALL: dict[str, Kind] = {
     "n_copies": is_count,
@@ -176,6 +176,16 @@ _OPTIONAL: dict[str, Kind] = {
 }
 """Fields of ``search.json`` with visual words, with ``block_by``, the number of all pairs, and
 between two catalogues."""
+
+
+def _is_measured(value: object) -> bool:
+    """Check a comparison with the user's own pairs."""
+    shares, counts = ("precision", "recall", "f1", "bcubed_f1"), ("n_true", "n_found", "n_wrong")
+    return (
+        isinstance(value, dict)
+        and all(value.get(name) is None or _is_share(value[name]) for name in shares)
+        and all(is_count(value.get(name)) for name in counts)
+    )
 
 
 def read_manifest(folder: Path) -> tuple[Facts, Facts]:
@@ -277,6 +287,8 @@ def read_result(folder: Path) -> tuple[Facts, Facts]:
         _check_rows(name, file["rows"], MAX_ROWS_A_BYTE * file["size"], origin)
     _check_fields(facts, _RESULT, "", origin)
     _check_fields(facts["search"], _FACTS if facts["search"] else {}, "search.", origin)
+    optional = {name: _OPTIONAL[name] for name in facts["search"].keys() & _OPTIONAL.keys()}
+    _check_fields(facts["search"], optional, "search.", origin)
     calibration = {"measured": None, **facts["calibration"]}
     _check_fields(calibration, _MEASURED, "calibration.", origin)
     if calibration.keys() - _MEASURED.keys():  # else the threshold was given, and measured alone

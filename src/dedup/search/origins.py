@@ -114,6 +114,8 @@ def recipe(index: Index, record: Record | None = None) -> Recipe | None:
         raise record.broken("recipe", f"is {shown(settings)}, not a matcher and a verifier")
     matcher, verifier = settings["matcher"], settings["verifier"]
     record.part(matcher, "matcher", "recipe.matcher")
+    if "max_pairs" in matcher:  # guards the machine, and is no property of an index
+        raise record.refused("recipe.matcher", "sets max_pairs, which no file may set")
     if verifier is not None:
         record.part(verifier, "verifier", "recipe.verifier")
     return Recipe(dict(matcher), verifier and dict(verifier))

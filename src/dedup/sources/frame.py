@@ -42,7 +42,8 @@ def _text(cell: Any) -> str:
     """Convert a cell to text."""
     if isinstance(cell, str):
         return cell
-    if isinstance(cell, Sequence) or hasattr(cell, "tolist"):
-        values = cell.tolist() if hasattr(cell, "tolist") else list(cell)
-        return json.dumps(list(map(str, values))) if isinstance(values, list) else str(cell)
+    if hasattr(cell, "tolist"):  # a number of numpy's, an array or a series
+        cell = cell.tolist()
+    if isinstance(cell, Sequence) and not isinstance(cell, str | bytes):
+        return json.dumps([text for value in cell if (text := _text(value))])
     return "" if pd.isna(cell) else str(cell)

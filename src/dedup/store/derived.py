@@ -199,6 +199,21 @@ class DerivedRows:
             log.debug("%s is left as it is: %s", self.folder, error)
 
     def _join(self, files: Sequence[Path]) -> None:
+        """Join blocks into as few as stay readable: a larger one than ``MAX_BLOCK`` is refused."""
+        batch: list[Path] = []
+        n_bytes = 0
+        for file in files:
+            size = file.stat().st_size
+            if n_bytes + size > MAX_BLOCK // 2:
+                self._join_all(batch)
+                batch, n_bytes = [], 0
+            batch.append(file)
+            n_bytes += size
+        self._join_all(batch)
+
+    def _join_all(self, files: Sequence[Path]) -> None:
+        if len(files) < 2:
+            return
         blocks = [block for file in files if (block := self._read(file)) is not None]
         if not blocks:
             return
