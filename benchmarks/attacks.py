@@ -247,11 +247,11 @@ def _told(work: Path, what: str, clustered: Ran, found: Ran, read: str, n: int) 
     seconds, peak = f"{clustered.seconds:.0f}", f"{clustered.peak:.0f}"
     row(what, "cluster.py", clustered.code, seconds, peak, read)
     latest = work / "runs" / "detect" / "latest"
-    sizes = {
-        name: len(pd.read_parquet(latest / f"{name}.parquet"))
-        for name in ("pairs", "candidates", "shared")
-        if found.code == 0
-    }
+    sizes = {}
+    for name in ("pairs", "candidates", "shared") if found.code == 0 else ():
+        table = pd.read_parquet(latest / f"{name}.parquet")
+        ends = table.filter(like="product_id")  # two others may be looked at
+        sizes[name] = int(ends.apply(lambda ids: ids.str.startswith("P")).any(axis=1).sum())
     seen = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
     row(what, "detect.py", found.code, f"{found.seconds:.0f}", f"{found.peak:.0f}", seen)
     print()
