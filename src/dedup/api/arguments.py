@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,7 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dedup import pipeline
-from dedup.config.instances import build, default_config, plain
+from dedup.config.instances import build, default_config, escaped, plain
 from dedup.config.limits import check_limits
 from dedup.config.targets import check_config
 from dedup.detection.detector import Detector
@@ -63,7 +62,7 @@ def configured(checkpoint: str | Path, settings: Mapping[str, Any]) -> DictConfi
 def _literal(value: Any) -> Any:
     """Convert an argument to plain values, of which nothing is resolved."""
     if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+        return escaped(value)
     if hasattr(value, "tolist"):  # a number of numpy's, an array or a series
         value = value.tolist()
     return [_literal(one) for one in value] if isinstance(value, list | tuple | set) else value

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from dedup.config.instances import escaped
 from dedup.config.limits import TEXTS
 from dedup.errors import ConfigError
 from dedup.runtime.invocation import ROOT, command
@@ -246,7 +247,7 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
     chosen = [] if any(argument.startswith("source=") for argument in arguments) else [
         f"source={'folder' if is_folder else 'csv'}"
     ]  # fmt: skip
-    return [*chosen, f"source.path={_in_quotes(_literal(place))}"]
+    return [*chosen, f"source.path={_in_quotes(escaped(place))}"]
 
 
 def _parsable(argument: str, is_sweep: bool) -> str:
@@ -268,7 +269,7 @@ def _value(name: str, typed: str, is_sweep: bool) -> str:
     """Quote the value of a text setting if Hydra would read it as something else."""
     is_one = name in PLACES and (_exists(typed) or is_http(typed))
     if is_one and "${" in typed:
-        return _in_quotes(_literal(typed))
+        return _in_quotes(escaped(typed))
     try:
         override = _parsed(f"{name}={typed}")
     except HydraException:
@@ -319,11 +320,6 @@ def _shown(key: str, value: str) -> str:
 
 def _in_quotes(value: str) -> str:
     return QuotedString(value, Quote.single).with_quotes()
-
-
-def _literal(value: str) -> str:
-    """Escape what would be resolved: a file or an address may have ``${`` in its name."""
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
 
 
 def _parsed(argument: str) -> Override:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -53,6 +54,11 @@ def _built(node: Any, arguments: Mapping[str, Any]) -> Any:
         raise ConfigError(
             f"Cannot build {name} with these settings: {error}. Correct the settings"
         ) from error
+
+
+def escaped(text: str) -> str:
+    """Escape ``${`` in a text, so that OmegaConf resolves nothing in it."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def plain(node: Any) -> Any:
