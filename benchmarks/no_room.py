@@ -187,20 +187,23 @@ class Bench:
         wrong = [word for word in NOISE if word in done.stderr]
         if done.returncode not in (0, 2, 6):
             wrong.append(f"exit code {done.returncode}")
-        if done.returncode and len(said) != 1:
+        sweep = "-m" in COMMANDS[name]
+        if done.returncode and (not said if sweep else len(said) != 1):
             wrong.append(f"{len(said)} sentences")
-        wrong += self.half_done(done.returncode == 0, COMMANDS[name][0].removesuffix(".py"))
+        # A failed run does not end a sweep: the best of the others becomes the latest.
+        may_move = sweep or done.returncode == 0
+        wrong += self.half_done(may_move, COMMANDS[name][0].removesuffix(".py"))
         if self.verbose or wrong:
             print(f"\n{name}: {done.returncode} {wrong}\n{done.stderr[-3000:]}", file=sys.stderr)
         return Outcome(done.returncode, said, wrong)
 
-    def half_done(self, succeeded: bool, command: str) -> Iterator[str]:
+    def half_done(self, may_move: bool, command: str) -> Iterator[str]:
         """What a command left that is not as it was, and not whole."""
         for kind in ("train", "cluster", "detect", "verify"):
             latest, before = self.runs / kind / "latest", self.base / kind / "latest"
             if not (latest / "run.json").is_file():
                 yield f"{kind}/latest is not whole"
-            if latest.readlink() != before.readlink() and not (succeeded and kind == command):
+            if latest.readlink() != before.readlink() and not (may_move and kind == command):
                 yield f"{kind}/latest was moved"
         for file in self.disk.path.rglob(".*"):
             if file.name != ".hydra":
