@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from dedup.detection.candidates import Candidates, Look
+from dedup.detection.candidates import Candidates
 from dedup.detection.comparison import clusters_of_vectors, decided
 from dedup.detection.detector import Detector, merged
 from dedup.detection.grouping import Grouping
+from dedup.detection.verdicts import Look
 from dedup.errors import ArtifactError
 from dedup.schemas import AUTO, INDEX_IMAGES
 from dedup.search.image_access import ImageAccess
@@ -211,7 +212,7 @@ def test_verdicts_that_were_kept_change_nothing(before: list[str], tmp_path: Pat
 
 
 def test_a_search_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dedup.detection.candidates.STEP", 3)
+    monkeypatch.setattr("dedup.detection.verdicts.STEP", 3)
     find, index = detection(9.0, 0.5), shop(list(IMAGES))
     warm, asked = counted(index, tmp_path)
 

@@ -13,15 +13,8 @@ import pandas as pd
 
 from dedup.detection.blocks import Blocks
 from dedup.detection.calibration import Calibration, calibrated, caution, expected_precision
-from dedup.detection.candidates import (
-    Candidates,
-    by_words,
-    known_or_looked_at,
-    min_words,
-    radius,
-    united,
-    verdict_derivation,
-)
+from dedup.detection.candidates import Candidates, by_words, min_words, radius, united
+from dedup.detection.verdicts import known_or_looked_at, verdict_derivation
 from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
 from dedup.schemas import AUTO, NEAR

@@ -17,9 +17,10 @@ import pandas as pd
 import pyarrow as pa
 
 from dedup.detection.calibration import floor
-from dedup.detection.candidates import Candidates, Look, radius
+from dedup.detection.candidates import Candidates, radius
 from dedup.detection.comparison import clusters_of_vectors
 from dedup.detection.exact import EVIDENCE
+from dedup.detection.verdicts import Look
 from dedup.download.client import Fetcher
 from dedup.errors import ImageError, SourceError
 from dedup.runtime.digits import rounded, units

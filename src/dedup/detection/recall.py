@@ -17,8 +17,8 @@ from PIL import Image
 
 from dedup.augmentations import EDITS, RgbImage, augment
 from dedup.detection.calibration import Calibration, expected_recall
-from dedup.detection.candidates import verdict_derivation
 from dedup.detection.results import DetectionResult
+from dedup.detection.verdicts import verdict_derivation
 from dedup.runtime.digits import rounded, score, units
 from dedup.runtime.parallel import in_order, one_thread
 from dedup.runtime.progress import counting
