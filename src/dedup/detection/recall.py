@@ -245,7 +245,8 @@ def _compared(
         return make(images[0], images[1], _number(seed, "edits", numbers[place]))
 
     copies = []
-    with counting(f"estimating recall on {len(places)} edited images", len(places)) as count:
+    label = f"estimating recall on {len(places)} edited images"
+    with counting(label, len(places), "images") as count:
         for edited in in_order(make_copy, places):
             copies.append(edited)
             count()
