@@ -18,6 +18,7 @@ from dedup.store.image_store import ImageStore
 from dedup.store.shards import Shards, described
 from tests.conftest import ROOT
 from tests.store.test_shards import loaded
+from tests.support.limits import without_root
 
 MEANS = ArrayDerivation("means", 1, {"over": "pixels"}, np.float64, (3,))
 
@@ -87,9 +88,7 @@ import logging, sys
 from pathlib import Path
 from tests.store.test_derived import keep
 from tests.store.test_derived_arrays import means
-from tests.support.limits import without_root
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
-without_root()
 folder = Path(sys.argv[1])
 for turn in range(2):
     print(means(folder).tobytes().hex())
@@ -108,7 +107,7 @@ def test_a_store_that_is_only_read_is_warned_of_once(store: Path, tmp_path: Path
     store.chmod(0o500)
     done = subprocess.run(
         [sys.executable, "-c", READ_ONLY, str(store)], capture_output=True, text=True, timeout=120,
-        cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)},
+        cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)}, preexec_fn=without_root,
     )  # fmt: skip
     store.chmod(0o700)
     assert done.returncode == 0, done.stderr
