@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 from typing import NamedTuple
 
 import cv2
@@ -24,15 +25,24 @@ from dedup.schemas import RELATIONS
 from dedup.search.image_access import ImageAccess
 from dedup.store.derived import Derivation, DerivedRows
 from dedup.verification.alignment import LocalFeatures
-from dedup.verification.geometric import AlignedPair, GeometricVerifier, Verdict, placements
+from dedup.verification.geometric import (
+    AlignedPair,
+    GeometricVerifier,
+    Verdict,
+    placements,
+    with_colours,
+)
 from dedup.verification.keypoints import keypoint_settings
-from dedup.verification.relations import NOTHING, SEPARATE, VARIANT, counted
+from dedup.verification.relations import MERGE, NOTHING, SEPARATE, VARIANT, counted
 from dedup.verification.visual_words import Vocabulary, propose
 
 log = logging.getLogger("dedup")
 
 IN_MEMORY = 2000
 """Maximum number of images in memory with their keypoints, some 0.3 MB each."""
+
+KEPT = 512
+"""Maximum number of images that later queries find in memory: some 150 MB."""
 
 STEP = 128
 """Number of candidates verified at a time: about a second of work on 2 cores."""
@@ -236,6 +246,8 @@ class Copies(NamedTuple):
 class Look:
     """Verifies query images against an index; made once for an index.
 
+    Later queries find the images that were compared last in memory. Several threads may ask.
+
     Args:
         urls: (n,) an address of each vector's image, without those left out.
         vectors: (n,) rows of the vectors.
@@ -262,6 +274,8 @@ class Look:
         self.variants = variants
         self.words = sight.words(list(urls))
         self.least = min_words(self.words, verifier.word_candidates)
+        self._kept: dict[int, LocalFeatures] = {}
+        self._lock = Lock()
 
     def __call__(self, seen: Sequence[LocalFeatures], near: Candidates) -> Copies:
         """Find the index's copies of query images.
@@ -276,12 +290,41 @@ class Look:
         left = np.concatenate([near.left, alike.left])
         right = np.concatenate([near.right, self.vectors[alike.right]])
         pairs = np.unique(np.column_stack([left, right]), axis=0).astype(np.int64)
-        images = list(_looked_at(self.sight, [self.urls[row] for row in pairs[:, 1].tolist()]))
-        both = zip((seen[number] for number in pairs[:, 0].tolist()), images, strict=True)
-        verdicts = self.verifier.verdicts(list(in_order(lambda pair: placements(*pair), both)))
+        images = self._seen(np.unique(pairs[:, 1]).tolist())
+        both = [(seen[number], images[row]) for number, row in pairs.tolist()]
+        verdicts = self._verdicts(both)
         is_copy = np.array([verdict.score >= self.min_score for verdict in verdicts], bool)
         is_variant = np.array([verdict.relation == VARIANT for verdict in verdicts], bool)
         kept = np.flatnonzero(counted(is_copy, is_variant, self.variants))
         score = np.array([verdicts[row].score for row in kept], np.float64)
         evidence = np.array([verdicts[row].evidence for row in kept], object)
         return Copies(pairs[kept, 0], pairs[kept, 1], score, evidence)
+
+    def _verdicts(self, both: Sequence[tuple[LocalFeatures, LocalFeatures]]) -> list[Verdict]:
+        """Verify pairs; colours take most of the time, and are compared where they can matter."""
+        aligned = list(in_order(lambda pair: placements(*pair, colours=False), both))
+        verdicts = self.verifier.verdicts(aligned)
+        wanted = [
+            place
+            for place, verdict in enumerate(verdicts)
+            if verdict.score >= self.min_score or self.variants == MERGE
+        ]
+        coloured = in_order(lambda place: with_colours(*both[place], aligned[place]), wanted)
+        for place, verdict in zip(wanted, self.verifier.verdicts(list(coloured)), strict=True):
+            verdicts[place] = verdict
+        return verdicts
+
+    def _seen(self, rows: Sequence[int]) -> dict[int, LocalFeatures]:
+        """Return the local features of vectors' images, each computed once or found in memory."""
+        with self._lock:
+            found = {row: self._kept[row] for row in rows if row in self._kept}
+        new = [row for row in rows if row not in found]
+        computed = _looked_at(self.sight, [self.urls[row] for row in new])
+        found |= zip(new, computed, strict=True)
+        with self._lock:
+            for row, features in found.items():  # those of this query become the newest
+                self._kept.pop(row, None)
+                self._kept[row] = features
+            for row in list(self._kept)[: max(len(self._kept) - KEPT, 0)]:
+                del self._kept[row]
+        return found
