@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dedup.detection.query import Lookup, Query
+from dedup.detection.lookup import Lookup
+from dedup.detection.query import Query
 from dedup.errors import ArtifactError, SourceError
 from dedup.schemas import TIERS
 from dedup.search.embedding import Embed
@@ -252,6 +253,32 @@ def test_a_new_image_has_no_duplicates(
             answer = Query(one, RadiusSearch(threshold))(str(tmp_path / "new.jpg"))
             assert answer.empty
             assert list(answer) == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("threshold", "rule"),
+    [
+        (0, "equal images alone (matcher.threshold=0, no verifier): for near duplicates as well, "
+            "add verifier=local matcher.threshold=auto"),
+        (0.25, "equal images, and those within matcher.threshold=0.25"),
+    ],
+)  # fmt: skip
+def test_a_question_says_by_which_index_and_rule_it_is_answered(
+    catalogue: Catalogue,
+    checkpoint: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    threshold: float,
+    rule: str,
+) -> None:
+    made = index_of(catalogue, checkpoint)
+    made.save(tmp_path / "saved")
+    read = Index.load(tmp_path / "saved")
+    with caplog.at_level(logging.INFO, "dedup"):
+        for index in (made, read, remove(read, {"P01"})):
+            Query(index, RadiusSearch(threshold))
+    names = ["the index", f"the index {tmp_path / 'saved'}", "the index"]
+    assert caplog.messages[-3:] == [f"{name} answers by {rule}" for name in names]
 
 
 def test_an_answer_says_how_long_it_took(

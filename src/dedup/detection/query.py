@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 
 from dedup.detection.calibration import floor
 from dedup.detection.candidates import Candidates, radius
 from dedup.detection.comparison import clusters_of_vectors
 from dedup.detection.exact import EVIDENCE
+from dedup.detection.lookup import Lookup, arrow, taken
 from dedup.detection.verdicts import Look
 from dedup.download.client import Fetcher
 from dedup.errors import ImageError, SourceError
@@ -165,13 +165,29 @@ class Query:
         self.vectors = index.vectors
         self.product_of = index.sight.product
         self.titles = index.titles
-        self.look = None
+        self.look: Look | None = None
         if verifier is not None:
             is_auto = verifier.min_score == AUTO
             min_score = floor(matcher.precision) if is_auto else float(verifier.min_score)
             self.look = Look(
                 first["url"].tolist(), rows, index.sight, verifier, min_score, matcher.variants
             )
+        where = "the index" if index.folder is None else f"the index {index.folder}"
+        log.info("%s answers by %s", where, self._rule(float(matcher.threshold)))
+
+    def _rule(self, threshold: float) -> str:
+        """Describe which images are found, and how to ask for more."""
+        if self.look is not None:
+            return (
+                "equal images, and near ones that are verified with a score of "
+                f"{self.look.min_score:.3g} or more"
+            )
+        if threshold > 0:
+            return f"equal images, and those within matcher.threshold={threshold:.4g}"
+        return (
+            "equal images alone (matcher.threshold=0, no verifier): for near duplicates as well, "
+            "add verifier=local matcher.threshold=auto"
+        )
 
     def __call__(self, addresses: str | Sequence[str]) -> pd.DataFrame:
         """Find the products that show one of these images, surest and closest first.
@@ -342,54 +358,3 @@ def _about(address: str) -> Iterator[None]:
 def _result(address: str, started: Future[Reading]) -> Reading:
     with _about(address):
         return started.result()
-
-
-class Lookup:
-    """Hash table from the texts of a column to their rows.
-
-    Args:
-        column: column of texts.
-
-    Attributes:
-        texts: the column as an Arrow array.
-    """
-
-    def __init__(self, column: pd.Series[str]) -> None:
-        self.texts = arrow(column)
-        hashes = pd.util.hash_array(column.to_numpy(object), categorize=False)
-        self.order: Ints = np.argsort(hashes, kind="stable")
-        self.hashes = hashes[self.order]
-
-    def rows(self, text: str) -> Ints:
-        """Return the rows of a text, ascending."""
-        places = self._candidates(text)
-        rows: Ints = places[np.array(taken(self.texts, places), object) == text]
-        return rows
-
-    def first(self, text: str) -> int | None:
-        """Return the first row of a text, or ``None``."""
-        places = self._candidates(text)
-        return next((int(at) for at in places if self.texts[at].as_py() == text), None)
-
-    def _candidates(self, text: str) -> Ints:
-        if not _is_utf8(text):  # a file name may be any bytes, but an index holds UTF-8 alone
-            return np.empty(0, np.int64)
-        key = pd.util.hash_array(np.array([text], object), categorize=False)
-        start = np.searchsorted(self.hashes, key, "left")[0]
-        stop = np.searchsorted(self.hashes, key, "right")[0]
-        return self.order[start:stop]
-
-
-def _is_utf8(text: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def arrow(column: pd.Series[str]) -> pa.Array:
-    """Convert a column of texts to Arrow, which takes a third of the memory of objects."""
-    return pa.array(column.to_numpy(object), pa.large_string())
-
-
-def taken(column: pa.Array, rows: Ints) -> list[str]:
-    """Return the texts of some rows."""
-    texts: list[str] = column.take(pa.array(rows)).to_pylist()
-    return texts
