@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import logging
 import os
@@ -299,6 +300,32 @@ def test_a_query_that_cannot_be_read_says_why(
         query([str(tmp_path / "images" / "0.jpg"), "gone.jpg"])
     with pytest.raises(SourceError, match="name one"):
         query([])
+
+
+def children() -> list[int]:
+    """Process ids of this process's children."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts by /proc")
+def test_the_children_serve_the_next_query_and_end_with_the_last(
+    catalogue: Catalogue, checkpoint: Path, tmp_path: Path
+) -> None:
+    query = Query(index_of(catalogue, checkpoint), RadiusSearch(0))
+    before, image = set(children()), str(tmp_path / "images" / "0.jpg")
+    first = query(image)
+    (child,) = started = set(children()) - before
+    pd.testing.assert_frame_equal(query(image), first)
+    assert set(children()) - before == started
+    with pytest.raises(SourceError, match="not_found"):
+        query("gone.jpg")
+    assert child not in children()  # nothing goes on after an error
+    pd.testing.assert_frame_equal(query(image), first)
+    assert len(set(children()) - before) == 1
+    del query
+    gc.collect()
+    assert not set(children()) - before
 
 
 @pytest.mark.parametrize("web", [False, True])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,8 +111,8 @@ class Query:
             none. With ``min_score=auto``, the score is the lowest that calibration would choose
             for ``matcher.precision``.
         fetcher: client for images with a web address.
-        decoders: running child processes that decode the images; ``None`` starts some for each
-            query, with the default limits.
+        decoders: running child processes that decode the images; ``None`` starts some at the
+            first query, with the default limits. They end with this object or the process.
 
     Raises:
         ArtifactError: the checkpoint is missing, or not that of the index.
@@ -131,6 +132,9 @@ class Query:
     ) -> None:
         self.fetcher = fetcher or Fetcher()
         self.decoders = decoders
+        self._idle: dict[int, Decoders] = {}
+        """Decoders between two queries, by the process that started them; a fork starts others."""
+        weakref.finalize(self, _stop, self._idle)
         index.check_encoder(checkpoint or index.manifest["checkpoint"])
         self.reader: str = index.manifest["reader"]
         self.max_products = max_products
@@ -254,10 +258,27 @@ class Query:
 
     def _read(self, addresses: Sequence[str]) -> list[Reading]:
         """Read images as the index did: in child processes with limits."""
-        default = Decoders(self.reader, max_bytes=self.fetcher.max_bytes)
-        with nullcontext(self.decoders) if self.decoders else default as decoders:
+        with self._lent() as decoders:
             started = [(address, self._begin(address, decoders)) for address in addresses]
             return [_result(*each) for each in started]
+
+    @contextmanager
+    def _lent(self) -> Iterator[Decoders]:
+        """Lend decoders to one query at a time; after an error they are stopped at once."""
+        if self.decoders is not None:
+            yield self.decoders
+            return
+        process = os.getpid()
+        decoders = self._idle.pop(process, None)
+        if decoders is None:
+            decoders = Decoders(self.reader, max_bytes=self.fetcher.max_bytes).__enter__()
+        try:
+            yield decoders
+        except BaseException:
+            decoders.__exit__()
+            raise
+        if self._idle.setdefault(process, decoders) is not decoders:  # of another thread's query
+            decoders.__exit__()
 
     def _begin(self, address: str, decoders: Decoders) -> Future[Reading]:
         with _about(address):
@@ -344,6 +365,13 @@ class Query:
         which = np.repeat(np.arange(len(vectors)), counts)
         within = np.arange(len(which)) - np.repeat(counts.cumsum() - counts, counts)
         return self.by_vector[first[which] + within], which
+
+
+def _stop(idle: dict[int, Decoders]) -> None:
+    """Stop the decoders that this process started."""
+    decoders = idle.pop(os.getpid(), None)
+    if decoders is not None:
+        decoders.__exit__()
 
 
 @contextmanager
