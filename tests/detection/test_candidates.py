@@ -7,16 +7,14 @@ import numpy.typing as npt
 import pytest
 
 from dedup.detection.candidates import (
-    IN_MEMORY,
     MIN_WORDS,
     Candidates,
-    _blocks,
     by_words,
-    look,
     min_words,
     radius,
     united,
 )
+from dedup.detection.verdicts import IN_MEMORY, _blocks, look
 from dedup.errors import ConfigError
 from dedup.search.image_access import ImageAccess
 from dedup.verification.alignment import LocalFeatures

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from dedup.detection.candidates import Candidates, Look
 from dedup.detection.comparison import clusters_of_vectors, decided
 from dedup.detection.detector import Detector, merged
 from dedup.detection.grouping import Grouping
@@ -21,7 +20,6 @@ from dedup.search.image_access import ImageAccess
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
 from dedup.search.state import SearchState
-from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.keypoints import N_KEYPOINTS, RgbImage
 from dedup.verification.visual_words import Vocabulary, Words
@@ -211,7 +209,7 @@ def test_verdicts_that_were_kept_change_nothing(before: list[str], tmp_path: Pat
 
 
 def test_a_search_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dedup.detection.candidates.STEP", 3)
+    monkeypatch.setattr("dedup.detection.verdicts.STEP", 3)
     find, index = detection(9.0, 0.5), shop(list(IMAGES))
     warm, asked = counted(index, tmp_path)
 
@@ -363,15 +361,3 @@ def test_the_largest_good_distance_is_taken_with_its_ties() -> None:
 def test_clusters_of_vectors() -> None:
     images = pd.DataFrame({"vector": [2, -1, 0, 2], "cluster": [5, -1, 3, 5]})
     assert clusters_of_vectors(images, 4).tolist() == [3, -1, 5, -1]
-
-
-def test_a_image_asked_about_is_looked_at_again() -> None:
-    index = shop("ABCDEFGH")
-    rows = np.arange(8)
-    look = Look(index.images["url"].tolist(), rows, index.sight, GeometricVerifier(), 0.5)
-    asked = [IMAGES["A copy"], IMAGES["B blue"], patches(99, (120, 160))]
-    nearest = Candidates(np.array([1, 2]), np.array([1, 5]))  # as embeddings might say
-    found = look([LocalFeatures.of(image) for image in asked], nearest)
-    assert list(zip(*(side.tolist() for side in found[:2]), strict=True)) == [(0, 0)]
-    assert found.score[0] > 0.5
-    assert found.evidence[0]

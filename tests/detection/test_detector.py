@@ -138,6 +138,10 @@ def test_going_on_from_an_earlier_search_changes_nothing(
     pd.testing.assert_frame_equal(gone_on.groups, fresh.groups)
     pd.testing.assert_frame_equal(searched.near, search.near, check_dtype=False)
     pd.testing.assert_frame_equal(searched.compared, search.compared)
+    for facts in (search.facts, searched.facts):  # images that are gone since count no more
+        assert facts.n_pairs is not None
+        assert facts.n_near_pairs <= facts.n_comparisons <= facts.n_pairs
+        assert facts.share <= 1
 
 
 def test_nothing_is_compared_twice() -> None:

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import logging
 import os
@@ -17,7 +18,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dedup.detection.query import Lookup, Query
+from dedup.detection.lookup import Lookup
+from dedup.detection.query import Query
 from dedup.errors import ArtifactError, SourceError
 from dedup.schemas import TIERS
 from dedup.search.embedding import Embed
@@ -254,6 +256,32 @@ def test_a_new_image_has_no_duplicates(
             assert list(answer) == ANSWER
 
 
+@pytest.mark.parametrize(
+    ("threshold", "rule"),
+    [
+        (0, "equal images alone (matcher.threshold=0, no verifier): for near duplicates as well, "
+            "add verifier=local matcher.threshold=auto"),
+        (0.25, "equal images, and those within matcher.threshold=0.25"),
+    ],
+)  # fmt: skip
+def test_a_question_says_by_which_index_and_rule_it_is_answered(
+    catalogue: Catalogue,
+    checkpoint: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    threshold: float,
+    rule: str,
+) -> None:
+    made = index_of(catalogue, checkpoint)
+    made.save(tmp_path / "saved")
+    read = Index.load(tmp_path / "saved")
+    with caplog.at_level(logging.INFO, "dedup"):
+        for index in (made, read, remove(read, {"P01"})):
+            Query(index, RadiusSearch(threshold))
+    names = ["the index", f"the index {tmp_path / 'saved'}", "the index"]
+    assert caplog.messages[-3:] == [f"{name} answers by {rule}" for name in names]
+
+
 def test_an_answer_says_how_long_it_took(
     catalogue: Catalogue, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -272,6 +300,32 @@ def test_a_query_that_cannot_be_read_says_why(
         query([str(tmp_path / "images" / "0.jpg"), "gone.jpg"])
     with pytest.raises(SourceError, match="name one"):
         query([])
+
+
+def children() -> list[int]:
+    """Process ids of this process's children."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts by /proc")
+def test_the_children_serve_the_next_query_and_end_with_the_last(
+    catalogue: Catalogue, checkpoint: Path, tmp_path: Path
+) -> None:
+    query = Query(index_of(catalogue, checkpoint), RadiusSearch(0))
+    before, image = set(children()), str(tmp_path / "images" / "0.jpg")
+    first = query(image)
+    (child,) = started = set(children()) - before
+    pd.testing.assert_frame_equal(query(image), first)
+    assert set(children()) - before == started
+    with pytest.raises(SourceError, match="not_found"):
+        query("gone.jpg")
+    assert child not in children()  # nothing goes on after an error
+    pd.testing.assert_frame_equal(query(image), first)
+    assert len(set(children()) - before) == 1
+    del query
+    gc.collect()
+    assert not set(children()) - before
 
 
 @pytest.mark.parametrize("web", [False, True])

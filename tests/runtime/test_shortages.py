@@ -6,9 +6,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,40 +17,20 @@ import torch
 from hydra._internal.callbacks import Callbacks
 from omegaconf import OmegaConf
 
-from dedup.cli.entrypoint import one_message, point_latest
+from dedup.cli.entrypoint import one_message
 from dedup.cli.sweep import SweepSummary
 from dedup.config.instances import build
 from dedup.encoders.checkpoint import read
 from dedup.errors import ArtifactError, ConfigError, CorruptError, StalledError
-from dedup.runtime.files import atomically, locked, read_array, write_array, write_json
+from dedup.runtime.files import atomically, locked, read_array, write_array
 from dedup.runtime.run_log import RunLog, incomplete
 from dedup.runtime.shortages import LACKS, NO_ROOM, explain_shortage, is_shortage
 from dedup.runtime.tables import read_table, write_table
 from dedup.store.image_store import ImageStore
 from dedup.store.integrity import verify
-from tests.conftest import ROOT
 from tests.search.test_index import random_index, small_search
 from tests.store.test_repair import make_store
-
-
-@contextmanager
-def limited(what: int, amount: int) -> Iterator[None]:
-    """Allow this process so much of something, and no more."""
-    limits = resource.getrlimit(what)
-    resource.setrlimit(what, (amount, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(what, limits)
-
-
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    """No file can be opened besides those that are."""
-    lowest = os.dup(0)
-    os.close(lowest)
-    with limited(resource.RLIMIT_NOFILE, lowest):
-        yield
+from tests.support.limits import limited, no_more_files
 
 
 class TestWhatIsSaid:
@@ -266,60 +244,6 @@ class TestTheLog:
         assert capsys.readouterr().err == ""
 
 
-def runs_of(folder: Path, number: int) -> list[Path]:
-    """Ten runs that are whole."""
-    runs = [folder / f"{number}-{turn}" for turn in range(10)]
-    for run in runs:
-        run.mkdir()
-        write_json({"run": run.name}, run / "run.json")
-    return runs
-
-
-def point_often(folder: Path, runs: list[Path]) -> None:
-    """Point ``latest`` at one run after the other, 200 times."""
-    for turn in range(200):
-        point_latest(runs[turn % len(runs)], folder / "latest")
-
-
-class TestLatest:
-    def test_processes_that_end_at_once(self, tmp_path: Path) -> None:
-        context = get_context("fork")
-        theirs = [runs_of(tmp_path, number) for number in range(3)]
-        point_latest(theirs[0][0], tmp_path / "latest")
-        processes = [context.Process(target=point_often, args=(tmp_path, runs)) for runs in theirs]
-        for process in processes:
-            process.start()
-        looks = 0
-        while any(process.is_alive() for process in processes) or not looks:
-            assert (tmp_path / "latest" / "run.json").is_file()
-            looks += 1
-        for process in processes:
-            process.join()
-            assert process.exitcode == 0
-        assert not list(tmp_path.glob(".*"))
-        assert (tmp_path / "latest").readlink() in {Path(run[-1].name) for run in theirs}
-
-    def test_where_it_cannot_be_made_nothing_is_left(self, tmp_path: Path) -> None:
-        run = runs_of(tmp_path, 0)[0]
-        (tmp_path / "latest" / "mine").mkdir(parents=True)
-        with pytest.raises(OSError, match="latest") as caught:
-            point_latest(run, tmp_path / "latest")
-        assert str(explain_shortage(caught.value, "")).startswith(
-            f"Cannot write the file {tmp_path / 'latest'}: a folder has its name"
-        )
-        assert not list(tmp_path.glob(".*"))
-        assert (tmp_path / "latest" / "mine").is_dir()
-
-    def test_what_a_killed_process_left_is_swept(self, tmp_path: Path) -> None:
-        run = runs_of(tmp_path, 0)[0]
-        for name in (".latest-4711", ".latest.0123abcd.part", ".latest.now.part"):
-            (tmp_path / name).symlink_to("elsewhere")
-        for name in (".latest-4711", ".latest.0123abcd.part"):
-            os.utime(tmp_path / name, (0, 0), follow_symlinks=False)
-        point_latest(run, tmp_path / "latest")
-        assert [left.name for left in tmp_path.glob(".*")] == [".latest.now.part"]
-
-
 class TestTheCommand:
     def test_a_constructor_that_lacks_memory_is_no_wrong_setting(self, tmp_path: Path) -> None:
         asked = {"_target_": "dedup.encoders.conv.ConvAutoencoder", "embedding_dim": 2**40}
@@ -341,87 +265,6 @@ class TestTheCommand:
     def test_other_errors_stay_what_they_are(self) -> None:
         with pytest.raises(ZeroDivisionError), one_message("runs"):
             raise ZeroDivisionError
-
-
-def ended(
-    folder: Path, *command: str, first: Callable[[], None] | None = None, stdout: object = None
-) -> tuple[int, list[str]]:
-    """Run a command as a user does; its exit code and its messages."""
-    script, *settings = command
-    how = ["-m", "dedup", script] if script == "check" else [str(ROOT / f"{script}.py")]
-    done = subprocess.run(
-        [sys.executable, *how, *settings], cwd=folder, text=True, timeout=120, preexec_fn=first,
-        stdout=stdout or subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    for noise in ("Traceback", "Logging error", "Exception ignored", "Error executing job"):
-        assert noise not in done.stderr, done.stderr
-    return done.returncode, [line for line in done.stderr.splitlines() if " INFO " not in line]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """A folder with a store in ``runs/store/pillow``."""
-    (tmp_path / "a.jpg").write_bytes(b"no image")
-    (tmp_path / "runs" / "store").mkdir(parents=True)
-    make_store(tmp_path / "runs" / "store" / "pillow", [str(tmp_path / "a.jpg")])
-    return tmp_path
-
-
-class TestAsTheUserSeesIt:
-    def test_a_folder_that_is_a_file(self, tmp_path: Path) -> None:
-        (tmp_path / "taken").touch()
-        code, said = ended(tmp_path, "detect", "runs=taken")
-        assert (code, len(said)) == (2, 1), said
-        assert "taken/detect" in said[0]
-        assert "a file has its name or a parent's" in said[0]
-
-    def test_a_folder_that_may_not_be_written_to(self, tmp_path: Path) -> None:
-        (tmp_path / "theirs").mkdir(mode=0o500)
-        code, said = ended(tmp_path, "detect", "runs=theirs", first=without_root)
-        if os.geteuid() == 0 and (tmp_path / "theirs" / "detect").exists():
-            pytest.skip("root cannot do without its rights here")
-        assert (code, len(said)) == (2, 1), said
-        assert said[0].startswith("Cannot use theirs/detect: permission denied. Name folders")
-
-    @pytest.mark.parametrize(("n_bytes", "named"), [(0, ""), (12_000, "verify.json")])
-    def test_no_room(self, store: Path, n_bytes: int, named: str) -> None:
-        """12,000 bytes are enough for what Hydra writes, and the log, of this folder."""
-        if named:
-            for number in range(200):
-                (store / "runs/store/pillow" / f".shard-00000.parquet.{number:090x}.part").touch()
-        first = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))  # noqa: E731
-        code, said = ended(store, "check", first=first)
-        assert (code, len(said)) == (6, 1), said
-        assert ": the file exceeds the size limit. Raise the limit" in said[0]
-        assert str(Path("runs/verify")) in said[0]
-        assert named in said[0]
-        assert not list((store / "runs" / "verify").glob("latest"))
-        assert not list((store / "runs" / "verify").rglob(".*.part"))
-
-    def test_nowhere_to_print_to(self, store: Path) -> None:
-        if not Path("/dev/full").exists():
-            pytest.skip("has no /dev/full")
-        with Path("/dev/full").open("w") as full:
-            code, said = ended(store, "check", stdout=full)
-        assert (code, len(said)) == (6, 1), said
-        assert "Cannot write stdout: the disk is full" in said[0]
-
-    def test_too_little_memory_to_begin(self, store: Path) -> None:
-        narrow = lambda: resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))  # noqa: E731
-        code, said = ended(store, "detect", first=narrow)
-        assert (code, len(said)) == (6, 1), said
-        assert ": there is not enough memory" in said[0]
-        assert code == ended(store, "check", first=narrow)[0]
-
-
-def without_root() -> None:
-    """Have no more rights than the owner of a file, where this process is root's."""
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "prctl"):
-        for right in (1, 2):  # to override the rights to files, and to read folders
-            libc.prctl(24, right, 0, 0, 0)
 
 
 def test_a_store_that_is_gone_is_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """Images to embeddings, beside the network called by hand."""
 
+import logging
 import multiprocessing as mp
 import os
 import signal
@@ -203,11 +204,22 @@ def test_no_images_have_no_embeddings_of_the_right_length(
 
 @pytest.mark.parametrize(("n", "n_devices"), [(0, 5), (1, 5), (16, 5), (20, 2)])
 def test_as_many_processes_as_there_is_work(
-    checkpoint: Path, store: ImageStore, rows: npt.NDArray[np.int64], n: int, n_devices: int
+    checkpoint: Path,
+    store: ImageStore,
+    rows: npt.NDArray[np.int64],
+    n: int,
+    n_devices: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    expected = embed_stored(Embed(checkpoint, "cpu"), store, rows[:n])
-    found = embed_on(["cpu"] * n_devices, checkpoint, store, rows[:n], 7)
+    with caplog.at_level(logging.INFO):
+        expected = embed_stored(Embed(checkpoint, "cpu"), store, rows[:n])
+        found = embed_on(["cpu"] * n_devices, checkpoint, store, rows[:n], 7)
     assert found.tobytes() == expected.tobytes()
+    said = [line for line in caplog.messages if line.startswith("embedding images: ")]
+    assert len(said) == 2
+    for line in said:  # the bar counts images, not blocks
+        assert line.startswith(f"embedding images: {n} in ")
+        assert line.endswith(" images/s")
 
 
 def test_an_error_in_a_process_is_that_of_the_run(

@@ -190,6 +190,25 @@ def test_rows_in_the_wrong_cluster_are_compared_with_everything() -> None:
     assert as_set(prepared.pairs()) == brute(vectors, clusters, 1.5)
 
 
+@pytest.mark.parametrize("every", [900, 50, 7])
+def test_each_compared_pair_is_counted_once(every: int) -> None:
+    """Beside a loop over all pairs; rows in the wrong cluster are met more than once."""
+    vectors, clusters, centroids = scattered(900)
+    clusters[1::every] = (clusters[1::every] + 1) % len(centroids)
+    prepared = RadiusSearch(1.2).prepare(vectors, clusters, centroids)
+    cells, borders = prepared.cells, prepared.cells.borders
+    assert borders is not None
+    cell_of = np.repeat(np.arange(len(centroids)), cells.sizes)
+    met = cell_of[:, None] == cell_of
+    for cell in range(len(centroids)):
+        met[np.ix_(borders.of(cell), borders.edge(cells.members(cell)))] = True
+    met[borders.strays] = True
+    assert prepared.pairs().comparisons == (met | met.T)[np.triu_indices(900, 1)].sum()
+    asked = vectors[::9]
+    found = prepared.search(asked)
+    assert len(found.left) <= found.comparisons <= len(asked) * 900
+
+
 def test_what_is_lost_inside_clusters_is_estimated() -> None:
     vectors, clusters, centroids = scattered(3000)
     lossy = RadiusSearch(1.2, lossless=False).prepare(vectors, clusters, centroids)

@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_written_ends_nothing(
 ) -> None:
     (tmp_path / "file").write_text("")
     keep(tmp_path / "file" / "verdicts", range(2))
-    assert "computed again next time" in caplog.text
+    assert "the next computes them again" in caplog.text
 
 
 def test_a_key_tells_functions_settings_and_images_apart() -> None:

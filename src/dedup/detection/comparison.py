@@ -13,15 +13,8 @@ import pandas as pd
 
 from dedup.detection.blocks import Blocks
 from dedup.detection.calibration import Calibration, calibrated, caution, expected_precision
-from dedup.detection.candidates import (
-    Candidates,
-    by_words,
-    known_or_looked_at,
-    min_words,
-    radius,
-    united,
-    verdict_derivation,
-)
+from dedup.detection.candidates import Candidates, by_words, min_words, radius, united
+from dedup.detection.verdicts import known_or_looked_at, verdict_derivation
 from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
 from dedup.schemas import AUTO, NEAR
@@ -49,7 +42,8 @@ class Scope:
         queries: query vectors, compared with the pool; ``None`` for every two of the pool.
         n_all: number of pairs in the scope.
         before: pairs of an earlier search, schema ``NEAR``.
-        n_before: number of its comparisons.
+        n_before: number of its comparisons, of images that are still there, at most.
+        n_settled: number of pairs in the scope that it leaves no more to be compared.
     """
 
     clusters: Ints
@@ -57,6 +51,7 @@ class Scope:
     n_all: int
     before: pd.DataFrame
     n_before: int = 0
+    n_settled: int = 0
 
 
 class Limits(NamedTuple):
@@ -108,7 +103,9 @@ class Comparison:
         matches, missed = self._near(matcher, scope, rows)
         near = self._looked_at(matches, scope, limits, first, urls, names)
         near = pd.concat([scope.before, near]) if len(scope.before) else near
-        n_comparisons = scope.n_before + matches.comparisons
+        # Queries in the pool meet each other twice, and an image may be in two blocks.
+        n_new = min(matches.comparisons, scope.n_all - scope.n_settled)
+        n_comparisons = scope.n_before + n_new
         facts = SearchFacts(
             asked=self.matcher.threshold,
             threshold=limits.threshold,
@@ -159,7 +156,9 @@ class Comparison:
             before = before[before["distance"] <= self.matcher.threshold]
         old = digests[was_compared]
         before = before[before["pixels_a"].isin(old) & before["pixels_b"].isin(old)]
-        return Scope(clusters, rows[~was_compared], n_all, before, since.facts.n_comparisons)
+        n_settled = len(old) * (len(old) - 1) // 2
+        n_before = min(since.facts.n_comparisons, n_settled)  # other images may be gone since
+        return Scope(clusters, rows[~was_compared], n_all, before, n_before, n_settled)
 
     def _limits(self, rows: Ints, urls: Names, since: SearchState | None) -> Limits:
         """Choose the limits of candidates, or take those of an earlier search."""

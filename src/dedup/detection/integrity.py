@@ -46,11 +46,7 @@ def inspect_index(folder: Path) -> list[Damage]:
     Raises:
         ArtifactError: there is no index, or one of another version.
     """
-    try:
-        _, files = read_manifest(folder)
-    except CorruptError as error:
-        return [Damage(None, MANIFEST, "changed", detail=str(error))]
-    return _changed(folder, files) or _impossible(folder, files, lambda: Index.load(folder).vectors)
+    return _inspect(folder, MANIFEST, read_manifest, lambda: Index.load(folder).vectors)
 
 
 def inspect_search(folder: Path) -> list[Damage]:
@@ -59,11 +55,7 @@ def inspect_search(folder: Path) -> list[Damage]:
     Raises:
         ArtifactError: there is no search, or one of another version.
     """
-    try:
-        _, files = read_facts(folder)
-    except CorruptError as error:
-        return [Damage(None, SEARCH, "changed", detail=str(error))]
-    return _changed(folder, files) or _impossible(folder, files, lambda: SearchState.load(folder))
+    return _inspect(folder, SEARCH, read_facts, lambda: SearchState.load(folder))
 
 
 def inspect_result(folder: Path) -> list[Damage]:
@@ -72,13 +64,7 @@ def inspect_result(folder: Path) -> list[Damage]:
     Raises:
         ArtifactError: there is no result, or one of another version.
     """
-    try:
-        _, files = read_result(folder)
-    except CorruptError as error:
-        return [Damage(None, RESULT, "changed", detail=str(error))]
-    return _changed(folder, files) or _impossible(
-        folder, files, lambda: DetectionResult.load(folder)
-    )
+    return _inspect(folder, RESULT, read_result, lambda: DetectionResult.load(folder))
 
 
 def inspect_run(folder: Path) -> list[Damage]:
@@ -146,6 +132,27 @@ def _changed(folder: Path, files: Facts) -> list[Damage]:
 
     kinds = zip(files, in_order(kind, files), strict=True)
     return [Damage(None, name, damage) for name, damage in kinds if damage is not None]
+
+
+def _inspect(
+    folder: Path,
+    name: str,
+    read: Callable[[Path], tuple[Facts, Facts]],
+    load: Callable[[], object],
+) -> list[Damage]:
+    """List the damage to what the file ``name`` describes.
+
+    Args:
+        folder: holds the file, and those that it names.
+        name: the file with the checksums.
+        read: reads it; its second value is the facts by file name.
+        load: reads all files, and checks their values.
+    """
+    try:
+        _, files = read(folder)
+    except CorruptError as error:
+        return [Damage(None, name, "changed", detail=str(error))]
+    return _changed(folder, files) or _impossible(folder, files, load)
 
 
 def _impossible(folder: Path, files: Facts, load: Callable[[], object]) -> list[Damage]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 
 from dedup.detection.calibration import floor
-from dedup.detection.candidates import Candidates, Look, radius
+from dedup.detection.candidates import Candidates, radius
 from dedup.detection.comparison import clusters_of_vectors
 from dedup.detection.exact import EVIDENCE
+from dedup.detection.lookup import Lookup, arrow, taken
+from dedup.detection.verdicts import Look
 from dedup.download.client import Fetcher
 from dedup.errors import ImageError, SourceError
 from dedup.runtime.digits import rounded, units
@@ -109,8 +111,8 @@ class Query:
             none. With ``min_score=auto``, the score is the lowest that calibration would choose
             for ``matcher.precision``.
         fetcher: client for images with a web address.
-        decoders: running child processes that decode the images; ``None`` starts some for each
-            query, with the default limits.
+        decoders: running child processes that decode the images; ``None`` starts some at the
+            first query, with the default limits. They end with this object or the process.
 
     Raises:
         ArtifactError: the checkpoint is missing, or not that of the index.
@@ -130,6 +132,9 @@ class Query:
     ) -> None:
         self.fetcher = fetcher or Fetcher()
         self.decoders = decoders
+        self._idle: dict[int, Decoders] = {}
+        """Decoders between two queries, by the process that started them; a fork starts others."""
+        weakref.finalize(self, _stop, self._idle)
         index.check_encoder(checkpoint or index.manifest["checkpoint"])
         self.reader: str = index.manifest["reader"]
         self.max_products = max_products
@@ -164,13 +169,29 @@ class Query:
         self.vectors = index.vectors
         self.product_of = index.sight.product
         self.titles = index.titles
-        self.look = None
+        self.look: Look | None = None
         if verifier is not None:
             is_auto = verifier.min_score == AUTO
             min_score = floor(matcher.precision) if is_auto else float(verifier.min_score)
             self.look = Look(
                 first["url"].tolist(), rows, index.sight, verifier, min_score, matcher.variants
             )
+        where = "the index" if index.folder is None else f"the index {index.folder}"
+        log.info("%s answers by %s", where, self._rule(float(matcher.threshold)))
+
+    def _rule(self, threshold: float) -> str:
+        """Describe which images are found, and how to ask for more."""
+        if self.look is not None:
+            return (
+                "equal images, and near ones that are verified with a score of "
+                f"{self.look.min_score:.3g} or more"
+            )
+        if threshold > 0:
+            return f"equal images, and those within matcher.threshold={threshold:.4g}"
+        return (
+            "equal images alone (matcher.threshold=0, no verifier): for near duplicates as well, "
+            "add verifier=local matcher.threshold=auto"
+        )
 
     def __call__(self, addresses: str | Sequence[str]) -> pd.DataFrame:
         """Find the products that show one of these images, surest and closest first.
@@ -237,10 +258,27 @@ class Query:
 
     def _read(self, addresses: Sequence[str]) -> list[Reading]:
         """Read images as the index did: in child processes with limits."""
-        default = Decoders(self.reader, max_bytes=self.fetcher.max_bytes)
-        with nullcontext(self.decoders) if self.decoders else default as decoders:
+        with self._lent() as decoders:
             started = [(address, self._begin(address, decoders)) for address in addresses]
             return [_result(*each) for each in started]
+
+    @contextmanager
+    def _lent(self) -> Iterator[Decoders]:
+        """Lend decoders to one query at a time; after an error they are stopped at once."""
+        if self.decoders is not None:
+            yield self.decoders
+            return
+        process = os.getpid()
+        decoders = self._idle.pop(process, None)
+        if decoders is None:
+            decoders = Decoders(self.reader, max_bytes=self.fetcher.max_bytes).__enter__()
+        try:
+            yield decoders
+        except BaseException:
+            decoders.__exit__()
+            raise
+        if self._idle.setdefault(process, decoders) is not decoders:  # of another thread's query
+            decoders.__exit__()
 
     def _begin(self, address: str, decoders: Decoders) -> Future[Reading]:
         with _about(address):
@@ -329,6 +367,13 @@ class Query:
         return self.by_vector[first[which] + within], which
 
 
+def _stop(idle: dict[int, Decoders]) -> None:
+    """Stop the decoders that this process started."""
+    decoders = idle.pop(os.getpid(), None)
+    if decoders is not None:
+        decoders.__exit__()
+
+
 @contextmanager
 def _about(address: str) -> Iterator[None]:
     """Turn an error of an image into one that names the image."""
@@ -341,54 +386,3 @@ def _about(address: str) -> Iterator[None]:
 def _result(address: str, started: Future[Reading]) -> Reading:
     with _about(address):
         return started.result()
-
-
-class Lookup:
-    """Hash table from the texts of a column to their rows.
-
-    Args:
-        column: column of texts.
-
-    Attributes:
-        texts: the column as an Arrow array.
-    """
-
-    def __init__(self, column: pd.Series[str]) -> None:
-        self.texts = arrow(column)
-        hashes = pd.util.hash_array(column.to_numpy(object), categorize=False)
-        self.order: Ints = np.argsort(hashes, kind="stable")
-        self.hashes = hashes[self.order]
-
-    def rows(self, text: str) -> Ints:
-        """Return the rows of a text, ascending."""
-        places = self._candidates(text)
-        rows: Ints = places[np.array(taken(self.texts, places), object) == text]
-        return rows
-
-    def first(self, text: str) -> int | None:
-        """Return the first row of a text, or ``None``."""
-        places = self._candidates(text)
-        return next((int(at) for at in places if self.texts[at].as_py() == text), None)
-
-    def _candidates(self, text: str) -> Ints:
-        if not _is_utf8(text):  # a file name may be any bytes, but an index holds UTF-8 alone
-            return np.empty(0, np.int64)
-        key = pd.util.hash_array(np.array([text], object), categorize=False)
-        start = np.searchsorted(self.hashes, key, "left")[0]
-        stop = np.searchsorted(self.hashes, key, "right")[0]
-        return self.order[start:stop]
-
-
-def _is_utf8(text: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def arrow(column: pd.Series[str]) -> pa.Array:
-    """Convert a column of texts to Arrow, which takes a third of the memory of objects."""
-    return pa.array(column.to_numpy(object), pa.large_string())
-
-
-def taken(column: pa.Array, rows: Ints) -> list[str]:
-    """Return the texts of some rows."""
-    texts: list[str] = column.take(pa.array(rows)).to_pylist()
-    return texts

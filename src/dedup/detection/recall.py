@@ -17,8 +17,8 @@ from PIL import Image
 
 from dedup.augmentations import EDITS, RgbImage, augment
 from dedup.detection.calibration import Calibration, expected_recall
-from dedup.detection.candidates import verdict_derivation
 from dedup.detection.results import DetectionResult
+from dedup.detection.verdicts import verdict_derivation
 from dedup.runtime.digits import rounded, score, units
 from dedup.runtime.parallel import in_order, one_thread
 from dedup.runtime.progress import counting
@@ -245,7 +245,8 @@ def _compared(
         return make(images[0], images[1], _number(seed, "edits", numbers[place]))
 
     copies = []
-    with counting(f"estimating recall on {len(places)} edited images", len(places)) as count:
+    label = f"estimating recall on {len(places)} edited images"
+    with counting(label, len(places), "images") as count:
         for edited in in_order(make_copy, places):
             copies.append(edited)
             count()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,6 +30,14 @@ class Tally:
     done: int = 0
     failed: int = 0
     received: int = 0
+
+
+class Count(Protocol):
+    """Receiver of the number of things that were done since its last call."""
+
+    def __call__(self, n: int = 1) -> None:
+        """Advance by ``n``."""
+        ...
 
 
 log = logging.getLogger("dedup")
@@ -83,25 +92,25 @@ def reading(n_images: int) -> Iterator[Callable[[Tally], None]]:
 
 
 @contextmanager
-def counting(what: str, total: int, unit: str = "") -> Iterator[Callable[[], None]]:
-    """Show a bar that advances by one at each call of the yielded function.
+def counting(what: str, total: int, unit: str) -> Iterator[Count]:
+    """Show a bar that advances by one, or by a number, at each call of the yielded function.
 
     Args:
         what: name of the work, such as "comparing candidates".
-        total: number of calls to come.
-        unit: noun for the rate; "" shows no rate.
+        total: number of things to come.
+        unit: noun of what is counted, for the rate.
     """
     with _shown(what, total) as display:
         done, started = 0, time.monotonic()
         shown = started
 
-        def count() -> None:
+        def count(n: int = 1) -> None:
             nonlocal done, shown
-            done, now = done + 1, time.monotonic()
+            done, now = done + n, time.monotonic()
             if now - shown < REFRESH and done < total:
                 return
             shown = now
-            display(done, f"{done / max(now - started, 1e-9):.0f} {unit}/s" if unit else "")
+            display(done, f"{done / max(now - started, 1e-9):.0f} {unit}/s")
 
         yield count
 

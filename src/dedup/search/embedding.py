@@ -106,8 +106,7 @@ def embed_stored(
     def work(start: int) -> Vectors:
         return embed.block(store.read(rows[start : start + step]))
 
-    blocks = embed.each(work, starts)
-    return np.concatenate([next(blocks) for _ in _with_progress(starts)])
+    return _joined(embed.each(work, starts), len(rows))
 
 
 @contextmanager
@@ -162,8 +161,7 @@ def embed_on(
         try:
             with ignore_interrupts():
                 embedded = pool.map(_embed_block, blocks)
-            steps = _with_progress(range(len(blocks)))
-            return np.concatenate([next(embedded) for _ in steps])
+            return _joined(embedded, len(rows))
         except BrokenProcessPool as error:
             raise LostProcessError(
                 f"one of {n_workers} processes that embed images was ended from outside, often "
@@ -207,8 +205,11 @@ def _whole(n_images: int) -> int:
     return max(1, -(-n_images // MICRO_BATCH)) * MICRO_BATCH
 
 
-def _with_progress(starts: range) -> Iterator[int]:
-    with counting("embedding images", len(starts)) as count:
-        for start in starts:
-            yield start
-            count()
+def _joined(blocks: Iterable[Vectors], n_images: int) -> Vectors:
+    """Join blocks of embeddings as they come, and show how many images are done."""
+    parts = []
+    with counting("embedding images", n_images, "images") as count:
+        for part in blocks:
+            parts.append(part)
+            count(len(part))
+    return np.concatenate(parts)

@@ -53,6 +53,7 @@ class Index:
             ``foreground`` where the encoder was shown products alone.
         thumbnails: small images by address, for reports; none until a store is attached.
         sight: images by address, for the verifier; raises until a store is attached.
+        folder: folder that the index was read from, for messages; ``None`` where it was made.
     """
 
     images: pd.DataFrame
@@ -65,6 +66,7 @@ class Index:
     manifest: dict[str, Any] = field(default_factory=dict)
     thumbnails: Thumbnails = lambda urls: {}
     sight: ImageAccess = field(default_factory=lambda: ImageAccess(no_images, no_images))
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def shows(self) -> str:
@@ -135,4 +137,5 @@ class Index:
         ids, origin = products[manifest["id_column"]], Origin(folder / "images.parquet", AGAIN)
         check_images(images, ids, len(vectors), len(centroids), origin)
         mapped: Any = CheckedArray(paths[0], vectors, files["vectors.npy"], AGAIN)
-        return cls(as_frame(images), mapped, centroids, as_frame(products), manifest)
+        frames = as_frame(images), as_frame(products)
+        return cls(frames[0], mapped, centroids, frames[1], manifest, folder=folder)

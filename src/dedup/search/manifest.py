@@ -204,12 +204,7 @@ def read_manifest(folder: Path) -> tuple[Facts, Facts]:
         f"index with index=PATH, or make one with {command('cluster')}"
     )
     manifest = read_checked(origin.file, "an index", advice)
-    number = manifest.get("format")
-    if type(number) is not int or number != INDEX_FORMAT:
-        raise ArtifactError(
-            f"{folder} holds an index of format {str(number)[:100]}, and this version reads "
-            f"format {INDEX_FORMAT}: {AGAIN}"
-        )
+    _check_format(manifest, "an index", INDEX_FORMAT, origin)
     files = _pop_files(manifest, INDEX_FILES, origin)
     images, products = (files[name] for name in INDEX_FILES[:2])
     _check_rows("images.parquet", images["rows"], MAX_ROWS_A_BYTE * images["size"], origin)
@@ -253,9 +248,7 @@ def read_facts(folder: Path) -> tuple[Facts, Facts]:
     if facts.keys() - _OPTIONAL.keys() != _FACTS.keys():
         names = ", ".join(sorted(facts.keys() ^ _FACTS.keys()))[:200]
         origin.refuse(f"fields are missing or unknown, see {names}")
-    _check_fields(facts, _FACTS, "", origin)
-    optional = {name: _OPTIONAL[name] for name in facts.keys() & _OPTIONAL.keys()}
-    _check_fields(facts, optional, "", origin)
+    _check_search(facts, "", origin)
     if facts["asked"] not in ("auto", facts["threshold"]):
         origin.refuse("its threshold differs from the setting in asked")
     for name, table in (("near_pairs", "near.parquet"), ("pictures", "compared.parquet")):
@@ -276,19 +269,13 @@ def read_result(folder: Path) -> tuple[Facts, Facts]:
     """
     origin = Origin(folder / RESULT, ANEW)
     facts = read_checked(origin.file, "a result", ANEW)
-    number = facts.get("format")
-    if type(number) is not int or number != RESULT_FORMAT:
-        raise ArtifactError(
-            f"{folder} holds a result of format {str(number)[:100]}, and this version reads "
-            f"format {RESULT_FORMAT}: {ANEW}"
-        )
+    _check_format(facts, "a result", RESULT_FORMAT, origin)
     files = _pop_files(facts, RESULT_FILES, origin)
     for name, file in files.items():
         _check_rows(name, file["rows"], MAX_ROWS_A_BYTE * file["size"], origin)
     _check_fields(facts, _RESULT, "", origin)
-    _check_fields(facts["search"], _FACTS if facts["search"] else {}, "search.", origin)
-    optional = {name: _OPTIONAL[name] for name in facts["search"].keys() & _OPTIONAL.keys()}
-    _check_fields(facts["search"], optional, "search.", origin)
+    if facts["search"]:  # else nothing was compared
+        _check_search(facts["search"], "search.", origin)
     calibration = {"measured": None, **facts["calibration"]}
     _check_fields(calibration, _MEASURED, "calibration.", origin)
     if calibration.keys() - _MEASURED.keys():  # else the threshold was given, and measured alone
@@ -296,6 +283,26 @@ def read_result(folder: Path) -> tuple[Facts, Facts]:
     if "n_copies" in calibration:
         _check_fields(calibration, _RECALL, "calibration.", origin)
     return facts, files
+
+
+def _check_format(facts: Facts, what: str, wanted: int, origin: Origin) -> None:
+    """Make sure that a manifest is of the format that this version reads.
+
+    Raises:
+        ArtifactError: it is of another, or names none.
+    """
+    number = facts.get("format")
+    if type(number) is not int or number != wanted:
+        raise ArtifactError(
+            f"{origin.file.parent} holds {what} of format {str(number)[:100]}, and this version "
+            f"reads format {wanted}: {origin.advice}"
+        )
+
+
+def _check_search(facts: Facts, prefix: str, origin: Origin) -> None:
+    """Check the fields of a search, and those that it may have."""
+    optional = {name: kind for name, kind in _OPTIONAL.items() if name in facts}
+    _check_fields(facts, _FACTS | optional, prefix, origin)
 
 
 def _pop_files(facts: Facts, names: tuple[str, ...], origin: Origin) -> Facts:

@@ -122,16 +122,27 @@ def recipe(index: Index, record: Record | None = None) -> Recipe | None:
 
 
 def _moved(named: str, folder: Path) -> str:
-    """Resolve a path that an index names; beside the index, if the folder of runs was moved."""
+    """Resolve a path that an index names; beside the index, if the folder of runs was moved.
+
+    Whoever gave the folder chose the links in it, and could not know where files lie here. So no
+    link in it leads out of it.
+    """
     path = Path(named)
     parents = folder.resolve().parents
     if path.exists() or ".." in path.parts or len(parents) < 2:
         return named
     for n_parts in (2, 3):  # store/pillow; train/TIME/best.ckpt
         there = parents[1].joinpath(*path.parts[-n_parts:])
-        if len(path.parts) > n_parts and there.exists():
+        if len(path.parts) <= n_parts or not there.exists():
+            continue
+        if there.resolve().is_relative_to(parents[1]):
             log.info("%s does not exist: using %s instead", path, there)
             return str(there)
+        log.warning(
+            "%s does not exist, and %s is not used instead: a symbolic link leads it out of %s. "
+            "Put what it leads to at one of the two places, not a link",
+            path, there, parents[1],
+        )  # fmt: skip
     return named
 
 

@@ -8,7 +8,7 @@ holds one sketch a vector, the border crossings (bounded) and the current blocks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from dedup.errors import ConfigError
 from dedup.runtime.parallel import in_order
 from dedup.search.bounds import TINY, UNIT, Vectors, mirrored
-from dedup.search.cells import BLOCK, Cells
+from dedup.search.cells import BLOCK, Cells, Crossings
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -44,8 +44,8 @@ class Matches(NamedTuple):
         left: (n,) int64.
         right: (n,) int64.
         distance: (n,) float64, L2, lower is closer.
-        comparisons: pairs that were compared. After a lossless search, every other pair is
-            farther apart than the threshold.
+        comparisons: number of pairs that were compared, each counted once however often a search
+            meets it. After a lossless search, every other pair is farther apart than the threshold.
     """
 
     left: Ints
@@ -148,8 +148,7 @@ class Prepared:
         edges = [borders.edge(cells.members(cell)) for cell in range(len(sizes))]
         crossing = [_across(borders.of(cell), edge) for cell, edge in enumerate(edges)]
         strays = _across(np.arange(n), borders.strays)
-        across = sum(len(borders.of(cell)) * len(edge) for cell, edge in enumerate(edges))
-        compared = within + across + n * len(borders.strays)
+        compared = _n_distinct(borders, edges, self._strays_of(borders), sizes)
         return self._run(self._side, chain(*inside, *crossing, strays), compared, ordered)
 
     def search(self, queries: npt.NDArray[Any]) -> Matches:
@@ -178,7 +177,8 @@ class Prepared:
             jobs = _across(np.arange(len(inside)), slice(0, n))
             return self._run(side, jobs, compared + n * len(inside), _unique, far)
         pieces = ((reached.of(cell), self.cells.members(cell)) for cell in range(len(sizes)))
-        compared += int((np.diff(reached.starts) * sizes).sum())
+        settled = sizes - self._strays_of(reached)  # strays are counted once, with all queries
+        compared += int((np.diff(reached.starts) * settled).sum())
         compared += len(inside) * len(reached.strays)
         jobs = chain(*_merged(pieces), _across(np.arange(len(inside)), reached.strays))
         return self._run(side, jobs, compared, _unique, far)
@@ -198,6 +198,11 @@ class Prepared:
         n_true = len(every.search(cells.vectors[rows]).left) - len(rows)  # each finds itself
         n_found = np.isin(matches.left, rows).sum() + np.isin(matches.right, rows).sum()
         return float((n_true - n_found) * len(cells.rows) / max(len(rows), 1) / 2)
+
+    def _strays_of(self, crossings: Crossings) -> Ints:
+        """Count the strays in each cell, (k,)."""
+        strays: Ints = np.diff(np.searchsorted(crossings.strays, self.cells.starts))
+        return strays
 
     @property
     def _side(self) -> Side:
@@ -245,6 +250,27 @@ class Prepared:
             near = distance <= self.threshold
             parts.append((row[near], other[near], distance[near]))
         return _joined(parts, 0)[:3]
+
+
+def _n_distinct(borders: Crossings, edges: Sequence[Ints], strays: Ints, sizes: Ints) -> int:
+    """Count the pairs that a search within cells, across borders and with strays compares.
+
+    A stray meets the members of its own cell and of its neighbours twice.
+
+    Args:
+        borders: of the cells.
+        edges: of each cell, see ``Crossings.edge``.
+        strays: number in each cell, (k,).
+        sizes: of the cells, (k,).
+    """
+    n_strays, settled = len(borders.strays), sizes - strays
+    within = int((settled * (settled - 1) // 2).sum())
+    across = 0
+    for cell, edge in enumerate(edges):
+        sides = (np.isin(side, borders.strays, invert=True) for side in (borders.of(cell), edge))
+        rows, members = (int(side.sum()) for side in sides)
+        across += rows * members
+    return within + across + n_strays * int(settled.sum()) + n_strays * (n_strays - 1) // 2
 
 
 def _joined(parts: Iterable[Found], comparisons: int) -> Matches:

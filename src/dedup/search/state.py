@@ -38,7 +38,8 @@ class SearchFacts:
         words: similarity of visual words that makes a candidate; ``None`` where none was used.
         lossless: no near pair was missed.
         n_images: number of images compared.
-        n_comparisons: number of pairs whose distance was computed.
+        n_comparisons: number of pairs of these images that were compared, by this search or one
+            that it continues; never more than ``n_pairs``. After ``since``, at most so many.
         n_pairs: number of pairs in all; ``None`` in a search by an earlier version.
         share: of the comparisons among all pairs, 0 to 1.
         n_near_pairs: number of pairs found.

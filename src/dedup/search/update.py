@@ -82,6 +82,7 @@ def add(
         vectors=vectors,
         products=products,
         manifest=dict(index.manifest),
+        folder=None,
     )
 
 
@@ -118,6 +119,7 @@ def remove(index: Index, product_ids: str | Collection[str]) -> Index:
         vectors=index.vectors if is_used.all() else index.vectors[is_used],
         products=index.products[stays].reset_index(drop=True),
         manifest=dict(index.manifest),
+        folder=None,
     )
 
 

@@ -53,12 +53,27 @@ WRITE_EVERY = 5.0
 ABANDONED = 3600.0
 """Age in seconds from which a partial file belongs to no running process."""
 
+_UNKEPT: set[Path] = set()
+"""Stores that this process has warned of, see ``warn_unkept``."""
+
 IsPossible = Callable[[pd.DataFrame], bool]
 
 
 def digest_of(*parts: object) -> str:
     """Compute the SHA-256 of plain JSON values, as 64 hex digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def warn_unkept(store: Path, error: OSError) -> None:
+    """Warn that a store keeps no results, once for each store whatever was to be kept."""
+    if store.absolute() in _UNKEPT:
+        return
+    _UNKEPT.add(store.absolute())
+    log.warning(
+        "cannot keep results in the store %s: %s. This run is not affected, and the next computes "
+        "them again; make the store writable to save that time",
+        store, error,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,7 @@ class DerivedRows:
     """Table rows by key; a context manager that writes the remaining rows at its end.
 
     Args:
-        folder: of the blocks, made at the first write; ``None`` keeps nothing.
+        folder: of the blocks, in the store's; made at the first write; ``None`` keeps nothing.
         schema: of the rows; its first column is ``key``, 64 hex digits.
         is_possible: tells whether a run can have computed a table of rows.
         max_bytes: of all blocks together.
@@ -170,7 +185,7 @@ class DerivedRows:
         try:
             self._keep(pd.DataFrame(new, columns=self.schema.names))
         except OSError as error:
-            log.warning("cannot keep results: %s. They are computed again next time", error)
+            warn_unkept(self.folder.parent, error)
             self.folder = None
 
     def _keep(self, rows: pd.DataFrame) -> Path:

@@ -4,10 +4,16 @@
 digits, are those of its ``Derivation``: another version or other settings make another file. The
 last 32 bytes are a digest over the file and the previews that it was computed from. An array that
 its digest does not confirm is computed again.
+
+Where a store cannot be written to, arrays lie in a temporary folder until the process ends.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -21,8 +27,8 @@ from dedup.errors import ArtifactError, CorruptError
 from dedup.runtime.checksums import kept_digest
 from dedup.runtime.files import array_header, read_array, write_bytes
 from dedup.runtime.parallel import in_order
-from dedup.runtime.progress import counting
-from dedup.store.derived import Derivation
+from dedup.runtime.progress import Count, counting
+from dedup.store.derived import Derivation, warn_unkept
 from dedup.store.shards import Shards, advice, lacking
 
 Array = npt.NDArray[Any]
@@ -37,8 +43,8 @@ def _always(array: Array) -> bool:
     return True
 
 
-def _uncounted() -> AbstractContextManager[Callable[[], None]]:
-    return nullcontext(lambda: None)
+def _uncounted() -> AbstractContextManager[Count]:
+    return nullcontext(lambda n=1: None)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,9 @@ class DerivedArrays:
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
         self._confirmed: set[Path] = set()
+        self._elsewhere: dict[Path, Path] = {}
+        """Files in a temporary folder, by the place in the store that could not be written to."""
+        self._spare: Path | None = None
 
     def missing(self, derivation: ArrayDerivation, shards: Sequence[int]) -> list[int]:
         """Return the shards without a whole array; each file is read once and then trusted.
@@ -93,14 +102,15 @@ class DerivedArrays:
             derivation: names the function.
             shards: numbers of shards.
             function: a place to its row.
-            label: of the progress bar; ``None`` shows none.
+            label: of the progress bar, which counts images; ``None`` shows none.
 
         Raises:
             ArtifactError: a file of a shard is missing.
             CorruptError: a shard cannot be read, or a preview in it is not whole.
         """
         sizes = {shard: self.shards.size(shard) for shard in shards}
-        with counting(label, sum(sizes.values())) if label and sizes else _uncounted() as count:
+        bar = counting(label, sum(sizes.values()), "images") if label and sizes else _uncounted()
+        with bar as count:
             for shard, size in sizes.items():
                 values = np.empty((size, *derivation.shape), derivation.dtype)
                 places: Iterator[Row] = ((shard, row) for row in range(size))
@@ -120,20 +130,42 @@ class DerivedArrays:
         values = np.empty((len(rows), *derivation.shape), derivation.dtype)
         for shard in np.unique(rows[:, 0]).tolist():
             here, file = rows[:, 0] == shard, self.shards.file(shard, derivation.ending)
-            array, wanted = self.shards.array(file), rows[here, 1]
+            array = self.shards.array(self._elsewhere.get(file, file))
+            wanted = rows[here, 1]
             if wanted.max() >= len(array):
                 raise CorruptError(f"{file} lacks rows: {advice(self.shards.path)}")
             values[here] = array[wanted]
         return values
 
     def write(self, derivation: ArrayDerivation, shard: int, values: Array) -> None:
-        """Keep the values of a shard's images, (n, *shape); a lost file can be computed again."""
+        """Keep the values of a shard's images, (n, *shape); a lost file can be computed again.
+
+        Where the store cannot be written to, a warning says so once, and the values are kept for
+        this process alone.
+
+        Raises:
+            OSError: neither the store nor the temporary folder can be written to.
+        """
         data = array_header(values.shape, values.dtype) + values.tobytes()
         data += kept_digest(data, self.shards.preview_digests(shard))
         file = self.shards.file(shard, derivation.ending)
-        write_bytes(data, file)
-        self.shards.forget(file)
+        place = file
+        try:
+            write_bytes(data, file)
+            self._elsewhere.pop(file, None)
+        except OSError as error:
+            warn_unkept(self.shards.path, error)
+            place = self._elsewhere[file] = self._spare_folder() / file.name
+            write_bytes(data, place)
+        self.shards.forget(place)
         self._confirmed.add(file)
+
+    def _spare_folder(self) -> Path:
+        """Return a temporary folder, which is removed with these arrays."""
+        if self._spare is None:
+            self._spare = Path(tempfile.mkdtemp(prefix="dedup-"))
+            weakref.finalize(self, _remove, self._spare, os.getpid())
+        return self._spare
 
     def _is_whole(self, derivation: ArrayDerivation, shard: int) -> bool:
         """Tell whether the digest at the end of a file, its type and its shape confirm it."""
@@ -147,6 +179,12 @@ class DerivedArrays:
             if fits and data[-32:] == digest and derivation.is_possible(array):
                 self._confirmed.add(file)
         return file in self._confirmed
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a folder, unless this is a fork of the process that made it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_places(rows: npt.NDArray[np.int64], path: Path) -> None:

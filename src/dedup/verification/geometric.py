@@ -139,13 +139,21 @@ def placements(
         alignments += align_whole(left, right)
     compared = ((each, agree(left.image, right.image, each)) for each in alignments)
     pairs = [AlignedPair(each, agreement) for each, agreement in compared if agreement is not None]
-    return _with_colours(left, right, pairs) if colours else pairs
+    return with_colours(left, right, pairs) if colours else pairs
 
 
-def _with_colours(
+def with_colours(
     left: LocalFeatures, right: LocalFeatures, pairs: list[AlignedPair]
 ) -> list[AlignedPair]:
-    """Compare the products' colours under the best alignment, if that is good enough."""
+    """Compare the products' colours under the best alignment, if that is good enough.
+
+    Colours decide the relation of a pair, and not its score.
+
+    Args:
+        left: as in ``placements``.
+        right: likewise.
+        pairs: result of ``placements`` without colours.
+    """
     at = max(range(len(pairs)), key=lambda at: pairs[at].agreement.structure, default=0)
     if not pairs:
         return pairs
