@@ -54,7 +54,9 @@ def test_any_sequence_of_changes_ends_where_a_fresh_run_does(trained: Path) -> N
         (line,) = re.findall(r"next: python detect.py (.*)", done.stderr)
         words = shlex.split(line)
         assert words[1:] == ["since=two/detect/latest", NEAR]
-        run("detect", "runs=two", *words, cwd=trained)
+        done = run("detect", "runs=two", *words, cwd=trained)
+        named = [Path(line).name for line in done.stdout.splitlines()]
+        assert named == ["duplicates.json", "duplicates.csv", "groups.csv", "report.html"]
     (trained / "gone.txt").write_text("P21\nP20\n")
     run("cluster", "runs=two", "change=remove", "ids=gone.txt", cwd=trained)
     run("detect", "runs=two", NEAR, "since=two/detect/latest", cwd=trained)

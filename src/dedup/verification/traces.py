@@ -30,6 +30,9 @@ GROUND_SHARE = 0.5
 MIN_BAND = 60
 """Number of pixels of a band, at least."""
 
+SAMPLED = 8
+"""One pixel in so many tells the colour of a band."""
+
 NO_BAND, GROUND, FRAME = 0.0, 1.0, 2.0
 """Kinds of what one image has around the other: no flat band; a band whose colour goes on inside,
 so that it may have been added to one image or cut off the other; a band of a colour of its own."""
@@ -75,7 +78,7 @@ def block_grid(image: RgbImage) -> float:
     Returns:
         The excess of the steps, relative to the mean step; about 0 without a grid.
     """
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     if min(gray.shape) < 4 * BLOCK:
         return 0.0
     return (_grid_across(gray) + _grid_across(gray.T)) / 2
@@ -108,8 +111,9 @@ def band(outer: RgbImage, inner: RgbImage, matrix: Matrix) -> float:
     around = cv2.dilate(covered, np.ones((7, 7), np.uint8)) == 0
     if int(around.sum()) < MIN_BAND:
         return NO_BAND
-    colour = np.median(outer[around], axis=0)
-    is_flat = np.abs(outer.astype(np.float32) - colour).max(axis=2) <= BORDER
+    colour = np.median(outer[around][::SAMPLED], axis=0)
+    low, high = (tuple(colour + side * BORDER) for side in (-1, 1))
+    is_flat = cv2.inRange(outer, low, high) > 0
     if float(is_flat[around].mean()) < FLAT_SHARE:
         return NO_BAND
     inside = cv2.erode(covered, np.ones((7, 7), np.uint8), borderValue=1)
