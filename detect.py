@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from dedup.cli.entrypoint import entrypoint, say
+from dedup.cli.outcome import written
 from dedup.config.instances import build
 
 
 @entrypoint("detect")
 def main(cfg: DictConfig, run_dir: Path) -> None:
-    """Write duplicates.json, duplicates.csv and report.html, or answer a query."""
+    """Write duplicates.json, groups.csv, duplicates.csv and report.html, or answer a query."""
     from dedup.cli.commands import answer, find, open_index  # pandas: not for --help
     from dedup.reports.csv import check_reports
     from dedup.reports.text import report_findings
@@ -29,7 +31,8 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     state.save(run_dir)
     result.save(run_dir, folder)
     for report in reports:  # report.csv=null leaves one out
-        say(str(report.write(result, index, run_dir)))
+        for path in written(partial(report.write, result, index), run_dir):
+            say(str(path))
     report_findings(result, index, run_dir, time.monotonic() - started)
 
 

@@ -104,6 +104,21 @@ def test_the_command_and_the_function_give_the_same_bytes(
     assert (folder / "report.html").read_bytes() == (run_dir / "report.html").read_bytes()
 
 
+def test_groups_are_those_of_the_table_for_people(example: dict[str, Any], folder: Path) -> None:
+    written = pd.read_csv(folder / "out" / "groups.csv", dtype={"product_id": str})
+    assert len(written)
+    assert written["duplicate_of"].notna().any()
+    for result in (example["result"], example["again"]):
+        groups = result.groups.assign(
+            **{
+                name: result.groups[name].replace("", np.nan)
+                for name in ("duplicate_of", "evidence")
+            }
+        )
+        pd.testing.assert_frame_equal(groups, written, check_dtype=False, check_exact=True)
+        assert ((result.groups["duplicate_of"] == "") == result.groups["kept"]).all()
+
+
 def test_a_result_is_loaded_as_it_was_saved(example: dict[str, Any]) -> None:
     result, again = example["result"], example["again"]
     for name in SCHEMAS:

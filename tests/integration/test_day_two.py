@@ -1,6 +1,8 @@
 """An index that changes, two catalogues, and reports on any machine, as the commands give them."""
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +50,13 @@ def test_any_sequence_of_changes_ends_where_a_fresh_run_does(trained: Path) -> N
         ["change=update", "source=csv", part(trained, "third.csv", products(0, 3, 5))],
     ]
     for step in steps:
-        run("cluster", "runs=two", *step, cwd=trained)
-        run("detect", "runs=two", NEAR, "since=two/detect/latest", cwd=trained)
+        done = run("cluster", "runs=two", *step, cwd=trained)
+        (line,) = re.findall(r"next: python detect.py (.*)", done.stderr)
+        words = shlex.split(line)
+        assert words[1:] == ["since=two/detect/latest", NEAR]
+        done = run("detect", "runs=two", *words, cwd=trained)
+        named = [Path(line).name for line in done.stdout.splitlines()]
+        assert named == ["duplicates.json", "duplicates.csv", "groups.csv", "report.html"]
     (trained / "gone.txt").write_text("P21\nP20\n")
     run("cluster", "runs=two", "change=remove", "ids=gone.txt", cwd=trained)
     run("detect", "runs=two", NEAR, "since=two/detect/latest", cwd=trained)

@@ -55,11 +55,23 @@ def test_each_colour_of_a_family_has_a_tile(tmp_path: Path) -> None:
 def test_other_photos_stand_side_by_side(tmp_path: Path) -> None:
     page, _ = page_on(tmp_path, [("F", "G", math.nan, "same product")], [])
     (section,) = page.all("details", "kin")
-    assert "Parts in common: 1 pair" in section.text
+    assert "Below the threshold: to be looked at, 1 pair" in section.text
     tiles = section.all("li", "product")
     assert [tile.all("p", "ids")[0].text.strip() for tile in tiles] == ["F", "G"]
     assert "F and G" in tiles[1].text
     assert "sure" not in tiles[1].text
+
+
+def test_other_photos_are_ranked_by_the_score_of_their_verification(tmp_path: Path) -> None:
+    rows = [(a, "G", math.nan, "same product") for a in "BCF"]
+    shop, index = small_shop()
+    scores = [("B", "G", 0.25, ""), ("C", "G", 0.75, "same product"), ("F", "G", 0.5, "")]
+    findings = replace(shop, related=related(*rows), candidates=related(*scores))
+    (section,) = parse(HtmlReport().write(findings, index, tmp_path)).all("details", "kin")
+    assert "Below the threshold: to be looked at, 3 pairs" in section.text
+    assert "duplicates" not in section.text
+    notes = [it.text for it in section.all("p", "evidence")]
+    assert notes == ["75 % sure: C and G", "50 % sure: F and G", "25 % sure: B and G"]
 
 
 def test_without_relations_nothing_is_said(tmp_path: Path) -> None:

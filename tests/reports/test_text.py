@@ -96,7 +96,8 @@ def test_a_low_recall_is_doubted_with_what_a_lower_precision_gives() -> None:
     (warning,) = warnings(calibrated(findings, low), index)
     assert warning == (
         "About 19 % of edited copies are expected to be found: matcher.precision=0.95 would find "
-        "about 86 %"
+        "about 86 %. Pairs below the threshold: to be looked at, by their score in "
+        "candidates.parquet"
     )
 
 

@@ -28,7 +28,7 @@ NODES = 15
 SEEN = Agreement(
     cover_one=0.8, cover_other=0.5, structure=0.9, same=0.95, textured=0.6, whole=0.8, hue=3.0,
     coloured=0.5, chroma=2.0, worst_chroma=4.0, tone=1.0, gain=0.5, shift=2.0, gray=0.0,
-    worst_tone=2.0, tint=1.0, worst_tint=2.0,
+    worst_tone=2.0, tint=1.0, worst_tint=2.0, difference=5.0,
 )  # fmt: skip
 PLACED = Alignment(np.array([[2.0, 0, 5], [0, 1.0, 5]]), True, 40, 30)
 

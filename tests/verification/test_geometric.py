@@ -15,13 +15,14 @@ from dedup.verification.geometric import (
 )
 from dedup.verification.keypoints import RgbImage
 from dedup.verification.relations import NOTHING, SAME_PRODUCT
+from dedup.verification.traces import FRAME, GROUND
 from tests.conftest import draw
 from tests.verification.test_keypoints import patches
 
 SAME = Agreement(
     cover_one=1.0, cover_other=1.0, structure=1.0, same=1.0, textured=0.9, whole=1.0, hue=0.0,
     coloured=0.5, chroma=0.0, worst_chroma=0.0, tone=0.0, gain=1.0, shift=0.0, gray=0.0,
-    worst_tone=0.0, tint=0.0, worst_tint=0.0,
+    worst_tone=0.0, tint=0.0, worst_tint=0.0, difference=0.0,
 )  # fmt: skip
 STRAIGHT = Alignment(np.array([[1.0, 0, 0], [0, 1.0, 0]]), False, 50, 40)
 
@@ -60,7 +61,7 @@ def test_an_edited_copy_is_found_and_another_image_is_not(seed: int) -> None:
     assert found.evidence.startswith("mirrored, cropped to ")
     other = look(image, patches(seed + 50, (160, 200)), verifier)
     assert other.log_odds < 0
-    assert look(image, image, verifier).evidence == "no edit seen"
+    assert look(image, image, verifier).evidence == "no difference seen"
 
 
 def before(product: RgbImage, ground: RgbImage, at: tuple[int, int]) -> LocalFeatures:
@@ -128,7 +129,30 @@ def turned(degrees: float, across: float = 1.0) -> Alignment:
 @pytest.mark.parametrize(
     ("placed", "seen", "words"),
     [
-        (STRAIGHT, {}, "no edit seen"),
+        (STRAIGHT, {}, "no difference seen"),
+        (
+            STRAIGHT,
+            {"difference": 3.14},
+            "the same image, small differences in pixels: mean 3.1 of 255",
+        ),
+        (
+            STRAIGHT,
+            {"difference": 0.01},
+            "the same image, small differences in pixels: mean under 0.1 of 255",
+        ),
+        (STRAIGHT, {"difference": 9.0}, "the same image, differences in pixels: mean 9.0 of 255"),
+        (
+            STRAIGHT,
+            {"cover_one": 0.95, "difference": 2.0},
+            "almost the whole image, small differences in pixels: mean 2.0 of 255",
+        ),
+        (STRAIGHT, {"blocky": 0.3, "difference": 3.0}, "recompressed"),
+        (STRAIGHT, {"cover_one": 0.64, "band": FRAME}, "border added, 36 % of the area"),
+        (
+            STRAIGHT,
+            {"cover_other": 0.8, "band": GROUND},
+            "plain margin added or cut off, 20 % of the area",
+        ),
         (STRAIGHT._replace(mirrored=True), {}, "mirrored"),
         (STRAIGHT, {"cover_one": 0.8}, "cropped to 80 % of the area"),
         (STRAIGHT, {"cover_other": 0.25}, "cropped to 25 % of the area"),

@@ -30,6 +30,7 @@ from dedup.config.instances import build, default_config, plain
 from dedup.detection import results
 from dedup.encoders.paths import checkpoint_file
 from dedup.errors import ArtifactError, ConfigError
+from dedup.reports.group_table import group_table
 from dedup.reports.notebook import html_fragment
 from dedup.runtime.parallel import one_thread
 from dedup.search import origins
@@ -104,10 +105,11 @@ class Index(SavedIndex):
 class DetectionResult(results.DetectionResult):
     """The duplicates in a catalogue, with the index they were found in.
 
-    ``pairs``, ``groups`` and the other tables are those of
-    ``dedup.detection.results.DetectionResult``.
+    ``pairs`` and the other tables are those of ``dedup.detection.results.DetectionResult``.
 
     Attributes:
+        groups: the columns of ``groups.csv``: those of the schema ``GROUPS``, ``duplicate_of``
+            (the kept product; "" for that one), ``score`` and ``evidence``; see ``group_table``.
         index: the index that was searched; ``None`` if it is no longer on disk.
         state: the comparisons made, which ``find_duplicates(..., since=result)`` does not repeat.
         folder: the index's folder.
@@ -116,6 +118,10 @@ class DetectionResult(results.DetectionResult):
     index: Index | None = None
     state: SearchState | None = None
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Add the columns of ``groups.csv`` to the groups."""
+        object.__setattr__(self, "groups", group_table(self.groups, self.pairs))
 
     def save(self, folder: str | Path, index: Path | None = None) -> None:
         """Write the files of a ``detect.py`` run: tables, search state and reports.

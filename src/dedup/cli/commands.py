@@ -20,10 +20,11 @@ from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.files import sha256_file
 from dedup.runtime.printable import visible_json
+from dedup.schemas import AUTO
 from dedup.search import origins
 from dedup.search.index import Index
-from dedup.search.manifest import MANIFEST, RESULT, read_manifest
-from dedup.search.state import SearchState
+from dedup.search.manifest import MANIFEST, RESULT, read_facts, read_manifest
+from dedup.search.state import SearchFacts, SearchState
 from dedup.store.decode_pool import Decoders
 from dedup.store.image_store import ImageStore
 
@@ -107,6 +108,34 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
             before, cfg.change, build(cfg.source), images, embedding, run_dir
         )
     return pipeline.save_changed(index, before, cfg.change, folder, run_dir)
+
+
+def settings_to_continue(cfg: DictConfig, index: Index) -> list[str]:
+    """Name the settings by which ``detect.py`` continues its latest search in a changed index.
+
+    Returns:
+        ``since=FOLDER``, and the settings of that search that the index does not imply; nothing
+        where there is no search, or none that can be continued.
+    """
+    folder = Path(cfg.runs) / "detect" / "latest"
+    try:
+        facts = SearchFacts.from_dict(read_facts(folder)[0])
+    except ArtifactError:  # none, or one of an earlier version; a damaged one is not advised
+        return []
+    made_for, usual = origins.recipe(index), default_settings("matcher", "radius")
+    matcher = usual if made_for is None else usual | made_for.matcher
+    is_of_index = facts.checkpoint_sha256 == index.manifest["checkpoint_sha256"]
+    if facts.against or not is_of_index or not (facts.lossless and matcher["lossless"]):
+        return []
+    words = [f"since={folder}"]
+    if facts.asked != matcher["threshold"]:
+        words.append(f"matcher.threshold={facts.asked}")
+    is_verified = made_for is not None and made_for.verifier is not None
+    if facts.looked != (is_verified or facts.asked == AUTO):
+        words.append(f"verifier={'local' if facts.looked else 'none'}")
+    if facts.block_by is not None:
+        words.append(f"detection.block_by={facts.block_by}")
+    return words
 
 
 def take_columns(cfg: DictConfig) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -78,6 +78,28 @@ def say(text: str) -> None:
     except OSError as error:
         error.filename = "stdout"
         raise
+
+
+def written(write: Callable[[Path], Path], folder: Path) -> list[Path]:
+    """Call a report, and list the files that it wrote.
+
+    Args:
+        write: writes files into a folder, and returns the most important one.
+        folder: the folder, which exists.
+
+    Returns:
+        The file that was returned, then the others by name.
+    """
+    before = set(_files(folder))
+    first = write(folder)
+    names = sorted(name for name, _ in set(_files(folder)) - before)
+    return list(dict.fromkeys([first, *(folder / name for name in names)]))
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    """List the files of a folder, and their numbers on the disk: a file anew has another."""
+    with os.scandir(folder) as entries:
+        return [(entry.name, entry.inode()) for entry in entries if entry.is_file()]
 
 
 def stop(message: str, code: int) -> NoReturn:

@@ -52,9 +52,9 @@ class DetectionResult:
             ``f1``, ``n_true``, ``n_found``, ``n_wrong``, ``bcubed_f1`` and ``truth``, the file.
         candidates: the schema ``PAIRS``: all pairs that a verifier compared, reported or not;
             without a verifier, the near pairs.
-        related: the schema ``PAIRS``: pairs that are no duplicates, but colour variants or other
-            photos of one product. A variant's score is the probability of one product but for the
-            colours; another photo has none.
+        related: the schema ``PAIRS``: pairs that are not reported, but colour variants, or perhaps
+            other photos of one product, below the threshold. A variant's score is the probability
+            of one product but for the colours; another photo has none.
         families: the schema ``FAMILIES``: the products of the variants in ``related``.
     """
 

@@ -47,7 +47,7 @@ KEPT = 512
 STEP = 128
 """Number of candidates verified at a time: about a second of work on 2 cores."""
 
-VERSION = 1
+VERSION = 2
 """Version of verdicts: raised when the same two images get another one."""
 
 MAX_EVIDENCE = 200

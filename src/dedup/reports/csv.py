@@ -10,7 +10,7 @@ import pandas as pd
 
 from dedup.detection.results import DetectionResult
 from dedup.reports import phrases
-from dedup.reports.proofs import surest_pairs
+from dedup.reports.group_table import evidence_of, group_table
 from dedup.reports.records import cells, check_columns, typed_addresses
 from dedup.runtime.tables import write_csv
 from dedup.schemas import RELATIONS
@@ -22,9 +22,6 @@ COLUMNS = (
     *("title_a", "title_b", "address_a", "address_b"),
 )
 """Columns of ``duplicates.csv``, in this order; the user's own follow."""
-
-GROUP_COLUMNS = ("product_id", "group_id", "kept", "duplicate_of", "score", "evidence")
-"""Columns of ``groups.csv``, in this order; the user's own follow."""
 
 RELATED_COLUMNS = (
     *("product_id_a", "product_id_b", "relation", "family_id", "distance", "image_a", "image_b"),
@@ -95,7 +92,7 @@ class CsvReport:
         path, own = folder / "duplicates.csv", self._own
         pairs = _pairs(findings, index)
         self._write(_with_columns(pairs[list(COLUMNS)], own, index, ENDS), path)
-        groups = _groups(findings)
+        groups = group_table(findings.groups, findings.pairs)
         self._write(_with_columns(groups, own, index), folder / "groups.csv")
         if len(related := findings.related):
             families = findings.families.set_index("product_id")["family_id"]
@@ -144,7 +141,7 @@ def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:
     }
     return pairs.assign(
         group_id=homes,
-        evidence=_evidence(pairs),
+        evidence=evidence_of(pairs),
         relation=[
             phrases.relation(*row) for row in zip(pairs["relation"], pairs["tier"], strict=True)
         ],
@@ -152,36 +149,6 @@ def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:
         group_size=[size_of.get(home, "") for home in homes],
         **named,
     )
-
-
-def _groups(findings: DetectionResult) -> pd.DataFrame:
-    """Make a row for each product of a group: the product that it duplicates, and the evidence."""
-    groups = findings.groups
-    kept = groups[groups["kept"].astype(bool)]
-    kept_of = dict(zip(kept["group_id"], kept["product_id"], strict=True))
-    proofs = surest_pairs(groups, findings.pairs).set_index("product_id")
-    ends = zip(proofs.index, proofs["other"], proofs["direct"], _evidence(proofs), strict=True)
-    evidence_of = {
-        key: text if direct else f"through {other}: {text}" for key, other, direct, text in ends
-    }
-    is_kept = groups["kept"].astype(bool)
-    rows = list(zip(groups["product_id"], groups["group_id"], is_kept, strict=True))
-    return pd.DataFrame(
-        {
-            "product_id": groups["product_id"],
-            "group_id": groups["group_id"],
-            "kept": is_kept,
-            "duplicate_of": ["" if keep else kept_of.get(home, "") for _, home, keep in rows],
-            "score": groups["product_id"].map(proofs["score"]).astype(float).mask(is_kept),
-            "evidence": ["" if keep else evidence_of.get(key, "") for key, _, keep in rows],
-        },
-        columns=list(GROUP_COLUMNS),
-    )
-
-
-def _evidence(pairs: pd.DataFrame) -> list[str]:
-    columns = (pairs[name] for name in ("evidence", "tier", "distance"))
-    return [phrases.evidence(*row) for row in zip(*columns, strict=True)]
 
 
 def _with_columns(

@@ -364,7 +364,7 @@ def environment() -> Environment:
         {each.__name__: each for each in (counted, phrases.number, phrases.percent)},
         sha256=_sha256,
     )
-    environment.globals.update(TIERS=phrases.TIERS, LEFT_OUT=phrases.LEFT_OUT)
+    environment.globals.update(TIERS=phrases.TIERS, LEFT_OUT=phrases.LEFT_OUT, BELOW=phrases.BELOW)
     return environment
 
 

@@ -45,6 +45,9 @@ EDITS = {
 }  # fmt: skip
 """Names of edits, for people; other names are plain words already."""
 
+BELOW = "below the threshold: to be looked at"
+"""What is said of pairs that were verified and are not reported, wherever they are named."""
+
 _ENDS = ("failed", "ok")
 
 Failures = tuple[str, int, list[tuple[str, int]]]

@@ -19,6 +19,7 @@ MAX_CARDS, MAX_TILES = 200, 20
 """Families, and pairs of photos, shown on a page at most; colours shown of a family at most."""
 
 SIDES = ("a", "b")
+ENDS = ["product_id_a", "product_id_b"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Card:
-    """A card of related products that are no duplicates."""
+    """A card of related products that join no group."""
 
     name: str
     n_products: int
@@ -60,8 +61,16 @@ def family_cards(findings: DetectionResult) -> list[Card]:
 
 
 def photo_cards(findings: DetectionResult) -> list[Card]:
-    """Make a card of each pair that may show one product in two photos."""
+    """Make a card of each pair that may show one product in two photos, the surest pair first.
+
+    Their relation has no score: they are ranked by that of the verification, in ``candidates``.
+    """
     pairs = findings.related[findings.related["relation"] == SAME_PRODUCT]
+    verified = findings.candidates.set_index(ENDS)["score"].astype(float)
+    scores = verified.reindex(pd.MultiIndex.from_frame(pairs[ENDS])).to_numpy()
+    pairs = pairs.assign(score=scores).sort_values(
+        ["score", "distance", *ENDS], ascending=[False, True, True, True], kind="stable"
+    )
     return [
         Card(
             row["product_id_a"],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from dedup.detection.calibration import Calibration, Recall, floor
 from dedup.detection.results import DetectionResult
-from dedup.reports.phrases import given_threshold, left_out, n_compared, percent
+from dedup.reports.phrases import BELOW, given_threshold, left_out, n_compared, percent
 from dedup.reports.proofs import NEAR, n_matched, outcome, prefix_of, surest_pairs
 from dedup.runtime.invocation import command
 from dedup.runtime.nouns import counted
@@ -64,8 +66,15 @@ def _next_steps(findings: DetectionResult, index: Index, folder: Path) -> list[s
     return [meanings[name] % path for name, path in made.items()]
 
 
-def report_index(index: Index, folder: Path, seconds: float) -> None:
-    """Log the size of an index, left-out images, duration and next steps."""
+def report_index(index: Index, folder: Path, seconds: float, settings: Sequence[str] = ()) -> None:
+    """Log the size of an index, left-out images, duration and next steps.
+
+    Args:
+        index: the index.
+        folder: folder of the run.
+        seconds: duration.
+        settings: further words of the next command, such as ``since=runs/detect/latest``.
+    """
     folder = _short(folder)
     n_images = int((index.images["status"] == "ok").sum())
     n_products = n_compared(index.images)
@@ -78,7 +87,8 @@ def report_index(index: Index, folder: Path, seconds: float) -> None:
         "it took %s; the index is in %s, your table with the column cluster in %s",
         format_duration(seconds), folder, folder / "catalogue.csv",
     )  # fmt: skip
-    log.info("next: %s index=%s", command("detect"), folder)
+    words = [f"index={folder}", *map(shlex.quote, settings)]
+    log.info("next: %s %s", command("detect"), " ".join(words))
 
 
 def _short(path: Path) -> Path:
@@ -174,11 +184,13 @@ def _too_little(findings: DetectionResult) -> str:
     if recall >= LOW_RECALL:
         return ""
     text = f"About {percent(recall)} of edited copies are expected to be found"
+    below = f"Pairs {BELOW}, by their score in candidates.parquet"
     for precision in LOWER:
         more = _recall_at(calibration, calibration.recall, precision)
         if precision < calibration.precision and more >= recall + GAIN:
-            return f"{text}: matcher.precision={precision:g} would find about {percent(more)}"
-    return f"{text}: the others differ too much from their originals"
+            more_found = f"matcher.precision={precision:g} would find about {percent(more)}"
+            return f"{text}: {more_found}. {below}"
+    return f"{text}: the others differ too much from their originals. {below}"
 
 
 def _recall_at(calibration: Calibration, recall: Recall, precision: float) -> float:

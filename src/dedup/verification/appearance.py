@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dedup.verification.alignment import Alignment, Matrix
 from dedup.verification.keypoints import RgbImage
+from dedup.verification.traces import NO_BAND, band, trace
 
 SIZE = 128
 """Long side at which images are compared, in pixels."""
@@ -35,6 +36,9 @@ MIN_OVERLAP = 60
 
 MAX_CAST = 10.0
 """CIELAB units by which light or a camera may shift all colours alike."""
+
+WHOLE = 0.9
+"""Share of an image from which it counts as whole."""
 
 _CELLS = 8
 """Cells along each side of the grid whose worst tenth is measured."""
@@ -65,9 +69,12 @@ class Agreement(NamedTuple):
         tint: mean difference of colour after the best uniform scaling and shift of the left
             image's colours. A copy that is paler or warmer all over fits, a variant does not.
         worst_tint: ``tint`` in the worst tenth of the cells.
+        difference: mean absolute difference of the pixels, 0 to 255.
         apart: mean CIEDE2000 of the product's colours after the best common light, see
             ``colour``; NaN where colours were not compared.
         within: share of the product's structured windows that show the same; NaN likewise.
+        blocky: excess of JPEG's block grid in one image over the other, see ``traces``.
+        band: kind of the flat band that one image has around the other, see ``traces``.
     """
 
     cover_one: float
@@ -87,8 +94,11 @@ class Agreement(NamedTuple):
     worst_tone: float
     tint: float
     worst_tint: float
+    difference: float
     apart: float = math.nan
     within: float = math.nan
+    blocky: float = 0.0
+    band: float = NO_BAND
 
 
 def agree(left: RgbImage, right: RgbImage, alignment: Alignment) -> Agreement | None:
@@ -115,16 +125,32 @@ def agree(left: RgbImage, right: RgbImage, alignment: Alignment) -> Agreement | 
         float(cv2.GaussianBlur(side[..., 0], (0, 0), 1)[mask].std()) for side in (first, second)
     ]
     is_flat = min(contrasts) <= 0.5
+    cover = min(1.0, share * mask.size / max(area, 1.0)), share
+    at_pixels = trace(left, right, alignment.matrix)
     return Agreement(
-        cover_one=min(1.0, share * mask.size / max(area, 1.0)),
-        cover_other=share,
+        cover_one=cover[0],
+        cover_other=cover[1],
         structure=structure,
         same=float((alike[textured] > ALIKE).mean()) if textured.any() else 0.0,
         textured=float(textured.sum() / n_pixels),
         whole=0.0 if is_flat else _correlation(first[..., 0][mask], second[..., 0][mask]),
         **_colours(first, second, compared),
         **_tones(first[..., 0], second[..., 0], compared),
+        difference=at_pixels.difference
+        if at_pixels
+        else float(cv2.absdiff(laid, under)[mask].mean()),
+        blocky=at_pixels.blocky if at_pixels else 0.0,
+        band=_band(left, right, alignment.matrix, cover),
     )
+
+
+def _band(left: RgbImage, right: RgbImage, matrix: Matrix, cover: tuple[float, float]) -> float:
+    """Tell the kind of band around the image that lies whole in the other, see ``traces``."""
+    if min(cover) >= WHOLE or max(cover) < WHOLE:
+        return NO_BAND
+    if cover[0] > cover[1]:
+        return band(right, left, matrix)
+    return band(left, right, np.asarray(cv2.invertAffineTransform(matrix)))
 
 
 def warp_onto(left: Map, right: RgbImage, matrix: Matrix) -> tuple[Map, Map, Mask, float]:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from dedup.runtime.digits import score
 from dedup.schemas import AUTO
 from dedup.verification.alignment import Alignment, LocalFeatures, align, align_whole
-from dedup.verification.appearance import Agreement, agree
+from dedup.verification.appearance import WHOLE, Agreement, agree
 from dedup.verification.classifier import CopyClassifier, colour_blind, features
 from dedup.verification.colour import compare_colours
 from dedup.verification.relations import N_INLIERS, NOTHING, VARIANT, relation
+from dedup.verification.traces import BLOCKY, FRAME, GROUND, differences_in_words
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,8 +23,13 @@ SURE_INLIERS = 15
 """Inliers from which the alignment by keypoints is trusted alone. Goods without marks have fewer,
 and are aligned by their borders too."""
 
-SAME = "no edit seen"
-"""Evidence of a pair without any visible edit."""
+SAME = "no difference seen"
+"""Evidence of a pair whose compared pixels are equal."""
+
+OTHER_COLOURS = "other colours"
+
+ALMOST = 0.97
+"""Share of an image, shown by both, from which nothing was cut off or added."""
 
 MIN_STRUCTURE = 0.5
 """Agreement of structure from which the products' colours are compared, however few the inliers."""
@@ -62,10 +68,9 @@ class Verdict(NamedTuple):
         """Evidence in words, such as "mirrored, without colour"."""
         if self.placement is None:
             return ""
-        words = in_words(self.placement)
         if self.relation != VARIANT:
-            return words
-        parts = [part for part in words.split(", ") if part not in ("other colours", SAME)]
+            return in_words(self.placement)
+        parts = [word for word in _edits(self.placement) if word != OTHER_COLOURS]
         apart = self.placement.agreement.apart
         return ", ".join([*parts, f"other colours, {apart:.0f} CIEDE2000 apart"])
 
@@ -168,11 +173,20 @@ def with_colours(
 
 
 def in_words(pair: AlignedPair) -> str:
-    """Describe the edits seen in a pair, such as "mirrored, cropped to 80 % of the area"."""
+    """Describe the edits seen in a pair, such as "mirrored, cropped to 80 % of the area".
+
+    Without an edit that has a name, the difference of the pixels is said; ``SAME`` is said of equal
+    pixels alone.
+    """
+    return ", ".join(_edits(pair)) or _differences(pair.agreement)
+
+
+def _edits(pair: AlignedPair) -> list[str]:
+    """Name the edits seen in a pair."""
     alignment, seen = pair
     words = ["mirrored"] if alignment.mirrored else []
-    if min(seen.cover_one, seen.cover_other) < 0.9:
-        words.append(_crop_in_words(seen.cover_one, seen.cover_other))
+    if min(seen.cover_one, seen.cover_other) < WHOLE:
+        words.append(_crop_in_words(seen.cover_one, seen.cover_other, seen.band))
     large, small = alignment.stretches
     if large > 1.12 * small:
         words.append("squeezed")
@@ -181,16 +195,34 @@ def in_words(pair: AlignedPair) -> str:
     if seen.gray:
         words.append("without colour")
     elif seen.hue > 20 and seen.chroma > 6:
-        words.append("other colours")
+        words.append(OTHER_COLOURS)
     if seen.shift > 4 or abs(np.log(max(seen.gain, 0.1))) > 0.2:
         words.append("another tone")
+    if seen.blocky > BLOCKY:
+        words.append("recompressed")
     if seen.same < 0.85:
         words.append("parts differ")
-    return ", ".join(words) or SAME
+    return words
 
 
-def _crop_in_words(left: float, right: float) -> str:
+def _differences(seen: Agreement) -> str:
+    """Describe a pair without an edit that has a name."""
+    is_whole = min(seen.cover_one, seen.cover_other) >= ALMOST
+    if is_whole and seen.difference == 0:
+        return SAME
+    shown = "the same image" if is_whole else "almost the whole image"
+    return f"{shown}, {differences_in_words(seen.difference)}"
+
+
+def _crop_in_words(left: float, right: float, band: float) -> str:
     """Describe the shares, 0 to 1, of two images that overlap."""
-    if max(left, right) > 0.9:
-        return f"cropped to {min(left, right):.0%}".replace("%", " % of the area")
-    return f"{left:.0%} of one in {right:.0%} of the other".replace("%", " %")
+    least = min(left, right)
+    if max(left, right) <= WHOLE:
+        text = f"{left:.0%} of one in {right:.0%} of the other"
+    elif band == FRAME:
+        text = f"border added, {1 - least:.0%} of the area"
+    elif band == GROUND:
+        text = f"plain margin added or cut off, {1 - least:.0%} of the area"
+    else:
+        text = f"cropped to {least:.0%} of the area"
+    return text.replace("%", " %")
