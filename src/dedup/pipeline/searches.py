@@ -14,9 +14,11 @@ from dedup.detection.detector import Detector, merged
 from dedup.detection.ground_truth import against_truth, in_words, read_truth
 from dedup.detection.results import DetectionResult
 from dedup.download.client import Fetcher
+from dedup.errors import ConfigError
 from dedup.search.index import Index
 from dedup.search.state import SearchState
 from dedup.store.decode_pool import Decoders
+from dedup.store.local_files import is_http
 
 log = logging.getLogger("dedup")
 
@@ -98,6 +100,30 @@ def detect_between(
     return both, _measured(result, both, truth, pairs), state
 
 
+def check_query(index: Index, addresses: Sequence[str]) -> None:
+    """Check that a query names images, before any is read.
+
+    Args:
+        index: the index to search.
+        addresses: the images, each a path or an http(s) address.
+
+    Raises:
+        ConfigError: no image is named, or a product instead of one.
+    """
+    if not addresses or "" in addresses:
+        raise ConfigError("query= names no image: give the path or the address of one, or several")
+    images = index.images
+    for address in addresses:
+        if is_http(address) or Path(address).exists():
+            continue
+        own = images.loc[(images["product_id"] == address) & (images["status"] == "ok"), "url"]
+        if len(own):
+            raise ConfigError(
+                f"query={address} is the id of a product, and query= takes images: name an image "
+                f"of that product, {own.iloc[0]}"
+            )
+
+
 def answer(
     index: Index,
     addresses: Sequence[str],
@@ -118,8 +144,10 @@ def answer(
 
     Raises:
         SourceError: an image cannot be read.
+        ConfigError: an address is the id of a product, or empty.
         ArtifactError: the checkpoint is not the index's.
     """
+    check_query(index, addresses)
     with decoders:
         decoders.begin(len(addresses))  # the processes start while the encoder loads
 
