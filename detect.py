@@ -22,11 +22,11 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
 
     started = time.monotonic()
     index, folder = open_index(cfg, run_dir)
+    reports = [part for part in build(cfg.report).values() if part is not None]
+    check_reports(reports, [str(name) for name in index.products.columns])
     if cfg.query is not None:
         say(answer(cfg, index))
         return
-    reports = [part for part in build(cfg.report).values() if part is not None]
-    check_reports(reports, index)
     index, result, state = find(cfg, index)
     state.save(run_dir)
     result.save(run_dir, folder)

@@ -260,3 +260,11 @@ def test_arguments_are_taken_literally() -> None:
     assert settings["matcher"]["precision"] == 0.9
     assert settings["detection"]["block_by"] == "${oc.env:HOME}"
     assert settings["grouping"]["keep"] == ["largest"]
+
+
+def test_the_id_of_a_product_is_no_image(example: dict[str, Any], folder: Path) -> None:
+    with pytest.raises(dedup.ConfigError, match=r"images=A2 is the id of a product.*a2\.jpg"):
+        dedup.query(example["index"], "A2")
+    for nothing in ("", []):
+        with pytest.raises(dedup.ConfigError, match="names no image"):
+            dedup.query(example["index"], nothing)

@@ -12,7 +12,7 @@ from dedup.cli.preflight import check_settings
 from dedup.errors import ConfigError, DedupError
 from tests.conftest import write_shop
 
-PARTS = ("encoder", "task")
+PARTS = ("encoder", "source", "task")
 
 
 def check(name: str, *typed: str) -> None:
@@ -56,3 +56,47 @@ def test_a_setting_of_another_command_is_named(
     with caplog.at_level(logging.WARNING, "dedup"):
         check("detect", f"source.path={table}", "data.num_workers=2")
     assert "data.num_workers=2 is not used by python detect.py" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("truth=gone.csv", "truth=gone.csv cannot be read"),
+        ("truth=one.csv", "truth=one.csv has 1 column in line 1"),
+        ("since=gone", "gone is not a search"),
+        ("report.csv.columns=[nope]", "report.csv.columns: the table has no column nope"),
+        ("detection.block_by=titel", "did you mean title?"),
+        ('query=""', "query= names no image"),
+        ("query=[]", "query= names no image"),
+        ("query=P0", "query=P0: there is no such file"),
+        ("source.path=.", ". is a folder and no table: read its images with source=folder"),
+        ("source.path=photo.jpg", "photo.jpg is an image and no table: find the products that"),
+    ],
+)
+def test_what_is_needed_late_is_checked_first(
+    table: Path, monkeypatch: pytest.MonkeyPatch, typed: str, words: str
+) -> None:
+    monkeypatch.chdir(table.parent)
+    Path("one.csv").write_text("id\n")
+    Path("photo.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DedupError) as caught:
+        check("detect", "encoder=bundled", "source=csv", f"source.path={table}", typed)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (".", "grouping.keep: lowest:price: the table has no column price"),
+        ("photo.jpg", "an image and not a folder"),
+        ("products.csv", "choose source=csv"),
+    ],
+)
+def test_a_folder_is_checked_too(
+    table: Path, monkeypatch: pytest.MonkeyPatch, path: str, words: str
+) -> None:
+    monkeypatch.chdir(table.parent)
+    Path("photo.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DedupError) as caught:
+        check("detect", "source=folder", f"source.path={path}", "grouping.keep=[lowest:price]")
+    assert words in str(caught.value)

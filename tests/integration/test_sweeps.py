@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from dedup.cli.sweep import SweepSummary, keep_failure
 from dedup.config.instances import ROOT
-from dedup.errors import NonFiniteLossError, StoppedError
+from dedup.errors import NonFiniteLossError, StalledError, StoppedError
 from dedup.runtime.files import write_json
+from tests.conftest import python
 
 LOSS = {"monitor": "val/loss", "mode": "min"}
 UAP = {"monitor": "val/uap", "mode": "max"}
@@ -111,3 +112,29 @@ def test_the_task_decides_what_optuna_and_the_best_checkpoint_go_by(
     assert cfg.hydra.sweeper.direction == direction
     assert cfg.callbacks.best.monitor == monitor
     assert f"{cfg.callbacks.best.mode}imize" == direction
+
+
+KILLED = """
+import os, signal, time
+from dedup.cli.entrypoint import entrypoint
+
+@entrypoint("train")
+def main(cfg, run_dir):
+    if cfg.seed == 2:
+        while not (run_dir.parent / "0" / "run.json").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+main()
+"""
+
+
+def test_a_worker_that_is_killed_costs_one_sentence_and_no_finished_run(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    (tmp_path / "killed.py").write_text(KILLED)
+    done = python("killed.py", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+                  "seed=1,2", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == StalledError.exit_code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "1 finished run kept in" in done.stderr
+    assert re.search(r"done .*/0  seed=1\nfailed .*/1  seed=2: no result", done.stdout)

@@ -23,6 +23,7 @@ from dedup.config.instances import escaped
 from dedup.config.limits import TEXTS
 from dedup.errors import ConfigError
 from dedup.runtime.invocation import ROOT, command
+from dedup.runtime.nearest import meant
 from dedup.store.local_files import is_http
 
 WITH_VALUE = (
@@ -38,6 +39,8 @@ PLACES = (
 """Settings that name files, folders or web addresses."""
 NAMES = (*PLACES, *TEXTS, "fetch.contact")
 """Settings whose value is quoted where Hydra cannot parse it as typed."""
+USE_BUNDLED = f"{command('detect')} encoder=bundled source.path=products.csv"
+"""Command that finds duplicates with the encoder that comes with the package."""
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 """Endings by which a bare argument is taken for an image or a table."""
@@ -101,8 +104,10 @@ def explain(error: Exception, name: str, arguments: Sequence[str]) -> str:
     see = f"See {command(name)} --help"
     if absent := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
         group, part = absent.groups()
-        names = ", ".join(part_names(group, arguments))
-        return f"there is no {group}={part}: choose one of {names}\n{see}"
+        of_hydra = message.partition("Available options")[2].partition("Config search")[0]
+        names = part_names(group, arguments) or of_hydra.split("\n", 1)[-1].split()
+        one_of = f"choose one of {', '.join(names)}{meant(part, names)}"
+        return f"there is no {group}={part}: {one_of}\n{see}"
     if several := re.search(r"Ambiguous value for argument '(.+)'\n", message):
         key, _, value = several[1].partition("=")
         return (
@@ -190,6 +195,12 @@ def _unknown(wrong: str, name: str, arguments: Sequence[str]) -> str:
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(siblings)}"
     if parts := _parts_with(wrong, arguments):
         hint = f"choose a part that has it, {' or '.join(parts)}"
+    if wrong == "source.path":
+        typed = next((a.partition("=")[2] for a in arguments if a.startswith("source.path=")), "")
+        is_folder = Path(_at_home(typed.strip("'"))).is_dir()
+        hint += f"; here add source={'folder' if is_folder else 'csv'}"
+        if name == "train" and "encoder=bundled" in arguments:
+            hint += f" task=contrastive. Or use encoder=bundled as it is: {USE_BUNDLED}"
     return f"there is no setting {wrong}: {hint}"
 
 
@@ -238,8 +249,10 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
     ending = Path(place).suffix.lower()
     is_folder = Path(place).is_dir()
     if name in ("check", "verify") or not (is_folder or ending in TABLE_ENDINGS):
-        meant = "query" if ending in IMAGE_ENDINGS else "source.path"
-        hint = "" if name in ("check", "verify") else f"did you mean {_shown(meant, place)}? "
+        likely = "query" if ending in IMAGE_ENDINGS else "source.path"
+        hint = (
+            "" if name in ("check", "verify") else f"did you mean {shown_override(likely, place)}? "
+        )
         raise ConfigError(
             f"{typed} is no setting: {hint}Settings have the form NAME=VALUE\n"
             f"See {command(name)} --help"
@@ -305,10 +318,11 @@ def _check_parsed(argument: str) -> None:
 def _quoted_for_shell(argument: str) -> str:
     """Quote an override so that Hydra receives its value as one text from a shell."""
     key, _, value = argument.partition("=")
-    return _shown(key, value)
+    return shown_override(key, value)
 
 
-def _shown(key: str, value: str) -> str:
+def shown_override(key: str, value: str) -> str:
+    """Write an override as it is typed in a shell, quoted where it must be."""
     try:
         is_plain = _parsed(f"{key}={value}").value() == value
     except HydraException:

@@ -72,6 +72,9 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
     else:
         source, settings = origins.trained_on(checkpoint, Path(cfg.runs))
         log.info("the catalogue is the one that the encoder was trained on: %s", settings)
+    if "detection" in cfg:
+        reports = (build(cfg.report) or {}).values()
+        pipeline.check_columns(source, cfg.detection.block_by, build(cfg.grouping), reports)
     recipe = origins.described_recipe(plain(cfg.matcher), plain(cfg.verifier))
     return pipeline.make_index(
         source,

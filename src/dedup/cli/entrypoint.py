@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
@@ -20,10 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dedup import __version__
 from dedup.cli.arguments import check_choices, explain, prepared
+from dedup.cli.guard import guarded
 from dedup.cli.manual import answer
+from dedup.cli.options import check_options
 from dedup.cli.outcome import one_message, point_latest, say, stop
 from dedup.cli.preflight import check_settings
-from dedup.cli.sweep import keep_failure
+from dedup.cli.sweep import end_broken, keep_failure
 from dedup.config.instances import build, plain
 from dedup.config.renames import RENAMED, old_names, renewed
 from dedup.config.targets import check_config
@@ -77,10 +80,19 @@ def entrypoint(name: str) -> Callable[[Job], Callable[[], None]]:
                     if (text := answer(name, sys.argv[1:])) is not None:
                         say(text)
                         return
+                    check_options(name, sys.argv[1:])
                     sys.argv[1:] = [*prepared(name, sys.argv[1:]), *processes.join()]
                     check_choices(sys.argv[1:])
-                    hydra.main(version_base="1.3", config_path=conf, config_name=name)(one_run)()
+                    with guarded():
+                        run = hydra.main(version_base="1.3", config_path=conf, config_name=name)
+                        run(one_run)()
             except (HydraException, OmegaConfBaseException) as error:
+                stop(explain(error, name, sys.argv[1:]), ConfigError.exit_code)
+            except BrokenExecutor as error:
+                end_broken(error)
+            except (ValueError, RuntimeError, ImportError) as error:
+                if not _is_hydras(error):
+                    raise
                 stop(explain(error, name, sys.argv[1:]), ConfigError.exit_code)
             except KeyboardInterrupt:
                 stop("stopped: run the same command again to go on from the files on disk", 130)
@@ -149,6 +161,15 @@ def _computes(name: str, settings: Mapping[str, Any]) -> bool:
     """Tell whether a command surely needs torch."""
     inputs = (settings.get("query"), settings.get("checkpoint"))
     return name in ("train", "cluster") or any(value is not None for value in inputs)
+
+
+def _is_hydras(error: Exception) -> bool:
+    """Tell whether Hydra raised an error itself, as for options that do not go together."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    module = "" if last is None else str(last.tb_frame.f_globals.get("__name__"))
+    return module.partition(".")[0] in ("hydra", "hydra_plugins")
 
 
 def _folder(name: str) -> Path:

@@ -73,6 +73,7 @@ EXAMPLES = {
 
 _ABOUT = {"verify": "check"}
 _LINE = re.compile(r"(\s*)([\w.]+):(?:\s|$)(.*)")
+_LIST = re.compile(r"(?<!['=\w])\[[^\]]+\]")
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)")
 _FOOTER = (
     ("--config-dir DIR", "also take parts and experiments of your own from DIR"),
@@ -104,7 +105,7 @@ def manual(name: str, arguments: Sequence[str] = ()) -> str:
     meanings = {key: text for file, prefix in files for key, text in _meanings(file, prefix)}
     called = command(_ABOUT.get(name, name))
     lines = [f"{called}: {_head(ROOT / 'conf' / f'{name}.yaml').partition(': ')[2]}", ""]
-    lines += [f"  {called} {example}" for example in EXAMPLES[name]]
+    lines += [f"  {called} {_in_shell(example)}" for example in EXAMPLES[name]]
     lines += ["", "Change a setting with NAME=VALUE, choose a part with GROUP=PART."]
     shown: set[str] = set()
     for title, names in SETTINGS[name]:
@@ -267,8 +268,16 @@ def _typed(value: Any) -> str:
     return str(value) or '""'
 
 
+def _in_shell(typed: str) -> str:
+    """Quote each word of a command line that a shell would take for a pattern of files."""
+    return re.sub(r"(?<!\S)[\w.]+=\[[^\]]*\]", r"'\g<0>'", typed)
+
+
 def _row(left: str, right: str) -> str:
-    """Format a setting and its meaning in two columns."""
+    """Format a setting and its meaning in two columns; a list is quoted as a shell needs it."""
+    key = left.partition("=")[0]
+    left = _in_shell(left) if "=" in left else left
+    right = _LIST.sub(rf"'{key}=\g<0>'", right)
     text = textwrap.wrap(right, WIDTH - COLUMN - 2) or [""]
     if len(left) > COLUMN - 2:
         text = ["", *text]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dedup.cli.arguments import USE_BUNDLED
 from dedup.cli.manual import unused
 from dedup.config.limits import check_limits
 from dedup.config.parts import load
@@ -15,6 +16,7 @@ from dedup.config.targets import TARGET
 from dedup.errors import ConfigError, DedupError
 from dedup.runtime.invocation import command
 from dedup.runtime.processes import is_first
+from dedup.store.local_files import is_http
 
 log = logging.getLogger("dedup")
 
@@ -39,7 +41,7 @@ def check_settings(name: str, settings: Settings, overrides: Sequence[str], buil
         DedupError: settings cannot work; the message has a line or more for each.
     """
     wrong: list[DedupError] = []
-    for check in (_check_limits, _check_task, _check_gpus, _check_columns):
+    for check in _CHECKS:
         try:
             check(name, settings, build)
         except DedupError as error:
@@ -69,9 +71,11 @@ def _check_task(name: str, settings: Settings, build: Build) -> None:
     if not inspect.isclass(encoder):
         encoder = build(settings["encoder"])
     if not hasattr(encoder, "decode"):
+        part = target.split(".")[-2]
+        as_it_is = f". Or use it as it is: {USE_BUNDLED}" if part == "bundled" else ""
         raise ConfigError(
-            f"task=autoencoder redraws images, and encoder={target.split('.')[-2]} has no decoder: "
-            "add task=contrastive, or choose encoder=conv"
+            f"task=autoencoder redraws images, and encoder={part} has no decoder: add "
+            f"task=contrastive, or choose encoder=conv{as_it_is}"
         )
 
 
@@ -94,19 +98,57 @@ def _check_columns(name: str, settings: Settings, build: Build) -> None:
     if not is_read or not is_first() or not isinstance(source.get("path"), str):
         return
     table = build(source)
-    if not hasattr(table, "check") or (name == "detect" and not Path(source["path"]).is_file()):
+    if name == "detect" and Path(source["path"]).exists():  # an index may be all that is left
+        from dedup.pipeline import check_columns
+
+        reports = (build(settings["report"]) or {}).values()
+        block_by, grouping = settings["detection"]["block_by"], build(settings["grouping"])
+        check_columns(table, block_by, grouping, reports)
+    elif name != "detect" and hasattr(table, "check"):
+        table.check()
+
+
+def _check_query(name: str, settings: Settings, build: Build) -> None:
+    """Check that ``query=`` names images; those on disk if a catalogue is read before."""
+    query = settings.get("query")
+    if query is None:
         return
-    columns = table.check()
-    if name != "detect":
-        return
-    wrong = []
-    block = settings["detection"]["block_by"]
-    if block is not None and block not in columns:
-        has = ", ".join(map(repr, columns))[:1000]
-        wrong.append(f"detection.block_by={block}: the table has no such column. It has {has}")
-    try:
-        build(settings["grouping"]).check(columns)
-    except ConfigError as error:
-        wrong.append(f"grouping.{error}")
-    if wrong:
-        raise ConfigError("\n".join(wrong))
+    several = [str(one) for one in (query if isinstance(query, list) else [query])]
+    if not several or "" in several:
+        raise ConfigError(
+            "query= names no image: give the path or the address of one, as in query=photo.jpg, or "
+            "leave it out"
+        )
+    is_read = isinstance((settings.get("source") or {}).get("path"), str)
+    gone = [one for one in several if is_read and not is_http(one) and not Path(one).exists()]
+    if gone:
+        raise ConfigError(
+            f"query={gone[0]}: there is no such file. query= takes images, each a path or an "
+            "http(s) address, and no ids of products"
+        )
+
+
+def _check_truth(name: str, settings: Settings, build: Build) -> None:
+    """Check the file of ``truth=``, which is needed at the end."""
+    truth = settings.get("truth")
+    if isinstance(truth, str):
+        from dedup.detection.ground_truth import read_truth  # pandas
+
+        read_truth(Path(truth))
+
+
+def _check_since(name: str, settings: Settings, build: Build) -> None:
+    """Check that ``since=`` names the folder of a search."""
+    since = settings.get("since")
+    if isinstance(since, str):
+        from dedup.search.manifest import SEARCH
+        from dedup.search.state import SearchState
+
+        if not (Path(since) / SEARCH).is_file():
+            SearchState.load(Path(since))  # says what is missing
+
+
+_CHECKS = (
+    _check_limits, _check_task, _check_gpus, _check_columns, _check_query, _check_truth,
+    _check_since,
+)  # fmt: skip

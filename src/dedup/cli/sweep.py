@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from dedup.cli.outcome import one_message, point_latest, say, stop
-from dedup.errors import DedupError, StoppedError
+from dedup.errors import DedupError, StalledError, StoppedError
+from dedup.runtime.nouns import counted
 from dedup.runtime.printable import visible
 from dedup.runtime.shortages import explain_shortage
 
@@ -68,18 +70,63 @@ class SweepSummary(Callback):
     are listed with their reasons, and the first of them sets the exit code.
     """
 
+    folder: ClassVar[Path | None] = None
+    """Folder of the sweep that was started."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember the folder, for ``end_broken``."""
+        SweepSummary.folder = Path(config.hydra.sweep.dir)
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the summary."""
         with one_message(str(config.hydra.sweep.dir)):  # Hydra would turn an error into a warning
             _summarize(Path(config.hydra.sweep.dir))
 
 
-def _summarize(sweep_dir: Path) -> None:
-    runs = [_read(folder) for folder in sorted(sweep_dir.glob("*/"), key=_number)
+def end_broken(error: BrokenExecutor) -> NoReturn:
+    """End a sweep of which a worker was ended, by the system or by hand; its runs are kept.
+
+    Raises:
+        BrokenExecutor: ``error``, if no sweep was started.
+    """
+    folder = SweepSummary.folder
+    if folder is None:
+        raise error
+    with one_message(folder):
+        runs = _runs(folder)
+        done = [run for run in runs if not run.error]
+        if runs:
+            say("\n".join(_lines(runs)))
+        stop(
+            "a worker process of the sweep was ended, probably for want of memory, and with it the "
+            f"sweep: {counted(len(done), 'finished run')} kept in {folder}. Run fewer at once with "
+            "hydra.launcher.n_jobs=1, or lower data.batch_size",
+            StalledError.exit_code,
+        )
+
+
+def _runs(sweep_dir: Path) -> list[_Run]:
+    return [_read(folder) for folder in sorted(sweep_dir.glob("*/"), key=_number)
             if _is_run(folder)]  # fmt: skip
+
+
+def _lines(runs: Sequence[_Run]) -> list[str]:
+    """Format the runs of a sweep that did not end: those with a result, then the others."""
+    done = [f"{'done' if run.metric is None else format(run.metric, '<10.6g'):<10} {run.line}"
+            for run in runs if not run.error]  # fmt: skip
+    return [*done, *_failures(runs)]
+
+
+def _failures(runs: Sequence[_Run]) -> list[str]:
+    return [f"{'failed':<10} {run.line}: {visible(run.error.splitlines()[0])}"
+            for run in runs if run.error]  # fmt: skip
+
+
+def _summarize(sweep_dir: Path) -> None:
+    runs = _runs(sweep_dir)
     failed = [run for run in runs if run.error]
     done = [run for run in runs if not run.error]
-    table = [f"{'failed':<10} {run.line}: {visible(run.error.splitlines()[0])}" for run in failed]
+    table = _failures(runs)
     if done and all(run.metric is not None for run in done):
         table = _ranked(done, sweep_dir.parent / "latest", table)
     if table:

@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dedup.errors import ConfigError
+from dedup.runtime.nearest import meant
 
 Check = Callable[[Any], bool]
 """Predicate of an allowed value. A limit is such a check and a description for messages."""
+
+
+_ONE_OF = "one of "
 
 
 def _whole(low: int, high: float = math.inf) -> tuple[Check, str]:
@@ -33,7 +37,7 @@ def _number(low: float, high: float = math.inf, *, open_ends: bool = False) -> t
 
 
 def _choice(*names: str) -> tuple[Check, str]:
-    return lambda value: value in names, "one of " + ", ".join(names)
+    return lambda value: value in names, _ONE_OF + ", ".join(names)
 
 
 def _list(length: int, limit: tuple[Check, str]) -> tuple[Check, str]:
@@ -202,7 +206,9 @@ def _wrong(settings: Mapping[str, Any]) -> list[str]:
     for key, (check, expected) in LIMITS.items():
         value = _at(settings, key)
         if value is not _ABSENT and not check(value):
-            wrong.append(f"{key}={value}: expected {expected}")
+            names = expected.removeprefix(_ONE_OF)
+            hint = meant(str(value), names.split(", ")) if names != expected else ""
+            wrong.append(f"{key}={value}: expected {expected}{hint}")
     return wrong
 
 

@@ -6,6 +6,7 @@ files may name classes only, see ``dedup.config.parts``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -125,6 +126,11 @@ TARGET, PARTIAL = "_target_", "_partial_"
 PARTIALS = ("clusterer.estimator",)
 """Places of parts that are called later, with ``_partial_: true``."""
 
+PLUGINS = r"(hydra_plugins|hydra\._internal\.core_plugins)\.[\w.]+"
+"""Pattern of the names of Hydra's launchers and sweepers."""
+SAMPLERS, _SAMPLER = r"optuna\.samplers\.\w+Sampler", "hydra.sweeper.sampler"
+"""Pattern of the names of the samplers of the sweeper Optuna, and their place."""
+
 ADVICE = "A part of your own needs a line in dedup/config/targets.py"
 
 
@@ -166,6 +172,41 @@ def check_config(settings: Mapping[str, Any]) -> None:
     """
     for key, node in settings.items():
         _check(node, str(key), str(key))
+
+
+def check_hydra(settings: Mapping[str, Any]) -> None:
+    """Check every ``_target_`` of a config's node ``hydra``, in plain values.
+
+    Callbacks are listed in ``PLACES``. Launchers and sweepers are Hydra's plugins, whose classes
+    Hydra checks; a sweeper may have one of Optuna's samplers. Nothing else is built.
+
+    Raises:
+        ConfigError: another target is named.
+    """
+    for key, node in settings.items():
+        if key == "callbacks":
+            _check(node, "hydra.callbacks", "hydra.callbacks")
+        else:
+            _check_plugin(node, key in ("launcher", "sweeper"), f"hydra.{key}")
+
+
+def _check_plugin(node: Any, is_plugin: bool, at: str) -> None:
+    inside = node if isinstance(node, Mapping) else {}
+    if TARGET in inside:
+        name = inside[TARGET]
+        is_sampler = f"{at}.".startswith(f"{_SAMPLER}.")
+        pattern = SAMPLERS if is_sampler else PLUGINS if is_plugin else ""
+        if not isinstance(name, str) or not re.fullmatch(pattern, name):
+            there = {
+                SAMPLERS: "choose one of optuna.samplers",
+                PLUGINS: "choose a plugin, as in hydra/launcher=joblib or hydra/sweeper=optuna",
+                "": "nothing is built there",
+            }[pattern]
+            raise ConfigError(f"{at}.{TARGET}={name} is not what a config may name: {there}")
+    parts = node if isinstance(node, list) else inside.values()
+    names = range(len(node)) if isinstance(node, list) else inside
+    for key, part in zip(names, parts, strict=True):
+        _check_plugin(part, False, f"{at}.{key}")
 
 
 def check_node(node: Any) -> None:

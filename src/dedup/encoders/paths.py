@@ -7,6 +7,7 @@ from pathlib import Path
 from dedup.assets import FOLDER
 from dedup.errors import ArtifactError
 from dedup.runtime.invocation import command
+from dedup.runtime.nearest import meant
 
 BUNDLED = FOLDER / "relisting.safetensors"
 """The weights that come with the package, known as the checkpoint ``bundled``."""
@@ -31,6 +32,8 @@ def checkpoint_file(path: str | Path) -> Path:
     file = Path(path)
     file = file / "best.ckpt" if file.is_dir() else file
     if not file.is_file():
+        if hint := meant(str(path), ["bundled"]):
+            raise ArtifactError(f"no checkpoint at {file}{hint}")
         raise ArtifactError(
             f"no checkpoint at {file}: use the encoder that comes with the package, "
             "encoder=bundled source.path=products.csv, name another with checkpoint=PATH, or train "

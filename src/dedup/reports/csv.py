@@ -53,12 +53,20 @@ class CsvReport:
         self.columns = columns
 
     def check(self, index: Index) -> None:
-        """Check the settings against the user's table, before any work.
+        """Check the settings against the table of an index, before any work.
 
         Raises:
             ConfigError: a column is not in the table.
         """
-        check_columns(self._own, index)
+        self.check_columns([str(name) for name in index.products.columns])
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Check the settings against the columns of a table, as ``check`` does.
+
+        Raises:
+            ConfigError: a column is not in the table.
+        """
+        check_columns(self._own, columns)
 
     @property
     def _own(self) -> list[str]:
@@ -109,15 +117,15 @@ class CsvReport:
         write_csv(table, path, self.formulas)
 
 
-def check_reports(reports: Iterable[object], index: Index) -> None:
-    """Check the settings of reports against the user's table, before any work.
+def check_reports(reports: Iterable[object], columns: Sequence[str]) -> None:
+    """Check the settings of reports against the columns of the user's table, before any work.
 
     Raises:
         ConfigError: a column is not in the table.
     """
     for report in reports:
         if isinstance(report, CsvReport):
-            report.check(index)
+            report.check_columns(columns)
 
 
 def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:

@@ -14,13 +14,12 @@ from dedup.sources.paths import split_addresses, typed_address
 KEY = ["product_id", "url"]
 
 
-def check_columns(names: Sequence[str], index: Index) -> None:
+def check_columns(names: Sequence[str], columns: Sequence[str]) -> None:
     """Check that the user's table has these columns.
 
     Raises:
         ConfigError: a column is missing.
     """
-    columns = [str(name) for name in index.products.columns]
     for name in names:
         if name not in columns:
             near = difflib.get_close_matches(name, columns, n=1)

@@ -42,6 +42,9 @@ LIBRARIES, TORCH = (2**30, 48 * 2**20), (3 * 2**29, 128 * 2**20)
 """Bytes of address space that the libraries need, and each thread beside them, without torch and
 with it. With less, some C libraries end the process or try again for ever."""
 
+_SHOWN = 1000
+"""Characters of a path that a message shows; a longer one is cut."""
+
 
 class Lack(NamedTuple):
     """A kind of shortage.
@@ -215,4 +218,5 @@ def _detail(error: BaseException) -> str:
 
 
 def _text(path: str | bytes) -> str:
-    return path.decode(errors="replace") if isinstance(path, bytes) else str(path)
+    text = path.decode(errors="replace") if isinstance(path, bytes) else str(path)
+    return text if len(text) <= _SHOWN else f"{text[:100]}... ({len(text):,} characters)"

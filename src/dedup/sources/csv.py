@@ -124,11 +124,14 @@ class CsvSource:
             SourceError: the header cannot be read, or lacks columns; the message names each.
             ConfigError: a setting has a value that cannot work.
         """
-        path = Path(self.path)
-        categories = self._categories()
-        with open_csv(path, self.encoding, MAX_RECORD) as file:
-            columns = self._header(_records(file, path))
-        self._parser(columns, categories)
+        self._categories()
+        with open_csv(Path(self.path), self.encoding, MAX_RECORD) as file:
+            return self.check_header(_records(file, Path(self.path)))
+
+    def check_header(self, records: Iterator[_Record]) -> list[str]:
+        """Check the settings and the header of records in memory, as ``check`` does a file's."""
+        columns = self._header(records)
+        self._parser(columns, self._categories())
         return columns
 
     def _categories(self) -> list[str]:

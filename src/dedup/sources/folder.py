@@ -11,10 +11,10 @@ import pandas as pd
 from dedup.errors import ConfigError, SourceError
 from dedup.schemas import REQUESTS
 from dedup.sources.catalogue import Catalogue
-from dedup.sources.paths import ImageFolder
+from dedup.sources.paths import IMAGE_SUFFIXES, ImageFolder
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-"""Suffixes of image files, in upper or lower case."""
+COLUMNS = ("product_id", "path")
+"""Columns of the table that a folder becomes."""
 
 
 class FolderSource:
@@ -40,15 +40,13 @@ class FolderSource:
             SourceError: the folder is missing or holds no image.
             ConfigError: the pattern cannot be used.
         """
-        root = Path(self.path)
-        if not self.path or not root.is_dir():
-            raise SourceError(f"{self.path!r} is not a folder: set source.path= to one of images")
+        root = self._root()
         images = sorted(
             (_text(file.relative_to(root).as_posix()), file) for file in set(self._images(root))
         )
         if not images:
             raise SourceError(
-                f"{root} holds no image ({', '.join(SUFFIXES)}) that matches "
+                f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}) that matches "
                 f"{self.pattern!r}: check source.path= and source.pattern="
             )
         ids = [product_id for product_id, _ in images]
@@ -56,15 +54,42 @@ class FolderSource:
         folder = ImageFolder(self.path)
         rows = [(n, ids[n], *_request(file, folder)) for n, (_, file) in enumerate(images)]
         return Catalogue(
-            products=pd.DataFrame({"product_id": ids, "path": paths}, dtype=str),
+            products=pd.DataFrame(dict(zip(COLUMNS, (ids, paths), strict=True)), dtype=str),
             requests=pd.DataFrame(rows, columns=REQUESTS.names),
         )
+
+    def check(self) -> list[str]:
+        """Check that the folder is there, and return the columns of its table.
+
+        Raises:
+            SourceError: it is no folder.
+        """
+        self._root()
+        return [*COLUMNS]
+
+    def _root(self) -> Path:
+        root = Path(self.path)
+        if self.path and root.is_dir():
+            return root
+        if root.suffix.lower() in IMAGE_SUFFIXES:
+            raise SourceError(
+                f"{self.path!r} is an image and not a folder: set source.path= to its folder, or "
+                "find the products that show it with query="
+            )
+        if root.is_file():
+            raise SourceError(
+                f"{self.path!r} is a file and not a folder: set source.path= to a folder of "
+                "images, or choose source=csv if it is a table"
+            )
+        raise SourceError(f"{self.path!r} is not a folder: set source.path= to one of images")
 
     def _images(self, root: Path) -> Iterator[Path]:
         """Yield the image files below ``root``; broken links too, which become failures."""
         try:
             for file in root.glob(self.pattern):
-                if file.suffix.lower() in SUFFIXES and (file.is_file() or _is_broken_link(file)):
+                if file.suffix.lower() in IMAGE_SUFFIXES and (
+                    file.is_file() or _is_broken_link(file)
+                ):
                     yield file
         except (ValueError, NotImplementedError) as error:
             raise ConfigError(

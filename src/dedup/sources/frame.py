@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
+from dedup.errors import SourceError
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
 
@@ -30,12 +31,50 @@ class FrameSource:
         """Read the table. A bad row becomes a row with a status, and never stops the run.
 
         Raises:
-            SourceError: a column is missing, or the table has no product.
+            SourceError: a column is missing, the table has no product, or a cell has half a
+                character.
             ConfigError: a setting has a value that cannot work.
         """
-        rows = self.frame.itertuples(index=False, name=None)
-        header = [str(name) for name in self.frame.columns]
-        return self.table.read_records([header, *([_text(cell) for cell in row] for row in rows)])
+        return self.table.read_records([self._header(), *self._records()])
+
+    def check(self) -> list[str]:
+        """Check the settings against the table's columns, and return these.
+
+        Raises:
+            SourceError: a column is missing.
+            ConfigError: a setting has a value that cannot work.
+        """
+        return self.table.check_header(iter([(self._header(), "")]))
+
+    def _header(self) -> list[str]:
+        names = [str(name) for name in self.frame.columns]
+        _check_written(names, names, "the header")
+        return names
+
+    def _records(self) -> Iterator[list[str]]:
+        names = [str(name) for name in self.frame.columns]
+        for number, row in enumerate(self.frame.itertuples(index=False, name=None)):
+            cells = [_text(cell) for cell in row]
+            _check_written(cells, names, f"row {number}")
+            yield cells
+
+
+def _check_written(texts: Sequence[str], names: Sequence[str], where: str) -> None:
+    """Check that UTF-8 can write some texts.
+
+    Raises:
+        SourceError: a text has half a character.
+    """
+    for name, text in zip(names, texts, strict=True):
+        if text.isascii():
+            continue
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise SourceError(
+                f"{where} of the table has half a character (a lone surrogate) in column "
+                f"{name!a}, {text[error.start]!a}, which UTF-8 cannot write: correct the text"
+            ) from error
 
 
 def _text(cell: Any) -> str:

@@ -33,6 +33,8 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PLAIN = re.compile(r"https?://[A-Za-z0-9-][A-Za-z0-9.-]*/[!-~]*")
 _WEB = re.compile(r"https?:(?://([^/?#]*))?", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+"""Suffixes of image files, in upper or lower case."""
 
 
 def split_addresses(cell: str) -> tuple[list[str], str]:
@@ -92,6 +94,11 @@ def open_csv(path: Path, encoding: str, max_record: int) -> Iterator[TextIO]:
         with path.open(encoding=codec, newline="") as file:
             yield file
     except UnicodeError as error:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            raise SourceError(
+                f"{path} is an image and no table: find the products that show it with query=, or "
+                "read its folder with source=folder source.path=FOLDER"
+            ) from error
         raise SourceError(
             f"{path}: byte {bad_byte(path, codec)} is not {encoding}: set source.encoding=, "
             "such as cp1252 or latin-1, or correct the file"
@@ -135,8 +142,13 @@ def fingerprint(path: Path) -> tuple[int, int, int]:
         raise SourceError(
             f"{path} cannot be read ({error.strerror}): check source.path="
         ) from error
+    if stat.S_ISDIR(info.st_mode):
+        raise SourceError(
+            f"{path} is a folder and no table: read its images with source=folder, or set "
+            "source.path= to a CSV file"
+        )
     if not stat.S_ISREG(info.st_mode):
-        raise SourceError(f"{path} is a folder, a pipe or a device: set source.path= to a CSV file")
+        raise SourceError(f"{path} is a pipe or a device: set source.path= to a CSV file")
     return info.st_ino, info.st_size, info.st_mtime_ns
 
 

@@ -1,0 +1,157 @@
+"""Make an index of a catalogue, and change it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dedup.config.renames import renewed
+from dedup.foregrounds.masked_store import Framed, ImageReader
+from dedup.pipeline.reading import read_images
+from dedup.runtime.nouns import counted
+from dedup.runtime.run_record import read_run
+from dedup.search import origins
+from dedup.search.clustering import Clusterer
+from dedup.search.index import Index
+from dedup.store.image_store import ImageStore
+
+log = logging.getLogger("dedup")
+
+Settings = Mapping[str, Any]
+"""A part's settings as plain values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedding:
+    """Settings of the embedding step.
+
+    Attributes:
+        checkpoint: the encoder's file, its run folder or ``bundled``.
+        batch_size: images in a batch.
+        devices: torch's names of the devices, one process each.
+    """
+
+    checkpoint: str | Path
+    batch_size: int
+    devices: Sequence[str]
+
+
+def make_index(
+    source: origins.Source,
+    images: ImageReader,
+    embedding: Embedding,
+    clusterer: Clusterer,
+    run_dir: Path,
+    manifest: Settings,
+) -> Index:
+    """Embed and cluster a catalogue, and save the index in ``run_dir``.
+
+    Args:
+        source: reader of the catalogue.
+        images: the store, perhaps behind a foreground.
+        embedding: settings of the embedding step.
+        clusterer: clusterer of the embeddings.
+        run_dir: folder to save the index in.
+        manifest: further entries of the manifest: ``source`` and ``recipe``.
+
+    Raises:
+        DedupError: the catalogue, the store or the checkpoint cannot be used.
+    """
+    _compare_foregrounds(images, Path(embedding.checkpoint))
+    catalogue, table = read_images(source, images, run_dir)
+
+    from dedup.search.build import build_index  # imports torch
+
+    index = build_index(
+        catalogue, table, images, embedding.checkpoint, clusterer, embedding.batch_size,
+        embedding.devices,
+    )  # fmt: skip
+    index.manifest.update(manifest)
+    _count_failed(index, run_dir)
+    index.save(run_dir)
+    return index
+
+
+def add_products(
+    index: Index,
+    change: str,
+    source: origins.Source,
+    images: ImageReader,
+    embedding: Embedding,
+    run_dir: Path,
+) -> Index:
+    """Add a catalogue's products to an index, or update the index's products from it.
+
+    Args:
+        index: the index, which is not changed.
+        change: ``add`` or ``update``.
+        source: reader of the catalogue.
+        images: the index's store and foreground, see ``open_images_of``.
+        embedding: settings of the embedding step; the checkpoint is the index's.
+        run_dir: folder for the list of failures.
+
+    Raises:
+        DedupError: the catalogue does not fit the index, or cannot be read.
+    """
+    catalogue, table = read_images(source, images, run_dir)
+
+    from dedup.search.update import add, update  # imports torch
+
+    call = add if change == "add" else update
+    missing = set(index.images["product_id"]) - set(table["product_id"]) - {""}
+    if change == "update" and missing:
+        log.warning(
+            "%s of the index %s not in this table and stay in the index, such as %s: "
+            "change=remove ids=FILE removes products",
+            counted(len(missing), "product"), "is" if len(missing) == 1 else "are", min(missing),
+        )  # fmt: skip
+    return call(index, catalogue, table, images, embedding.batch_size, embedding.devices)
+
+
+def save_changed(index: Index, before: Index, change: str, folder: Path, run_dir: Path) -> Index:
+    """Save a changed index, and log how many products were added, updated and removed.
+
+    Args:
+        index: the changed one.
+        before: the index before the change.
+        change: ``add``, ``update`` or ``remove``.
+        folder: folder that the index was read from.
+        run_dir: folder to save the index in.
+    """
+    from dedup.search.update import count_changes  # imports torch
+
+    index.manifest["source"] = {"index": str(folder), "change": change}
+    _count_failed(index, folder)
+    index.save(run_dir)
+    n_added, n_updated, n_removed = count_changes(before, index)
+    log.info("%d products added, %d updated, %d removed", n_added, n_updated, n_removed)
+    return index
+
+
+def _count_failed(index: Index, folder: Path) -> None:
+    """Count the index's images without a found product in its manifest."""
+    if index.shows:
+        store = ImageStore(index.manifest["store"], index.manifest["reader"])
+        framed = origins.framed(store, index.manifest["foreground"], origins.manifest_of(folder))
+        embedded = index.images[index.images["vector"] >= 0]
+        failed = framed.failed(embedded["url"].drop_duplicates().tolist())
+        index.manifest["foreground"] = {**framed.facts, "failed": failed}
+
+
+def _compare_foregrounds(images: ImageReader, checkpoint: Path) -> None:
+    """Warn if an encoder was trained with another foreground."""
+    run = checkpoint.parent / "run.json"
+    if not run.is_file():
+        return
+    trained = renewed(read_run(run))
+    shown = images.settings if isinstance(images, Framed) else {"part": None, "framing": None}
+    before, now = trained.get("foreground"), shown["part"]
+    if before != now or (now and trained.get("framing") != shown["framing"]):
+        log.warning(
+            "the encoder was trained with foreground=%s, but this index is made with "
+            "foreground=%s: duplicates may be missed. Set foreground=%s with the same settings",
+            origins.name_of(before), origins.name_of(now), origins.name_of(before),
+        )  # fmt: skip
