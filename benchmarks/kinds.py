@@ -3,12 +3,12 @@
     python benchmarks/kinds.py IMAGES --true-dups true_duplicates.csv --out kinds
 
 For each kind of ``scripts/look_alikes.py``, a catalogue of photos, families of that kind and plain
-copies, half of the copies of members of families, is searched by ``dedup.find_duplicates``. A
-reported pair is wrong if both products are of one family, and neither is a copy of the other or of
-the same third; copies of members count as members. Other unknown pairs stand in a column of their
-own, and listed pairs of the photos count for nothing. The classifier is fitted on the kinds that
-are ``fitted``, and on no family that is drawn here. ``--only-draw SHEET.png`` draws three families
-of each kind, ``SHEET_<kind>.png``, and searches nothing.
+copies is searched by ``dedup.find_duplicates``. Half of the copies are of members of families, and
+count as members. A reported pair is wrong if both products are of one family, but do not come from
+one image. Other unknown pairs stand in a column of their own, and pairs of ``--true-dups`` count
+for nothing. The classifier is fitted on kinds that are ``fitted`` alone, with other seeds.
+``--only-draw SHEET.png`` draws three families of each kind, ``SHEET_<kind>.png``, and searches
+nothing.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ class Catalogue:
         """Write the products as CSV, in random order; the file."""
         ids = list(self.files)
         order = self.rng.permutation(len(ids))
-        rows = [(ids[at], self.files[ids[at]]) for at in order]
-        write_rows(("productId", "imageUrlStr"), rows, path)
+        rows = [(ids[at], ids[at], self.files[ids[at]]) for at in order]
+        write_rows(("productId", "title", "imageUrlStr"), rows, path)
         return path
 
     def called(self, pair: Pair, known: set[Pair]) -> str:

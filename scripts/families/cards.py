@@ -62,15 +62,26 @@ def text(rng: Generator, photos: Sequence[RgbImage]) -> list[RgbImage]:
         height, width = image.shape[:2]
         brand, large = c.draw_font(rng), replace(c.draw_font(rng), case="as is")
         name, small = c.word(rng), f"www.{c.word(rng)}.com"
-        size = rng.uniform(0.14, 0.26) * height
-        room = (0.1 * width, 0.48 * height - size / 2, 0.8 * width, size)
-        c.say(image, brand.named(name), (0.15 * width, 0.13 * height, 0.7 * width, 0.07 * height),
-              brand, ink)  # fmt: skip
+        size, align = rng.uniform(0.14, 0.28) * height, float(rng.choice([0.0, 0.5, 0.5, 1.0]))
+        left, wide = 0.11 * width, 0.78 * width
+        top = rng.uniform(0.4, 0.58) * height - size / 2
+        is_headed, boxed, accent = rng.random() < 0.7, rng.random(), draw_vivid_colour(rng)
+        at = 0.12 if is_headed else 0.8
+        c.say(image, brand.named(name), (left, at * height, wide, 0.07 * height), brand, ink, align)
         if head:
-            top = (0.15 * width, room[1] - 0.1 * height, 0.7 * width, 0.055 * height)
-            c.say(image, head, top, large, ink)
-        c.say(image, shown[member], room, large, ink)
-        c.say(image, small, (0.25 * width, 0.86 * height, 0.5 * width, 0.03 * height), brand, ink)
+            over = (left, top - 0.1 * height, wide, 0.055 * height)
+            c.say(image, head, over, large, ink, align)
+        if boxed < 0.3:
+            plate = (left - 0.03 * width, top - 0.03 * height, wide + 0.06 * width)
+            mask = c.rounded(image.shape, (*plate, size + 0.06 * height), 0.02 * width)
+            c.paint(image, mask, accent)
+            ink = c.ink_on(accent)
+        elif boxed < 0.5:
+            rule = (left, top + size + 0.04 * height, wide, 0.008 * height)
+            c.paint(image, c.rounded(image.shape, rule, 0), accent)
+        c.say(image, shown[member], (left, top, wide, size), large, ink, align)
+        if is_headed and boxed >= 0.3:
+            c.say(image, small, (left, 0.86 * height, wide, 0.03 * height), brand, ink, align)
         return image
 
     return c.family(rng, len(shown), draw)

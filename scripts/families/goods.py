@@ -249,10 +249,11 @@ def _label(image: RgbImage, box: Box, look: Look, words: Words) -> None:
 
 def _amount(image: RgbImage, box: Box, words: Words, font: c.Font, ink: Colour) -> None:
     """Write how much: in one line, or number and unit in two where one would be too small."""
-    high, middle = min(words.amount_height, 0.2 * box[3]), box[1] + 0.85 * box[3]
+    high = min(words.amount_height, 0.2 * box[3])
     left, wide = box[0] + 0.08 * box[2], 0.84 * box[2]
     parts = words.amount.split(" ") if 0.6 * len(words.amount) * high > wide else [words.amount]
     high = min(high, 0.2 * box[3] / (1.35 * len(parts)))
+    middle = box[1] + (0.87 - 0.02 * len(parts)) * box[3]
     for line, part in enumerate(parts):
         top = middle + (line - len(parts) / 2) * 1.35 * high + 0.17 * high
         c.say(image, part, (left, top, wide, high), font, ink)
