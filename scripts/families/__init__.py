@@ -1,0 +1,1 @@
+"""Families of different products that look alike, drawn for ``scripts/look_alikes.py``."""
