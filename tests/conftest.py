@@ -6,6 +6,7 @@ import http.server
 import io
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -34,6 +35,11 @@ ODD_IDS = [
 
 LONGEST = ["test_docs", "test_distributed", "test_entrypoints", "test_day_two", "test_masked_store"]
 """The longest files, longest first: one that began last would be waited for alone."""
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A suite that a shell runs in the background; commands would inherit it and obey no Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
