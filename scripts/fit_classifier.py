@@ -1,28 +1,41 @@
 """Fit the classifier of copies: gradient-boosted trees over the measures of an aligned pair.
 
-    python scripts/fit_classifier.py IMAGES [--true-dups CSV] [--out FILE] [--seed 0]
+    python scripts/fit_classifier.py PHOTOS [--senders CSV] [--true-dups CSV] [--goods FOLDER]
 
-Positives are edited copies (``dedup.augmentations``) of photos and of their packshots. Negatives
-are other products: those with the most visual words in common, colour variants, goods on the same
-ground, screenshots with the same frame, collages with the same filler, stickers of one kind.
+Positives are edited copies (``dedup.augmentations``) of photos, of their packshots, of goods on
+white and of drawn goods. Negatives are other products: those with the most visual words in common,
+families that look alike (``look_alikes.KINDS`` that are fitted), colour variants, goods on the
+same ground, screenshots with the same frame, collages with the same filler, stickers of one kind.
+Photos of senders that are held out, and goods whose name is (``held_out``), measure the result, as
+do the kinds that are never fitted. ``--goods`` is any folder of PNG or JPEG files of
+different things, such as Debian's openclipart-png.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pandas as pd
+from held_out import is_held_out
+from look_alikes import KINDS
 from numpy.random import Generator
+from PIL import Image, UnidentifiedImageError
 from safetensors.numpy import save_file
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, log_loss
 
 from dedup.augmentations import EDITS, RgbImage, augment, edit, foreground, packshot
-from dedup.detection.calibration import DOUBTFUL
+from dedup.detection.mixture import LEAST
 from dedup.runtime.parallel import in_order
 from dedup.store.decode import decode, decode_preview
 from dedup.training.views import recoloured
@@ -31,24 +44,95 @@ from dedup.verification.classifier import FALLING, FEATURES, RISING, CopyClassif
 from dedup.verification.geometric import placements
 from dedup.verification.visual_words import Vocabulary, propose
 
-Row = tuple[str, int, int, list[list[float]]]  # kind, photo, is it a copy, features by placement
+GOODS_SIDE = 600
+"""Long side of an image of goods, in pixels."""
+
+N_QUANTILES = 400
+MINED = ("look_alike", "look_alike_goods")
+"""Strangers as a catalogue has them."""
+
+NO_DIFFERENCE = {"parts": 0.5, "tinted": 0.002}
+MIN_REST = 0.9
+"""Look-alikes with nothing that differs, and so much that is the same, may be copies: left out."""
 
 
-def same_products(table: Path | None, names: list[str]) -> set[tuple[int, int]]:
-    """Read the pairs of photos of one product, as their positions in ``names``."""
+class Row(NamedTuple):
+    """A pair: its kind, its group, whether it is a copy, and its features by placement."""
+
+    kind: str
+    group: str
+    is_copy: int
+    placed: list[list[float]]
+    held_out: bool
+
+
+class Item(NamedTuple):
+    """An image as the store keeps it, and whether it is held out."""
+
+    name: str
+    image: RgbImage
+    held_out: bool
+
+
+def same_products(table: Path | None) -> set[frozenset[str]]:
+    """Read the pairs of photos of one product, by their names."""
     if table is None:
         return set()
-    place = {name: number for number, name in enumerate(names)}
     pairs = pd.read_csv(table, usecols=["file_a", "file_b"]).to_numpy().tolist()
-    ends = [sorted((place[a], place[b])) for a, b in pairs if a in place and b in place]
-    return {(a, b) for a, b in ends}
+    return {frozenset(pair) for pair in pairs}
 
 
-def images(folder: Path) -> tuple[list[str], list[RgbImage]]:
-    """The name of every photo in a folder, and the photo as the store's details are."""
+def photos_of(folder: Path, senders: Path | None) -> list[Item]:
+    """Read the photos of a folder; those of senders that are held out are marked."""
+    sender = {}
+    if senders is not None:
+        with senders.open(newline="", encoding="utf-8") as file:
+            sender = {row["file"]: row["sender_id"] for row in csv.DictReader(file)}
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
     found = in_order(lambda path: decode_preview(decode(path.read_bytes()).detail), files)
-    return [file.name for file in files], list(found)
+    return [
+        Item(file.name, image, is_held_out(sender.get(file.name, file.name)))
+        for file, image in zip(files, found, strict=True)
+    ]
+
+
+def goods_of(folder: Path, n: int, rng: Generator) -> list[Item]:
+    """Draw images of goods from a folder, put on white ground; too small or plain ones are left."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
+    chosen = [files[place] for place in rng.permutation(len(files))[:n]]
+    found = zip(chosen, in_order(on_white, chosen), strict=True)
+    return [Item(file.name, image, is_held_out(file.name)) for file, image in found
+            if image is not None]  # fmt: skip
+
+
+def on_white(file: Path) -> RgbImage | None:
+    """Put an image on a white square with a margin; ``None`` where there is little to see."""
+    try:
+        with Image.open(file) as opened:
+            if max(opened.size) > 20 * GOODS_SIDE or min(opened.size) < GOODS_SIDE // 10:
+                return None
+            image = opened.convert("RGBA")
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    image.thumbnail((GOODS_SIDE, GOODS_SIDE))
+    width, height = image.size
+    side = int(1.12 * max(width, height))
+    canvas = Image.new("RGBA", (side, side), "white")
+    canvas.alpha_composite(image, ((side - width) // 2, (side - height) // 2))
+    seen = as_stored(np.asarray(canvas.convert("RGB")), 90)
+    return seen if seen.std() > 10 else None
+
+
+def as_stored(image: RgbImage, quality: int) -> RgbImage:
+    """Save an image as JPEG, and read it as the store keeps it: 320 pixels on its long side."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return decode_preview(decode(file.getvalue()).detail)
+
+
+def quality_of(rng: Generator) -> int:
+    """Draw the quality of a JPEG that a shop shows."""
+    return int(rng.integers(60, 96))
 
 
 def relit(image: RgbImage, rng: Generator) -> RgbImage | None:
@@ -85,67 +169,115 @@ def on_ground_of(image: RgbImage, other: RgbImage) -> RgbImage | None:
 
 def one_edit(image: RgbImage, rng: Generator, other: RgbImage) -> RgbImage:
     """Apply one edit of any kind and strength, or a chain of up to four."""
-    if rng.random() < 0.5:
-        return augment(image, rng, rng.uniform(0.4, 1), (1, 4), others=[other])[0]
-    return edit(image, str(rng.choice(list(EDITS))), rng.uniform(0.1, 1), rng, other)
+    if rng.random() < 0.4:
+        edited = augment(image, rng, rng.uniform(0.4, 1), (1, 4), others=[other])[0]
+    else:
+        edited = edit(image, str(rng.choice(list(EDITS))), rng.uniform(0.1, 1), rng, other)
+    return as_stored(edited, quality_of(rng))
 
 
-def looks(photo: int, base: list[RgbImage], fillers: list[RgbImage], seed: int) -> Iterator[Row]:
-    """Yield the copies, variants and strangers that are made of one photo."""
-    rng = np.random.default_rng([seed, photo])
-    image, stranger = base[photo], base[int(rng.integers(len(base)))]
+def placed(rng: Generator, one: LocalFeatures, other: LocalFeatures) -> list[list[float]]:
+    """Compute the features of a pair in either order, for each of its placements."""
+    one, other = (one, other) if rng.random() < 0.5 else (other, one)
+    return [features(*pair[:3]) for pair in placements(one, other, colours=False)]
+
+
+def of_photo(seed: int, base: Sequence[Item], fillers: Sequence[Item], at: int) -> list[Row]:
+    """Make the copies, variants and strangers of one photo."""
+    rng = np.random.default_rng([seed, at])
+    item, stranger = base[at], base[int(rng.integers(len(base)))].image
+    image = item.image
     if rng.random() < 0.5:
         image = _or(packshot(image, rng), image)
         stranger = _or(packshot(stranger, rng), stranger)
-    filler = fillers[int(rng.integers(len(fillers)))]
+    filler = fillers[int(rng.integers(len(fillers)))].image
     original = LocalFeatures.of(image)
 
     def row(kind: str, is_copy: int, one: LocalFeatures, other: LocalFeatures) -> Row:
-        one, other = (one, other) if rng.random() < 0.5 else (other, one)
-        return kind, photo, is_copy, [features(*pair) for pair in placements(one, other)]
+        return Row(kind, item.name, is_copy, placed(rng, one, other), item.held_out)
 
-    for _ in range(5):
-        yield row("copy", 1, original, LocalFeatures.of(one_edit(image, rng, filler)))
-    for _ in range(3):
+    rows = [
+        row("copy", 1, original, LocalFeatures.of(one_edit(image, rng, filler))) for _ in range(4)
+    ]
+    for _ in range(2):
         variant = recoloured(image, rng) if rng.random() < 0.4 else relit(image, rng)
         if variant is not None:
             if rng.random() < 0.6:
                 variant = one_edit(variant, rng, filler)
-            yield row("variant", 0, original, LocalFeatures.of(variant))
-    for name in rng.choice(
-        ["screenshot", "collage", "sticker", "banner", "border", "watermark"], 2
-    ):
-        same = int(rng.integers(2**31))
-        ends = [
-            edit(end, name, rng.uniform(0.5, 1), np.random.default_rng(same), filler)
-            for end in (image, stranger)
-        ]
-        yield row("same_" + str(name), 0, LocalFeatures.of(ends[0]), LocalFeatures.of(ends[1]))
+            rows.append(row("variant", 0, original, LocalFeatures.of(variant)))
+    name = str(rng.choice(["screenshot", "collage", "sticker", "banner", "border", "watermark"]))
+    same = int(rng.integers(2**31))
+    ends = [
+        edit(end, name, rng.uniform(0.5, 1), np.random.default_rng(same), filler)
+        for end in (image, stranger)
+    ]
+    rows.append(row("same_" + name, 0, *map(LocalFeatures.of, ends)))
     pasted = on_ground_of(stranger, image)
     if pasted is not None:
-        yield row("same_ground", 0, original, LocalFeatures.of(pasted))
+        rows.append(row("same_ground", 0, original, LocalFeatures.of(pasted)))
+    return rows
 
 
-def look_alikes(
-    photos: list[RgbImage], known: set[tuple[int, int]], n: int, rng: Generator
-) -> Iterator[Row]:
-    """Yield different products whose images share the most visual words, some of them edited.
+def of_goods(seed: int, base: Sequence[Item], at: int) -> list[Row]:
+    """Make two copies of an image of goods."""
+    rng = np.random.default_rng([seed, 1, at])
+    item, filler = base[at], base[int(rng.integers(len(base)))].image
+    original = LocalFeatures.of(item.image)
+    return [
+        Row("copy_of_goods", item.name, 1,
+            placed(rng, original, LocalFeatures.of(one_edit(item.image, rng, filler))),
+            item.held_out)
+        for _ in range(2)
+    ]  # fmt: skip
 
-    Two garments that one seller photographed on the same floor are such a pair.
+
+def of_family(seed: int, photos: Sequence[Item], job: tuple[str, int, bool]) -> list[Row]:
+    """Draw one family: its pairs are negatives, and copies of two members are positives."""
+    name, number, held_out = job
+    rng = np.random.default_rng([seed, 2, sorted(KINDS).index(name), number, held_out])
+    drawn = [photos[place].image for place in rng.permutation(len(photos))[:12]]
+    members = [as_stored(image, quality_of(rng)) for image in KINDS[name].make(rng, drawn)]
+    seen = [LocalFeatures.of(image) for image in members]
+    group = f"{name} {number}"
+    rows = [
+        Row(name, group, 0, placed(rng, one, other), held_out)
+        for one, other in list(combinations(seen, 2))[:6]
+    ]
+    for at in range(2):
+        edited = LocalFeatures.of(one_edit(members[at], rng, drawn[0]))
+        rows.append(Row("copy_of_drawn", group, 1, placed(rng, seen[at], edited), held_out))
+        other = seen[(at + 1) % len(seen)]
+        rows.append(Row(name, group, 0, placed(rng, other, edited), held_out))
+    return rows
+
+
+def look_alikes(kind: str, items: Sequence[Item], known: set[frozenset[str]]) -> Iterator[Row]:
+    """Yield different products whose images share the most visual words.
+
+    Two garments that one seller photographed on the same floor are such a pair, two icons of one
+    set another. What may be a copy is left out.
     """
     vocabulary = Vocabulary.load()
-    local = list(in_order(LocalFeatures.of, photos))
-    words = np.stack([vocabulary.words(each.keypoints.descriptors) for each in local])
-    candidates = propose(words, None, vocabulary, 0.03, 50_000_000)
-    best = np.argsort(-candidates.similarity)[: 4 * n]
-    for place in np.concatenate([best[: n // 2], rng.permutation(best[n // 2 :])[: n // 2]]):
-        a, b = int(candidates.left[place]), int(candidates.right[place])
-        if (a, b) in known:
-            continue
-        yield "look_alike", a, 0, [features(*pair) for pair in placements(local[a], local[b])]
-        if rng.random() < 0.5:
-            other = LocalFeatures.of(one_edit(photos[b], rng, photos[b]))
-            yield "look_alike", a, 0, [features(*pair) for pair in placements(local[a], other)]
+    for held_out in (False, True):
+        pool = [item for item in items if item.held_out == held_out]
+        local = list(in_order(LocalFeatures.of, [item.image for item in pool]))
+        words = np.stack([vocabulary.words(each.keypoints.descriptors) for each in local])
+        proposed = propose(words, None, vocabulary, 0.03, 50_000_000)
+        best = np.argsort(-proposed.similarity, kind="stable")[: 8 * len(pool)]
+        rng = np.random.default_rng(len(pool))
+        pairs = [(int(proposed.left[at]), int(proposed.right[at])) for at in np.sort(best)]
+        done = in_order(lambda pair: placed(rng, *(local[at] for at in pair)), pairs)  # noqa: B023
+        for (a, b), rows in zip(pairs, done, strict=True):
+            if frozenset((pool[a].name, pool[b].name)) not in known:
+                told = [row for row in rows if not may_be_copy(row)]
+                yield Row(kind, pool[a].name, 0, told, held_out)
+
+
+def may_be_copy(row: Sequence[float]) -> bool:
+    """Tell whether nothing differs: nobody has said that such a pair is no copy."""
+    values = dict(zip(FEATURES, row, strict=True))
+    no_more = all(values[name] < most for name, most in NO_DIFFERENCE.items())
+    return no_more and values["rest"] > MIN_REST
 
 
 def _or(image: RgbImage | None, otherwise: RgbImage) -> RgbImage:
@@ -156,7 +288,7 @@ def fitted(rows: np.ndarray, truth: np.ndarray, seed: int) -> HistGradientBoosti
     """Fit shallow trees, monotone in each feature that can point one way only."""
     directions = [(name in RISING) - (name in FALLING) for name in FEATURES]
     trees = HistGradientBoostingClassifier(
-        learning_rate=0.08, max_iter=160, max_leaf_nodes=12, min_samples_leaf=40,
+        learning_rate=0.08, max_iter=240, max_leaf_nodes=14, min_samples_leaf=40,
         l2_regularization=1.0, monotonic_cst=directions, random_state=seed,
     )  # fmt: skip
     return trees.fit(rows, truth)
@@ -168,7 +300,7 @@ def exported(trees: HistGradientBoostingClassifier) -> dict[str, np.ndarray]:
     width = max(map(len, nodes))
 
     def table(name: str, kind: type, leaf: float | None = None) -> np.ndarray:
-        out = np.zeros((len(nodes), width), kind)
+        out = np.full((len(nodes), width), 0 if leaf is None else leaf, kind)
         for tree, part in enumerate(nodes):
             inner = np.where(part["is_leaf"], leaf, part[name]) if leaf is not None else part[name]
             out[tree, : len(part)] = inner
@@ -188,54 +320,70 @@ def exported(trees: HistGradientBoostingClassifier) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Make pairs, fit on four fifths of the photos and print the result on the others."""
+    """Make pairs, fit, and print the result on what is held out and on the kinds never fitted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("src/dedup/assets/judge.safetensors"))
-    parser.add_argument("--true-dups", type=Path, help="a CSV with file_a, file_b: no negatives")
-    parser.add_argument("--n", type=int, default=1500, help="photos")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rows", type=Path, help="keep the features here, or take them from here")
+    add = parser.add_argument
+    add("photos", type=Path)
+    add("--senders", type=Path, help="a CSV with file, sender_id")
+    add("--true-dups", type=Path, help="a CSV with file_a, file_b: no negatives")
+    add("--goods", type=Path, help="a folder of images of different things")
+    add("--out", type=Path, default=Path("src/dedup/assets/judge.safetensors"))
+    add("--n", type=int, default=700, help="photos that copies are made of")
+    add("--n-goods", type=int, default=2500)
+    add("--families", type=int, default=50, help="of each kind")
+    add("--seed", type=int, default=0)
+    add("--rows", type=Path, help="keep the features here, or take them from here")
     options = parser.parse_args()
-    if options.rows is not None and options.rows.is_file():
-        stored = np.load(options.rows)
-        kinds, photos, truth, rows = (stored[name] for name in ("kinds", "photos", "truth", "rows"))
-    else:
-        kinds, photos, truth, rows = gathered(options)
+    if options.rows is None or not options.rows.is_file():
+        table = gathered(options)
         if options.rows is not None:
-            np.savez(options.rows, kinds=kinds, photos=photos, truth=truth, rows=rows)
+            np.savez(options.rows, **table)
+    else:
+        with np.load(options.rows) as stored:
+            table = dict(stored)
+    rows, truth, kinds, test = (table[name] for name in ("rows", "truth", "kinds", "held_out"))
     told = ~((kinds == "variant") & too_alike(rows))
-    kinds, photos, truth, rows = kinds[told], photos[told], truth[told], rows[told]
-    held_out = photos % 5 == 0
-    trees = fitted(rows[~held_out], truth[~held_out], options.seed)
-    doubtful = trees.decision_function(rows) > DOUBTFUL
-    share = {"fitted_share": np.array([truth[held_out & doubtful].mean()])}
+    rows, truth, kinds, test = rows[told], truth[told], kinds[told], test[told]
+    trees = fitted(rows[~test], truth[~test], options.seed)
+    seen = trees.decision_function(rows)
     save_file(
-        exported(trees) | share,
+        exported(trees) | tails(seen[test & (truth == 1)], seen[test & np.isin(kinds, MINED)]),
         options.out,
         {"command": "scripts/fit_classifier.py", "seed": str(options.seed)},
     )
-    log_odds = CopyClassifier.load(options.out).log_odds(rows)
-    assert np.allclose(log_odds, trees.decision_function(rows), atol=1e-4)
-    test = held_out
+    log_odds = CopyClassifier.load(options.out.resolve()).log_odds(rows)
+    assert np.allclose(log_odds, seen, atol=1e-4)
+    report(log_odds[test], truth[test], kinds[test], int((~test).sum()), options.out)
+
+
+def tails(copies: np.ndarray, strangers: np.ndarray) -> dict[str, np.ndarray]:
+    """Sum up the log odds of held-out copies and strangers for ``dedup.detection.mixture``."""
+    excess = strangers[strangers > LEAST] - LEAST
+    quantiles = np.quantile(copies, (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES)
+    return {
+        "copies": quantiles.astype(np.float64),
+        "strangers": np.array([excess.mean(), (excess**2).mean()]),
+    }
+
+
+def report(
+    log_odds: np.ndarray, truth: np.ndarray, kinds: np.ndarray, n_fitted: int, out: Path
+) -> None:
+    """Print the result by kind."""
+    size = out.stat().st_size
+    print(f"{n_fitted} placements fitted on, {len(truth)} held out, {size} bytes")
+    p = 1 / (1 + np.exp(-log_odds))
     print(
-        f"{(~test).sum()} placements fitted on, {test.sum()} held out, "
-        f"{options.out.stat().st_size} bytes"
+        f"held out: AP {average_precision_score(truth, p):.4f}, log loss {log_loss(truth, p):.4f}"
     )
-    p = 1 / (1 + np.exp(-log_odds[test]))
-    print(
-        f"held out: AP {average_precision_score(truth[test], p):.4f}, "
-        f"log loss {log_loss(truth[test], p):.4f}"
-    )
-    print("| pairs | n | score >= .5 | >= .9 | >= .99 |\n|---|---|---|---|---|")
+    print("| pairs | fitted | n | score >= .5 | >= .9 | >= .99 |\n|---|---|---|---|---|---|")
     for kind in np.unique(kinds):
-        s = p[kinds[test] == kind]
-        print(
-            f"| {kind} | {len(s)} |"
-            + "".join(f" {(s >= t).mean():.3f} |" for t in (0.5, 0.9, 0.99))
-        )
+        s = p[kinds == kind]
+        is_fitted = "yes" if kind not in KINDS or KINDS[str(kind)].fitted else "no"
+        shares = "".join(f" {(s >= t).mean():.3f} |" for t in (0.5, 0.9, 0.99))
+        print(f"| {kind} | {is_fitted} | {len(s)} |{shares}")
 
 
 def too_alike(rows: np.ndarray) -> np.ndarray:
@@ -244,41 +392,60 @@ def too_alike(rows: np.ndarray) -> np.ndarray:
     return np.all([rows[:, FEATURES.index(name)] < most for name, most in limits.items()], axis=0)
 
 
-def gathered(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Make the pairs: their kinds, photos, truth, and features of at most two alignments."""
+def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Make the pairs: features, (n, 41), truth, kind, group and whether they are held out."""
     rng = np.random.default_rng(options.seed)
-    names, photos = images(options.images)
-    known = same_products(options.true_dups, names)
-    order = rng.permutation(len(photos))
-    base = [photos[place] for place in order[: options.n]]
-    fillers = [photos[place] for place in order[options.n : options.n + 300]]
-    pairs: list[Row] = []
-    for rows in in_order(
-        lambda photo: list(looks(photo, base, fillers, options.seed)), range(len(base))
-    ):
-        pairs += rows
-    pairs += look_alikes(photos, known, 4 * options.n, rng)
-    unplaced = [row for row in pairs if not row[3]]
+    photos = photos_of(options.photos, options.senders)
+    known = same_products(options.true_dups)
+    order = [photos[place] for place in rng.permutation(len(photos))]
+    base, rest = order[: options.n], order[options.n :]
+    goods = goods_of(options.goods, options.n_goods, rng) if options.goods else []
+    jobs = [
+        (name, number, held_out)
+        for name, kind in KINDS.items()
+        for held_out in (False, True)
+        if kind.fitted or held_out
+        for number in range(options.families // (3 if held_out else 1))
+    ]
+    fit_photos = [item for item in order if not item.held_out]
+    test_photos = [item for item in order if item.held_out]
+
+    def family(job: tuple[str, int, bool]) -> list[Row]:
+        return of_family(options.seed, test_photos if job[2] else fit_photos, job)
+
+    made: list[Row] = []
+    steps: list[tuple[str, Callable[..., list[Row]], Sequence[object]]] = [
+        ("photos", partial(of_photo, options.seed, base, rest[:300]), range(len(base))),
+        ("goods", partial(of_goods, options.seed, goods), range(len(goods))),
+        ("families", family, jobs),
+    ]
+    for name, work, parts in steps:
+        made += [row for rows in in_order(work, parts) for row in rows]
+        print(f"{name}: {len(made)} pairs", file=sys.stderr)
+    made += look_alikes("look_alike", photos, known)
+    if goods:
+        made += look_alikes("look_alike_goods", goods, set())
+    copies = [row for row in made if row.is_copy]
     print(
-        f"{len(pairs)} pairs; not to be laid over each other: "
-        f"{sum(row[2] for row in unplaced)} copies of {sum(row[2] for row in pairs)}, "
-        f"{sum(1 - row[2] for row in unplaced)} others of {sum(1 - row[2] for row in pairs)}"
+        f"{len(made)} pairs; not to be laid over each other: "
+        f"{sum(not row.placed for row in copies)} copies of {len(copies)}"
     )
     # Of a copy the best alignment counts: a verdict takes the surest, too.
-    best = [
-        (
-            kind,
-            photo,
-            copy,
-            [max(rows, key=lambda row: row[FEATURES.index("structure")])]
-            if copy and rows
-            else rows,
+    structure = FEATURES.index("structure")
+    flat = [
+        (values, row)
+        for row in made
+        for values in (
+            sorted(row.placed, key=lambda it: it[structure])[-1:] if row.is_copy else row.placed
         )
-        for kind, photo, copy, rows in pairs
     ]
-    flat = [(kind, photo, copy, row) for kind, photo, copy, rows in best for row in rows]
-    kinds, places, truth, rows = zip(*flat, strict=True)
-    return np.array(kinds), np.array(places), np.array(truth), np.array(rows)
+    return {
+        "rows": np.array([values for values, _ in flat]),
+        "truth": np.array([row.is_copy for _, row in flat]),
+        "kinds": np.array([row.kind for _, row in flat]),
+        "groups": np.array([row.group for _, row in flat]),
+        "held_out": np.array([row.held_out for _, row in flat]),
+    }
 
 
 if __name__ == "__main__":

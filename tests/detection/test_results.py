@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dedup.detection.calibration import Calibration, CurvePoint, Recall
+from dedup.detection.mixture import Mixture
 from dedup.detection.results import DetectionResult
 from dedup.errors import CorruptError
 from dedup.runtime.checksums import read_checked, write_checked
@@ -15,7 +17,8 @@ from tests.support.searches import search_facts
 
 CHOSEN = Calibration(
     setting="matcher.threshold", threshold=1.2, higher_is_surer=False, precision=0.99,
-    expected_precision=None, interval=0.95, n_pairs=7, shift=-0.5,
+    expected_precision=None, interval=0.95, n_pairs=7,
+    mixture=Mixture(np.arange(3.0), 0.5, (1.0, 0.0), 20.0),
 )  # fmt: skip
 RECALL = Recall(
     expected_recall=(0.5, 0.4, 0.6),
@@ -55,7 +58,7 @@ def test_a_result_comes_back_equal(tmp_path: Path, change: dict[str, Any]) -> No
     files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     after.save(tmp_path)
     assert files == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    assert "shift" not in files["calibration.json"].decode()
+    assert "mixture" not in files["calibration.json"].decode()
 
 
 @pytest.mark.parametrize(

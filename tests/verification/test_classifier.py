@@ -20,6 +20,7 @@ from dedup.verification.classifier import (
     CopyClassifier,
     features,
 )
+from dedup.verification.difference import Difference
 from tests.conftest import DAMAGES
 
 Rows = npt.NDArray[np.float64]
@@ -30,6 +31,7 @@ SEEN = Agreement(
     coloured=0.5, chroma=2.0, worst_chroma=4.0, tone=1.0, gain=0.5, shift=2.0, gray=0.0,
     worst_tone=2.0, tint=1.0, worst_tint=2.0, difference=5.0,
 )  # fmt: skip
+DIFFERS = Difference(parts=2.0, area=0.1, rest=0.9, repeated=0.4, spread=0.5, hull=0.6, strong=0.3)
 PLACED = Alignment(np.array([[2.0, 0, 5], [0, 1.0, 5]]), True, 40, 30)
 
 
@@ -46,7 +48,9 @@ def grown(seed: int, n_trees: int = 6) -> CopyClassifier:
                 left[tree, node], right[tree, node] = free, free + 1
                 free += 2
     threshold, value = rng.normal(size=(2, n_trees, NODES)).round(1)
-    return CopyClassifier(feature, threshold, left, right, value, -0.7, 0.1)
+    return CopyClassifier(
+        feature, threshold, left, right, value, -0.7, np.arange(3.0), np.array([1.0, 2.0])
+    )
 
 
 def walk(judge: CopyClassifier, row: Rows) -> float:
@@ -75,17 +79,18 @@ def test_the_bundled_trees_are_those_of_a_walk() -> None:
     judge, rows = CopyClassifier.load(), plausible(20)
     assert judge.log_odds(rows.tolist()) == pytest.approx([walk(judge, row) for row in rows])
     assert CopyClassifier.load() is judge
-    assert 0 < judge.fitted_share < 1
+    assert (judge.strangers > 0).all()
+    assert (np.diff(judge.copies) >= 0).all()
 
 
 def test_features_are_in_their_order() -> None:
-    said = dict(zip(FEATURES, features(PLACED, SEEN), strict=True))
+    said = dict(zip(FEATURES, features(PLACED, SEEN, DIFFERS), strict=True))
     for name in set(FEATURES) & set(Agreement._fields) - {"gain"}:
         assert said[name] == getattr(SEEN, name)
     expected = {"inliers": np.log(31), "ratio": 0.75, "most": 0.8, "least": 0.5,
                 "gain": np.log(2), "stretch": np.log(2), "turn": 0}  # fmt: skip
     assert {name: said[name] for name in expected} == pytest.approx(expected)
-    whole = features(PLACED._replace(n_matches=0, n_inliers=0), SEEN._replace(gain=-1.0))
+    whole = features(PLACED._replace(n_matches=0, n_inliers=0), SEEN._replace(gain=-1.0), DIFFERS)
     assert np.isfinite(whole).all()
 
 
@@ -95,8 +100,8 @@ def test_the_order_of_the_two_hardly_matters() -> None:
     swapped = SEEN._replace(
         cover_one=SEEN.cover_other, cover_other=SEEN.cover_one, gain=1 / SEEN.gain
     )
-    again = features(PLACED._replace(matrix=back), swapped)
-    assert again == pytest.approx(features(PLACED, SEEN))
+    again = features(PLACED._replace(matrix=back), swapped, DIFFERS)
+    assert again == pytest.approx(features(PLACED, SEEN, DIFFERS))
     assert large == 2
 
 
@@ -123,8 +128,14 @@ def test_the_judge_tells_a_copy_from_chance() -> None:
     sure = SEEN._replace(cover_other=0.9, gain=1.0, structure=0.99, same=1.0, whole=0.99)
     wrong = SEEN._replace(structure=0.1, same=0.1, whole=0.0, hue=80.0, tint=20.0, tone=15.0)
     straight = PLACED._replace(matrix=np.array([[1.0, 0, 0], [0, 1.0, 0]]), n_inliers=200)
+    same = Difference(rest=1.0, repeated=0.8, spread=0.9, hull=0.9, strong=0.4)
     high, low = CopyClassifier.load().log_odds(
-        [features(straight, sure), features(PLACED._replace(n_inliers=6), wrong)]
+        [
+            features(straight, sure, same),
+            features(
+                PLACED._replace(n_inliers=6), wrong, DIFFERS._replace(rest=0.1, repeated=0.02)
+            ),
+        ]
     )
     assert high > 0 > low
 
@@ -158,7 +169,7 @@ def test_a_damaged_file_is_refused(damage: Callable[[Path], None], tmp_path: Pat
 
 def test_a_file_that_lacks_something_is_refused(tmp_path: Path) -> None:
     arrays = load_file(BUNDLED)
-    for name in ("feature", "value", "base", "fitted_share"):
+    for name in ("feature", "value", "base", "copies", "strangers"):
         file = tmp_path / f"{name}.safetensors"
         save_file({key: array for key, array in arrays.items() if key != name}, file)
         with pytest.raises(CorruptError, match=name):

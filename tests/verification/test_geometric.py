@@ -6,6 +6,7 @@ import pytest
 from dedup.verification.alignment import Alignment, LocalFeatures
 from dedup.verification.appearance import Agreement
 from dedup.verification.classifier import FEATURES, CopyClassifier
+from dedup.verification.difference import Difference
 from dedup.verification.geometric import (
     AlignedPair,
     GeometricVerifier,
@@ -36,7 +37,8 @@ def by_structure() -> CopyClassifier:
         right=np.array([[2, 0, 0]]),
         value=np.array([[0, -2.0, 3.0]]),
         base=0.0,
-        fitted_share=0.5,
+        copies=np.array([2.0, 4.0, 6.0]),
+        strangers=np.array([1.0, 2.0]),
     )
 
 
@@ -101,8 +103,8 @@ def test_what_cannot_be_placed_is_no_copy() -> None:
 
 
 def test_the_surest_placement_counts() -> None:
-    low = AlignedPair(STRAIGHT, SAME._replace(structure=0.1))
-    high = AlignedPair(STRAIGHT._replace(mirrored=True), SAME)
+    low = AlignedPair(STRAIGHT, SAME._replace(structure=0.1), Difference(), None)
+    high = AlignedPair(STRAIGHT._replace(mirrored=True), SAME, Difference(), None)
     verifier = GeometricVerifier(judge=by_structure())
     verdicts = verifier.verdicts([[low, high], [], [low]])
     assert [it.log_odds for it in verdicts] == [3, -np.inf, -2]
@@ -169,4 +171,4 @@ def turned(degrees: float, across: float = 1.0) -> Alignment:
     ],
 )
 def test_what_was_done_is_said(placed: Alignment, seen: dict[str, float], words: str) -> None:
-    assert in_words(AlignedPair(placed, SAME._replace(**seen))) == words
+    assert in_words(AlignedPair(placed, SAME._replace(**seen), Difference(), None)) == words

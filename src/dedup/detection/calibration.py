@@ -1,10 +1,7 @@
 """Choose the score threshold for an asked precision, without labels.
 
-The classifier's probabilities hold for the share of copies that it was fitted with. In a catalogue
-copies are rarer or more common. Their share follows from the probabilities themselves: expectation
-maximisation moves it until it equals the mean of the probabilities that it implies (Saerens,
-Latinne and Decaestecker, Adjusting the outputs of a classifier to new a priori probabilities,
-2002).
+A score is the probability that a pair is a copy in this catalogue, see ``mixture``. The threshold
+is the least one at which the mean of the probabilities from there on is the asked precision.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dedup.detection.mixture import Mixture
 from dedup.metrics import wilson
 from dedup.runtime.digits import SCORE, score, share
 
@@ -28,19 +26,8 @@ FLOOR = 0.5
 LENIENCY = 30.0
 """Factor by which a single pair may be more doubtful than all of them together."""
 
-MAX_SHIFT = 7.0
-"""Largest change of the log odds; a larger one means that the classifier does not apply."""
-
-STEPS = 100
-
 Z = 1.96
 """Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
-
-DOUBTFUL = -2.2
-"""Least log odds, a probability of a tenth, of pairs that the share of copies is fitted on."""
-
-PSEUDO_PAIRS = 10.0
-"""Pairs counted besides, with the classifier's own share of copies."""
 
 Estimate = tuple[float, float, float]
 """An expected share, 0 to 1, and the low and high ends of its interval."""
@@ -85,7 +72,7 @@ class Calibration:
         interval: the confidence of expected figures, 0 to 1.
         n_pairs: number of candidates.
         recall: ``None`` where no edited copies were made.
-        shift: added to the classifier's log odds in this catalogue; not saved.
+        mixture: of copies and strangers in this catalogue, which scores follow from; not saved.
     """
 
     setting: str
@@ -96,15 +83,15 @@ class Calibration:
     interval: float
     n_pairs: int
     recall: Recall | None = None
-    shift: float = field(default=0.0, compare=False)
+    mixture: Mixture | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, as ``calibration.json`` and ``result.json`` hold them.
 
         ``measured`` keeps the place of figures from the user's own pairs.
         """
-        values = asdict(replace(self, recall=None))
-        del values["recall"], values["shift"]
+        values = asdict(replace(self, recall=None, mixture=None))
+        del values["recall"], values["mixture"]
         return {**values, "measured": None, **(asdict(self.recall) if self.recall else {})}
 
     @classmethod
@@ -137,71 +124,48 @@ class Calibrated(NamedTuple):
     """A least score and the precision expected of it.
 
     Attributes:
-        shift: added to the classifier's log odds in this catalogue.
+        mixture: of copies and strangers in this catalogue.
         min_score: least probability of a reported pair.
         precision: expected, and the ends of its interval.
     """
 
-    shift: float
+    mixture: Mixture
     min_score: float
     precision: Estimate
 
 
-def probabilities(log_odds: npt.ArrayLike, shift: float = 0.0) -> Floats:
-    """Convert shifted log odds to probabilities; -inf gives 0."""
-    return np.asarray(1 / (1 + np.exp(-(np.asarray(log_odds, np.float64) + shift))))
-
-
-def prior_shift(log_odds: Floats, fitted_share: float) -> float:
-    """Fit the shift of the log odds to this catalogue by expectation maximisation.
-
-    Only doubtful and better pairs are counted. The number of clear strangers among the candidates
-    depends on the number of candidates, and says nothing of the rest.
-
-    Args:
-        log_odds: (n,) of all candidates.
-        fitted_share: share of copies among such pairs where the classifier was fitted.
-
-    Returns:
-        The change of the share's log odds, within ``MAX_SHIFT`` of 0.
-    """
-    doubtful = log_odds[log_odds > DOUBTFUL]
-    start, share = _logit(fitted_share), fitted_share
-    for _ in range(STEPS):
-        expected_copies = probabilities(doubtful, _logit(share) - start).sum()
-        share = float(
-            (expected_copies + PSEUDO_PAIRS * fitted_share) / (len(doubtful) + PSEUDO_PAIRS)
-        )
-        share = min(max(share, 1e-6), 1 - 1e-6)
-    return float(np.clip(_logit(share) - start, -MAX_SHIFT, MAX_SHIFT))
-
-
-def caution(log_odds: Floats, fitted_share: float) -> float:
-    """Compute ``prior_shift`` where it makes the classifier less sure, else 0.
-
-    Where copies are common the doubtful pairs are mostly copies, and the share runs to 1. Measured,
-    that let in three times as many wrong pairs as expected.
-    """
-    return min(0.0, prior_shift(log_odds, fitted_share))
-
-
-def calibrated(log_odds: Floats, precision: float, fitted_share: float) -> Calibrated:
+def calibrated(log_odds: Floats, precision: float, mixture: Mixture) -> Calibrated:
     """Choose the least score at which the expected precision is the asked one.
 
     Args:
         log_odds: (n,) of all candidates; -inf where two images could not be compared.
         precision: asked, more than 0 and less than 1.
-        fitted_share: see ``prior_shift``.
+        mixture: fitted to these candidates.
     """
-    shift = caution(log_odds, fitted_share)
-    scores = np.sort(score(log_odds, shift))[::-1]
+    order = np.argsort(-log_odds, kind="stable")
+    scores = score(mixture.log_odds(log_odds[order]))
     lowest = floor(precision)
     means = np.cumsum(scores) / np.arange(1, len(scores) + 1)
     last = np.append(np.diff(scores) < 0, True)[: len(scores)]  # equal scores go together
     good = np.flatnonzero((means >= precision) & (scores >= lowest) & last)
     n_taken = int(good[-1]) + 1 if len(good) else 0
     least = _between(scores, n_taken, lowest)
-    return Calibrated(shift, least, expected_precision(scores[:n_taken]))
+    return Calibrated(mixture, least, precision_of(log_odds[order[:n_taken]], mixture))
+
+
+def precision_of(log_odds: Floats, mixture: Mixture) -> Estimate:
+    """Compute the expected precision of pairs, (n,), and its interval.
+
+    The interval holds the chance of these pairs and the error of the density of strangers, of whom
+    few may have been seen.
+    """
+    mean, low, high = expected_precision(score(mixture.log_odds(log_odds)))
+    if not len(log_odds):
+        return mean, low, high
+    slow, fast = (
+        float(score(mixture.log_odds(log_odds, deviations)).mean()) for deviations in (-Z, Z)
+    )
+    return mean, max(0.0, low - max(mean - slow, 0)), min(1.0, high + max(fast - mean, 0))
 
 
 def _between(scores: Floats, n_taken: int, lowest: float) -> float:
@@ -313,7 +277,3 @@ def recall_of_copies(surety: Floats, chains: Sequence[Sequence[str]], min_surety
         },
         n_copies=len(surety),
     )  # fmt: skip
-
-
-def _logit(share: float) -> float:
-    return float(np.log(share / (1 - share)))

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.detection.blocks import Blocks
-from dedup.detection.calibration import Calibration, calibrated, caution, expected_precision
+from dedup.detection.calibration import Calibration, calibrated, precision_of
 from dedup.detection.candidates import Candidates, by_words, min_words, radius, united
+from dedup.detection.mixture import Mixture
 from dedup.detection.verdicts import known_or_looked_at, verdict_derivation
 from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
@@ -314,19 +315,19 @@ def decided(
     scores = near["score"].to_numpy(np.float64)
     with np.errstate(divide="ignore"):
         log_odds = np.log(scores) - np.log1p(-scores)
+    mixture = Mixture.fit(log_odds, judge.copies, judge.strangers)
+    in_catalogue = score(mixture.log_odds(log_odds))
     if verifier is None:
-        shift = caution(log_odds, judge.fitted_share)
-        scores = score(log_odds, shift)
-        threshold, precision = _farthest(near["distance"].to_numpy(), scores, matcher.precision)
+        threshold = _farthest(near["distance"].to_numpy(), in_catalogue, matcher.precision)
         reported = near["distance"].to_numpy() <= threshold
+        precision = precision_of(log_odds[reported], mixture)
         setting = "matcher.threshold"
     elif verifier.min_score != AUTO:
         return near.assign(reported=scores >= float(verifier.min_score)), None
     else:
-        chosen = calibrated(log_odds, matcher.precision, judge.fitted_share)
-        scores = score(log_odds, chosen.shift)
-        threshold, precision, shift = chosen.min_score, chosen.precision, chosen.shift
-        reported, setting = scores >= threshold, "verifier.min_score"
+        chosen = calibrated(log_odds, matcher.precision, mixture)
+        threshold, precision = chosen.min_score, chosen.precision
+        reported, setting = in_catalogue >= threshold, "verifier.min_score"
     value, low, high = map(share, precision)
     calibration = Calibration(
         setting=setting,
@@ -336,9 +337,9 @@ def decided(
         expected_precision=(value, low, high) if reported.any() else None,
         interval=0.95,
         n_pairs=len(near),
-        shift=shift,
+        mixture=mixture,
     )
-    return near.assign(score=scores, reported=reported), calibration if auto else None
+    return near.assign(score=in_catalogue, reported=reported), calibration if auto else None
 
 
 def meant(near: pd.DataFrame, index: Index) -> Floats:
@@ -351,19 +352,15 @@ def meant(near: pd.DataFrame, index: Index) -> Floats:
     return rounded(near["distance"].to_numpy(np.float64), np.maximum(*ends))
 
 
-def _farthest(
-    distance: npt.NDArray[Any], scores: npt.NDArray[Any], precision: float
-) -> tuple[float, tuple[float, float, float]]:
+def _farthest(distance: npt.NDArray[Any], scores: npt.NDArray[Any], precision: float) -> float:
     """Choose the largest distance at which the expected precision is the asked one."""
     order = np.argsort(distance, kind="stable")
     means = np.cumsum(scores[order]) / np.arange(1, len(order) + 1)
     last = np.append(np.diff(distance[order]) > 0, True) if len(order) else np.empty(0, bool)
     good = np.flatnonzero((means >= precision) & last)
     if not len(good):
-        return 0.0, expected_precision(np.empty(0))
-    taken = order[: good[-1] + 1]
-    farthest = rounded_up(float(distance[order[good[-1]]]), FIGURES)
-    return farthest, expected_precision(scores[taken])
+        return 0.0
+    return rounded_up(float(distance[order[good[-1]]]), FIGURES)
 
 
 def clusters_of_vectors(images: pd.DataFrame, n_vectors: int) -> Ints:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from dedup.augmentations import EDITS, RgbImage, augment
 from dedup.detection.calibration import Calibration, expected_recall
+from dedup.detection.mixture import Mixture
 from dedup.detection.results import DetectionResult
 from dedup.detection.verdicts import verdict_derivation
 from dedup.runtime.digits import rounded, score, units
@@ -110,7 +111,7 @@ def with_recall(
         return calibration
     if estimate_recall:
         copies = find_edited_copies(
-            sampled, findings.search, verifier, calibration.shift, checkpoint, seed, max_products,
+            sampled, findings.search, verifier, calibration.mixture, checkpoint, seed, max_products,
             min_contrast,
         )  # fmt: skip
         recall = expected_recall(calibration, findings.candidates, copies.surety, copies.chains)
@@ -136,7 +137,7 @@ def find_edited_copies(
     index: Index,
     facts: SearchFacts,
     verifier: GeometricVerifier | None,
-    shift: float,
+    mixture: Mixture | None,
     checkpoint: str | Path | None = None,
     seed: int = 0,
     max_products: int = 100,
@@ -151,7 +152,7 @@ def find_edited_copies(
         index: with its store attached.
         facts: of the search, with its limits.
         verifier: the search's; without one, surety is a negative distance.
-        shift: of the log odds in this catalogue.
+        mixture: of this catalogue, which scores follow from; ``None`` for the classifier's own.
         checkpoint: the encoder; the one that the index names if ``None``.
         seed: draws images and edits.
         max_products: the search's: its placeholders are not drawn.
@@ -178,7 +179,7 @@ def find_edited_copies(
         kept.add(rows.itertuples(index=False, name=None))
     parts = [part for part in (known, rows.set_index("key")) if len(part)]
     compared = pd.concat(parts).loc[keys]
-    return Copies(_surety(compared, facts, verifier is not None, shift), _chains(compared))
+    return Copies(_surety(compared, facts, verifier is not None, mixture), _chains(compared))
 
 
 def _sample(shown: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -288,7 +289,7 @@ def _maker(index: Index, looks: bool) -> Callable[[RgbImage, RgbImage, int], _Co
     return make
 
 
-def _surety(rows: pd.DataFrame, facts: SearchFacts, looks: bool, shift: float) -> Floats:
+def _surety(rows: pd.DataFrame, facts: SearchFacts, looks: bool, mixture: Mixture | None) -> Floats:
     """Compute the surety of each copy, see ``Copies``; -inf beyond the search's limits."""
     distances = rows["distance"].to_numpy(np.float64)
     if not looks:
@@ -297,7 +298,9 @@ def _surety(rows: pd.DataFrame, facts: SearchFacts, looks: bool, shift: float) -
     if facts.words is not None:
         proposed |= rows["words"].to_numpy(np.float64) >= facts.words
     log_odds = rows["log_odds"].to_numpy(np.float64)
-    return np.asarray(np.where(proposed, score(log_odds, shift), -np.inf))
+    if mixture is not None:
+        log_odds = mixture.log_odds(log_odds)
+    return np.asarray(np.where(proposed, score(log_odds), -np.inf))
 
 
 def _chains(rows: pd.DataFrame) -> list[tuple[str, ...]]:

@@ -62,9 +62,9 @@ def rounded(distance: Floats, unit: Floats) -> Floats:
     return nearest
 
 
-def score(log_odds: npt.ArrayLike, shift: float = 0.0) -> Floats:
-    """Convert shifted log odds to probabilities of six decimals; -inf gives 0, NaN stays."""
-    exact = 1 / (1 + np.exp(-(np.asarray(log_odds, np.float64) + shift)))
+def score(log_odds: npt.ArrayLike) -> Floats:
+    """Convert log odds to probabilities of six decimals; -inf gives 0, NaN stays."""
+    exact = 1 / (1 + np.exp(-np.asarray(log_odds, np.float64)))
     return np.minimum(np.round(exact, SCORE), SUREST)
 
 

@@ -193,19 +193,19 @@ def _refine_affine(similarity: Alignment, start: Matrix, end: Matrix) -> Alignme
     """Refine a similarity to a full affine map, if that has more inliers."""
     matrix = similarity.matrix
     for _ in range(3):
-        near = _errors(matrix, start, end) < 3 * MAX_ERROR
+        near = errors(matrix, start, end) < 3 * MAX_ERROR
         if near.sum() < 2 * MIN_INLIERS:
             return similarity
         homogeneous = np.column_stack([start[near], np.ones(near.sum())])
         matrix = np.linalg.lstsq(homogeneous, end[near].astype(np.float64), rcond=None)[0].T
-    n_inliers = int((_errors(matrix, start, end) < MAX_ERROR).sum())
+    n_inliers = int((errors(matrix, start, end) < MAX_ERROR).sum())
     affine = similarity._replace(matrix=matrix, n_inliers=n_inliers)
     large, small = affine.stretches
     is_better = n_inliers > similarity.n_inliers and large <= MAX_STRETCH * small
     return affine if is_better and np.linalg.det(matrix[:, :2]) > 0 else similarity
 
 
-def _errors(matrix: Matrix, start: Matrix, end: Matrix) -> Matrix:
+def errors(matrix: Matrix, start: Matrix, end: Matrix) -> Matrix:
     """Compute the distance of each mapped point to its match, (n,) in pixels."""
     mapped = start @ matrix[:, :2].T + matrix[:, 2]
     return np.asarray(np.linalg.norm(mapped - end, axis=1))

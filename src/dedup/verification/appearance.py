@@ -153,15 +153,17 @@ def _band(left: RgbImage, right: RgbImage, matrix: Matrix, cover: tuple[float, f
     return band(left, right, np.asarray(cv2.invertAffineTransform(matrix)))
 
 
-def warp_onto(left: Map, right: RgbImage, matrix: Matrix) -> tuple[Map, Map, Mask, float]:
-    """Warp ``left`` into the frame of ``right``, both at the compared size.
+def warp_onto(
+    left: Map, right: RgbImage, matrix: Matrix, long_side: int = SIZE
+) -> tuple[Map, Map, Mask, float]:
+    """Warp ``left`` into the frame of ``right``, both reduced to ``long_side`` pixels.
 
     Returns:
         Left and right image; the mask of their overlap without its rim, whose pixels are mixed;
         and the overlap's share of the frame, its rim included.
     """
     height, width = right.shape[:2]
-    scale = SIZE / max(height, width)
+    scale = long_side / max(height, width)
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
     under = cv2.resize(right, size, interpolation=cv2.INTER_AREA)
     whole = _scaling(size[0] / width, size[1] / height) @ np.vstack([matrix, [0, 0, 1]])

@@ -17,30 +17,43 @@ from dedup.errors import ArtifactError, CorruptError
 from dedup.runtime.shortages import pass_on
 from dedup.verification.alignment import Alignment
 from dedup.verification.appearance import Agreement
+from dedup.verification.difference import Difference
 
 BUNDLED = FOLDER / "judge.safetensors"
 
 FEATURES = (
     "inliers", "ratio", "most", "least", "structure", "same", "textured", "whole", "hue",
     "coloured", "chroma", "worst_chroma", "tone", "gain", "shift", "gray", "stretch", "turn",
-    "worst_tone", "tint", "worst_tint",
+    "worst_tone", "tint", "worst_tint", *Difference._fields,
 )  # fmt: skip
 """Features of the classifier, in this order; see ``features``."""
 
-RISING = ("inliers", "ratio", "most", "least", "structure", "same", "whole")
-FALLING = ("hue", "chroma", "worst_chroma", "tone", "stretch", "worst_tone", "tint", "worst_tint")
+RISING = (
+    "inliers", "ratio", "most", "least", "structure", "same", "whole", "rest", "repeated", "spread",
+    "hull",
+)  # fmt: skip
+FALLING = (
+    "hue", "chroma", "worst_chroma", "tone", "stretch", "worst_tone", "tint", "worst_tint",
+    "tint_step",
+)  # fmt: skip
 """Features in which the log odds never fall, or never rise."""
 
 OF_COLOURS = (
     "hue", "chroma", "worst_chroma", "tone", "gain", "shift", "gray", "worst_tone", "tint",
-    "worst_tint",
+    "worst_tint", "tinted", "tint_step", "pale", "vivid",
 )  # fmt: skip
 """Features of the difference of colours; all are 0 for equal colours."""
+
+OF_DETAILS = (
+    "parts", "area", "contrast", "both", "fill", "rim", "under", "step", "alike", "differing",
+    "tinted", "tint_step",
+)  # fmt: skip
+"""Features of the regions that differ; all are 0 where none does."""
 
 Floats = npt.NDArray[np.float64]
 
 
-def features(alignment: Alignment, agreement: Agreement) -> list[float]:
+def features(alignment: Alignment, agreement: Agreement, difference: Difference) -> list[float]:
     """Compute the features of an aligned pair; swapping the images hardly changes them."""
     large, small = alignment.stretches
     return [
@@ -65,13 +78,23 @@ def features(alignment: Alignment, agreement: Agreement) -> list[float]:
         agreement.worst_tone,
         agreement.tint,
         agreement.worst_tint,
+        *difference,
     ]
 
 
 def colour_blind(row: Sequence[float]) -> list[float]:
     """Set the features of colour to those of equal colours."""
+    return _without(row, OF_COLOURS)
+
+
+def detail_blind(row: Sequence[float]) -> list[float]:
+    """Set the features of what differs to those of images without a region that differs."""
+    return _without(row, OF_DETAILS)
+
+
+def _without(row: Sequence[float], names: Sequence[str]) -> list[float]:
     pairs = zip(FEATURES, row, strict=True)
-    return [0.0 if name in OF_COLOURS else value for name, value in pairs]
+    return [0.0 if name in names else value for name, value in pairs]
 
 
 @dataclass(frozen=True)
@@ -88,8 +111,8 @@ class CopyClassifier:
         right: (trees, nodes) int64, right child.
         value: (trees, nodes) float64, log odds of a leaf.
         base: log odds before any tree.
-        fitted_share: share of copies among the doubtful and better pairs of the validation data,
-            see ``calibration``.
+        copies: (m,) float64, log odds of held-out copies, see ``dedup.detection.mixture``.
+        strangers: (2,) float64, mean excess of held-out strangers and mean of its square, likewise.
     """
 
     feature: npt.NDArray[np.int64]
@@ -98,7 +121,8 @@ class CopyClassifier:
     right: npt.NDArray[np.int64]
     value: Floats
     base: float
-    fitted_share: float
+    copies: Floats
+    strangers: Floats
 
     @classmethod
     @cache
@@ -117,18 +141,21 @@ class CopyClassifier:
                 arrays[name].astype(np.int64) for name in ("feature", "left", "right")
             )
             threshold, value = (arrays[name].astype(np.float64) for name in ("threshold", "value"))
-            base, share = (float(arrays[name][0]) for name in ("base", "fitted_share"))
+            base = float(arrays["base"][0])
+            copies, strangers = (
+                arrays[name].astype(np.float64) for name in ("copies", "strangers")
+            )
             inner, nodes = feature >= 0, np.arange(feature.shape[1])
             children = (left > nodes) & (right > nodes) & (left < len(nodes)) & (right < len(nodes))
             if not (children | ~inner).all() or feature.max() >= len(FEATURES):
                 raise ValueError("a node lacks two children after it")
-            return cls(feature, threshold, left, right, value, base, share)
+            return cls(feature, threshold, left, right, value, base, copies, strangers)
         except (SafetensorError, KeyError, IndexError, OSError, ValueError) as error:
             pass_on(error, path)
             raise CorruptError(f"{path} is damaged: {error}. Install the package again") from error
 
     def log_odds(self, rows: Sequence[Sequence[float]]) -> Floats:
-        """Compute the log odds, (n,), that rows of features, (n, 21), are of copies."""
+        """Compute the log odds, (n,), that rows of features, (n, 41), are of copies."""
         table = np.asarray(rows, np.float64).reshape(len(rows), len(FEATURES))
         total = np.full(len(table), self.base)
         every = np.arange(len(table))

@@ -14,6 +14,7 @@ from dedup.verification.alignment import Alignment, LocalFeatures, align, align_
 from dedup.verification.appearance import WHOLE, Agreement, agree
 from dedup.verification.classifier import CopyClassifier, colour_blind, features
 from dedup.verification.colour import compare_colours
+from dedup.verification.difference import Difference, Region, differ, difference_in_words
 from dedup.verification.relations import N_INLIERS, NOTHING, VARIANT, relation
 from dedup.verification.traces import BLOCKY, FRAME, GROUND, differences_in_words
 
@@ -36,10 +37,19 @@ MIN_STRUCTURE = 0.5
 
 
 class AlignedPair(NamedTuple):
-    """An alignment of two images, and their agreement under it."""
+    """An alignment of two images, their agreement under it, and what differs.
+
+    Attributes:
+        alignment: alignment of the left image with the right one.
+        agreement: measures over the whole overlap.
+        difference: measures of the regions that differ.
+        region: the strongest of them, in the right image; ``None`` where none differs.
+    """
 
     alignment: Alignment
     agreement: Agreement
+    difference: Difference
+    region: Region | None
 
 
 class Verdict(NamedTuple):
@@ -109,7 +119,7 @@ class GeometricVerifier:
 
     def verdicts(self, pairs: Sequence[Sequence[AlignedPair]]) -> list[Verdict]:
         """Classify pairs that are aligned already; each pair has its possible alignments."""
-        rows = [features(*aligned) for pair in pairs for aligned in pair]
+        rows = [features(*aligned[:3]) for pair in pairs for aligned in pair]
         log_odds = self.judge.log_odds(rows)
         alike = self.judge.log_odds([colour_blind(row) for row in rows])
         ends = np.cumsum([len(pair) for pair in pairs])
@@ -129,7 +139,7 @@ def _verdict(pair: Sequence[AlignedPair], log_odds: Floats, alike: Floats) -> Ve
     if not compared:
         return Verdict(float(log_odds[best]), pair[best])
     at = compared[0]
-    label = relation(*pair[at], float(alike[at]))
+    label = relation(*pair[at][:2], float(alike[at]))
     shown = pair[at if label == VARIANT else best]
     return Verdict(float(log_odds[best]), shown, label, float(alike[at]))
 
@@ -143,7 +153,11 @@ def placements(
     if by_keypoints is None or by_keypoints.n_inliers < SURE_INLIERS:
         alignments += align_whole(left, right)
     compared = ((each, agree(left.image, right.image, each)) for each in alignments)
-    pairs = [AlignedPair(each, agreement) for each, agreement in compared if agreement is not None]
+    pairs = [
+        AlignedPair(each, agreement, *differ(left, right, each))
+        for each, agreement in compared
+        if agreement is not None
+    ]
     return with_colours(left, right, pairs) if colours else pairs
 
 
@@ -162,14 +176,14 @@ def with_colours(
     at = max(range(len(pairs)), key=lambda at: pairs[at].agreement.structure, default=0)
     if not pairs:
         return pairs
-    alignment, agreement = pairs[at]
+    alignment, agreement, *_ = pairs[at]
     if agreement.structure < MIN_STRUCTURE and alignment.n_inliers < N_INLIERS:
         return pairs
     colours = compare_colours(left, right, alignment)
     if colours is None:
         return pairs
     agreement = agreement._replace(apart=colours.apart, within=colours.within)
-    return [*pairs[:at], AlignedPair(alignment, agreement), *pairs[at + 1 :]]
+    return [*pairs[:at], pairs[at]._replace(agreement=agreement), *pairs[at + 1 :]]
 
 
 def in_words(pair: AlignedPair) -> str:
@@ -183,7 +197,7 @@ def in_words(pair: AlignedPair) -> str:
 
 def _edits(pair: AlignedPair) -> list[str]:
     """Name the edits seen in a pair."""
-    alignment, seen = pair
+    alignment, seen, *_ = pair
     words = ["mirrored"] if alignment.mirrored else []
     if min(seen.cover_one, seen.cover_other) < WHOLE:
         words.append(_crop_in_words(seen.cover_one, seen.cover_other, seen.band))
@@ -200,7 +214,9 @@ def _edits(pair: AlignedPair) -> list[str]:
         words.append("another tone")
     if seen.blocky > BLOCKY:
         words.append("recompressed")
-    if seen.same < 0.85:
+    if differs := difference_in_words(pair.difference, pair.region):
+        words.append(differs)
+    elif seen.same < 0.85:
         words.append("parts differ")
     return words
 

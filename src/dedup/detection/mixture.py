@@ -1,0 +1,188 @@
+"""Estimate the probability that a candidate is a copy from the catalogue's own candidates.
+
+The classifier ranks pairs. How sure a score is depends on the catalogue: on the share of copies,
+and on how much its products look alike. So the log odds of the candidates are taken as a mixture of
+two kinds (Efron, Size, power and false discovery rates, 2007). Copies have the density that the
+classifier gave held-out edited copies. Strangers above ``LEAST`` fall off as the tail of a normal
+distribution does: the log of their density is a polynomial of degree two that never bends up. It is
+fitted with the share of copies by expectation maximisation. Where few strangers are seen, what was
+seen in other catalogues counts as ``PRIOR`` strangers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+LEAST = -2.2
+"""Log odds, of a probability of a tenth, from which a pair tells of the share of copies."""
+
+MOST = 14.0
+"""Log odds above which a classifier says no more: those of the surest score."""
+
+PRIOR = 40.0
+"""Strangers that are counted besides, as held-out pairs have them."""
+
+FEWEST = 0.5
+"""Pairs that are counted besides where the share of copies is fitted."""
+
+SLOWEST = 0.2
+"""Least decay of strangers, per unit of log odds."""
+
+WIDTH = 0.6
+"""Standard deviation of the kernel that smooths the density of copies."""
+
+ROUNDS = 200
+NEWTON = 30
+
+_GRID = np.linspace(LEAST, MOST, 325)
+_EXCESS = _GRID - LEAST
+_POWERS = np.stack([_EXCESS, _EXCESS**2])
+_STEP = float(_EXCESS[1])
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The share of copies and the decay of strangers in a catalogue.
+
+    Attributes:
+        copies: (m,) log odds that the classifier gave held-out copies.
+        share: share of copies among the pairs above ``LEAST``, 0 to 1.
+        decay: (2,) coefficients of the excess over ``LEAST`` and of its square in the negative log
+            density of strangers.
+        n_strangers: number of strangers that they were fitted on, with those counted besides.
+    """
+
+    copies: Floats = field(repr=False)
+    share: float
+    decay: tuple[float, float]
+    n_strangers: float
+
+    @classmethod
+    def fit(cls, log_odds: Floats, copies: Floats, strangers: Floats) -> Mixture:
+        """Fit a mixture to the log odds, (n,), of all candidates of a catalogue.
+
+        Args:
+            log_odds: -inf where two images could not be compared.
+            copies: see the attribute.
+            strangers: (2,) mean excess over ``LEAST`` of held-out strangers above it, and the
+                mean of its square.
+        """
+        above = np.minimum(log_odds[log_odds > LEAST], MOST) - LEAST
+        powers = np.stack([above, above**2])
+        density = _density(copies, above + LEAST)
+        share, n_strangers, is_copy = 0.5, PRIOR, np.zeros(len(above))
+        decay = _decay(strangers, np.array([1.0, 0.0]))
+        for _ in range(ROUNDS):
+            strange = (1 - share) * np.exp(-decay @ powers - _log_total(decay))
+            known = share * density
+            is_copy = known / np.maximum(known + strange, 1e-300)
+            n_strangers = float((1 - is_copy).sum()) + PRIOR
+            decay = _decay((powers @ (1 - is_copy) + PRIOR * strangers) / n_strangers, decay)
+            before, share = share, float(is_copy.sum()) / (len(above) + FEWEST)
+            share = min(max(share, 1e-9), 1 - 1e-9)
+            if abs(share - before) < 1e-9:
+                break
+        bend = max(float(decay[1] - _covariance(decay, n_strangers)[1, 1] ** 0.5), 0.0)
+        slope = _slope(bend, float(powers[0] @ (1 - is_copy) + PRIOR * strangers[0]) / n_strangers)
+        return cls(copies, share, (slope, bend), n_strangers)
+
+    def log_odds(self, log_odds: npt.ArrayLike, deviations: float = 0.0) -> Floats:
+        """Convert the classifier's log odds to those in this catalogue; they never fall.
+
+        Args:
+            log_odds: of any shape.
+            deviations: standard errors by which the log density of strangers is lower.
+        """
+        asked = np.asarray(log_odds, np.float64)
+        curve = self._curve if not deviations else self._ratio(deviations)
+        inside = np.interp(np.clip(asked, LEAST, MOST), _GRID, curve)
+        return np.asarray(inside + np.minimum(asked - LEAST, 0))
+
+    @cached_property
+    def _curve(self) -> Floats:
+        return self._ratio(0.0)
+
+    def _ratio(self, deviations: float) -> Floats:
+        decay = np.array(self.decay)
+        errors = self._errors(decay)
+        # The mean of the density over its error, which is that of a log-normal variable.
+        strangers = -decay @ _POWERS - _log_total(decay) + errors**2 / 2 - deviations * errors
+        copies = np.log(np.maximum(_density(self.copies, _GRID), 1e-300))
+        ratio = np.maximum.accumulate(copies - strangers)
+        return np.asarray(ratio + np.log(self.share / (1 - self.share)))
+
+    def _errors(self, decay: Floats) -> Floats:
+        """Compute the standard error of the log density of strangers on the grid."""
+        away = _POWERS - _moments(decay)[0][:, None]
+        variance = np.einsum("ig,ij,jg->g", away, _covariance(decay, self.n_strangers), away)
+        return np.asarray(np.sqrt(np.maximum(variance, 0)))
+
+
+def _log_total(decay: Floats) -> float:
+    """Compute the log of the integral of the density of strangers, which makes it 1."""
+    return float(np.log(np.exp(-decay @ _POWERS).sum() * _STEP))
+
+
+def _moments(decay: Floats) -> tuple[Floats, Floats]:
+    """Compute mean, (2,), and covariance, (2, 2), of the excess and its square."""
+    weight = np.exp(-decay @ _POWERS)
+    weight /= weight.sum()
+    mean = _POWERS @ weight
+    return mean, (_POWERS * weight) @ _POWERS.T - np.outer(mean, mean)
+
+
+def _covariance(decay: Floats, n_strangers: float) -> Floats:
+    """Compute the covariance of a decay, (2, 2), fitted on so many strangers."""
+    return np.asarray(np.linalg.inv(n_strangers * (_moments(decay)[1] + 1e-6 * np.eye(2))))
+
+
+def _slope(bend: float, wanted: float) -> float:
+    """Find the first coefficient with the wanted mean of the excess, for a given second one."""
+    slope = 1.0
+    for _ in range(NEWTON):
+        mean, spread = _moments(np.array([slope, bend]))
+        step = float(np.clip((mean[0] - wanted) / spread[0, 0], -0.5, 0.5))
+        slope = max(slope + step, SLOWEST)
+    return slope
+
+
+def _decay(wanted: Floats, start: Floats) -> Floats:
+    """Find the decay, (2,), with the wanted means of the excess and its square, by Newton's method.
+
+    It is the most likely one, within the bounds: the first at least ``SLOWEST`` and the second at
+    least 0. Where the second would be less the tail is exponential.
+    """
+    decay = start
+    for _ in range(NEWTON):
+        mean, spread = _moments(decay)
+        step = np.linalg.solve(spread + 1e-9 * np.eye(2), mean - wanted)
+        step /= max(1.0, float(np.abs(step / [1.0, 0.25]).max()))
+        moved = np.maximum(decay + step, [SLOWEST, 0.0])
+        if moved[1] == 0.0:  # at the bound the first alone moves
+            single = (mean[0] - wanted[0]) / spread[0, 0]
+            moved[0] = max(decay[0] + float(np.clip(single, -0.5, 0.5)), SLOWEST)
+        if float(np.abs(moved - decay).max()) < 1e-9:
+            break
+        decay = moved
+    return decay
+
+
+def _density(copies: Floats, at: Floats) -> Floats:
+    """Estimate the density of copies, (n,), by a Gaussian kernel, above ``LEAST``."""
+    kept = np.minimum(copies[copies > LEAST], MOST)
+    width = WIDTH * np.sqrt(2 * np.pi) * max(len(kept), 1)
+    parts = [np.exp(-0.5 * ((part[:, None] - kept) / WIDTH) ** 2).sum(axis=1) / width
+             for part in _blocks(at)]  # fmt: skip
+    return np.concatenate([np.empty(0), *parts]) + 1e-12
+
+
+def _blocks(values: Floats) -> Iterator[Floats]:
+    for start in range(0, len(values), 4096):
+        yield values[start : start + 4096]
