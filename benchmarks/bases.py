@@ -29,7 +29,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 from held_out import is_held_out
 
 LEAST_SIDE, LEAST_STD = 60, 10.0
-"""Pixels of the shorter side, and standard deviation of all values, of goods that are taken."""
+"""Pixels of the shorter side, and standard deviation of a channel, of goods that are taken."""
 MOST_SIDE, QUALITY = 800, 92
 """Pixels of the longer side, and quality of the JPEG files, of goods and packshots."""
 EQUAL_SIDE, EQUAL = 16, 2.0
@@ -182,7 +182,7 @@ def usable(file: Path) -> RgbImage | None:
         return None
     whole.thumbnail((MOST_SIDE, MOST_SIDE), Image.Resampling.LANCZOS)
     pixels = np.asarray(whole)
-    return pixels if pixels.std() >= LEAST_STD else None
+    return pixels if pixels.std(axis=(0, 1)).max() >= LEAST_STD else None
 
 
 def once(file: Path, make: Callable[[], RgbImage | None]) -> Path | None:
