@@ -36,7 +36,6 @@ from dedup.training.views import recoloured
 QUALITY = 92
 STRENGTHS = (0.5, 1.0)
 CHAINS = 24
-"""So many of the copies are chains, beside one for each edit and strength."""
 CHAIN_STRENGTH, CHAIN_LENGTH = 0.8, (2, 3)
 MAX_FILLERS = 200
 PNG = b"\x89PNG"
@@ -131,15 +130,19 @@ class Broad:
 
     Args:
         fillers: images for collages; without any, edits that need one are left out.
+        strengths: of single edits.
+        chains: so many of the copies are chains, beside one for each edit and strength.
     """
 
     fillers: Sequence[RgbImage]
+    strengths: Sequence[float] = STRENGTHS
+    chains: int = CHAINS
 
     def cells(self) -> list[tuple[str, float]]:
         """Each edit and strength, and chains."""
         usable = [each.name for each in EDITS.values() if self.fillers or not each.needs_other]
-        alone = [(name, strength) for name in usable for strength in STRENGTHS]
-        return alone + [("chain", CHAIN_STRENGTH)] * CHAINS
+        alone = [(name, strength) for name in usable for strength in self.strengths]
+        return alone + [("chain", CHAIN_STRENGTH)] * self.chains
 
     def copy(self, image: RgbImage, cell: tuple[str, float], rng: Generator) -> Copy:
         """A copy of an image."""
