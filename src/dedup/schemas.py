@@ -122,6 +122,7 @@ NEAR = pa.schema(
         ("evidence", pa.string()),
         ("relation", pa.string()),  # besides copies: "same product", "colour variant" or ""
         ("alike", pa.float64()),  # probability of a copy apart from colour; null: not computed
+        ("copy_of", pa.float64()),  # which is the copy: -1 (a) to 1 (b); 0: unknown
     ]
 )
 """Pairs of images within the threshold, saved for a later search with ``since``."""

@@ -297,3 +297,15 @@ def test_the_surest_tier_then_relation_then_score_then_distance_is_kept(
     values = (pairs[name] for name in ("distance", "image_a", "image_b"))
     keys = zip(rank, kind, doubt, *values, strict=True)
     assert list(keys) == [best[other] for other in sorted(best)]
+
+
+def test_the_product_whose_images_were_copied_is_kept() -> None:
+    pairs = pairs_of(near("AB", "AC", "BC"))
+    images = [("A", "p1", 9, 9), ("B", "p2", 5, 5), ("C", "p3", 5, 5)]
+    told = pairs.assign(copy_of=[-1.0, -0.5, 0.5])  # A is a copy of B and C, and C one of B
+    for keep, kept in (["cleanest", "largest"], "B"), (["largest", "cleanest"], "A"):
+        groups = Grouping(keep=keep)(told, index_of(images=images))
+        assert groups.loc[groups["kept"], "product_id"].tolist() == [kept]
+    for table in (pairs, pairs.assign(copy_of=0.0)):  # nothing is told: the next rule decides
+        groups = Grouping(keep=["cleanest", "largest"])(table, index_of(images=images))
+        assert groups.loc[groups["kept"], "product_id"].tolist() == ["A"]

@@ -244,6 +244,8 @@ NEAR: dict[str, Callable[[pa.Table], pa.Table]] = {
     "an_unknown_relation": put("relation", 0, "same shop"),
     "no_relation": put("relation", 0, None),
     "no_evidence": put("evidence", 0, None),
+    "a_copy_beyond": put("copy_of", 0, -1.5),
+    "no_copy": put("copy_of", 0, None),
     "cut_to_five_rows": lambda table: table[:5],
 }  # fmt: skip
 LOOKED: dict[str, Callable[[pa.Table], pa.Table]] = {

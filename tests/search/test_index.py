@@ -119,8 +119,8 @@ def small_search() -> SearchState:
     """A search of three images that found two pairs."""
     a, b, c = (letter * 64 for letter in "0ef")
     rows = [
-        (a, b, 0.2, 0.0, "", "", np.nan),
-        (a, c, 0.1, 0.875, "mirrored, cropped to 80 %", "colour variant", 0.9),
+        (a, b, 0.2, 0.0, "", "", np.nan, 0.0),
+        (a, c, 0.1, 0.875, "mirrored, cropped to 80 %", "colour variant", 0.9, -0.5),
     ]
     near = pd.DataFrame(rows, columns=NEAR.names)
     return SearchState(near, pd.DataFrame({"sha256_pixels": [a, b, c]}), search_facts())

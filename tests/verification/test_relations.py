@@ -77,7 +77,7 @@ def called_slowly(seen: str, is_copy: bool, variants: str, looked: bool) -> tupl
 @pytest.mark.parametrize("looked", [True, False])
 def test_pairs_are_called_as_one_by_one(variants: str, looked: bool) -> None:
     kinds = [(seen, copy) for seen in ("", SAME_PRODUCT, VARIANT) for copy in (True, False)]
-    rows = [("a", f"b{n}", 0.5, 0.25, "seen", seen, 0.75) for n, (seen, _) in enumerate(kinds)]
+    rows = [("a", f"b{n}", 0.5, 0.25, "seen", seen, 0.75, 0.5) for n, (seen, _) in enumerate(kinds)]
     near = pd.DataFrame(rows, columns=NEAR.names).assign(reported=[copy for _, copy in kinds])
     found = decide_relations(near, variants, looked)
     wanted = [called_slowly(*kind, variants, looked) for kind in kinds]

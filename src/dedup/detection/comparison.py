@@ -376,6 +376,6 @@ def _named(left: Ints, right: Ints, distance: npt.NDArray[Any], names: Names) ->
     a, b = names[left], names[right]
     swap = a > b
     ends = {"pixels_a": np.where(swap, b, a), "pixels_b": np.where(swap, a, b)}
-    unseen = {"score": np.nan, "evidence": "", "relation": "", "alike": np.nan}
+    unseen = {"score": np.nan, "evidence": "", "relation": "", "alike": np.nan, "copy_of": 0.0}
     table = {**ends, "distance": distance, **unseen}
     return pd.DataFrame(table, columns=NEAR.names)

@@ -25,6 +25,7 @@ from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
 from dedup.search.state import SearchState
 from dedup.store.placeholders import placeholders, without_placeholders
+from dedup.verification.direction import told
 from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.relations import NOTHING, VARIANT, decide_relations, variant_families
 
@@ -88,11 +89,13 @@ class Detector:
         candidates = self._allowed(index, _product_pairs(near, images).assign(tier="near"), others)
         decided_pairs = candidates.assign(score=candidates["surety"])
         is_reported = decided_pairs["reported"]
-        reported = decided_pairs.loc[is_reported, PAIRS.names]
-        pairs = best_pairs(pd.concat([self._allowed(index, exact, others), reported]))
+        reported = _told(decided_pairs.loc[is_reported, [*PAIRS.names, "copy_of"]])
+        exact = self._allowed(index, exact, others).assign(copy_of=0.0)
+        directed = best_pairs(pd.concat([exact, reported]))
+        pairs = directed[PAIRS.names]
         is_related = ~is_reported & (decided_pairs["relation"] != NOTHING)
-        related = _without(best_pairs(decided_pairs[is_related]), pairs)
-        groups = self.grouping(pairs, index)
+        related = _without(best_pairs(decided_pairs.loc[is_related, PAIRS.names]), pairs)
+        groups = self.grouping(directed, index)
         result = DetectionResult(
             pairs=pairs,
             groups=groups,
@@ -311,4 +314,11 @@ def _product_pairs(near: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     for name in ("product_id", "image"):
         ends = [f"{name}_a", f"{name}_b"]
         pairs[ends] = np.where(swap, pairs[ends[::-1]], pairs[ends])
+    pairs["copy_of"] = np.where(swap[:, 0], -pairs["copy_of"], pairs["copy_of"]) + 0.0
     return pairs
+
+
+def _told(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Name the product whose image is the copy in the evidence of duplicates."""
+    columns = (pairs[name] for name in ("copy_of", *ENDS, "evidence"))
+    return pairs.assign(evidence=[told(*row) for row in zip(*columns, strict=True)])

@@ -21,7 +21,7 @@ ENDS = ["product_id_a", "product_id_b"]
 LINKAGES = ("kept", "single")
 log = logging.getLogger("dedup")
 
-OF_IMAGES = ("most_images", "largest")
+OF_IMAGES = ("most_images", "cleanest", "largest")
 OF_COLUMNS = ("highest", "lowest", "true")
 YES = ("true", "1", "yes", "y", "in stock")
 """Cells that count as true, in any case."""
@@ -33,17 +33,19 @@ def best_pairs(candidates: pd.DataFrame) -> pd.DataFrame:
     A row without a score comes after those that have one.
 
     Args:
-        candidates: columns of ``PAIRS``, in any order; pairs may be repeated.
+        candidates: columns of ``PAIRS``, in any order, and perhaps ``copy_of``; pairs may be
+            repeated.
 
     Returns:
-        Schema ``PAIRS``, sorted by both ids.
+        Schema ``PAIRS``, with ``copy_of`` where that is given, sorted by both ids.
     """
     rank = candidates["tier"].map({tier: place for place, tier in enumerate(TIERS)})
     kind = candidates["relation"].map({name: place for place, name in enumerate(RELATIONS)})
     by = [*ENDS, "rank", "kind", "doubt", "distance", "image_a", "image_b"]
     ranked = candidates.assign(rank=rank, kind=kind, doubt=-candidates["score"].astype(float))
     ranked = ranked.sort_values(by).drop_duplicates(ENDS)
-    pairs: pd.DataFrame = ranked[PAIRS.names].reset_index(drop=True)
+    names = [*PAIRS.names, *ranked.columns.intersection(["copy_of"])]
+    pairs: pd.DataFrame = ranked[names].reset_index(drop=True)
     return pairs
 
 
@@ -55,7 +57,9 @@ class Grouping:
             each product with the kept product of its group, so that a chain of slightly
             different images does not join products that have nothing in common.
         keep: rules for the kept product, the strongest first; the smallest id decides a draw.
-            ``most_images``: most distinct ok images. ``largest``: the ok image with most pixels.
+            ``most_images``: most distinct ok images. ``cleanest``: the product whose images are
+            the originals of other products' copies: the sum of ``copy_of`` over its pairs, which
+            has no say on equal images. ``largest``: the ok image with most pixels.
             ``highest:COLUMN`` and ``lowest:COLUMN``: by a column of the user's table, as numbers
             where most cells that are not empty are numbers; the others then count as empty, with
             a warning. Otherwise as text, which sorts dates such as 2024-05-31; empty cells lose.
@@ -64,7 +68,9 @@ class Grouping:
     """
 
     def __init__(
-        self, linkage: str = "kept", keep: str | Sequence[str] = ("most_images", "largest")
+        self,
+        linkage: str = "kept",
+        keep: str | Sequence[str] = ("most_images", "cleanest", "largest"),
     ) -> None:
         self.linkage = linkage
         self.keep = keep
@@ -81,7 +87,8 @@ class Grouping:
         those of the other catalogue.
 
         Args:
-            pairs: schema ``PAIRS``.
+            pairs: schema ``PAIRS``, and perhaps ``copy_of``, -1 (the image of product a is the
+                copy) to 1; without it ``cleanest`` is a draw.
             index: index with the images and the table that the rules read.
 
         Returns:
@@ -93,7 +100,7 @@ class Grouping:
         self.check(list(index.products.columns))
         codes, ids = pd.factorize(pairs[ENDS].to_numpy().ravel(), sort=True)
         left, right = codes.reshape(-1, 2).T
-        place = _places(self._rules(), pd.Index(ids), index)
+        place = _places(self._rules(), pd.Index(ids), index, _copied(pairs))
         if self.linkage == "single":
             member, kept = _single(left, right, place)
         else:
@@ -197,9 +204,22 @@ def _table(member: Ints, kept: Ints, ids: npt.NDArray[np.object_]) -> pd.DataFra
     return pd.DataFrame(columns, columns=GROUPS.names).iloc[order].reset_index(drop=True)
 
 
-def _places(rules: Sequence[tuple[str, str]], ids: pd.Index[str], index: Index) -> Ints:
+def _copied(pairs: pd.DataFrame) -> pd.Series[float]:
+    """Sum up, by product, how far its images are copies of others; less than 0: originals."""
+    if "copy_of" not in pairs:
+        return pd.Series(dtype=float)
+    ends = [pairs[end] for end in ENDS]
+    values = pd.concat([-pairs["copy_of"], pairs["copy_of"]])
+    total: pd.Series[float] = values.groupby(pd.concat(ends).to_numpy(), sort=False).sum()
+    return total.round(6)  # sums of tenths, whatever their order
+
+
+def _places(
+    rules: Sequence[tuple[str, str]], ids: pd.Index[str], index: Index, copied: pd.Series[float]
+) -> Ints:
     """Rank the sorted ids by the rules, (n,); 0 is kept before all others."""
-    keys = [_cost(name, column, index).reindex(ids) for name, column in rules]
+    costs = (copied if name == "cleanest" else _cost(name, column, index) for name, column in rules)
+    keys = [cost.reindex(ids) for cost in costs]
     if "against" in index.manifest:
         prefix = index.manifest["against"]["prefix"]
         keys.insert(0, pd.Series(ids.str.startswith(prefix), ids, dtype=float))

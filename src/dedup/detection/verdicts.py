@@ -25,6 +25,7 @@ from dedup.schemas import RELATIONS
 from dedup.search.image_access import ImageAccess
 from dedup.store.derived import Derivation, DerivedRows
 from dedup.verification.alignment import LocalFeatures
+from dedup.verification.direction import told
 from dedup.verification.geometric import (
     AlignedPair,
     GeometricVerifier,
@@ -47,7 +48,7 @@ KEPT = 512
 STEP = 128
 """Number of candidates verified at a time: about a second of work on 2 cores."""
 
-VERSION = 2
+VERSION = 3
 """Version of verdicts: raised when the same two images get another one."""
 
 MAX_EVIDENCE = 200
@@ -60,6 +61,7 @@ VERDICTS = pa.schema(
         ("evidence", pa.string()),
         ("relation", pa.string()),
         ("alike", pa.float64()),
+        ("copy_of", pa.float64()),
     ]
 )
 """Schema of verdicts that are kept for later runs, see ``dedup.store.derived``."""
@@ -138,13 +140,13 @@ def known_or_looked_at(
     return pd.concat(parts).loc[list(keys)].reset_index(drop=True)
 
 
-_Row = tuple[str, float, str, str, float]
+_Row = tuple[str, float, str, str, float, float]
 
 
 def _row(key: str, verdict: Verdict) -> _Row:
     """Write a verdict in the columns of ``VERDICTS``."""
     alike = float(score(verdict.alike))
-    return key, verdict.score, verdict.evidence, verdict.relation, alike
+    return key, verdict.score, verdict.evidence, verdict.relation, alike, verdict.copy_of
 
 
 def verdict_keys(
@@ -195,6 +197,7 @@ def _are_verdicts(rows: pd.DataFrame) -> bool:
     return bool(
         ((right >= 0) & (right <= SUREST)).all()
         and (np.isnan(alike) | ((alike >= 0) & (alike <= SUREST))).all()
+        and (rows["copy_of"].abs() <= 1).all()
         and rows["relation"].isin([NOTHING, *RELATIONS]).all()
         and (rows["evidence"].str.len() <= MAX_EVIDENCE).all()
     )
@@ -241,6 +244,11 @@ class Copies(NamedTuple):
     right: Ints
     score: Floats
     evidence: npt.NDArray[np.object_]
+
+
+def _of_query(verdict: Verdict) -> str:
+    """Write the evidence of a query, the left image, and a product's image."""
+    return told(verdict.copy_of, "the query", "the product's image", verdict.evidence)
 
 
 class Look:
@@ -297,7 +305,7 @@ class Look:
         is_variant = np.array([verdict.relation == VARIANT for verdict in verdicts], bool)
         kept = np.flatnonzero(counted(is_copy, is_variant, self.variants))
         score = np.array([verdicts[row].score for row in kept], np.float64)
-        evidence = np.array([verdicts[row].evidence for row in kept], object)
+        evidence = np.array([_of_query(verdicts[row]) for row in kept], object)
         return Copies(pairs[kept, 0], pairs[kept, 1], score, evidence)
 
     def _verdicts(self, both: Sequence[tuple[LocalFeatures, LocalFeatures]]) -> list[Verdict]:

@@ -34,7 +34,11 @@ BLOCK = 2**20
 
 
 def read_checked_tables(
-    folder: Path, schemas: Mapping[str, pa.Schema | None], facts: Mapping[str, Any], advice: str
+    folder: Path,
+    schemas: Mapping[str, pa.Schema | None],
+    facts: Mapping[str, Any],
+    advice: str,
+    later: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[pa.Table]:
     """Read tables, and compare each file's checksum before parsing it.
 
@@ -45,6 +49,8 @@ def read_checked_tables(
         schemas: schema of each file by name; ``None`` if all its columns are text.
         facts: ``checksums.file_facts`` of each file by name, with ``rows``.
         advice: remedy for a damaged file, for messages.
+        later: by file name, last columns that earlier versions did not write, and their values
+            where they are missing.
 
     Raises:
         ArtifactError: a file is missing.
@@ -61,7 +67,8 @@ def read_checked_tables(
         check_digest(file, digest, facts[name], advice)
         schema, rows = schemas[name], facts[name]["rows"]
         digests = [] if schema is None else [name for name in schema.names if name in DIGESTS]
-        return read_arrow(file, schema, advice, rows, digests, mapped=True)
+        added = (later or {}).get(name)
+        return read_arrow(file, schema, advice, rows, digests, mapped=True, later=added)
 
     return list(in_order(read, schemas))
 

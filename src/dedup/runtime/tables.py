@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -86,6 +86,7 @@ def read_arrow(
     rows: int | None = None,
     digests: Collection[str] = (),
     mapped: bool = False,
+    later: Mapping[str, float] | None = None,
 ) -> pa.Table:
     """Read a Parquet table as an Arrow table, with limits on the memory it unpacks to.
 
@@ -99,6 +100,8 @@ def read_arrow(
         rows: expected number of rows, compared before anything is unpacked.
         digests: columns whose digits the caller checks; their UTF-8 is not validated.
         mapped: whether to memory-map a file that has just been read, instead of buffering it.
+        later: last columns, of floats, that an earlier version did not write, and the values that
+            they get then.
 
     Raises:
         ArtifactError: the file is missing, or the user may not read it.
@@ -111,7 +114,8 @@ def read_arrow(
             actual, n_rows = file.schema_arrow, file.metadata.num_rows
             if schema is None:
                 schema = pa.schema([(name, pa.string()) for name in actual.names])
-            wrong = _difference(actual, schema)
+            lacks = later if later and actual.names == schema.names[: -len(later)] else {}
+            wrong = _difference(actual, pa.schema(list(schema)[: len(schema) - len(lacks)]))
             if not wrong and rows not in (None, n_rows):
                 wrong = f"it has {n_rows} rows, not {rows}"
             if not wrong:
@@ -137,6 +141,10 @@ def read_arrow(
         raise CorruptError(f"{path} cannot be read ({first_line(error)}): {advice}") from error
     if wrong:
         raise CorruptError(f"{path} is not what was written, {wrong}: {advice}")
+    for name, value in lacks.items():
+        table = table.append_column(
+            schema.field(name), pa.array([value] * len(table), pa.float64())
+        )
     return table
 
 

@@ -187,6 +187,8 @@ def check_near(
     if not _is_increasing(a, b):
         origin.refuse("its pairs are unsorted or repeated")
     _check_ranges(near, ("score", "alike"), origin)
+    if not (np.abs(near["copy_of"].to_numpy()) <= 1).all():
+        origin.refuse("a number in copy_of is not from -1 to 1")
     if (np.isnan(near["score"].to_numpy()) == looked).any():
         origin.refuse("pairs have scores without a second look, or lack them after it")
     _check_labels(near, "relation", ["", *relations], origin)

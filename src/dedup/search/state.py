@@ -114,7 +114,9 @@ class SearchState:
         """
         values, files = read_facts(folder)
         schemas = {"near.parquet": NEAR, "compared.parquet": COMPARED}
-        near, compared = read_checked_tables(folder, schemas, files, WITHOUT)
+        near, compared = read_checked_tables(
+            folder, schemas, files, WITHOUT, {"near.parquet": {"copy_of": 0.0}}
+        )
         near = _rename_relations(near)
         check_compared(compared, Origin(folder / "compared.parquet", WITHOUT))
         origin = Origin(folder / "near.parquet", WITHOUT)

@@ -75,6 +75,9 @@ class Agreement(NamedTuple):
         within: share of the product's structured windows that show the same; NaN likewise.
         blocky: excess of JPEG's block grid in one image over the other, see ``traces``.
         band: kind of the flat band that one image has around the other, see ``traces``.
+        copy_of: which image is the copy, -1 (the left one) to 1 (the right one); 0 where nothing
+            tells, or nobody asked; see ``direction``.
+        trait: what tells it, in words.
     """
 
     cover_one: float
@@ -99,6 +102,8 @@ class Agreement(NamedTuple):
     within: float = math.nan
     blocky: float = 0.0
     band: float = NO_BAND
+    copy_of: float = 0.0
+    trait: str = ""
 
 
 def agree(left: RgbImage, right: RgbImage, alignment: Alignment) -> Agreement | None:
@@ -225,7 +230,7 @@ def _correlation(a: Map, b: Map) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _colours(first: Map, second: Map, mask: Mask) -> dict[str, float]:
+def _colours(first: Map, second: Map, mask: Mask) -> dict[str, Any]:
     """Measure the difference of colours without lightness; zeros where an image has none."""
     a, b = first[mask][:, 1:], second[mask][:, 1:]
     means = [float(np.linalg.norm(side, axis=1).mean()) for side in (a, b)]
@@ -269,7 +274,7 @@ def _by_cell(values: Map, mask: Mask) -> Map:
     return np.asarray((total / np.maximum(share, 1e-6))[share > 0.5])
 
 
-def _tones(first: Map, second: Map, mask: Mask) -> dict[str, float]:
+def _tones(first: Map, second: Map, mask: Mask) -> dict[str, Any]:
     """Measure the difference of lightness, before and after a linear fit."""
     a, b = first[mask], second[mask]
     spreads = float(a.std()), float(b.std())

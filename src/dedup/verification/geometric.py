@@ -15,6 +15,7 @@ from dedup.verification.appearance import WHOLE, Agreement, agree
 from dedup.verification.classifier import CopyClassifier, colour_blind, features
 from dedup.verification.colour import compare_colours
 from dedup.verification.difference import Difference, Region, differ, difference_in_words
+from dedup.verification.direction import ADDED, SET_IN, directed
 from dedup.verification.relations import N_INLIERS, NOTHING, VARIANT, relation
 from dedup.verification.traces import BLOCKY, FRAME, GROUND, differences_in_words
 
@@ -72,6 +73,13 @@ class Verdict(NamedTuple):
     def score(self) -> float:
         """Probability that the images are copies, 0 to 1, see ``digits.score``."""
         return float(score(self.log_odds))
+
+    @property
+    def copy_of(self) -> float:
+        """Which image is the copy, -1 (left) to 1 (right); 0 where unknown; see ``direction``."""
+        if self.placement is None or self.relation == VARIANT:
+            return 0.0
+        return self.placement.agreement.copy_of
 
     @property
     def evidence(self) -> str:
@@ -173,6 +181,7 @@ def with_colours(
         right: likewise.
         pairs: result of ``placements`` without colours.
     """
+    pairs = [AlignedPair(each, directed(left, right, each, seen)) for each, seen in pairs]
     at = max(range(len(pairs)), key=lambda at: pairs[at].agreement.structure, default=0)
     if not pairs:
         return pairs
@@ -200,7 +209,8 @@ def _edits(pair: AlignedPair) -> list[str]:
     alignment, seen, *_ = pair
     words = ["mirrored"] if alignment.mirrored else []
     if min(seen.cover_one, seen.cover_other) < WHOLE:
-        words.append(_crop_in_words(seen.cover_one, seen.cover_other, seen.band))
+        crop = _crop_in_words(seen.cover_one, seen.cover_other, seen.band)
+        words.append(crop.replace("cropped to", f"{SET_IN},") if seen.trait == SET_IN else crop)
     large, small = alignment.stretches
     if large > 1.12 * small:
         words.append("squeezed")
@@ -218,7 +228,7 @@ def _edits(pair: AlignedPair) -> list[str]:
         words.append(differs)
     elif seen.same < 0.85:
         words.append("parts differ")
-    return words
+    return words + [trait for trait in ADDED if trait == seen.trait and trait not in words]
 
 
 def _differences(seen: Agreement) -> str:
