@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.detection.blocks import Blocks, are_together, block_cells
+from dedup.detection.calibration import of_report
 from dedup.detection.comparison import Comparison, decided, meant
 from dedup.detection.exact import exact_pairs
 from dedup.detection.galleries import judge
@@ -105,7 +106,7 @@ class Detector:
         related = _without(best_pairs(self._allowed(index, kin, others)), pairs)
         aside = best_pairs(self._allowed(index, judged.related, others))
         aside = _without(aside, pd.concat([pairs, related])).assign(relation=SHARED_IMAGE)
-        related = best_pairs(pd.concat([related, aside]))
+        related = best_pairs(pd.concat([related, aside])) if len(aside) else related
         candidates = self._allowed(index, compared.assign(score=compared["verified"]), others)
         silent = placeholders(index.images, self.max_products, self.min_contrast)
         groups = self.grouping(pairs, index)
@@ -114,7 +115,7 @@ class Detector:
             groups=groups,
             shared=listed(pd.concat([silent, judged.shared])) if len(judged.shared) else silent,
             search=search.facts,
-            calibration=calibration,
+            calibration=of_report(calibration, pairs),
             candidates=best_pairs(candidates[PAIRS.names]),
             related=related,
             families=variant_families(related[related["relation"] == VARIANT], groups),

@@ -209,7 +209,7 @@ def describe_calibration(
         texts.append(
             (
                 "Expected precision",
-                f"{right} of the near pairs found are duplicates; {candidates}.",
+                f"{right} of the pairs found are duplicates; {candidates}.",
             )
         )
     else:
