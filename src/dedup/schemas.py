@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-AUTO = "auto"
+AUTO: Final = "auto"
 """Value of a threshold to be chosen for the wanted precision."""
 
 
@@ -29,10 +29,17 @@ Tier = Literal["same_url", "same_bytes", "same_pixels", "near"]
 TIERS: tuple[Tier, ...] = ("same_url", "same_bytes", "same_pixels", "near")
 """Match types of a pair, surest first."""
 
-Relation = Literal["same image", "same product", "colour variant"]
-RELATIONS: tuple[Relation, ...] = ("same image", "same product", "colour variant")
-"""Relations of two products' images: equal images or copies, another photo of one product, and one
-product in two colours."""
+Relation = Literal["same image", "same product", "differs in a detail", "colour variant"]
+RELATIONS: tuple[Relation, ...] = (
+    "same image", "same product", "differs in a detail", "colour variant",
+)  # fmt: skip
+"""Relations of two products' images: equal images or copies, another photo of one product, images
+that are equal but for a part of them, and one product in two colours."""
+
+SHARED_IMAGE = "shared image"
+PAIR_RELATIONS = (*RELATIONS, SHARED_IMAGE)
+"""Relations of two products: those of their images, and products that agree in a secondary image
+alone, such as a size chart, while they show other goods."""
 
 REQUESTS = pa.schema(
     [
@@ -77,7 +84,7 @@ PAIRS = pa.schema(
         ("image_b", pa.string()),
         ("score", pa.float64()),  # probability; 1 for equal pixels; null: only the distance
         ("evidence", pa.string()),  # in words: "same bytes", "mirrored"; "": only the distance
-        ("relation", pa.string()),  # one of RELATIONS; "": nothing
+        ("relation", pa.string()),  # one of PAIR_RELATIONS; "": nothing
     ]
 )
 """Pairs of products that show the same image; each pair once, sorted by both ids."""
@@ -106,7 +113,7 @@ SHARED = pa.schema(
         ("product_id", pa.string()),
         ("image", pa.string()),  # its address at this product
         ("n_products", pa.int64()),  # number of products with the image
-        ("reason", pa.string()),  # "flat": too little contrast; "shared": too many products
+        ("reason", pa.string()),  # "flat": too little contrast; "shared": of many products
     ]
 )
 """Placeholder images, such as "no image available", and their products: a row for each product and

@@ -1,5 +1,7 @@
 """Thresholds chosen without labels, on simulated catalogues whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -17,6 +19,7 @@ from dedup.detection.calibration import (
     curve,
     expected_precision,
     expected_recall,
+    of_report,
     precision_of,
     recall_of_copies,
 )
@@ -28,6 +31,23 @@ from tests.support.effort import examples
 Floats = npt.NDArray[np.float64]
 FITTED = 0.3
 """Share of copies where the simulated judge was fitted."""
+
+
+def test_the_expected_precision_is_of_all_reported_pairs() -> None:
+    rows = [("same_bytes", 1.0)] * 8 + [("near", 0.9), ("near", 0.8)]
+    pairs = pd.DataFrame(rows, columns=["tier", "score"])
+    chosen = Calibration(
+        setting="verifier.min_score", threshold=0.7, higher_is_surer=True, precision=0.8,
+        expected_precision=(0.85, 0.5, 1.0), interval=0.95, n_pairs=9,
+    )  # fmt: skip
+    whole, equal = of_report(chosen, pairs), of_report(chosen, pairs[:8])
+    assert whole is not None
+    assert whole.expected_precision is not None
+    value, low, high = whole.expected_precision
+    assert value == pytest.approx((8 * 0.999 + 1.7) / 10, abs=1e-4)
+    assert low < value < high
+    assert equal == replace(chosen, expected_precision=None)
+    assert of_report(None, pairs) is None
 
 
 def logit(share: float) -> float:

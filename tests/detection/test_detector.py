@@ -1,5 +1,6 @@
 """Detection on whole indexes, beside slow loops over products."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import combinations
 from math import log10
@@ -20,6 +21,7 @@ from dedup.search.clustering import nearest_centroids
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch, l2_distance
 from tests.support.effort import examples
+from tests.support.galleries import Agreement, slowly
 
 MANIFEST = {"id_column": "id", "title_column": None, "checkpoint_sha256": "c", "checkpoint": "x",
             "store": "s", "reader": "pillow"}  # fmt: skip
@@ -55,16 +57,29 @@ def make_index(pixels: dict[str, list[int]], seed: int = 0, dim: int = 4) -> Ind
     return Index(images, vectors, centroids, products, dict(MANIFEST))
 
 
-def slow_pairs(index: Index, threshold: float) -> dict[tuple[str, str], float]:
-    """The smallest distance of every two products with an image in common or near images."""
-    found: dict[tuple[str, str], float] = {}
-    rows = list(zip(index.images["product_id"], index.images["vector"], strict=True))
-    for (a, v), (b, w) in combinations(rows, 2):
+def slow_pairs(
+    index: Index, threshold: float, others: Collection[str] | None = None
+) -> dict[tuple[str, str], float]:
+    """Distance of each pair of products, by looking at every two images."""
+    gaps: list[tuple[Agreement, float]] = []
+    copies = []
+    names = ["product_id", "sha256_pixels", "vector"]
+    rows = list(index.images[names].itertuples(index=False, name=None))
+    for (a, one, v), (b, two, w) in combinations(rows, 2):
         gap = 0.0 if v == w else float(l2_distance(index.vectors[v], index.vectors[w]))
-        if a != b and (v == w or gap <= threshold):
-            key = (min(a, b), max(a, b))
+        is_across = others is None or (a in others) != (b in others)
+        if gap > threshold or not (v == w or is_across):
+            continue
+        copies.append((one, two))
+        if a != b:
+            ends, digests = ((a, b), (one, two)) if a < b else ((b, a), (two, one))
             meant = round(gap, 4 - round(log10(longest(index.vectors[[v, w]]))))
-            found[key] = min(found.get(key, np.inf), meant)
+            gaps.append((Agreement(ends, digests), meant))
+    stay = set(slowly(index.images, [agreement for agreement, _ in gaps], copies).pairs)
+    found: dict[tuple[str, str], float] = {}
+    for agreement, gap in gaps:
+        if agreement in stay:
+            found[agreement.ends] = min(found.get(agreement.ends, np.inf), gap)
     return found
 
 
@@ -113,12 +128,13 @@ def test_row_order_changes_nothing(
     images: dict[str, list[int]], threshold: float, random: object
 ) -> None:
     index = make_index(images)
-    order = np.random.default_rng(hash(str(images)) % 2**32).permutation(len(index.images))
+    place = np.random.default_rng(hash(str(images)) % 2**32).permutation(len(images))
+    order = np.argsort(place[index.images["record"]], kind="stable")
     shuffled = Index(
         index.images.iloc[order], index.vectors, index.centroids, index.products, index.manifest
     )
     (one, first), (two, second) = detection(threshold)(index), detection(threshold)(shuffled)
-    for table in ("pairs", "groups", "shared"):
+    for table in ("pairs", "groups", "shared", "related"):
         pd.testing.assert_frame_equal(getattr(one, table), getattr(two, table))
     assert first.facts == second.facts
     pd.testing.assert_frame_equal(first.near, second.near)
@@ -135,13 +151,30 @@ def test_going_on_from_an_earlier_search_changes_nothing(
     fresh, search = detection(lower)(index)
     gone_on, searched = detection(lower)(index, since)
     pd.testing.assert_frame_equal(gone_on.pairs, fresh.pairs)
-    pd.testing.assert_frame_equal(gone_on.groups, fresh.groups)
+    for table in ("groups", "shared", "related"):
+        pd.testing.assert_frame_equal(getattr(gone_on, table), getattr(fresh, table))
     pd.testing.assert_frame_equal(searched.near, search.near, check_dtype=False)
     pd.testing.assert_frame_equal(searched.compared, search.compared)
     for facts in (search.facts, searched.facts):  # images that are gone since count no more
         assert facts.n_pairs is not None
         assert facts.n_near_pairs <= facts.n_comparisons <= facts.n_pairs
         assert facts.share <= 1
+
+
+def test_what_is_a_placeholder_by_auto_follows_the_products_of_now() -> None:
+    """One image of 11 products is a placeholder in a small shop, and none in a larger one."""
+    logo = {f"P{number:03}": [999] for number in range(11)}
+    small = logo | {f"Q{number:03}": [number] for number in range(100)}
+    large = small | {f"R{number:03}": [200 + number] for number in range(109)}
+    find = Detector(RadiusSearch(0.0), Grouping())
+    for before, now, n_pairs in ((small, large, 55), (large, small, 0)):
+        _, since = find(make_index(before))
+        fresh, _ = find(make_index(now))
+        gone_on, _ = find(make_index(now), since)
+        assert len(fresh.pairs) == n_pairs
+        assert len(fresh.shared) == (0 if n_pairs else 11)
+        for table in ("pairs", "groups", "shared"):
+            pd.testing.assert_frame_equal(getattr(gone_on, table), getattr(fresh, table))
 
 
 def test_nothing_is_compared_twice() -> None:
@@ -162,7 +195,7 @@ def test_two_catalogues_are_compared_with_each_other_alone(
     findings, _ = detection(threshold)(both, others=others)
     expected = {
         ends: gap
-        for ends, gap in slow_pairs(joined, threshold).items()
+        for ends, gap in slow_pairs(joined, threshold, others).items()
         if (ends[0] in others) != (ends[1] in others)
     }
     assert as_dict(findings.pairs) == expected
@@ -256,7 +289,7 @@ def test_placeholders_cost_nothing_and_change_nothing() -> None:
     shown = image.copy()
     shown[holders[:4_990]] = n  # "no image available"
     shown[holders[4_990:]] = n + 1  # white
-    contrast = np.where(shown == n + 1, 0.5, 40.0)
+    contrast = np.where(shown == n + 1, 0.4, 40.0)
     find = detection(0.05, max_products=100)
     before, _ = find(index)
     after, _ = find(bulk(shown, vectors, contrast))

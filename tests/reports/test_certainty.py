@@ -149,7 +149,7 @@ def test_the_page_says_what_to_expect(tmp_path: Path) -> None:
         "Wanted precision": "99 % (matcher.precision).",
         "Threshold": "Images that are not equal count as duplicates with a score of at least 0.62 "
         "(verifier.min_score).",
-        "Expected precision": "99.3 % (98.5 % to 99.8 % with 95 % confidence) of the near pairs "
+        "Expected precision": "99.3 % (98.5 % to 99.8 % with 95 % confidence) of the pairs "
         "found are duplicates; 2,310 candidate pairs.",
         "Expected recall": "90 % (87 % to 92.5 % with 95 % confidence) of 600 edited copies "
         "of this catalogue's own images are found.",

@@ -10,7 +10,7 @@ import pytest
 from dedup.detection.results import DetectionResult
 from dedup.reports.html import HtmlReport
 from dedup.reports.related import MAX_CARDS
-from dedup.schemas import FAMILIES, PAIRS
+from dedup.schemas import FAMILIES, PAIRS, SHARED_IMAGE
 from tests.support.pages import Node, address, parse, small_shop
 
 Related = tuple[str, str, float, str]
@@ -60,6 +60,16 @@ def test_other_photos_stand_side_by_side(tmp_path: Path) -> None:
     assert [tile.all("p", "ids")[0].text.strip() for tile in tiles] == ["F", "G"]
     assert "F and G" in tiles[1].text
     assert "sure" not in tiles[1].text
+
+
+def test_products_that_share_a_secondary_image_have_a_section(tmp_path: Path) -> None:
+    page, findings = page_on(tmp_path, [("F", "G", 1.0, SHARED_IMAGE)], [])
+    (section,) = page.all("details", "kin")
+    assert "Only a secondary image in common: 1 pair" in section.text
+    tiles = section.all("li", "product")
+    assert [tile.all("p", "ids")[0].text.strip() for tile in tiles] == ["F", "G"]
+    findings.save(tmp_path)
+    pd.testing.assert_frame_equal(DetectionResult.load(tmp_path).related, findings.related)
 
 
 def test_other_photos_are_ranked_by_the_score_of_their_verification(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from skimage.metrics import structural_similarity
 
 from dedup.errors import ConfigError, DecodeError
 from dedup.schemas import IMAGE_SHAPE
-from dedup.store.decode import READERS, decode
+from dedup.store.decode import READERS, decode, decode_preview
 from tests.conftest import draw, encoded
 
 Array = npt.NDArray[np.uint8]
@@ -147,6 +147,41 @@ def test_every_size_ends_as_the_stored_shape(size: tuple[int, int], reader: str)
     assert decoded.pixels.dtype == np.uint8
     assert decoded.pixels.flags.c_contiguous
     assert (decoded.width, decoded.height) == size
+
+
+def logo(colour: tuple[int, ...], alpha: int, mode: str = "RGBA", n_rows: int = 100) -> Image.Image:
+    """A block of colour in the middle of 100 x 200 transparent pixels."""
+    image = Image.new(mode, (100, 200), (0,) * (len(colour) + 1))
+    image.paste((*colour, alpha), (20, 100 - n_rows // 2, 80, 100 + n_rows // 2))
+    return image
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("image", "ground"),
+    [
+        (logo((255, 255, 255), 255), 128),
+        (logo((254, 255, 253), 200), 128),
+        (logo((255,), 255, "LA"), 128),
+        (logo((255, 255, 255), 255).quantize(4), 128),
+        (logo((0, 0, 0), 255), 255),
+        (logo((225, 255, 255), 255), 255),
+        (logo((225, 225, 225), 255, n_rows=20), 255),
+        (logo((255, 255, 255), 0), 255),  # nothing to be seen
+        (logo((9, 9, 9), 0), 255),
+    ],
+)
+def test_white_artwork_on_transparency_is_put_on_grey(
+    image: Image.Image, ground: int, reader: str
+) -> None:
+    decoded = decode(saved(image, "PNG"), reader)
+    layer = np.asarray(image.convert("RGBA"), float)
+    share = layer[..., 3:] / 255
+    truth = layer[..., :3] * share + ground * (1 - share)
+    assert np.abs(decoded.pixels.transpose(1, 2, 0) - truth).max() <= 1
+    shown = decode_preview(decoded.detail).astype(float)
+    assert np.abs(shown[5, 5] - ground).max() <= 2
+    assert np.abs(shown[100, 50] - truth[100, 50]).max() <= 2
 
 
 @pytest.mark.parametrize("reader", READERS)

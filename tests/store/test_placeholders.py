@@ -5,12 +5,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from dedup.detection.exact import exact_pairs
 from dedup.schemas import IMAGES, SHARED
 from dedup.sources.csv import CsvSource
 from dedup.store.image_store import ImageStore
-from dedup.store.placeholders import placeholders, without_placeholders
+from dedup.store.placeholders import (
+    MaxProducts,
+    most_products,
+    placeholders,
+    with_equal_evidence,
+    without_placeholders,
+)
 from tests.conftest import draw, encoded, write_shop
 
 
@@ -22,11 +29,11 @@ def images_of(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
     return table.reindex(columns=IMAGES.names)
 
 
-def random_images(seed: int, n: int = 80) -> pd.DataFrame:
+def random_images(seed: int, n: int = 160) -> pd.DataFrame:
     """Some images that few products show, some that many do, some of them flat."""
     rng = np.random.default_rng(seed)
     image = np.minimum(rng.integers(0, 12, n), rng.integers(0, 12, n))
-    contrast = rng.choice([0.0, 1.5, 3.0, 40.0], 12)[image]
+    contrast = rng.choice([0.0, 0.4, 0.5, 1.5, 3.0, 40.0], 12)[image]
     products = rng.integers(0, 30, n)
     status = rng.choice(["ok", "ok", "ok", "failed", "skipped"], n)
     rows = zip(products, image, contrast, status, strict=True)
@@ -44,9 +51,9 @@ def slow_shared(
         for row in ok:
             if row["sha256_pixels"] == image:
                 addresses.setdefault(row["product_id"], []).append(row["url"])
-                flat = row["contrast"] < least
+                flat, blank = row["contrast"] < least, row["contrast"] < 0.5
         n = len(addresses)
-        if n > most or (flat and n >= 2):
+        if n >= 2 and (blank or n > (min(most, 10) if flat else most)):
             reason = "flat" if flat else "shared"
             rows += [(image, key, min(urls), n, reason) for key, urls in addresses.items()]
     return sorted(rows, key=lambda row: (-row[3], row[0], row[1]))
@@ -54,13 +61,16 @@ def slow_shared(
 
 @pytest.mark.parametrize("seed", range(15))
 def test_the_shared_ones_are_those_of_a_slow_loop(seed: int) -> None:
-    images = random_images(seed)
-    shared = placeholders(images, max_products=5, min_contrast=3.0)
+    images, most = random_images(seed), [5, 12][seed % 2]
+    shared = placeholders(images, max_products=most, min_contrast=3.0)
     assert shared.columns.tolist() == SHARED.names
     rows = list(shared.itertuples(index=False, name=None))
-    assert rows == slow_shared(images, 5, 3.0)
-    shuffled = placeholders(images.sample(frac=1, random_state=seed), 5, 3.0)
+    assert rows == slow_shared(images, most, 3.0)
+    shuffled = placeholders(images.sample(frac=1, random_state=seed), most, 3.0)
     pd.testing.assert_frame_equal(shuffled, shared)
+    equal = with_equal_evidence(images, most, 3.0)
+    silent = images["sha256_pixels"].isin(shared["sha256_pixels"]) | (images["contrast"] < 0.5)
+    pd.testing.assert_frame_equal(equal, images[(images["status"] == "ok") & ~silent])
 
 
 @pytest.mark.parametrize("seed", range(15))
@@ -81,12 +91,28 @@ def test_a_flat_image_of_one_product_is_not_shared_and_tells_nothing() -> None:
     assert without_placeholders(images)["sha256_pixels"].tolist() == ["coat"]
 
 
-def test_as_many_products_as_allowed_are_not_too_many() -> None:
-    rows = [(f"P{number:03}", "logo", 30.0, "ok") for number in range(101)]
-    assert placeholders(images_of(*rows[:100])).empty
-    assert len(without_placeholders(images_of(*rows[:100]))) == 100
-    assert placeholders(images_of(*rows))["n_products"].tolist() == [101] * 101
-    assert without_placeholders(images_of(*rows)).empty
+@pytest.mark.parametrize(
+    ("n_products", "max_products", "most"),
+    [
+        (12, "auto", 10), (219, "auto", 10), (220, "auto", 11), (1999, "auto", 99),
+        (2000, "auto", 100), (2100, "auto", 100), (12, 3, 3), (2000, 150, 150),
+    ],
+)  # fmt: skip
+def test_as_many_products_as_allowed_are_not_too_many(
+    n_products: int, max_products: MaxProducts, most: int
+) -> None:
+    for n_showing in (most, most + 1):
+        logo = [(f"P{number:04}", "logo", 30.0, "ok") for number in range(n_showing)]
+        own = [(f"P{number:04}", f"own{number}", 30.0, "ok") for number in range(n_products)]
+        images = images_of(*logo, *own, ("X", "y", 30.0, "failed"))
+        assert most_products(images, max_products) == most
+        too_many = n_showing > most
+        assert placeholders(images, max_products)["n_products"].tolist() == (
+            [n_showing] * n_showing if too_many else []
+        )
+        for left in (without_placeholders, with_equal_evidence):
+            n = (left(images, max_products)["sha256_pixels"] == "logo").sum()
+            assert n == (0 if too_many else n_showing)
 
 
 def test_one_product_may_show_a_image_often() -> None:
@@ -140,6 +166,28 @@ def test_a_blank_image_at_two_products_is_found(tmp_path: Path) -> None:
     shared = placeholders(images)
     assert shared["product_id"].tolist() == ["P1", "P2"]
     assert set(shared["reason"]) == {"flat"}
+
+
+def white_shirt(collar: int) -> Image.Image:
+    """A shirt hardly darker than the white ground."""
+    image = Image.new("RGB", (300, 400), "white")
+    draw = ImageDraw.Draw(image)
+    draw.polygon([(60, 60), (240, 60), (220, 360), (80, 360)], fill=(252, 252, 253))
+    draw.ellipse((120, 40, 180, 60 + collar), fill=(249, 249, 250))
+    return image
+
+
+def test_white_goods_on_white_are_evidence_by_equal_pixels_alone(tmp_path: Path) -> None:
+    for name, image in (("a", white_shirt(30)), ("b", white_shirt(60))):
+        (tmp_path / f"{name}.png").write_bytes(encoded(image, "PNG"))
+        (tmp_path / f"{name}.bmp").write_bytes(encoded(image, "BMP"))
+    _, images = stored(tmp_path, "a.png", "a.bmp", "b.png", "b.bmp")
+    assert ((images["contrast"] > 0.5) & (images["contrast"] < 3)).all()
+    assert placeholders(images).empty
+    assert without_placeholders(images).empty
+    pairs = exact_pairs(with_equal_evidence(images))
+    ends = pairs[["product_id_a", "product_id_b", "tier"]].to_numpy().tolist()
+    assert ends == [["P0", "P1", "same_pixels"], ["P2", "P3", "same_pixels"]]
 
 
 def test_a_row_that_is_skipped_has_no_contrast(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dedup.detection.results import DetectionResult
 from dedup.schemas import GROUPS, NEAR, PAIRS
 from dedup.search.radius import RadiusSearch
 from dedup.search.state import SearchState
+from dedup.verification.difference import Difference
 from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.relations import (
     APART,
@@ -61,7 +62,8 @@ def test_each_condition_is_needed(
     alike: float, apart: float, within: float, inliers: int, called: str
 ) -> None:
     placed = STRAIGHT._replace(n_inliers=inliers)
-    assert relation(placed, SAME._replace(apart=apart, within=within), alike) == called
+    seen = SAME._replace(apart=apart, within=within)
+    assert relation(placed, seen, alike, Difference(), -5.0) == called
 
 
 def called_slowly(seen: str, is_copy: bool, variants: str, looked: bool) -> tuple[str, bool]:

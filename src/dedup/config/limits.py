@@ -139,7 +139,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "foreground.scores": _choice("probability", "logit", "any"),
     "change": _choice("build", "add", "update", "remove"),
     "detection.estimate_recall": (lambda value: isinstance(value, bool), "true or false"),
-    "detection.max_products": _whole(1),
+    "detection.max_products": _or_auto(_whole(1)),
     "detection.min_contrast": _number(0),
     "grouping.linkage": _choice("kept", "single"),
     "report.html.max_groups": _whole(0),

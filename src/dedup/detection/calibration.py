@@ -23,6 +23,9 @@ Floats = npt.NDArray[np.float64]
 FLOOR = 0.5
 """Least score of a reported pair, whatever the asked precision: right and wrong equally likely."""
 
+EXACT = 0.999
+"""Probability that two products with equal pixels are duplicates: one photo may serve two."""
+
 LENIENCY = 30.0
 """Factor by which a single pair may be more doubtful than all of them together."""
 
@@ -68,7 +71,7 @@ class Calibration:
         threshold: its value.
         higher_is_surer: a pair counts from this value up: a score; else down: a distance.
         precision: asked for, 0 to 1.
-        expected_precision: ``None`` where no near pair is reported.
+        expected_precision: of all reported pairs; ``None`` where no near pair is reported.
         interval: the confidence of expected figures, 0 to 1.
         n_pairs: number of candidates.
         recall: ``None`` where no edited copies were made.
@@ -196,6 +199,29 @@ def expected_precision(scores: Floats) -> Estimate:
     low, high = wilson(round(mean * n), n)
     spread = (Z * float(np.sqrt((scores * (1 - scores)).sum())) + 0.5) / n
     return (mean, max(0.0, min(low, mean - spread)), min(1.0, max(high, mean + spread)))
+
+
+def of_report(calibration: Calibration | None, pairs: pd.DataFrame) -> Calibration | None:
+    """State the expected precision of all reported pairs, equal ones included.
+
+    Args:
+        calibration: the chosen threshold; ``None`` gives ``None``.
+        pairs: the reported pairs, columns of ``PAIRS``, with a score for each near one.
+    """
+    if calibration is None:
+        return None
+    is_near = pairs["tier"] == "near"
+    if not is_near.any():
+        return replace(calibration, expected_precision=None)
+    near = calibration.expected_precision or (1.0, 0.0, 1.0)
+    mean = float(pairs.loc[is_near, "score"].mean())
+    exact = expected_precision(np.full(int((~is_near).sum()), EXACT))
+    weight = float(is_near.mean())
+    value, low, high = (
+        share(weight * of_near + (1 - weight) * of_exact)
+        for of_near, of_exact in zip((mean, *near[1:]), exact, strict=True)
+    )
+    return replace(calibration, expected_precision=(value, min(low, value), max(high, value)))
 
 
 def curve(surety: Floats, right: Floats, copies: Floats, n_points: int = 120) -> list[CurvePoint]:

@@ -12,19 +12,27 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.detection.blocks import Blocks, are_together, block_cells
+from dedup.detection.calibration import of_report
 from dedup.detection.comparison import Comparison, decided, meant
 from dedup.detection.exact import exact_pairs
+from dedup.detection.galleries import judge
 from dedup.detection.grouping import Grouping, best_pairs
 from dedup.detection.results import DetectionResult
 from dedup.errors import ArtifactError, ConfigError
 from dedup.runtime.parallel import one_thread
-from dedup.schemas import AUTO, NEAR, PAIRS
+from dedup.schemas import AUTO, NEAR, PAIRS, SHARED_IMAGE
 from dedup.search.clustering import nearest_centroids
 from dedup.search.image_access import ImageAccess
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
 from dedup.search.state import SearchState
-from dedup.store.placeholders import placeholders, without_placeholders
+from dedup.store.placeholders import (
+    MaxProducts,
+    listed,
+    placeholders,
+    with_equal_evidence,
+    without_placeholders,
+)
 from dedup.verification.direction import told
 from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.relations import NOTHING, VARIANT, decide_relations, variant_families
@@ -45,8 +53,10 @@ class Detector:
             threshold that gives ``matcher.precision``.
         grouping: grouping of the pairs.
         verifier: verifier of near images and of images with visual words in common.
-        max_products: number of products above which an image is a placeholder, and no evidence.
-        min_contrast: contrast, 0 to 127.5, below which an image is a placeholder too.
+        max_products: number of products above which an image is a placeholder, and no evidence;
+            ``auto``: by the number of products, see ``placeholders.most_products``.
+        min_contrast: contrast, 0 to 127.5, below which an image is no evidence of near
+            duplicates; equal pixels of an image that is not blank are.
         block_by: column of the user's table; only products with equal cells are compared. A
             product with a blank cell is compared with all.
         estimate_recall: whether the caller estimates recall with edited copies, see
@@ -56,7 +66,7 @@ class Detector:
     matcher: RadiusSearch
     grouping: Grouping
     verifier: GeometricVerifier | None = None
-    max_products: int = 100
+    max_products: MaxProducts = AUTO
     min_contrast: float = 3.0
     block_by: str | None = None
     estimate_recall: bool = True
@@ -79,29 +89,36 @@ class Detector:
         """
         self._check(index, since)
         images = without_placeholders(index.images, self.max_products, self.min_contrast)
-        exact = exact_pairs(images)
+        equal = with_equal_evidence(index.images, self.max_products, self.min_contrast)
         blocks = self._blocks(index, images)
         comparison = Comparison(index, images, self.matcher, self.verifier, blocks, self.block_by)
         search = comparison.search(since, others)
         near, calibration = decided(search, self.matcher, self.verifier)
         near = near.assign(distance=meant(near, index))
         near = decide_relations(near, self.matcher.variants, self.verifier is not None)
-        candidates = self._allowed(index, _product_pairs(near, images).assign(tier="near"), others)
-        decided_pairs = candidates.assign(score=candidates["surety"])
-        is_reported = decided_pairs["reported"]
-        reported = _told(decided_pairs.loc[is_reported, [*PAIRS.names, "copy_of"]])
-        exact = self._allowed(index, exact, others).assign(copy_of=0.0)
-        directed = best_pairs(pd.concat([exact, reported]))
+        compared = _product_pairs(near, images).assign(tier="near")
+        compared = compared.assign(verified=compared["score"], score=compared["surety"])
+        is_reported = compared["reported"]
+        copies = _told(compared.loc[is_reported, [*PAIRS.names, "copy_of"]])
+        alike = pd.concat([exact_pairs(equal).assign(copy_of=0.0), copies])
+        is_evidence = index.images.index.isin(equal.index)
+        judged = judge(alike, index.images, is_evidence, near[near["reported"]])
+        directed = best_pairs(self._allowed(index, judged.pairs, others))
         pairs = directed[PAIRS.names]
-        is_related = ~is_reported & (decided_pairs["relation"] != NOTHING)
-        related = _without(best_pairs(decided_pairs.loc[is_related, PAIRS.names]), pairs)
+        kin = compared.loc[~is_reported & (compared["relation"] != NOTHING), PAIRS.names]
+        related = _without(best_pairs(self._allowed(index, kin, others)), pairs)
+        aside = best_pairs(self._allowed(index, judged.related, others))[PAIRS.names]
+        aside = _without(aside, pd.concat([pairs, related])).assign(relation=SHARED_IMAGE)
+        related = best_pairs(pd.concat([related, aside])) if len(aside) else related
+        candidates = self._allowed(index, compared.assign(score=compared["verified"]), others)
+        silent = placeholders(index.images, self.max_products, self.min_contrast)
         groups = self.grouping(directed, index)
         result = DetectionResult(
             pairs=pairs,
             groups=groups,
-            shared=placeholders(index.images, self.max_products, self.min_contrast),
+            shared=listed(pd.concat([silent, judged.shared])) if len(judged.shared) else silent,
             search=search.facts,
-            calibration=calibration,
+            calibration=of_report(calibration, pairs),
             candidates=best_pairs(candidates[PAIRS.names]),
             related=related,
             families=variant_families(related[related["relation"] == VARIANT], groups),

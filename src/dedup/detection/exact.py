@@ -19,7 +19,7 @@ def exact_pairs(images: pd.DataFrame) -> pd.DataFrame:
     """Pair every two products that have an image with equal pixels.
 
     An image of n products makes n (n - 1) / 2 pairs, so remove placeholders first, by
-    ``placeholders.without_placeholders``.
+    ``placeholders.with_equal_evidence``.
 
     Args:
         images: schema ``IMAGES``; only rows that are ok count.

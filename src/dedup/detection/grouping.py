@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dedup.errors import ConfigError
-from dedup.schemas import GROUPS, PAIRS, RELATIONS, TIERS
+from dedup.schemas import GROUPS, PAIR_RELATIONS, PAIRS, TIERS
 from dedup.search.index import Index
 
 Ints = npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ def best_pairs(candidates: pd.DataFrame) -> pd.DataFrame:
         Schema ``PAIRS``, with ``copy_of`` where that is given, sorted by both ids.
     """
     rank = candidates["tier"].map({tier: place for place, tier in enumerate(TIERS)})
-    kind = candidates["relation"].map({name: place for place, name in enumerate(RELATIONS)})
+    kind = candidates["relation"].map({name: place for place, name in enumerate(PAIR_RELATIONS)})
     by = [*ENDS, "rank", "kind", "doubt", "distance", "image_a", "image_b"]
     ranked = candidates.assign(rank=rank, kind=kind, doubt=-candidates["score"].astype(float))
     ranked = ranked.sort_values(by).drop_duplicates(ENDS)

@@ -35,7 +35,7 @@ from dedup.search.radius import RadiusSearch
 from dedup.store.decode import Pixels, decode_preview
 from dedup.store.decode_pool import Decoders, Reading
 from dedup.store.local_files import is_http
-from dedup.store.placeholders import without_placeholders
+from dedup.store.placeholders import MaxProducts, most_products, without_placeholders
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import GeometricVerifier
 
@@ -105,7 +105,8 @@ class Query:
         index: index to query.
         matcher: search for near images.
         checkpoint: checkpoint of the encoder; ``None`` for the one that the index names.
-        max_products: products listed of an image that more products show, by smallest id.
+        max_products: products listed of an image that more products show, by smallest id; ``auto``
+            for ``placeholders.most_products`` of the index.
         min_contrast: contrast below which an image is flat, see ``decode.contrast``.
         verifier: verifier of images that are near or have visual words in common; ``None`` for
             none. With ``min_score=auto``, the score is the lowest that calibration would choose
@@ -124,7 +125,7 @@ class Query:
         index: Index,
         matcher: RadiusSearch,
         checkpoint: str | Path | None = None,
-        max_products: int = 100,
+        max_products: MaxProducts = AUTO,
         min_contrast: float = 3.0,
         verifier: GeometricVerifier | None = None,
         fetcher: Fetcher | None = None,
@@ -137,7 +138,7 @@ class Query:
         weakref.finalize(self, _stop, self._idle)
         index.check_encoder(checkpoint or index.manifest["checkpoint"])
         self.reader: str = index.manifest["reader"]
-        self.max_products = max_products
+        self.max_products = most_products(index.images, max_products)
         self.min_contrast = min_contrast
         self.embed = Embed(checkpoint or index.manifest["checkpoint"])
         shown = index.images.loc[index.images["vector"] >= 0, SHOWN]

@@ -23,12 +23,13 @@ from dedup.detection.verdicts import verdict_derivation
 from dedup.runtime.digits import rounded, score, units
 from dedup.runtime.parallel import in_order, one_thread
 from dedup.runtime.progress import counting
+from dedup.schemas import AUTO
 from dedup.search.embedding import Embed
 from dedup.search.index import Index
 from dedup.search.state import SearchFacts
 from dedup.store.decode import resizer
 from dedup.store.derived import Derivation, DerivedRows
-from dedup.store.placeholders import without_placeholders
+from dedup.store.placeholders import MaxProducts, without_placeholders
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import AlignedPair, GeometricVerifier, placements
 from dedup.verification.visual_words import Vocabulary, similarities
@@ -87,7 +88,7 @@ def with_recall(
     verifier: GeometricVerifier | None,
     checkpoint: str | Path | None = None,
     seed: int = 0,
-    max_products: int = 100,
+    max_products: MaxProducts = AUTO,
     min_contrast: float = 3.0,
     estimate_recall: bool = True,
 ) -> Calibration | None:
@@ -140,7 +141,7 @@ def find_edited_copies(
     mixture: Mixture | None,
     checkpoint: str | Path | None = None,
     seed: int = 0,
-    max_products: int = 100,
+    max_products: MaxProducts = AUTO,
     min_contrast: float = 3.0,
 ) -> Copies:
     """Edit copies of some of an index's images, and compare them with their originals.

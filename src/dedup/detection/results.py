@@ -17,7 +17,7 @@ from dedup.runtime.checked_files import read_checked_tables
 from dedup.runtime.checksums import file_facts, write_checked
 from dedup.runtime.files import write_json
 from dedup.runtime.tables import as_frame, write_table
-from dedup.schemas import FAMILIES, GROUPS, PAIRS, RELATIONS, SHARED, TIERS
+from dedup.schemas import FAMILIES, GROUPS, PAIR_RELATIONS, PAIRS, SHARED, TIERS
 from dedup.search.consistency import check_families, check_groups, check_pairs, check_shared
 from dedup.search.manifest import ANEW, RESULT, RESULT_FORMAT, Origin, read_result
 from dedup.search.state import SearchFacts
@@ -53,8 +53,9 @@ class DetectionResult:
         candidates: the schema ``PAIRS``: all pairs that a verifier compared, reported or not;
             without a verifier, the near pairs.
         related: the schema ``PAIRS``: pairs that are not reported, but colour variants, or perhaps
-            other photos of one product, below the threshold. A variant's score is the probability
-            of one product but for the colours; another photo has none.
+            other photos of one product, below the threshold, or products that share a secondary
+            image alone. A variant's score is the probability of one product but for the colours;
+            another photo has none.
         families: the schema ``FAMILIES``: the products of the variants in ``related``.
     """
 
@@ -108,7 +109,7 @@ class DetectionResult:
         tables = dict(zip(SCHEMAS, read_checked_tables(folder, schemas, files, ANEW), strict=True))
         origins = {name: Origin(folder / f"{name}.parquet", ANEW) for name in SCHEMAS}
         for name in ("pairs", "candidates", "related"):
-            check_pairs(tables[name], TIERS, RELATIONS, origins[name])
+            check_pairs(tables[name], TIERS, PAIR_RELATIONS, origins[name])
         check_groups(tables["groups"], origins["groups"])
         check_shared(tables["shared"], origins["shared"])
         check_families(tables["families"], origins["families"])

@@ -165,7 +165,8 @@ class HtmlReport:
             raise ConfigError(f"max_groups is {self.max_groups}: set it to 0 or more")
         groups = findings.groups
         families, photos = related.family_cards(findings), related.photo_cards(findings)
-        shown = [families[: related.MAX_CARDS], photos[: related.MAX_CARDS]]
+        sharing, details = related.shared_cards(findings), related.detail_cards(findings)
+        shown = [kin[: related.MAX_CARDS] for kin in (families, photos, sharing, details)]
         cards, silent, album = self._cards(findings, index, related.tiles_of(*shown))
         titles = index.titles([tile.product_id for tile in related.tiles_of(*shown)])
         n_groups = groups["group_id"].nunique()
@@ -181,6 +182,10 @@ class HtmlReport:
                 n_families=len(families),
                 photos=related.fill(shown[1], titles, album),
                 n_photos=len(photos),
+                sharing=related.fill(shown[2], titles, album),
+                n_sharing=len(sharing),
+                details=related.fill(shown[3], titles, album),
+                n_details=len(details),
                 n_silent=findings.shared["sha256_pixels"].nunique(),
                 images=list({thumbnail.name: thumbnail for thumbnail in album.values()}.values()),
                 n_groups=n_groups,

@@ -27,7 +27,8 @@ TIERS: dict[Tier, tuple[str, str]] = {
 
 LEFT_OUT = {
     "flat": "It is blank, or almost of one colour.",
-    "shared": "So many products show it that it is probably a placeholder.",
+    "shared": "So many products show it, or so many show it beside other images of their own, that "
+    "it says nothing of one product.",
 }
 """Reasons to leave an image out, by the column ``reason`` of the schema ``SHARED``."""
 
@@ -208,7 +209,7 @@ def describe_calibration(
         texts.append(
             (
                 "Expected precision",
-                f"{right} of the near pairs found are duplicates; {candidates}.",
+                f"{right} of the pairs found are duplicates; {candidates}.",
             )
         )
     else:

@@ -1,4 +1,4 @@
-"""Make the cards of related products for the page: colour variants and other photos."""
+"""Make the cards of related products: colour variants, other photos and shared images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pandas as pd
 from dedup.detection.results import DetectionResult
 from dedup.reports import phrases
 from dedup.reports.thumbnails import Thumbnail
-from dedup.schemas import RELATIONS
+from dedup.schemas import RELATIONS, SHARED_IMAGE
 
-_, SAME_PRODUCT, VARIANT = RELATIONS
+_, SAME_PRODUCT, DETAIL, VARIANT = RELATIONS
 
 MAX_CARDS, MAX_TILES = 200, 20
-"""Families, and pairs of photos, shown on a page at most; colours shown of a family at most."""
+"""Families, and pairs of each kind, shown on a page at most; colours shown of a family at most."""
 
 SIDES = ("a", "b")
 ENDS = ["product_id_a", "product_id_b"]
@@ -61,11 +61,26 @@ def family_cards(findings: DetectionResult) -> list[Card]:
 
 
 def photo_cards(findings: DetectionResult) -> list[Card]:
-    """Make a card of each pair that may show one product in two photos, the surest pair first.
+    """Make a card of each pair that may show one product in two photos, the surest pair first."""
+    return _pair_cards(findings, SAME_PRODUCT)
 
-    Their relation has no score: they are ranked by that of the verification, in ``candidates``.
+
+def detail_cards(findings: DetectionResult) -> list[Card]:
+    """Make a card of each pair of images that are equal but for a part, the surest pair first."""
+    return _pair_cards(findings, DETAIL)
+
+
+def shared_cards(findings: DetectionResult) -> list[Card]:
+    """Make a card of each pair that shares a secondary image alone."""
+    return _pair_cards(findings, SHARED_IMAGE)
+
+
+def _pair_cards(findings: DetectionResult, relation: str) -> list[Card]:
+    """Make a card of each pair of a relation.
+
+    They are ranked by the score of their verification, in ``candidates``: another photo has none.
     """
-    pairs = findings.related[findings.related["relation"] == SAME_PRODUCT]
+    pairs = findings.related[findings.related["relation"] == relation]
     verified = findings.candidates.set_index(ENDS)["score"].astype(float)
     scores = verified.reindex(pd.MultiIndex.from_frame(pairs[ENDS])).to_numpy()
     pairs = pairs.assign(score=scores).sort_values(

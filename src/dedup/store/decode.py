@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from dedup.errors import ConfigError, DecodeError
 
@@ -60,6 +60,10 @@ PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 """Colour space that a profile declares, by Pillow's mode."""
 PROFILE_TOLERANCE = 3
 """Largest change of a colour, of 255, at which a profile still counts as sRGB."""
+LEAST_INK = 3
+"""Root mean square difference from white, of 255, below which artwork cannot be seen on white."""
+WHITE, GREY = (255, 255, 255), (128, 128, 128)
+"""Grounds of transparent images."""
 
 _START, _SCAN, _FRAME = 0xD8, 0xDA, 0xC0
 _IN_DETAILS = {0xE0, 0xDB, _FRAME, 0xC4, _SCAN}
@@ -94,7 +98,8 @@ class Decoded:
 def decode(data: bytes, reader: str = "pillow") -> Decoded:
     """Decode a JPEG, PNG, WebP, GIF (first frame) or BMP.
 
-    EXIF orientation is applied, alpha is put on white, every colour mode becomes RGB.
+    EXIF orientation is applied, alpha is put on white (white artwork on grey), every colour mode
+    becomes RGB.
 
     Args:
         data: bytes of the file.
@@ -205,18 +210,38 @@ def orientation(image: Image.Image) -> int:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Load the first frame in sRGB, transparent parts on white; an sRGB image is not copied."""
+    """Load the first frame in sRGB, transparent parts on white; an sRGB image is not copied.
+
+    White artwork, such as a white logo, is put on grey instead: on white all such images are blank.
+    """
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16") or image.mode == "I":
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        image = Image.new("RGB", layer.size, "white")
-        image.paste(_in_srgb(layer.convert("RGB"), profile), mask=layer.getchannel("A"))
+        artwork, alpha = _in_srgb(layer.convert("RGB"), profile), layer.getchannel("A")
+        image = Image.new("RGB", layer.size, GREY if _is_unseen_on_white(artwork, alpha) else WHITE)
+        image.paste(artwork, mask=alpha)
         return image
     if image.mode == "P":
         image = image.convert("RGB")
     return _in_srgb(image, profile)
+
+
+def _is_unseen_on_white(artwork: Image.Image, alpha: Image.Image) -> bool:
+    """Return whether there is artwork, and hardly any of it differs from white.
+
+    Args:
+        artwork: in RGB.
+        alpha: its opacity, in mode L and of the same size.
+    """
+    if alpha.getextrema() == (0, 0):
+        return False
+    red, green, blue = artwork.split()
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    ink = ImageChops.multiply(ImageChops.invert(darkest), alpha).histogram()
+    total = sum(level**2 * n for level, n in enumerate(ink))  # in integers: the same everywhere
+    return total < LEAST_INK**2 * alpha.width * alpha.height
 
 
 def _decode_plain_jpeg(data: bytes, image: Image.Image, min_size: tuple[int, int]) -> Pixels | None:

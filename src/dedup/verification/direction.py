@@ -182,16 +182,16 @@ def _side(smooth: Map, start: Map, end: Map, middle: Map) -> float:
     pairs = (edge, out), (deep, edge), (out, far)
     steps = np.stack([np.abs(a - b).max(axis=1) for a, b in pairs])
     steps = steps[:, steps.max(axis=0) > ACTIVE]
-    n = steps.shape[1]
+    n = int(steps.shape[1])
     if n < 6:
         return 0.0
-    across, within, beyond = steps.mean(axis=1).tolist()
+    across, within, beyond = (float(mean) for mean in steps.mean(axis=1))
     most = max(within, beyond)
     if across > 2 * most + 6:
         return float(n)
     if within > 4 and beyond < within / 4:
         return 0.7 * n
-    is_continued = across < 1.6 * most + 4 and min(within, beyond) > 0.3 * most
+    is_continued = bool(across < 1.6 * most + 4 and min(within, beyond) > 0.3 * most)
     return -float(n) if is_continued else 0.0
 
 

@@ -12,7 +12,12 @@ from dedup.runtime.digits import score
 from dedup.schemas import AUTO
 from dedup.verification.alignment import Alignment, LocalFeatures, align, align_whole
 from dedup.verification.appearance import WHOLE, Agreement, agree
-from dedup.verification.classifier import CopyClassifier, colour_blind, features
+from dedup.verification.classifier import (
+    CopyClassifier,
+    colour_blind,
+    detail_blind,
+    features,
+)
 from dedup.verification.colour import compare_colours
 from dedup.verification.difference import Difference, Region, differ, difference_in_words
 from dedup.verification.direction import ADDED, SET_IN, directed
@@ -130,15 +135,16 @@ class GeometricVerifier:
         rows = [features(*aligned[:3]) for pair in pairs for aligned in pair]
         log_odds = self.judge.log_odds(rows)
         alike = self.judge.log_odds([colour_blind(row) for row in rows])
+        but = self.judge.log_odds([detail_blind(row) for row in rows])
         ends = np.cumsum([len(pair) for pair in pairs])
         parts = (slice(end - len(pair), end) for pair, end in zip(pairs, ends, strict=True))
         return [
-            _verdict(pair, log_odds[part], alike[part])
+            _verdict(pair, log_odds[part], alike[part], but[part])
             for pair, part in zip(pairs, parts, strict=True)
         ]
 
 
-def _verdict(pair: Sequence[AlignedPair], log_odds: Floats, alike: Floats) -> Verdict:
+def _verdict(pair: Sequence[AlignedPair], log_odds: Floats, alike: Floats, but: Floats) -> Verdict:
     """Decide on a pair from the log odds of each of its alignments."""
     if not pair:
         return Verdict(-np.inf, None)
@@ -147,7 +153,7 @@ def _verdict(pair: Sequence[AlignedPair], log_odds: Floats, alike: Floats) -> Ve
     if not compared:
         return Verdict(float(log_odds[best]), pair[best])
     at = compared[0]
-    label = relation(*pair[at][:2], float(alike[at]))
+    label = relation(*pair[at][:2], float(alike[at]), pair[at].difference, float(but[at]))
     shown = pair[at if label == VARIANT else best]
     return Verdict(float(log_odds[best]), shown, label, float(alike[at]))
 
@@ -181,7 +187,10 @@ def with_colours(
         right: likewise.
         pairs: result of ``placements`` without colours.
     """
-    pairs = [AlignedPair(each, directed(left, right, each, seen)) for each, seen in pairs]
+    pairs = [
+        pair._replace(agreement=directed(left, right, pair.alignment, pair.agreement))
+        for pair in pairs
+    ]
     at = max(range(len(pairs)), key=lambda at: pairs[at].agreement.structure, default=0)
     if not pairs:
         return pairs

@@ -1,4 +1,4 @@
-"""Relations of two images besides copies: colour variants, and other photos of a product.
+"""Relations of two images besides copies: colour variants, details, other photos of a product.
 
 The verifier gives every candidate a score. A pair that is no copy may still show a product that
 was photographed again, or a product in two colours. The effect of the thresholds is measured by
@@ -17,8 +17,9 @@ from scipy.sparse.csgraph import connected_components
 from dedup.schemas import FAMILIES, RELATIONS
 from dedup.verification.alignment import Alignment
 from dedup.verification.appearance import Agreement
+from dedup.verification.difference import Difference
 
-SAME_IMAGE, SAME_PRODUCT, VARIANT = RELATIONS
+SAME_IMAGE, SAME_PRODUCT, DETAIL, VARIANT = RELATIONS
 NOTHING = ""
 
 SEPARATE, MERGE, IGNORE = "separate", "merge", "ignore"
@@ -29,6 +30,9 @@ SURE = 3.0
 
 APART = 4.0
 """Minimum CIEDE2000 of a variant, on the product after the best common light; see ``colour``."""
+
+LEAST_DETAIL = 0.0005
+"""Share of the overlap from which a region that differs is a detail."""
 
 WITHIN = 0.75
 """Minimum share of the product's structure that is the same in a variant."""
@@ -43,20 +47,27 @@ LIKE = 4.0
 """Maximum CIEDE2000 of two photos of a product."""
 
 
-def relation(alignment: Alignment, agreement: Agreement, alike: float) -> str:
+def relation(
+    alignment: Alignment, agreement: Agreement, alike: float, difference: Difference, but: float
+) -> str:
     """Classify the relation of two images that need not be copies.
 
     Args:
         alignment: alignment of the images.
         agreement: their agreement, with ``apart`` and ``within``.
         alike: log odds that they are copies if colours are ignored.
+        difference: what differs in the images.
+        but: log odds that they are copies if that is ignored.
 
     Returns:
-        ``VARIANT``, ``SAME_PRODUCT`` or ``NOTHING``; NaN in ``agreement`` meets no condition.
+        ``VARIANT``, ``DETAIL``, ``SAME_PRODUCT`` or ``NOTHING``; NaN in ``agreement`` meets no
+        condition.
     """
     apart, within = agreement.apart, agreement.within
     if alike >= SURE and apart >= APART and within >= WITHIN:
         return VARIANT
+    if but >= SURE and difference.area >= LEAST_DETAIL:
+        return DETAIL
     is_photo = alignment.n_inliers >= N_INLIERS and within >= WITHIN_PHOTO and apart <= LIKE
     return SAME_PRODUCT if is_photo else NOTHING
 
@@ -79,7 +90,7 @@ def decide_relations(near: pd.DataFrame, variants: str, looked: bool) -> pd.Data
     relations = near["relation"] if looked else pd.Series(NOTHING, near.index)
     differs = (relations == VARIANT) & (variants != IGNORE)
     reported = counted(near["reported"], differs, variants)
-    final = relations.where(relations == SAME_PRODUCT, NOTHING)
+    final = relations.where(relations.isin([SAME_PRODUCT, DETAIL]), NOTHING)
     final = final.mask(near["reported"], SAME_IMAGE).mask(differs, VARIANT)
     surety = near["score"].mask(final == SAME_PRODUCT, np.nan).mask(differs, near["alike"])
     return near.assign(reported=reported, relation=final, surety=surety)
