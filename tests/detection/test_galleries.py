@@ -1,5 +1,6 @@
 """Products with several images, judged by all of them."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,15 @@ import pytest
 
 from dedup.detection.detector import Detector
 from dedup.detection.grouping import Grouping
+from dedup.detection.query import Query
 from dedup.detection.results import DetectionResult
 from dedup.schemas import SHARED_IMAGE
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
+from dedup.sources.csv import CsvSource
+from tests.conftest import draw, encoded, write_shop
 from tests.detection.test_detector import make_index
+from tests.search.test_build import index_of, save_encoder
 from tests.support.galleries import Agreement, slowly
 
 CHART, NOTE = 900, 901
@@ -148,3 +153,16 @@ def test_judgements_are_those_of_slow_loops(seed: int) -> None:
     for table in (found.pairs, found.related):
         for pair, text in zip(ends(table), table["evidence"], strict=True):
             assert text == "; ".join(filter(None, ["same bytes", slow.words[pair]]))
+
+
+def test_auto_is_the_rule_of_a_search_of_the_index(tmp_path: Path) -> None:
+    (tmp_path / "logo.png").write_bytes(encoded(draw(0, (30, 40)), "PNG"))
+    checkpoint = save_encoder(tmp_path / "encoder.ckpt", 0)
+    shop = write_shop(tmp_path, [(f"P{number:02}", "logo.png") for number in range(12)])
+    index = index_of(CsvSource(str(shop)).read(), checkpoint)
+    found, _ = Detector(RadiusSearch(0.0), Grouping())(index)
+    assert found.shared["n_products"].tolist() == [12] * 12
+    query = Query(index, RadiusSearch(1e6))
+    answer = query(str(tmp_path / "logo.png"))
+    assert answer["product_id"].tolist() == [f"P{number:02}" for number in range(10)]
+    assert query.clusters.tolist() == [-1], "a placeholder is near to nothing"

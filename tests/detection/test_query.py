@@ -18,8 +18,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dedup.detection.detector import Detector
-from dedup.detection.grouping import Grouping
 from dedup.detection.lookup import Lookup
 from dedup.detection.query import Query
 from dedup.errors import ArtifactError, SourceError
@@ -129,18 +127,6 @@ def slow_answer(
 def rows_of(answer: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     columns = answer[["product_id", "tier", "image", "query_image"]]
     return list(columns.itertuples(index=False, name=None))
-
-
-def test_auto_is_the_rule_of_a_search_of_the_index(checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "logo.png").write_bytes(encoded(draw(0, (30, 40)), "PNG"))
-    shop = write_shop(tmp_path, [(f"P{number:02}", "logo.png") for number in range(12)])
-    index = index_of(CsvSource(str(shop)).read(), checkpoint)
-    found, _ = Detector(RadiusSearch(0.0), Grouping())(index)
-    assert found.shared["n_products"].tolist() == [12] * 12
-    query = Query(index, RadiusSearch(FAR))
-    answer = query(str(tmp_path / "logo.png"))
-    assert answer["product_id"].tolist() == [f"P{number:02}" for number in range(10)]
-    assert query.clusters.tolist() == [-1], "a placeholder is near to nothing"
 
 
 def test_several_images_answer_as_a_loop_over_all_rows(
