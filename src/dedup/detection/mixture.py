@@ -30,7 +30,8 @@ PRIOR = 40.0
 """Strangers that are counted besides, as held-out pairs have them."""
 
 FEWEST = 0.5
-"""Pairs that are counted besides where the share of copies is fitted."""
+"""Copies, and strangers, that are counted besides where the share of copies is fitted: a catalogue
+without any must not rule out the first one."""
 
 SLOWEST = 0.2
 """Least decay of strangers, per unit of log odds."""
@@ -85,8 +86,7 @@ class Mixture:
             is_copy = known / np.maximum(known + strange, 1e-300)
             n_strangers = float((1 - is_copy).sum()) + PRIOR
             decay = _decay((powers @ (1 - is_copy) + PRIOR * strangers) / n_strangers, decay)
-            before, share = share, float(is_copy.sum()) / (len(above) + FEWEST)
-            share = min(max(share, 1e-9), 1 - 1e-9)
+            before, share = share, (float(is_copy.sum()) + FEWEST) / (len(above) + 2 * FEWEST)
             if abs(share - before) < 1e-9:
                 break
         bend = max(float(decay[1] - _covariance(decay, n_strangers)[1, 1] ** 0.5), 0.0)
@@ -119,10 +119,12 @@ class Mixture:
         return np.asarray(ratio + np.log(self.share / (1 - self.share)))
 
     def _errors(self, decay: Floats) -> Floats:
-        """Compute the standard error of the log density of strangers on the grid."""
-        away = _POWERS - _moments(decay)[0][:, None]
-        variance = np.einsum("ig,ij,jg->g", away, _covariance(decay, self.n_strangers), away)
-        return np.asarray(np.sqrt(np.maximum(variance, 0)))
+        """Compute the standard error of the log density of strangers on the grid.
+
+        It is that of the first coefficient; the second is chosen on the safe side already.
+        """
+        mean, spread = _moments(decay)
+        return np.asarray(np.abs(_EXCESS - mean[0]) / np.sqrt(self.n_strangers * spread[0, 0]))
 
 
 def _log_total(decay: Floats) -> float:
