@@ -38,7 +38,7 @@ RIGHT, WRONG, UNKNOWN = "right", "wrong", "unknown"
 REPORTED, BELOW, VERIFIED, UNSEEN = "reported", "to be looked at", "verified", "no candidate"
 """What became of a copy, the best first."""
 SLACK = 1e-9
-_, SAME_PRODUCT, _ = RELATIONS
+_, SAME_PRODUCT, *_ = RELATIONS
 
 Fate = tuple[tuple[str, ...], str]
 """A copy's edits, and what became of it."""

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pandas as pd
-from held_out import is_held_out
+from held_out import UNLISTED, is_held_out
 from look_alikes import KINDS
 from numpy.random import Generator
 from PIL import Image, UnidentifiedImageError
@@ -53,14 +53,6 @@ MINED = ("look_alike", "look_alike_goods")
 
 OF_FAMILIES = 2.0
 """Weight of a pair of a family of look-alikes, of which there are fewer than of other strangers."""
-
-UNLISTED = frozenset(
-    (
-        "f6f0b6a5-5053-44d2-8fa4-241719f97237.jpg",
-        "fc68930e-47fe-4972-894a-c52eac23d77d.jpg",
-    )
-)
-"""One photo and a crop of it, which the table of true duplicates lacks."""
 
 NO_DIFFERENCE = {"parts": 0.5, "tinted": 0.002}
 MIN_REST = 0.9

@@ -10,6 +10,7 @@ import pytest
 
 from dedup.augmentations import EDITS, RgbImage
 from dedup.detection.calibration import Calibration, recall_of_copies
+from dedup.detection.mixture import Mixture
 from dedup.detection.recall import N_EDITS, find_edited_copies, with_recall
 from dedup.detection.results import DetectionResult
 from dedup.errors import ArtifactError
@@ -23,6 +24,9 @@ from tests.support.searches import search_facts
 
 EVERYTHING = search_facts(threshold=1e9, words=0.0)
 NOTHING = search_facts(threshold=0.0, words=1.1)
+
+STRICT = Mixture(np.linspace(0, 14, 50), 1e-9, (0.5, 0.0), 40.0)
+"""Of a catalogue with hardly a copy: every score is lower."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,7 @@ def index(trained: Path) -> Index:
 
 
 def test_every_image_is_listed_again_once(index: Index) -> None:
-    copies = find_edited_copies(index, EVERYTHING, GeometricVerifier(), 0.0)
+    copies = find_edited_copies(index, EVERYTHING, GeometricVerifier(), None)
     n_images = index.images.loc[index.images["vector"] >= 0, "vector"].nunique()
     assert copies.surety.shape == (n_images,)
     assert copies.surety.dtype == np.float64
@@ -48,31 +52,31 @@ def test_every_image_is_listed_again_once(index: Index) -> None:
     assert {len(chain) for chain in copies.chains} == set(N_EDITS)
     assert ((copies.surety >= 0) & (copies.surety <= 1)).all()
     assert recall_of_copies(copies.surety, copies.chains, 0.5).expected_recall[0] > 0.3
-    again = find_edited_copies(index, EVERYTHING, GeometricVerifier(), 0.0)
+    again = find_edited_copies(index, EVERYTHING, GeometricVerifier(), None)
     assert np.array_equal(again.surety, copies.surety)
     assert again.chains == copies.chains
-    unsure = find_edited_copies(index, EVERYTHING, GeometricVerifier(), -1.0)
+    unsure = find_edited_copies(index, EVERYTHING, GeometricVerifier(), STRICT)
     assert (unsure.surety <= copies.surety).all()
     assert (
-        find_edited_copies(index, EVERYTHING, GeometricVerifier(), 0.0, seed=1).chains
+        find_edited_copies(index, EVERYTHING, GeometricVerifier(), None, seed=1).chains
         != copies.chains
     )
 
 
 def test_what_no_search_would_come_to_is_not_found(index: Index) -> None:
-    copies = find_edited_copies(index, NOTHING, GeometricVerifier(), 0.0)
+    copies = find_edited_copies(index, NOTHING, GeometricVerifier(), None)
     assert (copies.surety == -np.inf).all()
 
 
 def test_without_a_second_look_distances_count(index: Index) -> None:
-    copies = find_edited_copies(index, EVERYTHING, None, 0.0)
+    copies = find_edited_copies(index, EVERYTHING, None, None)
     assert (copies.surety <= 0).all()
     assert np.isfinite(copies.surety).all()
     assert len(np.unique(copies.surety)) > 10
     # With a threshold amid the distances, those within it are found, by this way alone.
     amid = float(np.median(-copies.surety))
     found = find_edited_copies(
-        index, search_facts(threshold=amid, words=1.1), GeometricVerifier(), 0.0
+        index, search_facts(threshold=amid, words=1.1), GeometricVerifier(), None
     )
     assert (np.isfinite(found.surety) == (-copies.surety <= amid)).all()
 
@@ -80,7 +84,7 @@ def test_without_a_second_look_distances_count(index: Index) -> None:
 @pytest.mark.parametrize("verifier", [None, GeometricVerifier()])
 def test_nothing_to_list_again(index: Index, verifier: GeometricVerifier | None) -> None:
     images = index.images.assign(status="failed", vector=-1, cluster=-1)
-    copies = find_edited_copies(replace(index, images=images), EVERYTHING, verifier, 0.0)
+    copies = find_edited_copies(replace(index, images=images), EVERYTHING, verifier, None)
     assert copies.surety.shape == (0,)
     assert list(copies.chains) == []
 
@@ -93,19 +97,19 @@ def test_copies_that_were_kept_are_not_made_again(index: Index, tmp_path: Path) 
         return index.sight.details(urls)
 
     warm = replace(index, sight=index.sight._replace(details=details, derived=tmp_path))
-    cold = find_edited_copies(index, EVERYTHING, GeometricVerifier(), 0.0)
+    cold = find_edited_copies(index, EVERYTHING, GeometricVerifier(), None)
     first = index.images.loc[index.images["vector"] == 0, "sha256_pixels"].iloc[0]
     known = index.images[index.images["sha256_pixels"] != first]
-    find_edited_copies(replace(warm, images=known), EVERYTHING, GeometricVerifier(), 0.0)
+    find_edited_copies(replace(warm, images=known), EVERYTHING, GeometricVerifier(), None)
     for n_new in (2, 0):  # one image more, and the one that it may be pasted beside
         asked.clear()
-        copies = find_edited_copies(warm, EVERYTHING, GeometricVerifier(), 0.0)
+        copies = find_edited_copies(warm, EVERYTHING, GeometricVerifier(), None)
         assert len(asked) == 2 * n_new
         assert np.array_equal(copies.surety, cold.surety)
         assert copies.chains == cold.chains
-    find_edited_copies(warm, NOTHING, GeometricVerifier(), -1.0)
+    find_edited_copies(warm, NOTHING, GeometricVerifier(), STRICT)
     assert not asked
-    find_edited_copies(warm, EVERYTHING, None, 0.0)
+    find_edited_copies(warm, EVERYTHING, None, None)
     assert asked
 
 

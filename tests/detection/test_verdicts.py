@@ -6,10 +6,13 @@ import pytest
 from dedup.detection.candidates import Candidates
 from dedup.detection.verdicts import Look
 from dedup.verification.alignment import LocalFeatures
+from dedup.verification.direction import told
 from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.relations import VARIANT, counted
 from tests.detection.test_comparison import IMAGES, shop
 from tests.verification.test_keypoints import patches
+
+SIDES = ("the query", "the product's image")
 
 
 def test_a_image_asked_about_is_looked_at_again() -> None:
@@ -40,7 +43,7 @@ def test_images_asked_about_again_give_the_verdicts_of_all_pairs(
         found = look([images[at]], near)
         verdicts = verifier([(images[at], other) for other in images])
         expected = [
-            (place, verdict.score, verdict.evidence)
+            (place, verdict.score, told(verdict.copy_of, *SIDES, verdict.evidence))
             for place, verdict in enumerate(verdicts)
             if counted(verdict.score >= 0.5, verdict.relation == VARIANT, variants)
         ]

@@ -175,4 +175,5 @@ def test_odd_sizes_and_flat_images_do_no_harm(size: tuple[int, int]) -> None:
         found = agree(one, other, AS_IT_IS)
         if found is not None:
             assert np.isnan([found.apart, found.within]).all()  # nobody looked
-            assert np.isfinite(found._replace(apart=0.0, within=0.0)).all()
+            numbers = found._replace(apart=0.0, within=0.0)
+            assert np.isfinite([value for value in numbers if not isinstance(value, str)]).all()

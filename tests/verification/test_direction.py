@@ -49,8 +49,7 @@ def verdict(left: RgbImage, right: RgbImage) -> Verdict:
 
 EDITED = {
     "crop": "cropped to", "border": "", "zoom_out": "", "sticker": "", "gray": "without colour",
-    "blur": "less detail", "rescale": "less detail", "screenshot": "set in a larger image",
-    "rotate": "",
+    "blur": "less detail", "screenshot": "set in a larger image",
 }  # fmt: skip
 
 

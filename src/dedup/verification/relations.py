@@ -34,6 +34,9 @@ APART = 4.0
 LEAST_DETAIL = 0.0005
 """Share of the overlap from which a region that differs is a detail."""
 
+MOST_DETAIL = 0.1
+"""The same of the largest detail: what is larger is another product on one ground."""
+
 WITHIN = 0.75
 """Minimum share of the product's structure that is the same in a variant."""
 
@@ -66,7 +69,7 @@ def relation(
     apart, within = agreement.apart, agreement.within
     if alike >= SURE and apart >= APART and within >= WITHIN:
         return VARIANT
-    if but >= SURE and difference.area >= LEAST_DETAIL:
+    if but >= SURE and LEAST_DETAIL <= difference.area <= MOST_DETAIL:
         return DETAIL
     is_photo = alignment.n_inliers >= N_INLIERS and within >= WITHIN_PHOTO and apart <= LIKE
     return SAME_PRODUCT if is_photo else NOTHING
