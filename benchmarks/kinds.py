@@ -37,6 +37,7 @@ from dedup.augmentations.overlay import draw_vivid_colour, resize
 from dedup.runtime.tables import write_rows
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+from held_out import UNLISTED
 from look_alikes import KINDS, Kind
 
 PHOTOS_A_FAMILY = 12
@@ -236,7 +237,8 @@ def listed(table: Path | None) -> set[Pair]:
     if table is None:
         return set()
     with table.open(newline="", encoding="utf-8") as file:
-        return {frozenset((row["file_a"], row["file_b"])) for row in csv.DictReader(file)}
+        pairs = {frozenset((row["file_a"], row["file_b"])) for row in csv.DictReader(file)}
+    return pairs | {UNLISTED}
 
 
 def of_kind(kind: Kind, seed: int) -> Generator:
