@@ -74,5 +74,4 @@ def test_scores_never_become_certain() -> None:
     assert found[:3].tolist() == [0, 0.5, 0.75]
     assert found[3] == found[4] == SUREST < 1
     assert np.isnan(found[5])
-    assert score([0.0], np.log(3))[0] == 0.75
     assert share(1 / 3) == 0.333333
