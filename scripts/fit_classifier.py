@@ -14,8 +14,6 @@ different things, such as Debian's openclipart-png.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,10 +24,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pandas as pd
-from held_out import UNLISTED, is_held_out
+from fitting_images import Item, as_stored, goods_of, photos_of, quality_of
+from held_out import UNLISTED
 from look_alikes import KINDS
 from numpy.random import Generator
-from PIL import Image, UnidentifiedImageError
 from safetensors.numpy import save_file
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, log_loss
@@ -37,15 +35,11 @@ from sklearn.metrics import average_precision_score, log_loss
 from dedup.augmentations import EDITS, RgbImage, augment, edit, foreground, packshot
 from dedup.detection.mixture import LEAST
 from dedup.runtime.parallel import in_order
-from dedup.store.decode import decode, decode_preview
 from dedup.training.views import recoloured
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.classifier import FALLING, FEATURES, RISING, CopyClassifier, features
 from dedup.verification.geometric import placements
 from dedup.verification.visual_words import Vocabulary, propose
-
-GOODS_SIDE = 600
-"""Long side of an image of goods, in pixels."""
 
 N_QUANTILES = 400
 MINED = ("look_alike", "look_alike_goods")
@@ -69,73 +63,12 @@ class Row(NamedTuple):
     held_out: bool
 
 
-class Item(NamedTuple):
-    """An image as the store keeps it, and whether it is held out."""
-
-    name: str
-    image: RgbImage
-    held_out: bool
-
-
 def same_products(table: Path | None) -> set[frozenset[str]]:
     """Read the pairs of photos of one product, by their names."""
     if table is None:
         return set()
     pairs = pd.read_csv(table, usecols=["file_a", "file_b"]).to_numpy().tolist()
     return {frozenset(pair) for pair in pairs} | {UNLISTED}
-
-
-def photos_of(folder: Path, senders: Path | None) -> list[Item]:
-    """Read the photos of a folder; those of senders that are held out are marked."""
-    sender = {}
-    if senders is not None:
-        with senders.open(newline="", encoding="utf-8") as file:
-            sender = {row["file"]: row["sender_id"] for row in csv.DictReader(file)}
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
-    found = in_order(lambda path: decode_preview(decode(path.read_bytes()).detail), files)
-    return [
-        Item(file.name, image, is_held_out(sender.get(file.name, file.name)))
-        for file, image in zip(files, found, strict=True)
-    ]
-
-
-def goods_of(folder: Path, n: int, rng: Generator) -> list[Item]:
-    """Draw images of goods from a folder, put on white ground; too small or plain ones are left."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
-    chosen = [files[place] for place in rng.permutation(len(files))[:n]]
-    found = zip(chosen, in_order(on_white, chosen), strict=True)
-    return [Item(file.name, image, is_held_out(file.name)) for file, image in found
-            if image is not None]  # fmt: skip
-
-
-def on_white(file: Path) -> RgbImage | None:
-    """Put an image on a white square with a margin; ``None`` where there is little to see."""
-    try:
-        with Image.open(file) as opened:
-            if max(opened.size) > 20 * GOODS_SIDE or min(opened.size) < GOODS_SIDE // 10:
-                return None
-            image = opened.convert("RGBA")
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        return None
-    image.thumbnail((GOODS_SIDE, GOODS_SIDE))
-    width, height = image.size
-    side = int(1.12 * max(width, height))
-    canvas = Image.new("RGBA", (side, side), "white")
-    canvas.alpha_composite(image, ((side - width) // 2, (side - height) // 2))
-    seen = as_stored(np.asarray(canvas.convert("RGB")), 90)
-    return seen if seen.std() > 10 else None
-
-
-def as_stored(image: RgbImage, quality: int) -> RgbImage:
-    """Save an image as JPEG, and read it as the store keeps it: 320 pixels on its long side."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return decode_preview(decode(file.getvalue()).detail)
-
-
-def quality_of(rng: Generator) -> int:
-    """Draw the quality of a JPEG that a shop shows."""
-    return int(rng.integers(60, 96))
 
 
 def relit(image: RgbImage, rng: Generator) -> RgbImage | None:
