@@ -196,13 +196,18 @@ def look_alikes(kind: str, items: Sequence[Item], known: set[frozenset[str]]) ->
     vocabulary = Vocabulary.load()
     for held_out in (False, True):
         pool = [item for item in items if item.held_out == held_out]
+        if not pool:
+            continue
         local = list(in_order(LocalFeatures.of, [item.image for item in pool]))
         words = np.stack([vocabulary.words(each.keypoints.descriptors) for each in local])
         proposed = propose(words, None, vocabulary, 0.03, 50_000_000)
         best = np.argsort(-proposed.similarity, kind="stable")[: 8 * len(pool)]
-        rng = np.random.default_rng(len(pool))
         pairs = [(int(proposed.left[at]), int(proposed.right[at])) for at in np.sort(best)]
-        done = in_order(lambda pair: placed(rng, *(local[at] for at in pair)), pairs)  # noqa: B023
+
+        def one(pair: tuple[int, int], local: Sequence[LocalFeatures] = local) -> list[list[float]]:
+            return placed(np.random.default_rng(pair), *(local[at] for at in pair))
+
+        done = in_order(one, pairs)
         for (a, b), rows in zip(pairs, done, strict=True):
             if frozenset((pool[a].name, pool[b].name)) not in known:
                 told = [row for row in rows if not may_be_copy(row)]
@@ -354,7 +359,7 @@ def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
 
     made: list[Row] = []
     steps: list[tuple[str, Callable[..., list[Row]], Sequence[object]]] = [
-        ("photos", partial(of_photo, options.seed, base, rest[:300]), range(len(base))),
+        ("photos", partial(of_photo, options.seed, base, rest[:300] or base), range(len(base))),
         ("goods", partial(of_goods, options.seed, goods), range(len(goods))),
         ("families", family, jobs),
     ]

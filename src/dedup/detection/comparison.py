@@ -123,9 +123,18 @@ class Comparison:
             checkpoint_sha256=self.index.manifest["checkpoint_sha256"],
             block_by=self.block_by,
             against=True if others is not None else None,
+            verdicts=self.verdicts,
         )
         compared = pd.DataFrame({"sha256_pixels": np.sort(digests)})
         return SearchState(near.sort_values(NEAR.names[:2], ignore_index=True), compared, facts)
+
+    @property
+    def verdicts(self) -> str | None:
+        """Digest of all that decides a verdict besides the images; ``None`` without verdicts."""
+        if self._judged is None:
+            return None
+        reader, foreground = self.index.manifest["reader"], self.index.shows
+        return verdict_derivation(self._judged, reader, foreground).digest
 
     @property
     def _judged(self) -> GeometricVerifier | None:

@@ -92,6 +92,9 @@ class Detector:
         equal = with_equal_evidence(index.images, self.max_products, self.min_contrast)
         blocks = self._blocks(index, images)
         comparison = Comparison(index, images, self.matcher, self.verifier, blocks, self.block_by)
+        if since is not None and since.facts.verdicts != comparison.verdicts:
+            log.warning("since= names a search with another classifier: all is compared again")
+            since = None
         search = comparison.search(since, others)
         near, calibration = decided(search, self.matcher, self.verifier)
         near = near.assign(distance=meant(near, index))

@@ -179,6 +179,7 @@ def _decay(wanted: Floats, start: Floats) -> Floats:
 def _density(copies: Floats, at: Floats) -> Floats:
     """Estimate the density of copies, (n,), by a Gaussian kernel, above ``LEAST``."""
     kept = np.minimum(copies[copies > LEAST], MOST)
+    at = np.minimum(at, copies.max(initial=LEAST))  # a surer pair than any seen is no stranger one
     width = WIDTH * np.sqrt(2 * np.pi) * max(len(kept), 1)
     parts = [np.exp(-0.5 * ((part[:, None] - kept) / WIDTH) ** 2).sum(axis=1) / width
              for part in _blocks(at)]  # fmt: skip

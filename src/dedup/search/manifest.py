@@ -173,9 +173,10 @@ _OPTIONAL: dict[str, Kind] = {
     "block_by": _is_name,
     "pairs": is_count,
     "against": _is_flag,
+    "verdicts": _is_text,
 }
-"""Fields of ``search.json`` with visual words, with ``block_by``, the number of all pairs, and
-between two catalogues."""
+"""Fields of ``search.json`` with visual words, with ``block_by``, the number of all pairs, between
+two catalogues, and with a verifier."""
 
 
 def _is_measured(value: object) -> bool:

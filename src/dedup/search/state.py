@@ -48,6 +48,8 @@ class SearchFacts:
         checkpoint_sha256: digest of the encoder.
         block_by: column whose cells limited the comparisons; ``None`` where none did.
         against: true where only pairs of two catalogues were compared.
+        verdicts: digest of all that decides a verdict besides the images; ``None`` without a
+            verifier, and in a search by an earlier version.
     """
 
     asked: float | str
@@ -65,6 +67,7 @@ class SearchFacts:
     checkpoint_sha256: str
     block_by: str | None = None
     against: bool | None = None
+    verdicts: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, as ``search.json`` and ``result.json`` hold them."""
