@@ -65,8 +65,8 @@ class Verdict(NamedTuple):
         log_odds: log odds that the images are copies; -inf where they could not be aligned.
         placement: the best alignment.
         relation: relation of two images that need not be copies, see ``relations``.
-        alike: log odds that the images are copies if colours are ignored; NaN where colours were
-            not compared.
+        alike: log odds that the images are copies if colours, and what differs, are ignored; NaN
+            where colours were not compared.
     """
 
     log_odds: float
@@ -134,7 +134,8 @@ class GeometricVerifier:
         """Classify pairs that are aligned already; each pair has its possible alignments."""
         rows = [features(*aligned[:3]) for pair in pairs for aligned in pair]
         log_odds = self.judge.log_odds(rows)
-        alike = self.judge.log_odds([colour_blind(row) for row in rows])
+        # Other colours change grey levels too, and with them what differs.
+        alike = self.judge.log_odds([detail_blind(colour_blind(row)) for row in rows])
         but = self.judge.log_odds([detail_blind(row) for row in rows])
         ends = np.cumsum([len(pair) for pair in pairs])
         parts = (slice(end - len(pair), end) for pair, end in zip(pairs, ends, strict=True))

@@ -25,8 +25,8 @@ NOTHING = ""
 SEPARATE, MERGE, IGNORE = "separate", "merge", "ignore"
 """Values of ``matcher.variants``."""
 
-SURE = 3.0
-"""Minimum log odds of a variant that its images are copies if colours are ignored."""
+SURE = 1.5
+"""Minimum log odds that images are copies but for their colours, or but for a detail."""
 
 APART = 4.0
 """Minimum CIEDE2000 of a variant, on the product after the best common light; see ``colour``."""
@@ -58,7 +58,7 @@ def relation(
     Args:
         alignment: alignment of the images.
         agreement: their agreement, with ``apart`` and ``within``.
-        alike: log odds that they are copies if colours are ignored.
+        alike: log odds that they are copies if colours, and what differs, are ignored.
         difference: what differs in the images.
         but: log odds that they are copies if that is ignored.
 
