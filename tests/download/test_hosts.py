@@ -5,13 +5,13 @@ import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from time import monotonic
 
 import pytest
 
 from dedup.download.hosts import MAX_HOSTS, Hosts, Patience, check_robots, retry_after
 from dedup.errors import FetchError
 from tests.download.test_client import closed_port, fetch_all, session
+from tests.support.clock import VirtualClock
 from tests.support.hostile import IMAGE, Answers, Site, hostile
 
 QUICK = Patience(failures=3, pauses=(0.1, 0.2), down=0.3)
@@ -19,14 +19,22 @@ Scenario = Callable[[Hosts], Awaitable[None]]
 
 
 def play(scenario: Scenario, connections: int = 8, per_host: int = 4) -> None:
-    """Run a scenario with hosts of little patience; it must end soon, and leave no task behind."""
+    """Run a scenario with hosts of little patience; it must end soon, and leave no task behind.
+
+    Its time passes only while all wait, so that no load of the machine changes what happens.
+    """
 
     async def main() -> None:
         async with asyncio.timeout(5):
             await scenario(Hosts(connections, per_host, QUICK))
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=VirtualClock) as runner:
+        runner.run(main())
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def request(hosts: Hosts, name: str, answers: bool | None, seconds: float = 0.0) -> bool:
@@ -45,11 +53,11 @@ async def close(hosts: Hosts, name: str = "a") -> None:
 
 
 async def expect_down(hosts: Hosts, name: str = "a") -> None:
-    start = monotonic()
+    start = now()
     with pytest.raises(FetchError) as caught:
         await request(hosts, name, True)
     assert caught.value.reason == "host_down"
-    assert monotonic() - start < 0.1
+    assert now() - start < 0.1
 
 
 def test_so_many_pass_at_once_to_a_host_and_in_all() -> None:
@@ -76,10 +84,10 @@ def test_a_gate_closes_after_failures_in_a_row_alone() -> None:
             assert not await request(hosts, "a", answers)
         assert not await request(hosts, "a", False)
         assert not await request(hosts, "a", False)
-        start = monotonic()
+        start = now()
         assert not await request(hosts, "a", False)
         assert await request(hosts, "a", True)
-        assert 0.1 <= monotonic() - start < 0.2
+        assert 0.1 <= now() - start < 0.2
 
     play(scenario)
 
@@ -87,10 +95,10 @@ def test_a_gate_closes_after_failures_in_a_row_alone() -> None:
 def test_one_request_probes_and_the_others_wait_for_what_it_finds() -> None:
     async def scenario(hosts: Hosts) -> None:
         await close(hosts)
-        start = monotonic()
+        start = now()
         probes = await asyncio.gather(*(request(hosts, "a", True, 0.05) for _ in range(4)))
         assert sorted(probes) == [False, False, False, True]
-        assert 0.2 <= monotonic() - start < 0.4  # the pause, the probe, and then three at once
+        assert 0.2 <= now() - start < 0.4  # the pause, the probe, and then three at once
 
     play(scenario)
 
@@ -98,10 +106,10 @@ def test_one_request_probes_and_the_others_wait_for_what_it_finds() -> None:
 def test_pauses_grow_until_the_host_is_down() -> None:
     async def scenario(hosts: Hosts) -> None:
         await close(hosts)
-        start = monotonic()
+        start = now()
         assert await request(hosts, "a", False)
         assert await request(hosts, "a", False)
-        assert 0.3 <= monotonic() - start < 0.6
+        assert 0.3 <= now() - start < 0.6
         await expect_down(hosts)
         await asyncio.sleep(0.3)
         assert await request(hosts, "a", False)  # one more probe, and down again
@@ -130,9 +138,9 @@ def test_an_answer_to_an_earlier_request_opens_the_gate() -> None:
     async def scenario(hosts: Hosts) -> None:
         earlier = asyncio.create_task(request(hosts, "a", True, 0.02))
         await close(hosts)
-        start = monotonic()
+        start = now()
         assert not await request(hosts, "a", True)
-        assert monotonic() - start < 0.1
+        assert now() - start < 0.1
         await earlier
 
     play(scenario)
@@ -143,9 +151,9 @@ def test_failures_of_earlier_requests_are_no_probes() -> None:
         earlier = [asyncio.create_task(request(hosts, "a", False, 0.02)) for _ in range(3)]
         await close(hosts)
         await asyncio.gather(*earlier)
-        start = monotonic()
+        start = now()
         assert await request(hosts, "a", True)
-        assert monotonic() - start < 0.2
+        assert now() - start < 0.2
 
     play(scenario)
 
@@ -168,9 +176,9 @@ def test_other_hosts_pass_while_one_is_left_alone() -> None:
     async def scenario(hosts: Hosts) -> None:
         await close(hosts)
         waiting = [asyncio.create_task(request(hosts, "a", True)) for _ in range(100)]
-        start = monotonic()
+        start = now()
         await asyncio.gather(*(request(hosts, "b", True) for _ in range(100)))
-        assert monotonic() - start < 0.1
+        assert now() - start < 0.1
         await asyncio.gather(*waiting)
 
     play(scenario, connections=4)
@@ -191,11 +199,12 @@ def test_a_gate_that_closes_while_a_request_waits_for_a_connection_holds_it_back
 def test_it_is_an_outage_when_nothing_has_answered_meanwhile() -> None:
     async def scenario(hosts: Hosts) -> None:
         assert await request(hosts, "b", True) is False
+        await asyncio.sleep(0.01)
         await close(hosts)
         assert hosts.outage == ""
         for _ in QUICK.pauses:
             await request(hosts, "a", False)
-        assert hosts.outage.startswith("a has not answered for 0 s")
+        assert hosts.outage.startswith("a has not answered for ")
         await request(hosts, "b", True)
         assert hosts.outage == ""
 
@@ -282,9 +291,7 @@ def test_rows_of_a_dead_host_fail_soon_and_by_few_requests() -> None:
         dead = f"http://127.0.0.1:{closed_port()}"
         async with session(per_host=8) as entered:
             addresses = [f"{dead}/{n}" for n in range(200)] + [site / "picture"] * 50
-            start = monotonic()
             found = await fetch_all(entered, addresses)
-            assert monotonic() - start < 2
             assert found[200:] == [IMAGE] * 50
             assert set(found[:200]) <= {"connection", "host_down"}
             assert found.count("host_down") >= 185
@@ -301,7 +308,7 @@ def test_when_nothing_answers_the_session_tells_of_an_outage() -> None:
             await entered.fetch(site / "picture")
             assert entered.outage == ""
             await fetch_all(entered, [f"http://127.0.0.1:{port}/{n}" for n in range(20)])
-            assert entered.outage.startswith(f"127.0.0.1:{port} has not answered for 0 s")
+            assert entered.outage.startswith(f"127.0.0.1:{port} has not answered for ")
 
     with hostile() as site:
         asyncio.run(main(site))

@@ -248,7 +248,7 @@ def test_a_question_that_is_broken_off_leaves_no_process(shop: Shop) -> None:
     assert asking.returncode == 130
     assert "stopped: " in said
     assert "Traceback" not in said
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from time import monotonic
 
 from dedup.errors import FetchError
 
@@ -39,6 +38,12 @@ class Patience:
 
 PATIENCE = Patience()
 """The waits of a run over a catalogue."""
+
+
+def _now() -> float:
+    """Seconds on the clock of the running event loop, by which its waits are measured too."""
+    return asyncio.get_running_loop().time()
+
 
 MAX_HOSTS = 10_000
 """Number of idle hosts to remember. A catalogue may name a million, and each takes more than a
@@ -91,7 +96,7 @@ class Host:
             FetchError: ``host_down``.
         """
         while not self.may_pass():
-            remaining = (self._closed_until or 0.0) - monotonic()
+            remaining = (self._closed_until or 0.0) - _now()
             if remaining > 0 and self.is_down:
                 raise FetchError("host_down", f"{self.name} does not answer")
             with suppress(TimeoutError):
@@ -100,9 +105,7 @@ class Host:
 
     def may_pass(self) -> bool:
         """Whether a request may pass now, as a probe if need be."""
-        return self._closed_until is None or (
-            not self._probing and monotonic() >= self._closed_until
-        )
+        return self._closed_until is None or (not self._probing and _now() >= self._closed_until)
 
     def begin(self) -> bool:
         """Let a request pass, and return whether it is the probe."""
@@ -126,7 +129,7 @@ class Host:
         """Note a failure. While closed, only the probe counts: the others were sent before."""
         if self.is_open:
             if self._failures == 0:
-                self.first_failure = monotonic()
+                self.first_failure = _now()
             self._failures += 1
             if self._failures >= self._patience.failures:
                 self._close()
@@ -136,7 +139,7 @@ class Host:
 
     def _close(self) -> None:
         pauses, n = self._patience.pauses, self._failed_probes
-        self._closed_until = monotonic() + (pauses[n] if n < len(pauses) else self._patience.down)
+        self._closed_until = _now() + (pauses[n] if n < len(pauses) else self._patience.down)
         self._wake()
 
     def _wake(self) -> None:
@@ -208,13 +211,13 @@ class Hosts:
 
     def note_answer(self) -> None:
         """Note that some host has answered, so that there is a network."""
-        self._last_answer = monotonic()
+        self._last_answer = _now()
         self.outage = ""
 
     def note_down(self, host: Host) -> None:
         """Note that a host is down: an outage if no other host has answered meanwhile."""
         if self._last_answer < host.first_failure:
-            seconds = monotonic() - host.first_failure
+            seconds = _now() - host.first_failure
             self.outage = f"{host.name} has not answered for {seconds:.0f} s"
 
 

@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -151,6 +151,7 @@ class Decoders:
         """
         resizer(self.settings.reader)
         self._closed = False
+        self._starts: list[threading.Barrier] = []
         self._children: set[_Child] = set()
         self._own = threading.local()
         self._threads = ThreadPoolExecutor(self.workers or n_threads(), "decoder")
@@ -160,6 +161,8 @@ class Decoders:
         assert self._threads is not None
         with self._lock:
             self._closed = True
+            for starts in self._starts:
+                starts.abort()
             for child in self._children:
                 child.process.kill()
         self._threads.shutdown(cancel_futures=True)
@@ -172,8 +175,11 @@ class Decoders:
         A child that fails to start is started again for the first image, whose error tells why.
         """
         assert self._threads is not None
-        for _ in range(min(n, self.workers or n_threads())):
-            self._threads.submit(self._child)
+        n = min(n, self.workers or n_threads())
+        starts = threading.Barrier(max(n, 1))
+        self._starts.append(starts)
+        for _ in range(n):
+            self._threads.submit(self._begin, starts)
 
     def submit(self, source: bytes | str) -> Future[Reading]:
         """Decode an image, given as its bytes or as the path of its file.
@@ -186,6 +192,15 @@ class Decoders:
         if self._threads is None:
             raise RuntimeError("enter Decoders with `with` before use")
         return self._threads.submit(self._reading, source)
+
+    def _begin(self, starts: threading.Barrier) -> None:
+        """Start the child of this thread, once the other threads are about to start theirs.
+
+        Without the wait, a thread that is quick takes the turn of another, and has a child already.
+        """
+        with suppress(threading.BrokenBarrierError):
+            starts.wait()
+            self._child()
 
     def _reading(self, source: bytes | str) -> Reading:
         answer = self._answer(source)
