@@ -164,7 +164,7 @@ def line(name: str, before: Sequence[Took], after: Sequence[Took]) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--pictures", type=int, default=346_927)
+    parser.add_argument("--images", type=int, default=346_927)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--folder", type=Path, help="where the index is made; it stays there")

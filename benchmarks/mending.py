@@ -56,14 +56,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("n_damages", type=int)
     parser.add_argument("images", type=Path)
-    parser.add_argument("--pictures", type=int, default=5000)
+    parser.add_argument("--n-images", type=int, default=5000)
     parser.add_argument("--shard-rows", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         pixels, whole = Path(folder) / "pictures", Path(folder) / "whole"
-        make_images(options.images, options.images, pixels)
+        make_images(options.images, options.n_images, pixels)
         start = time.perf_counter()
         store = ImageStore(whole, shard_rows=options.shard_rows)
         images = store.ingest(FolderSource(str(pixels)).read(), Path(folder))

@@ -187,7 +187,7 @@ def of_light(of: Labelled, n: int, verifier: GeometricVerifier) -> Iterator[str]
 
 def of_real(options: argparse.Namespace, verifier: GeometricVerifier) -> Iterator[str]:
     """What the verifier calls the listed real pairs."""
-    yield "| listed as | images | score | alike but for colours | apart | within | called |"
+    yield "| listed as | images | score | variant | apart | within | called |"
     yield "|---|---|---|---|---|---|---|"
     for table in (options.look_alikes, options.true_dups):
         for row in labelled.table(table).to_dict("records"):
@@ -197,7 +197,7 @@ def of_real(options: argparse.Namespace, verifier: GeometricVerifier) -> Iterato
 
 
 def _real(row: dict[str, Any], verdict: Verdict) -> str:
-    seen = None if verdict.placement is None else verdict.placement.agreement
+    seen = None if verdict.placement is None else verdict.placement.colours
     alike = 1 / (1 + np.exp(-verdict.alike))
     measured = f"{seen.apart:.1f} | {seen.within:.2f}" if seen else "|"
     ends = " ".join(row[f"file_{end}"][:8] for end in "ab")

@@ -1,4 +1,4 @@
-"""Fit the classifier of copies: gradient-boosted trees over the measures of an aligned pair.
+"""Fit the classifier of copies and variants: boosted trees over the measures of an aligned pair.
 
     python scripts/fit_classifier.py PHOTOS [--senders CSV] [--true-dups CSV] [--goods FOLDER]
 
@@ -7,7 +7,8 @@ white and of drawn goods. Negatives are other products: those with the most visu
 families that look alike (``look_alikes.KINDS`` that are fitted), colour variants, goods on the
 same ground, screenshots with the same frame, collages with the same filler, stickers of one kind.
 Photos of senders that are held out, and goods whose name is (``held_out``), measure the result, as
-do the kinds that are never fitted. ``--goods`` is any folder of PNG or JPEG files of
+do the kinds that are never fitted. A second set of trees is fitted on the same pairs with the
+colour variants as positives. ``--goods`` is any folder of PNG or JPEG files of
 different things, such as Debian's openclipart-png.
 """
 
@@ -37,16 +38,32 @@ from dedup.detection.mixture import LEAST
 from dedup.runtime.parallel import in_order
 from dedup.training.views import recoloured
 from dedup.verification.alignment import LocalFeatures
-from dedup.verification.classifier import FALLING, FEATURES, RISING, CopyClassifier, features
+from dedup.verification.classifier import (
+    FALLING,
+    FEATURES,
+    OF_VARIANTS,
+    RISING,
+    CopyClassifier,
+    features,
+)
+from dedup.verification.colour import Colours
 from dedup.verification.geometric import placements
 from dedup.verification.visual_words import Vocabulary, propose
 
 N_QUANTILES = 400
+UNSEEN = (np.nan,) * len(Colours._fields)
 MINED = ("look_alike", "look_alike_goods")
 """Strangers as a catalogue has them."""
 
 OF_FAMILIES = 2.0
 """Weight of a pair of a family of look-alikes, of which there are fewer than of other strangers."""
+
+VARIANTS = ("variant", "variant_of_goods", "neutral_variants", "coloured_variants")
+"""Kinds of pairs that show one product in two colours."""
+
+LIGHT = ("white_balance", "brightness", "contrast", "gamma", "curve", "saturation", "vignette",
+         "haze", "fade", "gray", "sepia", "posterize", "palette")  # fmt: skip
+"""Edits of light and colour, which variants must be told from."""
 
 NO_DIFFERENCE = {"parts": 0.5, "tinted": 0.002}
 MIN_REST = 0.9
@@ -113,9 +130,26 @@ def one_edit(image: RgbImage, rng: Generator, other: RgbImage) -> RgbImage:
 
 
 def placed(rng: Generator, one: LocalFeatures, other: LocalFeatures) -> list[list[float]]:
-    """Compute the features of a pair in either order, for each of its placements."""
+    """Compute the features of a pair in either order, for each of its placements.
+
+    Those of colours are NaN where colours were not compared.
+    """
     one, other = (one, other) if rng.random() < 0.5 else (other, one)
-    return [features(*pair[:3]) for pair in placements(one, other, colours=False)]
+    return [[*features(*pair[:3]), *(pair.colours or UNSEEN)] for pair in placements(one, other)]
+
+
+def in_other_light(image: RgbImage, rng: Generator) -> RgbImage:
+    """Apply one edit of light or colour, of any strength."""
+    edited = edit(image, str(rng.choice(LIGHT)), rng.uniform(0.1, 1), rng)
+    return as_stored(edited, quality_of(rng))
+
+
+def variant_of(image: RgbImage, rng: Generator, filler: RgbImage) -> RgbImage | None:
+    """Draw another colour of a product, mostly edited further."""
+    variant = recoloured(image, rng) if rng.random() < 0.4 else relit(image, rng)
+    if variant is not None and rng.random() < 0.6:
+        variant = one_edit(variant, rng, filler)
+    return variant
 
 
 def of_photo(seed: int, base: Sequence[Item], fillers: Sequence[Item], at: int) -> list[Row]:
@@ -135,11 +169,10 @@ def of_photo(seed: int, base: Sequence[Item], fillers: Sequence[Item], at: int) 
     rows = [
         row("copy", 1, original, LocalFeatures.of(one_edit(image, rng, filler))) for _ in range(4)
     ]
+    rows.append(row("copy_in_light", 1, original, LocalFeatures.of(in_other_light(image, rng))))
     for _ in range(2):
-        variant = recoloured(image, rng) if rng.random() < 0.4 else relit(image, rng)
+        variant = variant_of(image, rng, filler)
         if variant is not None:
-            if rng.random() < 0.6:
-                variant = one_edit(variant, rng, filler)
             rows.append(row("variant", 0, original, LocalFeatures.of(variant)))
     name = str(rng.choice(["screenshot", "collage", "sticker", "banner", "border", "watermark"]))
     same = int(rng.integers(2**31))
@@ -155,16 +188,21 @@ def of_photo(seed: int, base: Sequence[Item], fillers: Sequence[Item], at: int) 
 
 
 def of_goods(seed: int, base: Sequence[Item], at: int) -> list[Row]:
-    """Make two copies of an image of goods."""
+    """Make three copies of an image of goods, one in another light, and a variant."""
     rng = np.random.default_rng([seed, 1, at])
     item, filler = base[at], base[int(rng.integers(len(base)))].image
     original = LocalFeatures.of(item.image)
-    return [
-        Row("copy_of_goods", item.name, 1,
-            placed(rng, original, LocalFeatures.of(one_edit(item.image, rng, filler))),
-            item.held_out)
-        for _ in range(2)
-    ]  # fmt: skip
+
+    def row(kind: str, is_copy: int, other: RgbImage) -> Row:
+        rows = placed(rng, original, LocalFeatures.of(other))
+        return Row(kind, item.name, is_copy, rows, item.held_out)
+
+    rows = [row("copy_of_goods", 1, one_edit(item.image, rng, filler)) for _ in range(2)]
+    rows.append(row("copy_in_light_of_goods", 1, in_other_light(item.image, rng)))
+    variant = variant_of(item.image, rng, filler)
+    if variant is not None:
+        rows.append(row("variant_of_goods", 0, variant))
+    return rows
 
 
 def of_family(seed: int, photos: Sequence[Item], job: tuple[str, int, bool]) -> list[Row]:
@@ -216,7 +254,7 @@ def look_alikes(kind: str, items: Sequence[Item], known: set[frozenset[str]]) ->
 
 def may_be_copy(row: Sequence[float]) -> bool:
     """Tell whether nothing differs: nobody has said that such a pair is no copy."""
-    values = dict(zip(FEATURES, row, strict=True))
+    values = dict(zip(FEATURES, row[: len(FEATURES)], strict=True))
     no_more = all(values[name] < most for name, most in NO_DIFFERENCE.items())
     return no_more and values["rest"] > MIN_REST
 
@@ -226,10 +264,9 @@ def _or(image: RgbImage | None, otherwise: RgbImage) -> RgbImage:
 
 
 def fitted(
-    rows: np.ndarray, truth: np.ndarray, weight: np.ndarray, seed: int
+    rows: np.ndarray, truth: np.ndarray, weight: np.ndarray, seed: int, directions: Sequence[int]
 ) -> HistGradientBoostingClassifier:
-    """Fit shallow trees, monotone in each feature that can point one way only."""
-    directions = [(name in RISING) - (name in FALLING) for name in FEATURES]
+    """Fit shallow trees, which rise or fall with each feature that can point one way only."""
     trees = HistGradientBoostingClassifier(
         learning_rate=0.06, max_iter=400, max_leaf_nodes=10, min_samples_leaf=40,
         l2_regularization=1.0, monotonic_cst=directions, random_state=seed,
@@ -287,38 +324,52 @@ def main() -> None:
         with np.load(options.rows) as stored:
             table = dict(stored)
     rows, truth, kinds, test = (table[name] for name in ("rows", "truth", "kinds", "held_out"))
-    told = ~((kinds == "variant") & too_alike(rows))
-    rows, truth, kinds, test = rows[told], truth[told], kinds[told], test[told]
+    told = ~(np.isin(kinds, VARIANTS) & too_alike(rows))
+    table, truth, kinds, test = rows[told], truth[told], kinds[told], test[told]
+    rows, compared = table[:, : len(FEATURES)], ~np.isnan(table[:, -1])
     weight = np.where([kind in KINDS for kind in kinds], OF_FAMILIES, 1.0)
-    trees = fitted(rows[~test], truth[~test], weight[~test], options.seed)
+    directions = [(name in RISING) - (name in FALLING) for name in FEATURES]
+    trees = fitted(rows[~test], truth[~test], weight[~test], options.seed, directions)
     seen = trees.decision_function(rows)
+    is_variant, used = np.isin(kinds, VARIANTS), compared & ~test
+    own = fitted(table[used], is_variant[used], weight[used], options.seed, [0] * table.shape[1])
     save_file(
-        exported(trees) | tails(seen[test & (truth == 1)], seen[test & np.isin(kinds, MINED)]),
+        exported(trees)
+        | {OF_VARIANTS + name: array for name, array in exported(own).items()}
+        | tails(
+            seen[test & (truth == 1)],
+            strangers=seen[test & np.isin(kinds, MINED)],
+            look_alikes=seen[test & np.isin(kinds, [*KINDS])],
+        ),
         options.out,
         {"command": "scripts/fit_classifier.py", "seed": str(options.seed)},
     )
-    log_odds = CopyClassifier.load(options.out.resolve()).log_odds(rows)
+    judge = CopyClassifier.load(options.out.resolve())
+    log_odds = judge.log_odds(rows)
     assert np.allclose(log_odds, seen, atol=1e-4)
-    report(log_odds[test], truth[test], kinds[test], int((~test).sum()), options.out)
+    variant = np.full(len(table), -np.inf)
+    variant[compared] = judge.variant_log_odds(table[compared])
+    assert np.allclose(variant[compared], own.decision_function(table[compared]), atol=1e-4)
+    size = options.out.stat().st_size
+    print(f"{(~test).sum()} placements fitted on, {test.sum()} held out, {size} bytes\n\nCopies:")
+    report(log_odds[test], truth[test], kinds[test])
+    print("\nColour variants:")
+    report(variant[test], is_variant[test], kinds[test])
 
 
-def tails(copies: np.ndarray, strangers: np.ndarray) -> dict[str, np.ndarray]:
+def tails(copies: np.ndarray, **strangers: np.ndarray) -> dict[str, np.ndarray]:
     """Sum up the log odds of held-out copies and strangers for ``dedup.detection.mixture``."""
-    excess = strangers[strangers > LEAST] - LEAST
     quantiles = np.quantile(copies, (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES)
+    excess = {name: odds[odds > LEAST] - LEAST for name, odds in strangers.items()}
     return {
         "copies": quantiles.astype(np.float64),
-        "strangers": np.array([excess.mean(), (excess**2).mean()]),
+        **{name: np.array([part.mean(), (part**2).mean()]) for name, part in excess.items()},
     }
 
 
-def report(
-    log_odds: np.ndarray, truth: np.ndarray, kinds: np.ndarray, n_fitted: int, out: Path
-) -> None:
+def report(log_odds: np.ndarray, truth: np.ndarray, kinds: np.ndarray) -> None:
     """Print the result by kind."""
-    size = out.stat().st_size
-    print(f"{n_fitted} placements fitted on, {len(truth)} held out, {size} bytes")
-    p = 1 / (1 + np.exp(-log_odds))
+    p = 1 / (1 + np.exp(np.minimum(-log_odds, 700)))
     print(
         f"held out: AP {average_precision_score(truth, p):.4f}, log loss {log_loss(truth, p):.4f}"
     )
@@ -337,7 +388,7 @@ def too_alike(rows: np.ndarray) -> np.ndarray:
 
 
 def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Make the pairs: features, (n, 41), truth, kind, group and whether they are held out."""
+    """Make the pairs: features, (n, 50), truth, kind, group and whether they are held out."""
     rng = np.random.default_rng(options.seed)
     photos = photos_of(options.photos, options.senders)
     known = same_products(options.true_dups)

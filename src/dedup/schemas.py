@@ -128,7 +128,7 @@ NEAR = pa.schema(
         ("score", pa.float64()),  # as in PAIRS
         ("evidence", pa.string()),
         ("relation", pa.string()),  # besides copies: "same product", "colour variant" or ""
-        ("alike", pa.float64()),  # probability of a copy apart from colour; null: not computed
+        ("alike", pa.float64()),  # probability of a colour variant; null: not computed
         ("copy_of", pa.float64()),  # which is the copy: -1 (a) to 1 (b); 0: unknown
     ]
 )

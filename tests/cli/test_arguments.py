@@ -65,16 +65,28 @@ def test_home_is_expanded(folder: Path) -> None:
 def test_sweeps_lists_and_options_stay_as_they_are(folder: Path) -> None:
     typed = [
         "-m",
-        "source.path=a.csv,b.csv",
-        "task.lr=1e-3,3e-4",
         "--config-dir",
         "mine",
+        "source.path=a.csv,b.csv",
+        "task.lr=1e-3,3e-4",
         "~report",
     ]
     assert prepared("train", typed) == typed
     assert prepared("train", ["-m", "source.path=größe.csv,b.csv"])[1] == (
         "source.path='größe.csv',b.csv"
     )
+
+
+def test_an_option_may_stand_between_settings() -> None:
+    typed = ["seed=1", "-m", "epochs=2", "--config-dir", "mine", "runs=a"]
+    assert prepared("train", typed) == [
+        "-m",
+        "--config-dir",
+        "mine",
+        "seed=1",
+        "epochs=2",
+        "runs=a",
+    ]
 
 
 def test_a_folder_is_a_catalogue_too(folder: Path) -> None:

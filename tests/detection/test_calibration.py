@@ -23,7 +23,15 @@ from dedup.detection.calibration import (
     precision_of,
     recall_of_copies,
 )
-from dedup.detection.mixture import LEAST, SLOWEST, Mixture
+from dedup.detection.mixture import (
+    CROWD,
+    LEAST,
+    SLOWEST,
+    Mixture,
+    Posterior,
+    Strata,
+    in_crowds,
+)
 from dedup.runtime.digits import score
 from dedup.schemas import PAIRS
 from tests.support.effort import examples
@@ -77,6 +85,11 @@ def mixed(log_odds: Floats) -> Mixture:
     return Mixture.fit(log_odds, COPIES, STRANGERS)
 
 
+def posterior(log_odds: Floats) -> Posterior:
+    nobody = np.zeros(len(log_odds), bool)
+    return Strata.fit(log_odds, nobody, COPIES, STRANGERS, STRANGERS).posterior(log_odds, nobody)
+
+
 @pytest.mark.parametrize("prior", [0.5, 0.2, 0.05, 0.02])
 def test_the_share_of_copies_is_found(prior: float) -> None:
     log_odds, copies = simulated(prior, 20_000, 0)
@@ -116,8 +129,8 @@ def test_reported_pairs_are_right_as_often_as_asked(prior: float, asked: float) 
     n_right, n_reported, expectations = 0, 0, []
     for seed in range(40):
         log_odds, copies = simulated(prior, 4000, seed)
-        chosen = calibrated(log_odds, asked, mixed(log_odds))
-        reported = score(chosen.mixture.log_odds(log_odds)) >= chosen.min_score
+        chosen = calibrated(posterior(log_odds), asked)
+        reported = score(posterior(log_odds).expected) >= chosen.min_score
         n_right += int(copies[reported].sum())
         n_reported += int(reported.sum())
         expectations.append(chosen.precision[0])
@@ -130,13 +143,11 @@ def test_reported_pairs_are_right_as_often_as_asked(prior: float, asked: float) 
 
 def test_the_threshold_falls_with_the_precision_down_to_the_floor() -> None:
     log_odds, _ = simulated(0.2, 3000, 1)
-    least = [
-        calibrated(log_odds, asked, mixed(log_odds)).min_score for asked in (0.999, 0.99, 0.9, 0.6)
-    ]
+    least = [calibrated(posterior(log_odds), asked).min_score for asked in (0.999, 0.99, 0.9, 0.6)]
     assert least == sorted(least, reverse=True)
     assert least[0] > least[-1] >= FLOOR
     for asked in (0.999, 0.98):
-        assert calibrated(log_odds, asked, mixed(log_odds)).min_score >= 1 - LENIENCY * (1 - asked)
+        assert calibrated(posterior(log_odds), asked).min_score >= 1 - LENIENCY * (1 - asked)
 
 
 log_odds_of_pairs = st.lists(
@@ -149,20 +160,50 @@ log_odds_of_pairs = st.lists(
 def test_what_is_reported_keeps_what_is_promised(values: list[float], asked: float) -> None:
     """Also where scores are equal, and where no pair is sure enough."""
     log_odds = np.array(values, np.float64)
-    chosen = calibrated(log_odds, asked, mixed(log_odds))
-    scores = score(chosen.mixture.log_odds(log_odds))
+    chosen = calibrated(posterior(log_odds), asked)
+    scores = score(posterior(log_odds).expected)
     taken = scores[scores >= chosen.min_score]
     floor = max(FLOOR, 1 - LENIENCY * (1 - asked))
     assert (taken >= floor).all()
     assert not len(taken) or taken.mean() >= asked - 1e-9
-    reported = np.sort(log_odds[scores >= chosen.min_score])[::-1]
-    assert chosen.precision == precision_of(reported, chosen.mixture)
+    reported = np.argsort(-log_odds, kind="stable")[: len(taken)]
+    assert chosen.precision == precision_of(posterior(log_odds).of(reported))
     for least in scores[(scores < chosen.min_score) & (scores >= floor)]:
         assert scores[scores >= least].mean() < asked + 1e-9  # no more could be had
 
 
+pairs_of_images = st.lists(
+    st.tuples(st.integers(0, 6), st.integers(0, 6), st.floats(-6, 6)), max_size=25
+)
+
+
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
+@given(pairs_of_images)
+def test_crowds_are_those_of_a_count(pairs: list[tuple[int, int, float]]) -> None:
+    pairs = [(a, b, odds) for a, b, odds in pairs if a != b]
+    left, right, odds = (np.array([pair[at] for pair in pairs]) for at in range(3))
+    odds = odds.astype(np.float64)
+    found = in_crowds(left.astype(str), right.astype(str), odds)
+    for at, (a, b, _) in enumerate(pairs):
+        others = [
+            sum(end in other[:2] for n, other in enumerate(pairs) if n != at and other[2] > LEAST)
+            for end in (a, b)
+        ]
+        assert found[at] == (max(others) >= CROWD)
+
+
+def test_a_family_of_look_alikes_does_not_cost_the_others() -> None:
+    log_odds, _ = simulated(0.02, 4000, 7)
+    family = np.random.default_rng(0).normal(5, 3, 300)
+    together = np.concatenate([log_odds, family])
+    crowded = np.arange(len(together)) >= len(log_odds)
+    strata = Strata.fit(together, crowded, COPIES, STRANGERS, STRANGERS)
+    apart, alone = strata.posterior(together, crowded).of(~crowded), posterior(log_odds)
+    assert apart.expected == pytest.approx(alone.expected)
+
+
 def test_nothing_is_reported_of_nothing() -> None:
-    chosen = calibrated(np.empty(0), 0.99, mixed(np.empty(0)))
+    chosen = calibrated(posterior(np.empty(0)), 0.99)
     assert chosen.precision == (1, 0, 1)
 
 

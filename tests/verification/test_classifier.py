@@ -16,9 +16,13 @@ from dedup.verification.classifier import (
     BUNDLED,
     FALLING,
     FEATURES,
+    OF_VARIANTS,
     RISING,
+    WITH_COLOURS,
     CopyClassifier,
+    Trees,
     features,
+    with_colours_of,
 )
 from dedup.verification.difference import Difference
 from tests.conftest import DAMAGES
@@ -35,7 +39,7 @@ DIFFERS = Difference(parts=2.0, area=0.1, rest=0.9, repeated=0.4, spread=0.5, hu
 PLACED = Alignment(np.array([[2.0, 0, 5], [0, 1.0, 5]]), True, 40, 30)
 
 
-def grown(seed: int, n_trees: int = 6) -> CopyClassifier:
+def grown(seed: int, n_trees: int = 6) -> Trees:
     """Random trees of random depths, in arrays that are longer than they need."""
     rng = np.random.default_rng(seed)
     feature = np.full((n_trees, NODES), -1)
@@ -48,12 +52,10 @@ def grown(seed: int, n_trees: int = 6) -> CopyClassifier:
                 left[tree, node], right[tree, node] = free, free + 1
                 free += 2
     threshold, value = rng.normal(size=(2, n_trees, NODES)).round(1)
-    return CopyClassifier(
-        feature, threshold, left, right, value, -0.7, np.arange(3.0), np.array([1.0, 2.0])
-    )
+    return Trees(feature, threshold, left, right, value, -0.7, FEATURES)
 
 
-def walk(judge: CopyClassifier, row: Rows) -> float:
+def walk(judge: Trees, row: Rows) -> float:
     """The base and the leaf of every tree that a row comes to."""
 
     def leaf(tree: int, node: int) -> float:
@@ -77,9 +79,15 @@ def test_log_odds_are_those_of_a_walk(seed: int) -> None:
 
 def test_the_bundled_trees_are_those_of_a_walk() -> None:
     judge, rows = CopyClassifier.load(), plausible(20)
-    assert judge.log_odds(rows.tolist()) == pytest.approx([walk(judge, row) for row in rows])
+    found = judge.log_odds(rows.tolist())
+    assert found == pytest.approx([walk(judge.copy, row) for row in rows])
+    wide = np.column_stack([rows, np.random.default_rng(1).random((20, 9)) * 50])
+    assert wide.shape[1] == len(WITH_COLOURS)
+    found = judge.variant_log_odds(wide.tolist())
+    assert found == pytest.approx([walk(judge.variant, row) for row in wide])
     assert CopyClassifier.load() is judge
     assert (judge.strangers > 0).all()
+    assert (judge.look_alikes > judge.strangers).all()
     assert (np.diff(judge.copies) >= 0).all()
 
 
@@ -150,8 +158,13 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     copy = CopyClassifier.load(saved(tmp_path / "judge.safetensors"))
     rows = plausible(10).tolist()
     assert np.array_equal(copy.log_odds(rows), CopyClassifier.load().log_odds(rows))
-    shifted = replace(copy, base=copy.base + 1)
+    shifted = replace(copy, copy=replace(copy.copy, base=copy.copy.base + 1))
     assert shifted.log_odds(rows) == pytest.approx(copy.log_odds(rows) + 1)
+
+
+def test_colours_that_nobody_compared_are_not_made_up() -> None:
+    with pytest.raises(ValueError, match="not compared"):
+        with_colours_of([0.0] * len(FEATURES), None)
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
@@ -169,10 +182,11 @@ def test_a_damaged_file_is_refused(damage: Callable[[Path], None], tmp_path: Pat
 
 def test_a_file_that_lacks_something_is_refused(tmp_path: Path) -> None:
     arrays = load_file(BUNDLED)
-    for name in ("feature", "value", "base", "copies", "strangers"):
+    own = (OF_VARIANTS + "left", OF_VARIANTS + "base")
+    for name in ("feature", "value", "base", "copies", "strangers", "look_alikes", *own):
         file = tmp_path / f"{name}.safetensors"
         save_file({key: array for key, array in arrays.items() if key != name}, file)
-        with pytest.raises(CorruptError, match=name):
+        with pytest.raises(CorruptError, match=name.removeprefix(OF_VARIANTS)):
             CopyClassifier.load(file)
     with pytest.raises(CorruptError):
         CopyClassifier.load(saved(tmp_path / "empty.safetensors", base=np.empty(0)))

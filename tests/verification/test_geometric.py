@@ -1,11 +1,13 @@
 """Second looks at drawn images that were edited, and what is said of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dedup.verification.alignment import Alignment, LocalFeatures
 from dedup.verification.appearance import Agreement
-from dedup.verification.classifier import FEATURES, CopyClassifier
+from dedup.verification.classifier import FEATURES, WITH_COLOURS, CopyClassifier, Trees
 from dedup.verification.difference import Difference
 from dedup.verification.geometric import (
     AlignedPair,
@@ -29,16 +31,25 @@ STRAIGHT = Alignment(np.array([[1.0, 0, 0], [0, 1.0, 0]]), False, 50, 40)
 
 
 def by_structure() -> CopyClassifier:
-    """A judge of one tree: log odds 3 where structure is above a half, -2 elsewhere."""
-    return CopyClassifier(
+    """A judge of one tree: log odds 3 where structure is above a half, -2 elsewhere.
+
+    Every pair is a colour variant with log odds -1.
+    """
+    trees = Trees(
         feature=np.array([[FEATURES.index("structure"), -1, -1]]),
         threshold=np.array([[0.5, 0, 0]]),
         left=np.array([[1, 0, 0]]),
         right=np.array([[2, 0, 0]]),
         value=np.array([[0, -2.0, 3.0]]),
         base=0.0,
+        names=FEATURES,
+    )
+    return CopyClassifier(
+        copy=trees,
+        variant=replace(trees, value=np.full((1, 3), -1.0), names=WITH_COLOURS),
         copies=np.array([2.0, 4.0, 6.0]),
         strangers=np.array([1.0, 2.0]),
+        look_alikes=np.array([2.0, 6.0]),
     )
 
 

@@ -12,10 +12,10 @@ from dedup.detection.results import DetectionResult
 from dedup.schemas import GROUPS, NEAR, PAIRS
 from dedup.search.radius import RadiusSearch
 from dedup.search.state import SearchState
+from dedup.verification.colour import Colours
 from dedup.verification.difference import Difference
 from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.relations import (
-    APART,
     IGNORE,
     LIKE,
     MERGE,
@@ -24,15 +24,15 @@ from dedup.verification.relations import (
     SAME_IMAGE,
     SAME_PRODUCT,
     SEPARATE,
-    SURE,
+    SURE_VARIANT,
     VARIANT,
-    WITHIN,
+    WITHIN_PHOTO,
     decide_relations,
     relation,
     variant_families,
 )
 from tests.detection.test_comparison import IMAGES, NEAR_BY, ends, shop
-from tests.verification.test_geometric import SAME, STRAIGHT
+from tests.verification.test_geometric import STRAIGHT
 
 MODES = (SEPARATE, MERGE, IGNORE)
 
@@ -45,25 +45,23 @@ def detect(
 
 
 @pytest.mark.parametrize(
-    ("alike", "apart", "within", "inliers", "called"),
+    ("variant", "apart", "within", "inliers", "called"),
     [
-        (SURE, APART, WITHIN, 0, VARIANT),
-        (SURE - 0.1, APART, WITHIN, 0, NOTHING),
-        (SURE, APART - 0.1, WITHIN, 0, NOTHING),
-        (SURE, APART, WITHIN - 0.1, 0, NOTHING),
-        (-9.0, LIKE, WITHIN, N_INLIERS, SAME_PRODUCT),
-        (-9.0, LIKE, WITHIN, N_INLIERS - 1, NOTHING),
-        (-9.0, LIKE + 0.1, WITHIN, N_INLIERS, NOTHING),
-        (9.0, np.nan, np.nan, 99, NOTHING),
-        (np.nan, APART, WITHIN, 0, NOTHING),
+        (SURE_VARIANT, 0.0, -1.0, 0, VARIANT),
+        (SURE_VARIANT - 0.1, 50.0, 1.0, 0, NOTHING),
+        (-9.0, LIKE, WITHIN_PHOTO, N_INLIERS, SAME_PRODUCT),
+        (-9.0, LIKE, WITHIN_PHOTO, N_INLIERS - 1, NOTHING),
+        (-9.0, LIKE + 0.1, WITHIN_PHOTO, N_INLIERS, NOTHING),
+        (-9.0, LIKE, WITHIN_PHOTO - 0.1, N_INLIERS, NOTHING),
+        (-9.0, LIKE, -1.0, N_INLIERS, NOTHING),
     ],
 )
 def test_each_condition_is_needed(
-    alike: float, apart: float, within: float, inliers: int, called: str
+    variant: float, apart: float, within: float, inliers: int, called: str
 ) -> None:
     placed = STRAIGHT._replace(n_inliers=inliers)
-    seen = SAME._replace(apart=apart, within=within)
-    assert relation(placed, seen, alike, Difference(), -5.0) == called
+    seen = Colours(apart, within, *[0.0] * 7)
+    assert relation(placed, seen, variant, Difference(), -5.0) == called
 
 
 def called_slowly(seen: str, is_copy: bool, variants: str, looked: bool) -> tuple[str, bool]:
@@ -146,7 +144,7 @@ def test_variants_stand_apart_are_merged_or_are_passed_over() -> None:
     assert len(found[MERGE].families) == len(found[IGNORE].families) == 0
     (pair,) = found[SEPARATE].related.to_dict("records")
     assert pair["relation"] == VARIANT
-    assert pair["score"] > 0.9
+    assert pair["score"] > 0.5
     assert "other colours" in pair["evidence"]
     merged_pairs = found[MERGE].pairs.set_index("product_id_a")["relation"]
     assert merged_pairs.to_dict() == {"A": SAME_IMAGE, "B": VARIANT}

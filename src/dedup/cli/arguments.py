@@ -50,8 +50,8 @@ def prepared(name: str, arguments: Sequence[str]) -> list[str]:
     """Convert a command line to the form that Hydra parses.
 
     Values that name files or addresses are quoted if Hydra's grammar would refuse or split them.
-    ``~`` is expanded, and a bare table or folder becomes ``source.path=``. All other arguments stay
-    unchanged.
+    ``~`` is expanded, and a bare table or folder becomes ``source.path=``. Options come first: the
+    parser refuses one between two settings. All other arguments stay unchanged.
 
     Args:
         name: the command.
@@ -61,12 +61,13 @@ def prepared(name: str, arguments: Sequence[str]) -> list[str]:
         ConfigError: an argument is no ``NAME=VALUE``, or its value cannot be parsed.
     """
     is_sweep = "-m" in arguments or "--multirun" in arguments
+    options: list[str] = []
     done: list[str] = []
     catalogues: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         if argument.startswith("-"):
-            done += [argument, *islice(rest, int(argument in WITH_VALUE))]
+            options += [argument, *islice(rest, int(argument in WITH_VALUE))]
         elif _is_override(argument):
             done.append(_parsable(argument, is_sweep))
             catalogues += [argument] if argument.startswith("source.path=") else []
@@ -77,7 +78,7 @@ def prepared(name: str, arguments: Sequence[str]) -> list[str]:
         raise ConfigError(
             f"{' and '.join(catalogues)} name several catalogues: leave all but one out"
         )
-    return done
+    return options + done
 
 
 def overrides(arguments: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dedup.detection.mixture import Mixture
+from dedup.detection.mixture import Mixture, Posterior, Z
 from dedup.metrics import wilson
 from dedup.runtime.digits import SCORE, score, share
 
@@ -28,9 +28,6 @@ EXACT = 0.999
 
 LENIENCY = 30.0
 """Factor by which a single pair may be more doubtful than all of them together."""
-
-Z = 1.96
-"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
 
 Estimate = tuple[float, float, float]
 """An expected share, 0 to 1, and the low and high ends of its interval."""
@@ -75,7 +72,7 @@ class Calibration:
         interval: the confidence of expected figures, 0 to 1.
         n_pairs: number of candidates.
         recall: ``None`` where no edited copies were made.
-        mixture: of copies and strangers in this catalogue, which scores follow from; not saved.
+        mixture: of the single pairs of this catalogue, which scores follow from; not saved.
     """
 
     setting: str
@@ -127,47 +124,42 @@ class Calibrated(NamedTuple):
     """A least score and the precision expected of it.
 
     Attributes:
-        mixture: of copies and strangers in this catalogue.
         min_score: least probability of a reported pair.
         precision: expected, and the ends of its interval.
     """
 
-    mixture: Mixture
     min_score: float
     precision: Estimate
 
 
-def calibrated(log_odds: Floats, precision: float, mixture: Mixture) -> Calibrated:
+def calibrated(posterior: Posterior, precision: float) -> Calibrated:
     """Choose the least score at which the expected precision is the asked one.
 
     Args:
-        log_odds: (n,) of all candidates; -inf where two images could not be compared.
+        posterior: of all candidates; -inf where two images could not be compared.
         precision: asked, more than 0 and less than 1.
-        mixture: fitted to these candidates.
     """
-    order = np.argsort(-log_odds, kind="stable")
-    scores = score(mixture.log_odds(log_odds[order]))
+    order = np.argsort(-posterior.expected, kind="stable")
+    scores = score(posterior.expected[order])
     lowest = floor(precision)
     means = np.cumsum(scores) / np.arange(1, len(scores) + 1)
     last = np.append(np.diff(scores) < 0, True)[: len(scores)]  # equal scores go together
     good = np.flatnonzero((means >= precision) & (scores >= lowest) & last)
     n_taken = int(good[-1]) + 1 if len(good) else 0
     least = _between(scores, n_taken, lowest)
-    return Calibrated(mixture, least, precision_of(log_odds[order[:n_taken]], mixture))
+    return Calibrated(least, precision_of(posterior.of(order[:n_taken])))
 
 
-def precision_of(log_odds: Floats, mixture: Mixture) -> Estimate:
-    """Compute the expected precision of pairs, (n,), and its interval.
+def precision_of(posterior: Posterior) -> Estimate:
+    """Compute the expected precision of pairs and its interval.
 
     The interval holds the chance of these pairs and the error of the density of strangers, of whom
     few may have been seen.
     """
-    mean, low, high = expected_precision(score(mixture.log_odds(log_odds)))
-    if not len(log_odds):
+    mean, low, high = expected_precision(score(posterior.expected))
+    if not len(posterior.expected):
         return mean, low, high
-    slow, fast = (
-        float(score(mixture.log_odds(log_odds, deviations)).mean()) for deviations in (-Z, Z)
-    )
+    slow, fast = (float(score(part).mean()) for part in (posterior.low, posterior.high))
     return mean, max(0.0, low - max(mean - slow, 0)), min(1.0, high + max(fast - mean, 0))
 
 

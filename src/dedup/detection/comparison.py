@@ -14,7 +14,7 @@ import pandas as pd
 from dedup.detection.blocks import Blocks
 from dedup.detection.calibration import Calibration, calibrated, precision_of
 from dedup.detection.candidates import Candidates, by_words, min_words, radius, united
-from dedup.detection.mixture import Mixture
+from dedup.detection.mixture import Strata, in_crowds
 from dedup.detection.verdicts import known_or_looked_at, verdict_derivation
 from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
@@ -324,17 +324,19 @@ def decided(
     scores = near["score"].to_numpy(np.float64)
     with np.errstate(divide="ignore"):
         log_odds = np.log(scores) - np.log1p(-scores)
-    mixture = Mixture.fit(log_odds, judge.copies, judge.strangers)
-    in_catalogue = score(mixture.log_odds(log_odds))
+    crowded = in_crowds(near[NEAR.names[0]], near[NEAR.names[1]], log_odds)
+    strata = Strata.fit(log_odds, crowded, judge.copies, judge.strangers, judge.look_alikes)
+    posterior = strata.posterior(log_odds, crowded)
+    in_catalogue = score(posterior.expected)
     if verifier is None:
         threshold = _farthest(near["distance"].to_numpy(), in_catalogue, matcher.precision)
         reported = near["distance"].to_numpy() <= threshold
-        precision = precision_of(log_odds[reported], mixture)
+        precision = precision_of(posterior.of(reported))
         setting = "matcher.threshold"
     elif verifier.min_score != AUTO:
         return near.assign(reported=scores >= float(verifier.min_score)), None
     else:
-        chosen = calibrated(log_odds, matcher.precision, mixture)
+        chosen = calibrated(posterior, matcher.precision)
         threshold, precision = chosen.min_score, chosen.precision
         reported, setting = in_catalogue >= threshold, "verifier.min_score"
     value, low, high = map(share, precision)
@@ -346,7 +348,7 @@ def decided(
         expected_precision=(value, low, high) if reported.any() else None,
         interval=0.95,
         n_pairs=len(near),
-        mixture=mixture,
+        mixture=strata.single,
     )
     return near.assign(score=in_catalogue, reported=reported), calibration if auto else None
 

@@ -7,6 +7,10 @@ classifier gave held-out edited copies. Strangers above ``LEAST`` fall off as th
 distribution does: the log of their density is a polynomial of degree two that never bends up. It is
 fitted with the share of copies by expectation maximisation. Where few strangers are seen, what was
 seen in other catalogues counts as ``PRIOR`` strangers.
+
+Families of look-alikes and single pairs are two populations, and one mixture of both would be wrong
+for each (Efron, Simultaneous inference: when should hypothesis testing problems be combined?,
+2008). So pairs whose images have several candidates are fitted apart.
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 LEAST = -2.2
 """Log odds, of a probability of a tenth, from which a pair tells of the share of copies."""
@@ -33,8 +40,14 @@ FEWEST = 0.5
 """Copies, and strangers, that are counted besides where the share of copies is fitted: a catalogue
 without any must not rule out the first one."""
 
+CROWD = 2
+"""Other candidates of one image above ``LEAST`` from which its pairs are crowded."""
+
 SLOWEST = 0.2
 """Least decay of strangers, per unit of log odds."""
+
+Z = 1.96
+"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
 
 WIDTH = 0.6
 """Standard deviation of the kernel that smooths the density of copies."""
@@ -125,6 +138,83 @@ class Mixture:
         """
         mean, spread = _moments(decay)
         return np.asarray(np.abs(_EXCESS - mean[0]) / np.sqrt(self.n_strangers * spread[0, 0]))
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The mixtures of pairs whose images have few other candidates, and of the crowded ones.
+
+    Attributes:
+        single: mixture of the pairs that are not crowded.
+        crowded: mixture of the others.
+    """
+
+    single: Mixture
+    crowded: Mixture
+
+    @classmethod
+    def fit(
+        cls, log_odds: Floats, crowded: Mask, copies: Floats, strangers: Floats, look_alikes: Floats
+    ) -> Strata:
+        """Fit both mixtures; see ``Mixture.fit``.
+
+        Args:
+            log_odds: (n,) of all candidates.
+            crowded: (n,) whether a pair is crowded, see ``in_crowds``.
+            copies: as in ``Mixture.fit``.
+            strangers: likewise.
+            look_alikes: the same of held-out families of look-alikes, for the crowded pairs.
+        """
+        single = Mixture.fit(log_odds[~crowded], copies, strangers)
+        return cls(single, Mixture.fit(log_odds[crowded], copies, look_alikes))
+
+    def posterior(self, log_odds: Floats, crowded: Mask) -> Posterior:
+        """Compute the log odds of pairs, (n,), in this catalogue."""
+        return Posterior(
+            *(
+                np.where(
+                    crowded,
+                    self.crowded.log_odds(log_odds, deviations),
+                    self.single.log_odds(log_odds, deviations),
+                )
+                for deviations in (0.0, -Z, Z)
+            )
+        )
+
+
+class Posterior(NamedTuple):
+    """Log odds, (n,) each, that pairs are copies in their catalogue.
+
+    Attributes:
+        expected: the mean.
+        low: with a density of strangers that is ``Z`` standard errors higher.
+        high: with one that is so much lower.
+    """
+
+    expected: Floats
+    low: Floats
+    high: Floats
+
+    def of(self, rows: npt.NDArray[Any]) -> Posterior:
+        """Take some of the pairs, by their places or a mask."""
+        return Posterior(*(part[rows] for part in self))
+
+
+def in_crowds(left: npt.ArrayLike, right: npt.ArrayLike, log_odds: Floats) -> Mask:
+    """Tell which pairs have an image with ``CROWD`` other candidates or more above ``LEAST``.
+
+    Args:
+        left: (n,) names of the pairs' first images.
+        right: (n,) names of their second ones.
+        log_odds: (n,) of the pairs.
+    """
+    ends = np.concatenate([np.asarray(left, object), np.asarray(right, object)])
+    codes = pd.factorize(ends)[0].reshape(2, -1)
+    counts = np.bincount(
+        codes[:, log_odds > LEAST].ravel(), minlength=int(codes.max(initial=0)) + 1
+    )
+    others = counts[codes].max(axis=0, initial=0) - (log_odds > LEAST)
+    return np.asarray(others >= CROWD)
 
 
 def _log_total(decay: Floats) -> float:

@@ -172,17 +172,12 @@ def verdict_derivation(verifier: GeometricVerifier, reader: str, foreground: str
         foreground: digest of how their products are found, "" where they are not.
     """
     classifier, digest = verifier.judge, hashlib.sha256()
-    for array in (
-        classifier.feature,
-        classifier.threshold,
-        classifier.left,
-        classifier.right,
-        classifier.value,
-    ):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    for trees in (classifier.copy, classifier.variant):
+        for array in (trees.feature, trees.threshold, trees.left, trees.right, trees.value):
+            digest.update(np.ascontiguousarray(array).tobytes())
     settings = {
         "verifier": f"{type(verifier).__module__}.{type(verifier).__qualname__}",
-        "classifier": [digest.hexdigest(), classifier.base],
+        "classifier": [digest.hexdigest(), classifier.copy.base, classifier.variant.base],
         "keypoints": keypoint_settings(),
         "opencv": cv2.__version__,
         "reader": reader,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import cv2
@@ -70,9 +69,6 @@ class Agreement(NamedTuple):
             image's colours. A copy that is paler or warmer all over fits, a variant does not.
         worst_tint: ``tint`` in the worst tenth of the cells.
         difference: mean absolute difference of the pixels, 0 to 255.
-        apart: mean CIEDE2000 of the product's colours after the best common light, see
-            ``colour``; NaN where colours were not compared.
-        within: share of the product's structured windows that show the same; NaN likewise.
         blocky: excess of JPEG's block grid in one image over the other, see ``traces``.
         band: kind of the flat band that one image has around the other, see ``traces``.
         copy_of: which image is the copy, -1 (the left one) to 1 (the right one); 0 where nothing
@@ -98,8 +94,6 @@ class Agreement(NamedTuple):
     tint: float
     worst_tint: float
     difference: float
-    apart: float = math.nan
-    within: float = math.nan
     blocky: float = 0.0
     band: float = NO_BAND
     copy_of: float = 0.0

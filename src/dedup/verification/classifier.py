@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,13 @@ from dedup.errors import ArtifactError, CorruptError
 from dedup.runtime.shortages import pass_on
 from dedup.verification.alignment import Alignment
 from dedup.verification.appearance import Agreement
+from dedup.verification.colour import Colours
 from dedup.verification.difference import Difference
 
 BUNDLED = FOLDER / "judge.safetensors"
+
+OF_VARIANTS = "variant_"
+"""Beginning of the names of the arrays that tell colour variants."""
 
 FEATURES = (
     "inliers", "ratio", "most", "least", "structure", "same", "textured", "whole", "hue",
@@ -38,11 +43,8 @@ FALLING = (
 )  # fmt: skip
 """Features in which the log odds never fall, or never rise."""
 
-OF_COLOURS = (
-    "hue", "chroma", "worst_chroma", "tone", "gain", "shift", "gray", "worst_tone", "tint",
-    "worst_tint", "tinted", "tint_step", "pale", "vivid",
-)  # fmt: skip
-"""Features of the difference of colours; all are 0 for equal colours."""
+WITH_COLOURS = (*FEATURES, *Colours._fields)
+"""Features by which colour variants are told, in this order."""
 
 OF_DETAILS = (
     "parts", "area", "contrast", "both", "fill", "rim", "under", "step", "alike", "differing",
@@ -82,27 +84,24 @@ def features(alignment: Alignment, agreement: Agreement, difference: Difference)
     ]
 
 
-def colour_blind(row: Sequence[float]) -> list[float]:
-    """Set the features of colour to those of equal colours."""
-    return _without(row, OF_COLOURS)
-
-
 def detail_blind(row: Sequence[float]) -> list[float]:
     """Set the features of what differs to those of images without a region that differs."""
-    return _without(row, OF_DETAILS)
-
-
-def _without(row: Sequence[float], names: Sequence[str]) -> list[float]:
     pairs = zip(FEATURES, row, strict=True)
-    return [0.0 if name in names else value for name, value in pairs]
+    return [0.0 if name in OF_DETAILS else value for name, value in pairs]
+
+
+def with_colours_of(row: Sequence[float], colours: Colours | None) -> list[float]:
+    """Append the comparison of colours to the features of a pair, as in ``WITH_COLOURS``."""
+    if colours is None:
+        raise ValueError("the colours of the pair were not compared")
+    return [*row, *colours]
 
 
 @dataclass(frozen=True)
-class CopyClassifier:
+class Trees:
     """Gradient-boosted decision trees: log odds are the base plus a leaf of every tree.
 
-    Friedman, Greedy function approximation: a gradient boosting machine, 2001. Fitted by
-    ``scripts/fit_classifier.py`` and stored as plain arrays.
+    Friedman, Greedy function approximation: a gradient boosting machine, 2001.
 
     Attributes:
         feature: (trees, nodes) int64, feature that a node compares; -1 for a leaf.
@@ -111,8 +110,7 @@ class CopyClassifier:
         right: (trees, nodes) int64, right child.
         value: (trees, nodes) float64, log odds of a leaf.
         base: log odds before any tree.
-        copies: (m,) float64, log odds of held-out copies, see ``dedup.detection.mixture``.
-        strangers: (2,) float64, mean excess of held-out strangers and mean of its square, likewise.
+        names: names of the features, in the order of the columns.
     """
 
     feature: npt.NDArray[np.int64]
@@ -121,8 +119,58 @@ class CopyClassifier:
     right: npt.NDArray[np.int64]
     value: Floats
     base: float
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]], names: tuple[str, ...]) -> Trees:
+        """Take trees from the arrays of a file.
+
+        Raises:
+            KeyError: an array is missing.
+            IndexError: an array is empty.
+            ValueError: an array has another shape, or a node lacks two children after it.
+        """
+        feature, left, right = (arrays[it].astype(np.int64) for it in ("feature", "left", "right"))
+        threshold, value = (arrays[it].astype(np.float64) for it in ("threshold", "value"))
+        inner, nodes = feature >= 0, np.arange(feature.shape[1])
+        children = (left > nodes) & (right > nodes) & (left < len(nodes)) & (right < len(nodes))
+        if not (children | ~inner).all() or feature.max() >= len(names):
+            raise ValueError("a node lacks two children after it")
+        return cls(feature, threshold, left, right, value, float(arrays["base"][0]), names)
+
+    def log_odds(self, rows: Sequence[Sequence[float]]) -> Floats:
+        """Compute the log odds, (n,), of rows of features, (n, len(names))."""
+        table = np.asarray(rows, np.float64).reshape(len(rows), len(self.names))
+        total = np.full(len(table), self.base)
+        every = np.arange(len(table))
+        for tree in range(len(self.feature)):
+            node = np.zeros(len(table), np.int64)
+            while (inner := self.feature[tree, node] >= 0).any():
+                values = table[every, np.maximum(self.feature[tree, node], 0)]
+                goes_left = values <= self.threshold[tree, node]
+                step = np.where(goes_left, self.left[tree, node], self.right[tree, node])
+                node = np.where(inner, step, node)
+            total += self.value[tree, node]
+        return total
+
+
+@dataclass(frozen=True)
+class CopyClassifier:
+    """Classifier of aligned pairs, fitted by ``scripts/fit_classifier.py``.
+
+    Attributes:
+        copy: trees that tell copies from all other pairs.
+        variant: trees that tell a product in two colours from all other pairs, copies among them.
+        copies: (m,) float64, log odds of held-out copies, see ``dedup.detection.mixture``.
+        strangers: (2,) float64, mean excess of held-out strangers and mean of its square, likewise.
+        look_alikes: (2,) float64, the same of held-out families of look-alikes.
+    """
+
+    copy: Trees
+    variant: Trees
     copies: Floats
     strangers: Floats
+    look_alikes: Floats
 
     @classmethod
     @cache
@@ -137,34 +185,24 @@ class CopyClassifier:
             raise ArtifactError(f"{path} is missing: install the package again")
         try:
             arrays = load_file(path)
-            feature, left, right = (
-                arrays[name].astype(np.int64) for name in ("feature", "left", "right")
+            tails = (
+                arrays[name].astype(np.float64) for name in ("copies", "strangers", "look_alikes")
             )
-            threshold, value = (arrays[name].astype(np.float64) for name in ("threshold", "value"))
-            base = float(arrays["base"][0])
-            copies, strangers = (
-                arrays[name].astype(np.float64) for name in ("copies", "strangers")
-            )
-            inner, nodes = feature >= 0, np.arange(feature.shape[1])
-            children = (left > nodes) & (right > nodes) & (left < len(nodes)) & (right < len(nodes))
-            if not (children | ~inner).all() or feature.max() >= len(FEATURES):
-                raise ValueError("a node lacks two children after it")
-            return cls(feature, threshold, left, right, value, base, copies, strangers)
+            own = {
+                name.removeprefix(OF_VARIANTS): array
+                for name, array in arrays.items()
+                if name.startswith(OF_VARIANTS)
+            }
+            trees = Trees.of(arrays, FEATURES), Trees.of(own, WITH_COLOURS)
+            return cls(*trees, *tails)
         except (SafetensorError, KeyError, IndexError, OSError, ValueError) as error:
             pass_on(error, path)
             raise CorruptError(f"{path} is damaged: {error}. Install the package again") from error
 
     def log_odds(self, rows: Sequence[Sequence[float]]) -> Floats:
-        """Compute the log odds, (n,), that rows of features, (n, 41), are of copies."""
-        table = np.asarray(rows, np.float64).reshape(len(rows), len(FEATURES))
-        total = np.full(len(table), self.base)
-        every = np.arange(len(table))
-        for tree in range(len(self.feature)):
-            node = np.zeros(len(table), np.int64)
-            while (inner := self.feature[tree, node] >= 0).any():
-                values = table[every, np.maximum(self.feature[tree, node], 0)]
-                goes_left = values <= self.threshold[tree, node]
-                step = np.where(goes_left, self.left[tree, node], self.right[tree, node])
-                node = np.where(inner, step, node)
-            total += self.value[tree, node]
-        return total
+        """Compute the log odds, (n,), that rows of ``FEATURES`` are of copies."""
+        return self.copy.log_odds(rows)
+
+    def variant_log_odds(self, rows: Sequence[Sequence[float]]) -> Floats:
+        """Compute the log odds, (n,), that rows of ``WITH_COLOURS`` are of colour variants."""
+        return self.variant.log_odds(rows)

@@ -2,8 +2,11 @@
 
 A shop's colour variants show one structure in different colours. So do copies that were lit,
 balanced, faded or made grey, but those edits change all colours of an image by one rule. The rule
-is fitted within the range of light and cameras, and its residual on the product is measured. The
-effect of the constants is measured by ``benchmarks/variants.py``.
+is fitted within the range of light and cameras, and its residual on the product is measured.
+
+Between black, grey and white a rule always fits. There the ground tells: light moves the product
+and its ground, while a variant changes the product alone, and light that brightens cloth brightens
+its folds. What the measures prove is learned, see ``classifier``.
 """
 
 from __future__ import annotations
@@ -62,6 +65,15 @@ SAMPLE = 1500
 MARGIN = 0.2
 """Share of each side that is left out where the product cannot be separated from the background."""
 
+FOLD = 4.0
+"""Blur of the lightness that folds and prints stand out from, in pixels."""
+
+NOISE = 0.5
+"""Contrast, in lightness, that is added to both sides of a ratio: less is noise."""
+
+MAX_LIGHT = 4.0
+"""Factor by which light may multiply or divide a channel, at most."""
+
 _LIGHTNESS_WEIGHT = 2.0  # kL of CIEDE2000: the value for cloth
 
 
@@ -70,13 +82,27 @@ class Colours(NamedTuple):
 
     Attributes:
         apart: mean CIEDE2000 of the product's pixels after the best common light.
-        within: share of the product's structured windows that show the same, 0 to 1; NaN without
+        within: share of the product's structured windows that show the same, 0 to 1; -1 without
             structure. The larger of two shares: in grey levels, and in the largest of red, green
             and blue. A fold is darker in every dye, while grey levels may invert with the hue.
+        moved: distance of the product's mean colours, CIELAB units.
+        lighter: difference of its mean lightness, 0 to 100.
+        dark: its mean lightness where it is darker.
+        folds: logarithm of its contrast where it is lighter, by that where it is darker.
+        ground: distance of the colours beside the product, a mean of its pixels; -1 without any.
+        paper: mean lightness beside the product, where it is darker; burnt white tells of no light.
+        lit: distance of the product's mean colours after the light that the ground tells of.
     """
 
     apart: float
     within: float
+    moved: float
+    lighter: float
+    dark: float
+    folds: float
+    ground: float
+    paper: float
+    lit: float
 
 
 def compare_colours(
@@ -108,7 +134,36 @@ def compare_colours(
     within = np.fmax(_share(alike, textured & product), _share(shaded, folded & product))
     is_same = mask & (alike > ALIKE)
     apart = _apart(laid, under, is_same | (product & ~textured), product)
-    return Colours(apart, float(within))
+    within = within if np.isfinite(within) else -1.0
+    return Colours(apart, float(within), **_moves(laid, under, product, mask & ~product))
+
+
+def _moves(laid: RgbImage, under: RgbImage, product: Mask, beside: Mask) -> dict[str, float]:
+    """Measure how far the product and its ground move from one image to the other."""
+    sides = [cv2.GaussianBlur(side.astype(np.float32), (0, 0), SOFT) for side in (laid, under)]
+    labs = [cv2.cvtColor(side / np.float32(255), cv2.COLOR_RGB2LAB) for side in sides]
+    means = [lab[product].mean(axis=0) for lab in labs]
+    lightness = [float(mean[0]) for mean in means]
+    details = [lab[..., 0] - cv2.GaussianBlur(lab[..., 0], (0, 0), FOLD) for lab in labs]
+    contrasts = [float(detail[product].std()) + NOISE for detail in details]
+    darker, lighter = (0, 1) if lightness[0] <= lightness[1] else (1, 0)
+    found = {
+        "moved": float(np.linalg.norm(means[0] - means[1])),
+        "lighter": lightness[lighter] - lightness[darker],
+        "dark": lightness[darker],
+        "folds": float(np.log(contrasts[lighter] / contrasts[darker])),
+    }
+    if int(beside.sum()) < MIN_OVERLAP:
+        return {**found, "ground": -1.0, "paper": 0.0, "lit": found["moved"]}
+    first, second = (side[beside] for side in sides)
+    gain = np.clip(np.median((second + 1) / (first + 1), axis=0), 1 / MAX_LIGHT, MAX_LIGHT)
+    lit = _lab(np.minimum(sides[0][product] * gain.astype(np.float32), np.float32(255)))
+    return {
+        **found,
+        "ground": float(np.linalg.norm(labs[0][beside] - labs[1][beside], axis=1).mean()),
+        "paper": min(float(lab[beside][:, 0].mean()) for lab in labs),
+        "lit": float(np.linalg.norm(lit.mean(axis=0) - means[1])),
+    }
 
 
 def _share(alike: Map, windows: Mask) -> float:

@@ -281,7 +281,7 @@ def _rim(mask: Mask, box: tuple[int, int, int, int]) -> float:
     """Compute the distance of a box from the border of the overlap's own box."""
     x, y, width, height = box
     x0, y0, x1, y1 = _bounds(mask)
-    inset = min(x - x0, y - y0, x1 - x - width, y1 - y - height)
+    inset = min(x - x0, y - y0, x1 + 1 - x - width, y1 + 1 - y - height)
     return inset / float(max(mask.shape))
 
 

@@ -14,11 +14,11 @@ from dedup.verification.alignment import Alignment, LocalFeatures, align, align_
 from dedup.verification.appearance import WHOLE, Agreement, agree
 from dedup.verification.classifier import (
     CopyClassifier,
-    colour_blind,
     detail_blind,
     features,
+    with_colours_of,
 )
-from dedup.verification.colour import compare_colours
+from dedup.verification.colour import Colours, compare_colours
 from dedup.verification.difference import Difference, Region, differ, difference_in_words
 from dedup.verification.direction import ADDED, SET_IN, directed
 from dedup.verification.relations import N_INLIERS, NOTHING, VARIANT, relation
@@ -50,12 +50,14 @@ class AlignedPair(NamedTuple):
         agreement: measures over the whole overlap.
         difference: measures of the regions that differ.
         region: the strongest of them, in the right image; ``None`` where none differs.
+        colours: comparison of the product's colours; ``None`` where they were not compared.
     """
 
     alignment: Alignment
     agreement: Agreement
     difference: Difference
     region: Region | None
+    colours: Colours | None = None
 
 
 class Verdict(NamedTuple):
@@ -65,8 +67,8 @@ class Verdict(NamedTuple):
         log_odds: log odds that the images are copies; -inf where they could not be aligned.
         placement: the best alignment.
         relation: relation of two images that need not be copies, see ``relations``.
-        alike: log odds that the images are copies if colours, and what differs, are ignored; NaN
-            where colours were not compared.
+        alike: log odds that the images show one product in two colours; NaN where colours were not
+            compared.
     """
 
     log_odds: float
@@ -91,11 +93,11 @@ class Verdict(NamedTuple):
         """Evidence in words, such as "mirrored, without colour"."""
         if self.placement is None:
             return ""
-        if self.relation != VARIANT:
+        colours = self.placement.colours
+        if self.relation != VARIANT or colours is None:
             return in_words(self.placement)
         parts = [word for word in _edits(self.placement) if word != OTHER_COLOURS]
-        apart = self.placement.agreement.apart
-        return ", ".join([*parts, f"other colours, {apart:.0f} CIEDE2000 apart"])
+        return ", ".join([*parts, f"other colours, {colours.apart:.0f} CIEDE2000 apart"])
 
 
 class GeometricVerifier:
@@ -134,30 +136,38 @@ class GeometricVerifier:
         """Classify pairs that are aligned already; each pair has its possible alignments."""
         rows = [features(*aligned[:3]) for pair in pairs for aligned in pair]
         but = [detail_blind(row) for row in rows]
-        # Other colours change grey levels too, and with them what differs.
-        alike = [colour_blind(row) for row in but]
         # At once: a walk through the trees takes about as long for many rows as for few.
-        log_odds, of_but, of_alike = self.judge.log_odds([*rows, *but, *alike]).reshape(3, -1)
+        log_odds, of_but = self.judge.log_odds([*rows, *but]).reshape(2, -1)
+        placed = [aligned for pair in pairs for aligned in pair]
+        compared = [at for at, aligned in enumerate(placed) if aligned.colours is not None]
+        variant = np.full(len(rows), np.nan)
+        variant[compared] = self.judge.variant_log_odds(
+            [with_colours_of(rows[at], placed[at].colours) for at in compared]
+        )
         ends = np.cumsum([len(pair) for pair in pairs])
         parts = (slice(end - len(pair), end) for pair, end in zip(pairs, ends, strict=True))
         return [
-            _verdict(pair, log_odds[part], of_alike[part], of_but[part])
+            _verdict(pair, log_odds[part], variant[part], of_but[part])
             for pair, part in zip(pairs, parts, strict=True)
         ]
 
 
-def _verdict(pair: Sequence[AlignedPair], log_odds: Floats, alike: Floats, but: Floats) -> Verdict:
+def _verdict(
+    pair: Sequence[AlignedPair], log_odds: Floats, variant: Floats, but: Floats
+) -> Verdict:
     """Decide on a pair from the log odds of each of its alignments."""
     if not pair:
         return Verdict(-np.inf, None)
     best = int(np.argmax(log_odds))
-    compared = [at for at, aligned in enumerate(pair) if not np.isnan(aligned.agreement.apart)]
-    if not compared:
-        return Verdict(float(log_odds[best]), pair[best])
-    at = compared[0]
-    label = relation(*pair[at][:2], float(alike[at]), pair[at].difference, float(but[at]))
-    shown = pair[at if label == VARIANT else best]
-    return Verdict(float(log_odds[best]), shown, label, float(alike[at]))
+    for at, aligned in enumerate(pair):
+        if aligned.colours is not None:
+            label = relation(
+                aligned.alignment, aligned.colours, float(variant[at]), aligned.difference,
+                float(but[at]),
+            )  # fmt: skip
+            shown = pair[at if label == VARIANT else best]
+            return Verdict(float(log_odds[best]), shown, label, float(variant[at]))
+    return Verdict(float(log_odds[best]), pair[best])
 
 
 def placements(
@@ -200,10 +210,7 @@ def with_colours(
     if agreement.structure < MIN_STRUCTURE and alignment.n_inliers < N_INLIERS:
         return pairs
     colours = compare_colours(left, right, alignment)
-    if colours is None:
-        return pairs
-    agreement = agreement._replace(apart=colours.apart, within=colours.within)
-    return [*pairs[:at], pairs[at]._replace(agreement=agreement), *pairs[at + 1 :]]
+    return [*pairs[:at], pairs[at]._replace(colours=colours), *pairs[at + 1 :]]
 
 
 def in_words(pair: AlignedPair) -> str:

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from dedup.schemas import FAMILIES, RELATIONS
 from dedup.verification.alignment import Alignment
-from dedup.verification.appearance import Agreement
+from dedup.verification.colour import Colours
 from dedup.verification.difference import Difference
 
 SAME_IMAGE, SAME_PRODUCT, DETAIL, VARIANT = RELATIONS
@@ -26,19 +26,16 @@ SEPARATE, MERGE, IGNORE = "separate", "merge", "ignore"
 """Values of ``matcher.variants``."""
 
 SURE = 1.5
-"""Minimum log odds that images are copies but for their colours, or but for a detail."""
+"""Minimum log odds that images are copies but for a detail."""
 
-APART = 4.0
-"""Minimum CIEDE2000 of a variant, on the product after the best common light; see ``colour``."""
+SURE_VARIANT = 0.0
+"""Minimum log odds that images show one product in two colours."""
 
 LEAST_DETAIL = 0.0005
 """Share of the overlap from which a region that differs is a detail."""
 
 MOST_DETAIL = 0.1
 """The same of the largest detail: what is larger is another product on one ground."""
-
-WITHIN = 0.75
-"""Minimum share of the product's structure that is the same in a variant."""
 
 N_INLIERS = 15
 """Minimum inliers of another photo of a product."""
@@ -51,28 +48,26 @@ LIKE = 4.0
 
 
 def relation(
-    alignment: Alignment, agreement: Agreement, alike: float, difference: Difference, but: float
+    alignment: Alignment, colours: Colours, variant: float, difference: Difference, but: float
 ) -> str:
     """Classify the relation of two images that need not be copies.
 
     Args:
         alignment: alignment of the images.
-        agreement: their agreement, with ``apart`` and ``within``.
-        alike: log odds that they are copies if colours, and what differs, are ignored.
+        colours: comparison of the product's colours.
+        variant: log odds that they show one product in two colours.
         difference: what differs in the images.
         but: log odds that they are copies if that is ignored.
 
     Returns:
-        ``VARIANT``, ``DETAIL``, ``SAME_PRODUCT`` or ``NOTHING``; NaN in ``agreement`` meets no
-        condition.
+        ``VARIANT``, ``DETAIL``, ``SAME_PRODUCT`` or ``NOTHING``.
     """
-    apart, within = agreement.apart, agreement.within
-    if alike >= SURE and apart >= APART and within >= WITHIN:
+    if variant >= SURE_VARIANT:
         return VARIANT
     if but >= SURE and LEAST_DETAIL <= difference.area <= MOST_DETAIL:
         return DETAIL
-    is_photo = alignment.n_inliers >= N_INLIERS and within >= WITHIN_PHOTO and apart <= LIKE
-    return SAME_PRODUCT if is_photo else NOTHING
+    is_like = colours.within >= WITHIN_PHOTO and colours.apart <= LIKE
+    return SAME_PRODUCT if alignment.n_inliers >= N_INLIERS and is_like else NOTHING
 
 
 def decide_relations(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
