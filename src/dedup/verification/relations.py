@@ -49,6 +49,9 @@ WITHIN_PHOTO = 0.55
 LIKE = 4.0
 """Maximum CIEDE2000 of two photos of a product."""
 
+N_AGREEING = 90
+"""Minimum inliers of another photo of a product in a third look, see ``third_look``."""
+
 
 def relation(
     alignment: Alignment, agreement: Agreement, alike: float, difference: Difference, but: float
@@ -73,6 +76,19 @@ def relation(
         return DETAIL
     is_photo = alignment.n_inliers >= N_INLIERS and within >= WITHIN_PHOTO and apart <= LIKE
     return SAME_PRODUCT if is_photo else NOTHING
+
+
+def is_other_photo(n_inliers: int, apart: float) -> bool:
+    """Tell by a third look whether two images are photos of one product.
+
+    Folds and another ground may leave little structure in common, so it is not asked for. The
+    keypoints were found in grey levels, so the colours are.
+
+    Args:
+        n_inliers: number of inliers on the product.
+        apart: CIEDE2000 of the product's colours, as in ``colour.Colours``.
+    """
+    return n_inliers >= N_AGREEING and apart <= LIKE
 
 
 def decide_relations(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
