@@ -1,4 +1,4 @@
-"""Verify candidates for copies, and keep the verdicts; runs without torch.
+"""Verify candidates for copies, and keep the verdicts; without a third look, without torch.
 
 ``known_or_looked_at`` serves the pairs of a catalogue, and ``Look`` the images of a query.
 """
