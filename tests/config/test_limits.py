@@ -42,6 +42,7 @@ def test_nonsense_is_refused(key: str, value: object) -> None:
         ("matcher.threshold", [0, 0.5, "auto"], [-0.1, None, "Auto", True]),
         ("matcher.precision", [0.5, 0.999], [0, 1, 1.0, None, "auto"]),
         ("verifier.min_score", [0, 0.5, 1, "auto"], [-0.1, 1.1, None]),
+        ("verifier.third_look", ["none", "xfeat"], ["sift", None, True]),
         ("verifier.word_candidates", [0.5, 8], [0, -1, None, "auto"]),
         ("foreground.size", [[1, 4096]], [[0, 1], [320], [320, 320, 3], [320, 5000], [1, 2.5]]),
         ("foreground.mean", [[0, 0.5, -1]], [[0, 0], [0, 0, math.nan], [0, 0, "0"]]),

@@ -144,7 +144,7 @@ def test_a_look_is_the_verdict_on_each_pair() -> None:
     sight = ImageAccess(details, lambda some: random_words(len(some)))
     pairs = Candidates(np.array([0, 0, 1, 3]), np.array([1, 4, 3, 4]))
     verifier = GeometricVerifier()
-    (verdicts,) = look(pairs, urls, sight, verifier)
+    (verdicts,) = look(pairs, urls, sight, verifier, np.ones(4, bool))
     seen = [LocalFeatures.of(image) for image in images]
     ends = [(seen[a], seen[b]) for a, b in zip(*pairs, strict=True)]
     expected = verifier(ends)
@@ -152,7 +152,7 @@ def test_a_look_is_the_verdict_on_each_pair() -> None:
     assert np.argmax([it.log_odds for it in verdicts]) == 2
     assert sorted(asked) == ["0", "1", "3", "4"]  # each once
     empty = np.empty(0, np.int64)
-    assert list(look(Candidates(empty, empty), urls, sight, verifier)) == []
+    assert list(look(Candidates(empty, empty), urls, sight, verifier, np.empty(0, bool))) == []
 
 
 def test_blocks_hold_few_images_and_every_candidate() -> None:

@@ -113,6 +113,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "verifier.min_score": _or_auto(_number(0, 1)),
     "verifier.word_candidates": _number(0, 10_000, open_ends=True),
     "verifier.near_candidates": _number(0, 10_000, open_ends=True),
+    "verifier.third_look": _choice("none", "xfeat"),
     "matcher.max_pairs": _whole(1),
     "preview": _or_null(_whole(1, 2000)),
     "framing.margin": _number(0, 1),

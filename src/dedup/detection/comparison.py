@@ -245,10 +245,12 @@ class Comparison:
         files[rows] = (first["sha256_bytes"] + first["sha256_pixels"]).to_numpy(object)
         reader, foreground = self.index.manifest["reader"], self.index.shows
         derivation = verdict_derivation(verifier, reader, foreground)
+        distances = self._distances(left, right)
         verdicts = known_or_looked_at(
-            Candidates(left, right), derivation, files, urls, self.index.sight, verifier
-        )
-        near = _named(left, right, self._distances(left, right), names)
+            Candidates(left, right), derivation, files, urls, self.index.sight, verifier,
+            distances <= limits.threshold,
+        )  # fmt: skip
+        near = _named(left, right, distances, names)
         return near.assign(**{name: verdicts[name].to_numpy() for name in verdicts.columns})
 
     def _by_words(self, scope: Scope, least: float, rows: Ints, urls: Names) -> Candidates:

@@ -1,4 +1,4 @@
-"""Verify candidates for copies, and keep the verdicts; runs without torch.
+"""Verify candidates for copies, and keep the verdicts; without a third look, without torch.
 
 ``known_or_looked_at`` serves the pairs of a catalogue, and ``Look`` the images of a query.
 """
@@ -39,6 +39,8 @@ from dedup.verification.visual_words import Vocabulary, propose
 
 log = logging.getLogger("dedup")
 
+Bools = npt.NDArray[np.bool_]
+
 IN_MEMORY = 2000
 """Maximum number of images in memory with their keypoints, some 0.3 MB each."""
 
@@ -50,6 +52,9 @@ STEP = 128
 
 VERSION = 3
 """Version of verdicts: raised when the same two images get another one."""
+
+THIRD = "third look"
+"""Part of the key of a verdict that had, or could have had, a third look."""
 
 MAX_EVIDENCE = 200
 """Maximum length of evidence; the verifier's texts are far shorter."""
@@ -72,6 +77,7 @@ def look(
     urls: npt.NDArray[np.object_],
     sight: ImageAccess,
     verifier: GeometricVerifier,
+    near: Bools,
 ) -> Iterator[list[Verdict]]:
     """Verify each candidate, and yield the verdicts in order, ``STEP`` at a time.
 
@@ -82,10 +88,12 @@ def look(
         urls: an address of each image.
         sight: gives the images.
         verifier: compares them.
+        near: of each candidate, whether it may get a third look.
     """
     kept: dict[int, LocalFeatures] = {}
     with counting("comparing candidates", len(candidates.left), "pairs") as count:
         for block in _blocks(candidates):
+            is_near = near[block]
             pairs = list(zip(candidates.left[block], candidates.right[block], strict=True))
             needed = {row for pair in pairs for row in pair}
             kept = {row: features for row, features in kept.items() if row in needed}
@@ -96,7 +104,13 @@ def look(
                 for placed in in_order(_placer(kept), step):
                     looks.append(placed)
                     count()
-                yield verifier.verdicts(looks)
+                verdicts = verifier.verdicts(looks)
+                again = np.flatnonzero(is_near[start : start + STEP]).tolist()
+                images = [(kept[step[at][0]], kept[step[at][1]]) for at in again]
+                third = verifier.look_again(images, [verdicts[at] for at in again])
+                for at, verdict in zip(again, third, strict=True):
+                    verdicts[at] = verdict
+                yield verdicts
 
 
 def known_or_looked_at(
@@ -106,6 +120,7 @@ def known_or_looked_at(
     urls: npt.NDArray[np.object_],
     sight: ImageAccess,
     verifier: GeometricVerifier,
+    near: Bools,
 ) -> pd.DataFrame:
     """Verify candidates, or read their verdicts where an earlier run kept them.
 
@@ -116,11 +131,13 @@ def known_or_looked_at(
         urls: an address of each image.
         sight: gives the images, and the folder for verdicts.
         verifier: compares them.
+        near: of each candidate, whether its embeddings are near, so that it may get a third look.
 
     Returns:
         The columns of ``VERDICTS`` but the key, a row for each candidate.
     """
-    keys = verdict_keys(candidates, digests, derivation)
+    near = near & (verifier.third is not None)
+    keys = verdict_keys(candidates, digests, derivation, near)
     folder = None if sight.derived is None else sight.derived / derivation.name
     with DerivedRows(folder, VERDICTS, _are_verdicts) as kept:
         known = kept.find(keys)
@@ -129,7 +146,7 @@ def known_or_looked_at(
             log.info("%d of %d candidates were compared before", (~is_new).sum(), len(keys))
         new = np.flatnonzero(is_new)
         chosen, rows = Candidates(candidates.left[new], candidates.right[new]), list[_Row]()
-        for verdicts in look(chosen, urls, sight, verifier):
+        for verdicts in look(chosen, urls, sight, verifier, near[new]):
             places = new[len(rows) :][: len(verdicts)].tolist()
             pairs = zip(places, verdicts, strict=True)
             some = [_row(keys[place], verdict) for place, verdict in pairs]
@@ -150,7 +167,10 @@ def _row(key: str, verdict: Verdict) -> _Row:
 
 
 def verdict_keys(
-    candidates: Candidates, digests: npt.NDArray[np.object_], derivation: Derivation
+    candidates: Candidates,
+    digests: npt.NDArray[np.object_],
+    derivation: Derivation,
+    near: Bools,
 ) -> list[str]:
     """Compute the key of each candidate's verdict.
 
@@ -158,9 +178,12 @@ def verdict_keys(
         candidates: rows of ``digests``.
         digests: of each image, as it was read and as it is stored.
         derivation: see ``verdict_derivation``.
+        near: of each candidate, whether it may get a third look: another verdict then.
     """
-    pairs = zip(digests[candidates.left], digests[candidates.right], strict=True)
-    return [derivation.key(left, right) for left, right in pairs]
+    pairs = zip(digests[candidates.left], digests[candidates.right], near, strict=True)
+    return [
+        derivation.key(*pair, THIRD) if again else derivation.key(*pair) for *pair, again in pairs
+    ]
 
 
 def verdict_derivation(verifier: GeometricVerifier, reader: str, foreground: str) -> Derivation:
@@ -183,6 +206,8 @@ def verdict_derivation(verifier: GeometricVerifier, reader: str, foreground: str
         "reader": reader,
         "foreground": foreground,
     }
+    if verifier.third is not None:  # left out without, so that earlier verdicts stay known
+        settings["third_look"] = verifier.third.identity
     return Derivation("verdicts", VERSION, settings)
 
 

@@ -121,11 +121,11 @@ def compare_colours(
     Returns:
         The comparison, or ``None`` where the products hardly overlap.
     """
-    image, image_mask = left.image, _product(left)
+    image, image_mask = left.image, product_mask(left)
     if alignment.mirrored:
         image, image_mask = (np.ascontiguousarray(each[:, ::-1]) for each in (image, image_mask))
     laid, under, mask, _ = warp_onto(image, right.image, alignment.matrix)
-    laid_mask, under_mask, _, _ = warp_onto(image_mask, _product(right), alignment.matrix)
+    laid_mask, under_mask, _, _ = warp_onto(image_mask, product_mask(right), alignment.matrix)
     product = mask & (laid_mask > 127) & (under_mask > 127)
     if int(product.sum()) < MIN_OVERLAP:
         return None
@@ -171,7 +171,7 @@ def _share(alike: Map, windows: Mask) -> float:
     return float((alike[windows] > ALIKE).mean()) if windows.any() else float("nan")
 
 
-def _product(features: LocalFeatures) -> npt.NDArray[np.uint8]:
+def product_mask(features: LocalFeatures) -> npt.NDArray[np.uint8]:
     """Return the mask of an image's product, (h, w)."""
     mask = coverage(features.image) if features.mask is None else features.mask
     return _middle(features.image) if mask is None else mask

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from dedup.errors import ConfigError
 from dedup.runtime.digits import score
 from dedup.schemas import AUTO
 from dedup.verification.alignment import Alignment, LocalFeatures, align, align_whole
@@ -21,7 +22,15 @@ from dedup.verification.classifier import (
 from dedup.verification.colour import Colours, compare_colours
 from dedup.verification.difference import Difference, Region, differ, difference_in_words
 from dedup.verification.direction import ADDED, SET_IN, directed
-from dedup.verification.relations import N_INLIERS, NOTHING, VARIANT, relation
+from dedup.verification.relations import (
+    N_AGREEING,
+    N_INLIERS,
+    NOTHING,
+    SAME_PRODUCT,
+    VARIANT,
+    is_other_photo,
+    relation,
+)
 from dedup.verification.traces import BLOCKY, FRAME, GROUND, differences_in_words
 
 Floats = npt.NDArray[np.float64]
@@ -34,6 +43,9 @@ SAME = "no difference seen"
 """Evidence of a pair whose compared pixels are equal."""
 
 OTHER_COLOURS = "other colours"
+
+NONE, XFEAT = "none", "xfeat"
+"""Values of ``verifier.third_look``."""
 
 ALMOST = 0.97
 """Share of an image, shown by both, from which nothing was cut off or added."""
@@ -100,6 +112,19 @@ class Verdict(NamedTuple):
         return ", ".join([*parts, f"other colours, {colours.apart:.0f} CIEDE2000 apart"])
 
 
+class LooksAgain(Protocol):
+    """What ``third_look.ThirdLook`` is to the verifier."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides an alignment besides the images, as plain JSON values."""
+
+    def __call__(
+        self, pairs: Sequence[tuple[LocalFeatures, LocalFeatures]]
+    ) -> list[Alignment | None]:
+        """Align the products of pairs."""
+
+
 class GeometricVerifier:
     """Verify pairs by keypoint alignment (RootSIFT, RANSAC), appearance, and a classifier.
 
@@ -109,6 +134,11 @@ class GeometricVerifier:
         word_candidates: candidates with visual words in common, a mean number for each image.
         near_candidates: candidates with near embeddings, likewise, for ``matcher.threshold=auto``.
         judge: classifier of the compared pairs; the bundled one if ``None``.
+        third_look: ``none`` or ``xfeat``, see ``look_again``.
+
+    Raises:
+        ConfigError: ``third_look`` is another word, or its extra is not installed.
+        ArtifactError: its weights are not the expected ones.
     """
 
     def __init__(
@@ -117,11 +147,13 @@ class GeometricVerifier:
         word_candidates: float = 8.0,
         near_candidates: float = 4.0,
         judge: CopyClassifier | None = None,
+        third_look: str = NONE,
     ) -> None:
         self.min_score = min_score
         self.word_candidates = word_candidates
         self.near_candidates = near_candidates
         self.judge = CopyClassifier.load() if judge is None else judge
+        self.third = _third_look(third_look)
 
     def __call__(
         self, pairs: Iterable[tuple[LocalFeatures, LocalFeatures]], colours: bool = True
@@ -150,6 +182,45 @@ class GeometricVerifier:
             _verdict(pair, log_odds[part], variant[part], of_but[part])
             for pair, part in zip(pairs, parts, strict=True)
         ]
+
+    def look_again(
+        self, pairs: Sequence[tuple[LocalFeatures, LocalFeatures]], verdicts: Sequence[Verdict]
+    ) -> list[Verdict]:
+        """Look a third time at pairs without a relation: is it another photo of the product?
+
+        The score stays. Without a third look the verdicts stay as they are.
+
+        Args:
+            pairs: pairs of images.
+            verdicts: their verdicts.
+        """
+        decided = list(verdicts)
+        if self.third is None:
+            return decided
+        places = [at for at, verdict in enumerate(decided) if verdict.relation == NOTHING]
+        alignments = self.third([pairs[at] for at in places])
+        for at, alignment in zip(places, alignments, strict=True):
+            if alignment is not None and _shows_one_product(*pairs[at], alignment):
+                decided[at] = decided[at]._replace(relation=SAME_PRODUCT)
+        return decided
+
+
+def _third_look(name: str) -> LooksAgain | None:
+    if name == NONE:
+        return None
+    if name != XFEAT:
+        raise ConfigError(f"verifier.third_look={name} is unknown: use {NONE} or {XFEAT}")
+    from dedup.verification.third_look import ThirdLook  # torch takes seconds to import
+
+    return ThirdLook()
+
+
+def _shows_one_product(left: LocalFeatures, right: LocalFeatures, alignment: Alignment) -> bool:
+    """Tell whether an alignment of a third look shows one product; colours last, as they cost."""
+    if alignment.n_inliers < N_AGREEING:
+        return False
+    colours = compare_colours(left, right, alignment)
+    return colours is not None and is_other_photo(alignment.n_inliers, colours.apart)
 
 
 def _verdict(

@@ -46,6 +46,13 @@ WITHIN_PHOTO = 0.55
 LIKE = 4.0
 """Maximum CIEDE2000 of two photos of a product."""
 
+N_AGREEING = 90
+"""Minimum inliers of another photo of a product in a third look, see ``third_look``. This limit and
+the next were chosen by ``benchmarks/rephotographed.py``."""
+
+LIKE_AGREEING = 5.5
+"""Maximum CIEDE2000 of two photos in a third look: folds have shadows of their own."""
+
 
 def relation(
     alignment: Alignment, colours: Colours, variant: float, difference: Difference, but: float
@@ -68,6 +75,19 @@ def relation(
         return DETAIL
     is_like = colours.within >= WITHIN_PHOTO and colours.apart <= LIKE
     return SAME_PRODUCT if alignment.n_inliers >= N_INLIERS and is_like else NOTHING
+
+
+def is_other_photo(n_inliers: int, apart: float) -> bool:
+    """Tell by a third look whether two images are photos of one product.
+
+    Folds and another ground may leave little structure in common, so it is not asked for. The
+    keypoints were found in grey levels, so the colours are.
+
+    Args:
+        n_inliers: number of inliers on the product.
+        apart: CIEDE2000 of the product's colours, as in ``colour.Colours``.
+    """
+    return n_inliers >= N_AGREEING and apart <= LIKE_AGREEING
 
 
 def decide_relations(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
