@@ -5,7 +5,7 @@
 Makes an index, searches it and writes what ``detect.py`` writes. Then a byte of one file becomes
 another, at a random place, again and again and in one file after the other. Of an index and a
 search it must be noticed by what ``detect.py`` does with them; of a run's folder by
-``python -m dedup verify run=``, with the file's name and no other.
+``python -m dedup check run=``, with the file's name and no other.
 """
 
 from __future__ import annotations

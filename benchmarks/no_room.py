@@ -38,8 +38,10 @@ COMMANDS = {  # each in the folder that holds the disk
     "cluster, new store": ["cluster.py", "store.path=disk/new"],
     "detect": ["detect.py"],
     "detect query=": ["detect.py", "query=../shop/query.jpg"],
-    "verify": ["verify"],
+    "check": ["check"],
 }
+KINDS = {"check": "verify"}
+"""Folder of the runs of a command that has another name."""
 REPORTS = ["duplicates.json", "duplicates.csv", "report.html"]
 SHARES = [0.0, 0.3, 0.6, 0.9]
 """Of the room, or of the address space, that the command takes where there is enough."""
@@ -112,7 +114,7 @@ class Bench:
         shop = work.parent / "shop"
         draw_catalogue(shop, 60, 0)
         shutil.copy(min((shop / "images").iterdir()), shop / "query.jpg")
-        for name in ("train", "cluster", "detect", "verify"):
+        for name in ("train", "cluster", "detect", "check"):
             self.check(self.run(COMMANDS[name]))
         self.base = work.parent / "base"
         shutil.copytree(self.runs, self.base, symlinks=True)
@@ -127,7 +129,7 @@ class Bench:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as a user does."""
         script, *others = command
-        how = ["-m", "dedup", script] if script == "verify" else [str(ROOT / script)]
+        how = ["-m", "dedup", script] if script == "check" else [str(ROOT / script)]
 
         def narrowed() -> None:
             if memory is not None:
@@ -167,7 +169,7 @@ class Bench:
         """Bytes of address space that a command takes at its most."""
         self.anew()
         script, *others = COMMANDS[name]
-        how = ["-m", "dedup", script] if script == "verify" else [str(ROOT / script)]
+        how = ["-m", "dedup", script] if script == "check" else [str(ROOT / script)]
         peak = 0
         with subprocess.Popen(
             [sys.executable, *how, *others, "runs=disk/runs"], cwd=self.work,
@@ -192,7 +194,7 @@ class Bench:
             wrong.append(f"{len(said)} sentences")
         # A failed run does not end a sweep: the best of the others becomes the latest.
         may_move = sweep or done.returncode == 0
-        wrong += self.half_done(may_move, COMMANDS[name][0].removesuffix(".py"))
+        wrong += self.half_done(may_move, KINDS.get(name, COMMANDS[name][0].removesuffix(".py")))
         if self.verbose or wrong:
             print(f"\n{name}: {done.returncode} {wrong}\n{done.stderr[-3000:]}", file=sys.stderr)
         return Outcome(done.returncode, said, wrong)

@@ -183,7 +183,7 @@ def test_crowds_are_those_of_a_count(pairs: list[tuple[int, int, float]]) -> Non
     pairs = [(a, b, odds) for a, b, odds in pairs if a != b]
     left, right, odds = (np.array([pair[at] for pair in pairs]) for at in range(3))
     odds = odds.astype(np.float64)
-    found = in_crowds(left.astype(str), right.astype(str), odds)
+    found = in_crowds(left.astype(str), right.astype(str), odds > LEAST)
     for at, (a, b, _) in enumerate(pairs):
         others = [
             sum(end in other[:2] for n, other in enumerate(pairs) if n != at and other[2] > LEAST)

@@ -328,7 +328,7 @@ def search_of(scores: Sequence[float], distances: Sequence[float]) -> SearchStat
         {
             "pixels_a": [f"a{place}" for place in range(len(scores))],
             "pixels_b": [f"b{place}" for place in range(len(scores))],
-            "distance": distances, "score": scores, "evidence": "",
+            "distance": distances, "score": scores, "evidence": "", "relation": "",
         }
     )  # fmt: skip
     return SearchState(near, near[["pixels_a"]], search_facts())

@@ -14,7 +14,7 @@ import pandas as pd
 from dedup.detection.blocks import Blocks
 from dedup.detection.calibration import Calibration, calibrated, precision_of
 from dedup.detection.candidates import Candidates, by_words, min_words, radius, united
-from dedup.detection.mixture import Strata, in_crowds
+from dedup.detection.mixture import LEAST, Strata, in_crowds
 from dedup.detection.verdicts import known_or_looked_at, verdict_derivation
 from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
@@ -23,6 +23,7 @@ from dedup.search.index import Index
 from dedup.search.radius import Matches, RadiusSearch, l2_distance, ordered
 from dedup.search.state import SearchFacts, SearchState
 from dedup.verification.geometric import GeometricVerifier
+from dedup.verification.relations import NOTHING
 
 log = logging.getLogger("dedup")
 
@@ -326,7 +327,9 @@ def decided(
     scores = near["score"].to_numpy(np.float64)
     with np.errstate(divide="ignore"):
         log_odds = np.log(scores) - np.log1p(-scores)
-    crowded = in_crowds(near[NEAR.names[0]], near[NEAR.names[1]], log_odds)
+    # A variant or another size is alike too, however sure the judge is that it is no copy.
+    alike = (log_odds > LEAST) | (near["relation"] != NOTHING).to_numpy()
+    crowded = in_crowds(near[NEAR.names[0]], near[NEAR.names[1]], alike)
     strata = Strata.fit(log_odds, crowded, judge.copies, judge.strangers, judge.look_alikes)
     posterior = strata.posterior(log_odds, crowded)
     in_catalogue = score(posterior.expected)

@@ -36,12 +36,19 @@ MOST = 14.0
 PRIOR = 40.0
 """Strangers that are counted besides, as held-out pairs have them."""
 
+FEW = 3.0
+"""The same of crowded pairs: families of one catalogue are alike, and not as those of others."""
+
+DOUBT = 2.0
+"""Crowded strangers that are counted besides where the share of copies is fitted: among so many
+alike to one image, one more is hardly a copy."""
+
 FEWEST = 0.5
 """Copies, and strangers, that are counted besides where the share of copies is fitted: a catalogue
 without any must not rule out the first one."""
 
 CROWD = 2
-"""Other candidates of one image above ``LEAST`` from which its pairs are crowded."""
+"""Other images alike to one image from which its pairs are crowded."""
 
 SLOWEST = 0.2
 """Least decay of strangers, per unit of log odds."""
@@ -79,7 +86,14 @@ class Mixture:
     n_strangers: float
 
     @classmethod
-    def fit(cls, log_odds: Floats, copies: Floats, strangers: Floats) -> Mixture:
+    def fit(
+        cls,
+        log_odds: Floats,
+        copies: Floats,
+        strangers: Floats,
+        n_held_out: float = PRIOR,
+        doubt: float = FEWEST,
+    ) -> Mixture:
         """Fit a mixture to the log odds, (n,), of all candidates of a catalogue.
 
         Args:
@@ -87,23 +101,28 @@ class Mixture:
             copies: see the attribute.
             strangers: (2,) mean excess over ``LEAST`` of held-out strangers above it, and the
                 mean of its square.
+            n_held_out: number of strangers that these means count as.
+            doubt: strangers that are counted besides where the share of copies is fitted.
         """
         above = np.minimum(log_odds[log_odds > LEAST], MOST) - LEAST
         powers = np.stack([above, above**2])
         density = _density(copies, above + LEAST)
-        share, n_strangers, is_copy = 0.5, PRIOR, np.zeros(len(above))
+        share, n_strangers, is_copy = 0.5, n_held_out, np.zeros(len(above))
         decay = _decay(strangers, np.array([1.0, 0.0]))
         for _ in range(ROUNDS):
             strange = (1 - share) * np.exp(-decay @ powers - _log_total(decay))
             known = share * density
             is_copy = known / np.maximum(known + strange, 1e-300)
-            n_strangers = float((1 - is_copy).sum()) + PRIOR
-            decay = _decay((powers @ (1 - is_copy) + PRIOR * strangers) / n_strangers, decay)
-            before, share = share, (float(is_copy.sum()) + FEWEST) / (len(above) + 2 * FEWEST)
+            n_strangers = float((1 - is_copy).sum()) + n_held_out
+            decay = _decay((powers @ (1 - is_copy) + n_held_out * strangers) / n_strangers, decay)
+            n_copies = float(is_copy.sum()) + FEWEST
+            before, share = share, n_copies / (len(above) + FEWEST + doubt)
             if abs(share - before) < 1e-9:
                 break
         bend = max(float(decay[1] - _covariance(decay, n_strangers)[1, 1] ** 0.5), 0.0)
-        slope = _slope(bend, float(powers[0] @ (1 - is_copy) + PRIOR * strangers[0]) / n_strangers)
+        slope = _slope(
+            bend, float(powers[0] @ (1 - is_copy) + n_held_out * strangers[0]) / n_strangers
+        )
         return cls(copies, share, (slope, bend), n_strangers)
 
     def log_odds(self, log_odds: npt.ArrayLike, deviations: float = 0.0) -> Floats:
@@ -145,7 +164,7 @@ class Strata:
     """The mixtures of pairs whose images have few other candidates, and of the crowded ones.
 
     Attributes:
-        single: mixture of the pairs that are not crowded.
+        single: mixture of the pairs that are not crowded, see ``in_crowds``.
         crowded: mixture of the others.
     """
 
@@ -166,7 +185,7 @@ class Strata:
             look_alikes: the same of held-out families of look-alikes, for the crowded pairs.
         """
         single = Mixture.fit(log_odds[~crowded], copies, strangers)
-        return cls(single, Mixture.fit(log_odds[crowded], copies, look_alikes))
+        return cls(single, Mixture.fit(log_odds[crowded], copies, look_alikes, FEW, DOUBT))
 
     def posterior(self, log_odds: Floats, crowded: Mask) -> Posterior:
         """Compute the log odds of pairs, (n,), in this catalogue."""
@@ -200,20 +219,18 @@ class Posterior(NamedTuple):
         return Posterior(*(part[rows] for part in self))
 
 
-def in_crowds(left: npt.ArrayLike, right: npt.ArrayLike, log_odds: Floats) -> Mask:
-    """Tell which pairs have an image with ``CROWD`` other candidates or more above ``LEAST``.
+def in_crowds(left: npt.ArrayLike, right: npt.ArrayLike, alike: Mask) -> Mask:
+    """Tell which pairs have an image that is alike to ``CROWD`` others or more besides.
 
     Args:
         left: (n,) names of the pairs' first images.
         right: (n,) names of their second ones.
-        log_odds: (n,) of the pairs.
+        alike: (n,) whether the images of a pair are alike.
     """
     ends = np.concatenate([np.asarray(left, object), np.asarray(right, object)])
     codes = pd.factorize(ends)[0].reshape(2, -1)
-    counts = np.bincount(
-        codes[:, log_odds > LEAST].ravel(), minlength=int(codes.max(initial=0)) + 1
-    )
-    others = counts[codes].max(axis=0, initial=0) - (log_odds > LEAST)
+    counts = np.bincount(codes[:, alike].ravel(), minlength=int(codes.max(initial=0)) + 1)
+    others = counts[codes].max(axis=0, initial=0) - alike
     return np.asarray(others >= CROWD)
 
 
