@@ -89,6 +89,12 @@ def test_an_option_may_stand_between_settings() -> None:
     ]
 
 
+@pytest.mark.parametrize("typed", [["seed=1", "--info"], ["-i", "seed=1"]])
+def test_info_takes_no_setting_for_its_value(typed: list[str]) -> None:
+    assert prepared("train", typed) == ["--info=all", "seed=1"]
+    assert prepared("train", ["--info", "plugins", "a=1"]) == ["--info", "plugins", "a=1"]
+
+
 def test_a_folder_is_a_catalogue_too(folder: Path) -> None:
     (folder / "my images").mkdir()
     assert values("my images") == ["folder", "my images"]

@@ -1,6 +1,7 @@
 """Thresholds chosen without labels, on simulated catalogues whose truth is known."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from dedup.detection.calibration import (
     precision_of,
     recall_of_copies,
 )
+from dedup.detection.comparison import decided
 from dedup.detection.mixture import (
     CROWD,
     LEAST,
@@ -30,11 +32,17 @@ from dedup.detection.mixture import (
     Mixture,
     Posterior,
     Strata,
+    crowds,
     in_crowds,
 )
 from dedup.runtime.digits import score
-from dedup.schemas import PAIRS
+from dedup.schemas import AUTO, NEAR, PAIRS
+from dedup.search.radius import RadiusSearch
+from dedup.search.state import SearchState
+from dedup.verification.geometric import GeometricVerifier
+from dedup.verification.relations import VARIANT
 from tests.support.effort import examples
+from tests.support.searches import search_facts
 
 Floats = npt.NDArray[np.float64]
 FITTED = 0.3
@@ -184,6 +192,9 @@ def test_crowds_are_those_of_a_count(pairs: list[tuple[int, int, float]]) -> Non
     left, right, odds = (np.array([pair[at] for pair in pairs]) for at in range(3))
     odds = odds.astype(np.float64)
     found = in_crowds(left.astype(str), right.astype(str), odds > LEAST)
+    ends = [end for a, b, each in pairs if each > LEAST for end in (a, b)]
+    many = {str(end) for end in ends if ends.count(end) >= CROWD}
+    assert crowds(left.astype(str), right.astype(str), odds > LEAST) == many
     for at, (a, b, _) in enumerate(pairs):
         others = [
             sum(end in other[:2] for n, other in enumerate(pairs) if n != at and other[2] > LEAST)
@@ -200,6 +211,53 @@ def test_a_family_of_look_alikes_does_not_cost_the_others() -> None:
     strata = Strata.fit(together, crowded, COPIES, STRANGERS, STRANGERS)
     apart, alone = strata.posterior(together, crowded).of(~crowded), posterior(log_odds)
     assert apart.expected == pytest.approx(alone.expected)
+
+
+def judged(mean: float, n: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).normal(mean, 0.4, n)
+
+
+def reported_of(near: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which near pairs a catalogue with single copies and strangers besides reports of these."""
+    rng = np.random.default_rng(1)
+    single = pd.DataFrame(
+        {"log_odds": np.append(rng.normal(5, 1, 8), rng.exponential(0.8, 60) - 2.2)}
+    )
+    single = single.assign(pixels_a=[f"a{n}" for n in range(68)], relation="")
+    single["pixels_b"] = [f"b{n}" for n in range(68)]
+    table = pd.concat([near, single], ignore_index=True)
+    odds = table["log_odds"].to_numpy()
+    table = table.assign(distance=1.0, score=score(odds), evidence="", alike=0.5, copy_of=0.0)
+    search = SearchState(table[NEAR.names], table[["pixels_a"]], search_facts())
+    found, _ = decided(search, RadiusSearch(AUTO), GeometricVerifier())
+    return found["reported"].to_numpy()[: len(near)]
+
+
+@pytest.mark.parametrize("n", [4, 5, 6, 9, 12])
+@pytest.mark.parametrize("mean", [5.0, 6.5, 7.5])
+def test_a_group_of_copies_is_reported_however_large(n: int, mean: float) -> None:
+    ends = list(combinations([f"g{number}" for number in range(n)], 2))
+    near = pd.DataFrame(ends, columns=["pixels_a", "pixels_b"])
+    assert reported_of(near.assign(log_odds=judged(mean, len(near)), relation="")).all()
+
+
+def test_a_copy_of_one_of_several_colours_is_reported() -> None:
+    rows = []
+    for product in "pqrst":
+        colours = [f"{product}{n}" for n in range(4)]
+        rows += [(a, b, -4.0, VARIANT) for a, b in combinations(colours, 2)]
+        rows += [(colour, f"{product} copy", -4.0, VARIANT) for colour in colours[1:]]
+        rows.append((colours[0], f"{product} copy", 6.0, ""))
+    near = pd.DataFrame(rows, columns=["pixels_a", "pixels_b", "log_odds", "relation"])
+    assert reported_of(near)[near["relation"] == ""].all()
+
+
+def test_one_more_likeness_in_a_small_family_is_no_sure_copy() -> None:
+    colours = [f"p{n}" for n in range(7)]
+    rows = [(a, b, -4.0, VARIANT) for a, b in combinations(colours, 2)]
+    near = pd.DataFrame(rows, columns=["pixels_a", "pixels_b", "log_odds", "relation"])
+    near.loc[3, "log_odds"] = 3.0
+    assert not reported_of(near)[3]
 
 
 def test_nothing_is_reported_of_nothing() -> None:

@@ -5,9 +5,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 
@@ -25,6 +23,7 @@ from dedup.verification.keypoints import N_KEYPOINTS, RgbImage
 from dedup.verification.visual_words import Vocabulary, Words
 from tests.detection.test_detector import MANIFEST
 from tests.support.searches import search_facts
+from tests.verification.test_colour import product, turned
 from tests.verification.test_keypoints import patches
 
 FAR, NEAR_BY = 3.0, 0.5
@@ -36,17 +35,11 @@ def seeded(name: str) -> np.random.Generator:
 
 
 def make_images() -> dict[str, RgbImage]:
-    """Eight images by name; of A a mirrored and cropped copy, of B a variant in other colours."""
+    """Eight images by name; of A a mirrored and cropped copy, of B the product in other colours."""
     found = {name: patches(place, (120, 160)) for place, name in enumerate("ABCDEFGH")}
     found["A copy"] = np.ascontiguousarray(found["A"][8:112, ::-1][:, 12:150])
-    light = cv2.cvtColor(found["B"], cv2.COLOR_RGB2GRAY)[..., None] / 255
-    found["B"], found["B blue"] = dyed(light, (255, 120, 90)), dyed(light, (90, 120, 255))
+    found["B"], found["B blue"] = product(2), turned(product(2), 120)
     return found
-
-
-def dyed(light: npt.NDArray[np.float64], colour: tuple[int, int, int]) -> RgbImage:
-    """An image in shades of one colour, from its light, (h, w, 1) from 0 to 1."""
-    return np.asarray(np.rint(light * np.array(colour)), np.uint8)
 
 
 IMAGES = make_images()

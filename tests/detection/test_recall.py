@@ -10,7 +10,7 @@ import pytest
 
 from dedup.augmentations import EDITS, RgbImage
 from dedup.detection.calibration import Calibration, recall_of_copies
-from dedup.detection.mixture import Mixture
+from dedup.detection.mixture import Mixture, Strata
 from dedup.detection.recall import N_EDITS, find_edited_copies, with_recall
 from dedup.detection.results import DetectionResult
 from dedup.errors import ArtifactError
@@ -25,7 +25,12 @@ from tests.support.searches import search_facts
 EVERYTHING = search_facts(threshold=1e9, words=0.0)
 NOTHING = search_facts(threshold=0.0, words=1.1)
 
-STRICT = Mixture(np.linspace(0, 14, 50), 1e-9, (0.5, 0.0), 40.0)
+NO_COPIES = Mixture(np.linspace(0, 14, 50), 1e-9, (0.5, 0.0), 40.0)
+COPIES = replace(NO_COPIES, share=0.9)
+STRICT = Calibration(
+    setting="verifier.min_score", threshold=0.5, higher_is_surer=True, precision=0.9,
+    expected_precision=None, interval=0.95, n_pairs=0, strata=Strata(NO_COPIES, NO_COPIES),
+)  # fmt: skip
 """Of a catalogue with hardly a copy: every score is lower."""
 
 
@@ -57,6 +62,15 @@ def test_every_image_is_listed_again_once(index: Index) -> None:
     assert again.chains == copies.chains
     unsure = find_edited_copies(index, EVERYTHING, GeometricVerifier(), STRICT)
     assert (unsure.surety <= copies.surety).all()
+    shown = index.images.loc[index.images["vector"] >= 0, "sha256_pixels"]
+    crowded = replace(STRICT, strata=Strata(COPIES, NO_COPIES), crowds=frozenset(shown))
+    like_all = find_edited_copies(index, EVERYTHING, GeometricVerifier(), crowded)
+    assert np.array_equal(like_all.surety, unsure.surety)
+    alone = find_edited_copies(
+        index, EVERYTHING, GeometricVerifier(), replace(crowded, crowds=frozenset())
+    )
+    assert (alone.surety >= unsure.surety).all()
+    assert (alone.surety > unsure.surety).any()
     assert (
         find_edited_copies(index, EVERYTHING, GeometricVerifier(), None, seed=1).chains
         != copies.chains

@@ -1,5 +1,6 @@
 """Results that are saved and loaded: what was chosen and measured comes back as it was."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from dedup.detection.calibration import Calibration, CurvePoint, Recall
-from dedup.detection.mixture import Mixture
+from dedup.detection.mixture import Mixture, Strata
 from dedup.detection.results import DetectionResult
 from dedup.errors import CorruptError
 from dedup.runtime.checksums import read_checked, write_checked
@@ -18,7 +19,8 @@ from tests.support.searches import search_facts
 CHOSEN = Calibration(
     setting="matcher.threshold", threshold=1.2, higher_is_surer=False, precision=0.99,
     expected_precision=None, interval=0.95, n_pairs=7,
-    mixture=Mixture(np.arange(3.0), 0.5, (1.0, 0.0), 20.0),
+    strata=Strata(*[Mixture(np.arange(3.0), 0.5, (1.0, 0.0), 20.0)] * 2),
+    crowds=frozenset("ab"),
 )  # fmt: skip
 RECALL = Recall(
     expected_recall=(0.5, 0.4, 0.6),
@@ -58,7 +60,7 @@ def test_a_result_comes_back_equal(tmp_path: Path, change: dict[str, Any]) -> No
     files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     after.save(tmp_path)
     assert files == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    assert "mixture" not in files["calibration.json"].decode()
+    assert not {"strata", "crowds"} & set(json.loads(files["calibration.json"]))
 
 
 @pytest.mark.parametrize(

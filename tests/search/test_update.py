@@ -29,7 +29,7 @@ from dedup.encoders.checkpoint import describe
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.errors import ArtifactError, ConfigError, SourceError
 from dedup.schemas import IMAGES
-from dedup.search.build import build_index
+from dedup.search.build import DIGEST, build_index
 from dedup.search.clustering import Clusterer
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
@@ -304,6 +304,19 @@ def test_what_is_there_is_not_embedded_again(world: World) -> None:
     left = remove(added, ["b"])
     kept = added.images.loc[added.images["product_id"].isin(["a", "d"]), "vector"].unique()
     assert left.vectors.tobytes() == added.vectors[np.sort(kept)].tobytes()
+
+
+def test_an_update_with_the_whole_table_embeds_what_is_new_alone(world: World) -> None:
+    index = marked(world.fresh(SMALL))
+    new = [row("e", "again4.png")]
+    updated = update(index, *world.ingest([*SMALL, *new]))
+    assert len(updated.vectors) == len(index.vectors) + 1
+    for digest, vector in zip(updated.images[DIGEST], updated.images["vector"], strict=True):
+        before = index.images.loc[index.images[DIGEST] == digest, "vector"]
+        if vector >= 0 and len(before):
+            assert updated.vectors[vector].tobytes() == index.vectors[before.iloc[0]].tobytes()
+    again = update(updated, *world.ingest([*SMALL, *new]))
+    assert np.array_equal(np.sort(again.vectors, axis=0), np.sort(updated.vectors, axis=0))
 
 
 def test_an_address_that_shows_another_image_is_read_by_an_update(world: World) -> None:

@@ -1,6 +1,7 @@
 """What pairs are called, how they are grouped, and what the setting makes of them."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from dedup.verification.relations import (
     IGNORE,
     LIKE,
     MERGE,
+    MERGED,
     N_INLIERS,
     NOTHING,
     SAME_IMAGE,
@@ -64,10 +66,12 @@ def test_each_condition_is_needed(
     assert relation(placed, seen, variant, Difference(), -5.0) == called
 
 
-def called_slowly(seen: str, is_copy: bool, variants: str, looked: bool) -> tuple[str, bool]:
+def called_slowly(
+    seen: str, is_copy: bool, alike: float, variants: str, looked: bool
+) -> tuple[str, bool]:
     """What one pair is called, and whether it is a duplicate."""
     if looked and seen == VARIANT and variants != IGNORE:
-        return VARIANT, variants == MERGE
+        return VARIANT, variants == MERGE and (is_copy or alike >= MERGED)
     if is_copy:
         return SAME_IMAGE, True
     return (SAME_PRODUCT if looked and seen == SAME_PRODUCT else NOTHING), False
@@ -76,14 +80,17 @@ def called_slowly(seen: str, is_copy: bool, variants: str, looked: bool) -> tupl
 @pytest.mark.parametrize("variants", MODES)
 @pytest.mark.parametrize("looked", [True, False])
 def test_pairs_are_called_as_one_by_one(variants: str, looked: bool) -> None:
-    kinds = [(seen, copy) for seen in ("", SAME_PRODUCT, VARIANT) for copy in (True, False)]
-    rows = [("a", f"b{n}", 0.5, 0.25, "seen", seen, 0.75, 0.5) for n, (seen, _) in enumerate(kinds)]
-    near = pd.DataFrame(rows, columns=NEAR.names).assign(reported=[copy for _, copy in kinds])
+    kinds = list(product(("", SAME_PRODUCT, VARIANT), (True, False), (MERGED, 0.75)))
+    rows = [
+        ("a", f"b{n}", 0.5, 0.25, "seen", seen, alike, 0.5)
+        for n, (seen, _, alike) in enumerate(kinds)
+    ]
+    near = pd.DataFrame(rows, columns=NEAR.names).assign(reported=[kind[1] for kind in kinds])
     found = decide_relations(near, variants, looked)
     wanted = [called_slowly(*kind, variants, looked) for kind in kinds]
     assert list(zip(found["relation"], found["reported"], strict=True)) == wanted
-    for name, surety in zip(found["relation"], found["surety"], strict=True):
-        expected = {VARIANT: 0.75, SAME_PRODUCT: np.nan}.get(name, 0.25)
+    for name, surety, kind in zip(found["relation"], found["surety"], kinds, strict=True):
+        expected = {VARIANT: kind[2], SAME_PRODUCT: np.nan}.get(name, 0.25)
         assert surety == pytest.approx(expected, nan_ok=True)
     assert decide_relations(near[:0], variants, looked).empty
 

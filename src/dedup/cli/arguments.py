@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def prepared(name: str, arguments: Sequence[str]) -> list[str]:
     options: list[str] = []
     done: list[str] = []
     catalogues: list[str] = []
-    rest = iter(arguments)
+    rest = iter(_with_info(arguments))
     for argument in rest:
         if argument.startswith("-"):
             options += [argument, *islice(rest, int(argument in WITH_VALUE))]
@@ -79,6 +79,14 @@ def prepared(name: str, arguments: Sequence[str]) -> list[str]:
             f"{' and '.join(catalogues)} name several catalogues: leave all but one out"
         )
     return options + done
+
+
+def _with_info(arguments: Sequence[str]) -> Iterator[str]:
+    """Give ``--info`` its default value; else the parser would take the setting that follows."""
+    for at, argument in enumerate(arguments):
+        following = arguments[at + 1 : at + 2]
+        is_alone = not following or following[0].startswith("-") or "=" in following[0]
+        yield "--info=all" if argument in ("--info", "-i") and is_alone else argument
 
 
 def overrides(arguments: Sequence[str]) -> list[str]:

@@ -30,6 +30,7 @@ def point_latest(run_dir: Path, latest: Path) -> None:
     Raises:
         OSError: the link cannot be made; the earlier one is unchanged.
     """
+    latest.parent.mkdir(parents=True, exist_ok=True)  # the run may lie elsewhere
     for left in latest.parent.glob(f".{latest.name}[-.]*"):  # from killed processes
         with suppress(OSError):
             if time.time() - left.lstat().st_mtime > LINK_SECONDS:

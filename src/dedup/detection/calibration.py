@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dedup.detection.mixture import Mixture, Posterior, Z
+from dedup.detection.mixture import Posterior, Strata, Z
 from dedup.metrics import wilson
 from dedup.runtime.digits import SCORE, score, share
 
@@ -72,7 +72,8 @@ class Calibration:
         interval: the confidence of expected figures, 0 to 1.
         n_pairs: number of candidates.
         recall: ``None`` where no edited copies were made.
-        mixture: of the single pairs of this catalogue, which scores follow from; not saved.
+        strata: mixtures of this catalogue, which scores follow from; not saved.
+        crowds: digests of the images whose pairs are crowded, see ``mixture``; not saved.
     """
 
     setting: str
@@ -83,15 +84,16 @@ class Calibration:
     interval: float
     n_pairs: int
     recall: Recall | None = None
-    mixture: Mixture | None = field(default=None, compare=False, repr=False)
+    strata: Strata | None = field(default=None, compare=False, repr=False)
+    crowds: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, as ``calibration.json`` and ``result.json`` hold them.
 
         ``measured`` keeps the place of figures from the user's own pairs.
         """
-        values = asdict(replace(self, recall=None, mixture=None))
-        del values["recall"], values["mixture"]
+        values = asdict(replace(self, recall=None, strata=None, crowds=frozenset()))
+        del values["recall"], values["strata"], values["crowds"]
         return {**values, "measured": None, **(asdict(self.recall) if self.recall else {})}
 
     @classmethod

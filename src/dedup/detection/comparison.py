@@ -14,7 +14,7 @@ import pandas as pd
 from dedup.detection.blocks import Blocks
 from dedup.detection.calibration import Calibration, calibrated, precision_of
 from dedup.detection.candidates import Candidates, by_words, min_words, radius, united
-from dedup.detection.mixture import LEAST, Strata, in_crowds
+from dedup.detection.mixture import LEAST, Strata, crowds, in_crowds
 from dedup.detection.verdicts import known_or_looked_at, verdict_derivation
 from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
@@ -23,7 +23,7 @@ from dedup.search.index import Index
 from dedup.search.radius import Matches, RadiusSearch, l2_distance, ordered
 from dedup.search.state import SearchFacts, SearchState
 from dedup.verification.geometric import GeometricVerifier
-from dedup.verification.relations import NOTHING
+from dedup.verification.relations import DETAIL, VARIANT
 
 log = logging.getLogger("dedup")
 
@@ -328,8 +328,9 @@ def decided(
     with np.errstate(divide="ignore"):
         log_odds = np.log(scores) - np.log1p(-scores)
     # A variant or another size is alike too, however sure the judge is that it is no copy.
-    alike = (log_odds > LEAST) | (near["relation"] != NOTHING).to_numpy()
-    crowded = in_crowds(near[NEAR.names[0]], near[NEAR.names[1]], alike)
+    alike = (log_odds > LEAST) | near["relation"].isin([VARIANT, DETAIL]).to_numpy()
+    left, right = (near[end] for end in NEAR.names[:2])
+    crowded = in_crowds(left, right, alike)
     strata = Strata.fit(log_odds, crowded, judge.copies, judge.strangers, judge.look_alikes)
     posterior = strata.posterior(log_odds, crowded)
     in_catalogue = score(posterior.expected)
@@ -353,7 +354,8 @@ def decided(
         expected_precision=(value, low, high) if reported.any() else None,
         interval=0.95,
         n_pairs=len(near),
-        mixture=strata.single,
+        strata=strata,
+        crowds=crowds(left, right, alike),
     )
     return near.assign(score=in_catalogue, reported=reported), calibration if auto else None
 

@@ -36,12 +36,8 @@ MOST = 14.0
 PRIOR = 40.0
 """Strangers that are counted besides, as held-out pairs have them."""
 
-FEW = 3.0
+FEW = 10.0
 """The same of crowded pairs: families of one catalogue are alike, and not as those of others."""
-
-DOUBT = 2.0
-"""Crowded strangers that are counted besides where the share of copies is fitted: among so many
-alike to one image, one more is hardly a copy."""
 
 FEWEST = 0.5
 """Copies, and strangers, that are counted besides where the share of copies is fitted: a catalogue
@@ -92,7 +88,6 @@ class Mixture:
         copies: Floats,
         strangers: Floats,
         n_held_out: float = PRIOR,
-        doubt: float = FEWEST,
     ) -> Mixture:
         """Fit a mixture to the log odds, (n,), of all candidates of a catalogue.
 
@@ -102,7 +97,6 @@ class Mixture:
             strangers: (2,) mean excess over ``LEAST`` of held-out strangers above it, and the
                 mean of its square.
             n_held_out: number of strangers that these means count as.
-            doubt: strangers that are counted besides where the share of copies is fitted.
         """
         above = np.minimum(log_odds[log_odds > LEAST], MOST) - LEAST
         powers = np.stack([above, above**2])
@@ -116,7 +110,7 @@ class Mixture:
             n_strangers = float((1 - is_copy).sum()) + n_held_out
             decay = _decay((powers @ (1 - is_copy) + n_held_out * strangers) / n_strangers, decay)
             n_copies = float(is_copy.sum()) + FEWEST
-            before, share = share, n_copies / (len(above) + FEWEST + doubt)
+            before, share = share, n_copies / (len(above) + 2 * FEWEST)
             if abs(share - before) < 1e-9:
                 break
         bend = max(float(decay[1] - _covariance(decay, n_strangers)[1, 1] ** 0.5), 0.0)
@@ -185,7 +179,7 @@ class Strata:
             look_alikes: the same of held-out families of look-alikes, for the crowded pairs.
         """
         single = Mixture.fit(log_odds[~crowded], copies, strangers)
-        return cls(single, Mixture.fit(log_odds[crowded], copies, look_alikes, FEW, DOUBT))
+        return cls(single, Mixture.fit(log_odds[crowded], copies, look_alikes, FEW))
 
     def posterior(self, log_odds: Floats, crowded: Mask) -> Posterior:
         """Compute the log odds of pairs, (n,), in this catalogue."""
@@ -217,6 +211,13 @@ class Posterior(NamedTuple):
     def of(self, rows: npt.NDArray[Any]) -> Posterior:
         """Take some of the pairs, by their places or a mask."""
         return Posterior(*(part[rows] for part in self))
+
+
+def crowds(left: npt.ArrayLike, right: npt.ArrayLike, alike: Mask) -> frozenset[str]:
+    """Name the images that are alike to ``CROWD`` others or more; arguments as of ``in_crowds``."""
+    ends = np.concatenate([np.asarray(end, object)[alike] for end in (left, right)])
+    counts = pd.Series(ends, dtype=object).value_counts()
+    return frozenset(counts.index[counts >= CROWD])
 
 
 def in_crowds(left: npt.ArrayLike, right: npt.ArrayLike, alike: Mask) -> Mask:

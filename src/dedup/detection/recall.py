@@ -17,7 +17,7 @@ from PIL import Image
 
 from dedup.augmentations import EDITS, RgbImage, augment
 from dedup.detection.calibration import Calibration, expected_recall
-from dedup.detection.mixture import Mixture
+from dedup.detection.mixture import Mask, Strata
 from dedup.detection.results import DetectionResult
 from dedup.detection.verdicts import verdict_derivation
 from dedup.runtime.digits import rounded, score, units
@@ -112,7 +112,7 @@ def with_recall(
         return calibration
     if estimate_recall:
         copies = find_edited_copies(
-            sampled, findings.search, verifier, calibration.mixture, checkpoint, seed, max_products,
+            sampled, findings.search, verifier, calibration, checkpoint, seed, max_products,
             min_contrast,
         )  # fmt: skip
         recall = expected_recall(calibration, findings.candidates, copies.surety, copies.chains)
@@ -138,7 +138,7 @@ def find_edited_copies(
     index: Index,
     facts: SearchFacts,
     verifier: GeometricVerifier | None,
-    mixture: Mixture | None,
+    calibration: Calibration | None,
     checkpoint: str | Path | None = None,
     seed: int = 0,
     max_products: MaxProducts = AUTO,
@@ -153,7 +153,7 @@ def find_edited_copies(
         index: with its store attached.
         facts: of the search, with its limits.
         verifier: the search's; without one, surety is a negative distance.
-        mixture: of this catalogue, which scores follow from; ``None`` for the classifier's own.
+        calibration: of this catalogue, which scores follow from; ``None`` for the classifier's own.
         checkpoint: the encoder; the one that the index names if ``None``.
         seed: draws images and edits.
         max_products: the search's: its placeholders are not drawn.
@@ -180,7 +180,11 @@ def find_edited_copies(
         kept.add(rows.itertuples(index=False, name=None))
     parts = [part for part in (known, rows.set_index("key")) if len(part)]
     compared = pd.concat(parts).loc[keys]
-    return Copies(_surety(compared, facts, verifier is not None, mixture), _chains(compared))
+    crowds = frozenset[str]() if calibration is None else calibration.crowds
+    crowded = chosen["sha256_pixels"].isin(crowds).to_numpy()
+    strata = None if calibration is None else calibration.strata
+    surety = _surety(compared, facts, verifier is not None, strata, crowded)
+    return Copies(surety, _chains(compared))
 
 
 def _sample(shown: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -290,8 +294,13 @@ def _maker(index: Index, looks: bool) -> Callable[[RgbImage, RgbImage, int], _Co
     return make
 
 
-def _surety(rows: pd.DataFrame, facts: SearchFacts, looks: bool, mixture: Mixture | None) -> Floats:
-    """Compute the surety of each copy, see ``Copies``; -inf beyond the search's limits."""
+def _surety(
+    rows: pd.DataFrame, facts: SearchFacts, looks: bool, strata: Strata | None, crowded: Mask
+) -> Floats:
+    """Compute the surety of each copy, see ``Copies``; -inf beyond the search's limits.
+
+    A copy is as crowded as its original.
+    """
     distances = rows["distance"].to_numpy(np.float64)
     if not looks:
         return np.asarray(-distances)
@@ -299,8 +308,8 @@ def _surety(rows: pd.DataFrame, facts: SearchFacts, looks: bool, mixture: Mixtur
     if facts.words is not None:
         proposed |= rows["words"].to_numpy(np.float64) >= facts.words
     log_odds = rows["log_odds"].to_numpy(np.float64)
-    if mixture is not None:
-        log_odds = mixture.log_odds(log_odds)
+    if strata is not None:
+        log_odds = strata.posterior(log_odds, crowded).expected
     return np.asarray(np.where(proposed, score(log_odds), -np.inf))
 
 

@@ -34,7 +34,7 @@ from dedup.verification.geometric import (
     with_colours,
 )
 from dedup.verification.keypoints import keypoint_settings
-from dedup.verification.relations import MERGE, NOTHING, SEPARATE, VARIANT, counted
+from dedup.verification.relations import MERGE, MERGED, NOTHING, SEPARATE, VARIANT, counted
 from dedup.verification.visual_words import Vocabulary, propose
 
 log = logging.getLogger("dedup")
@@ -314,19 +314,22 @@ class Look:
         """
         vocabulary = Vocabulary.load()
         words = np.stack([vocabulary.words(query.keypoints.descriptors) for query in seen])
-        alike = propose(words, self.words, vocabulary, self.least)
-        left = np.concatenate([near.left, alike.left])
-        right = np.concatenate([near.right, self.vectors[alike.right]])
+        proposed = propose(words, self.words, vocabulary, self.least)
+        left = np.concatenate([near.left, proposed.left])
+        right = np.concatenate([near.right, self.vectors[proposed.right]])
         pairs = np.unique(np.column_stack([left, right]), axis=0).astype(np.int64)
         images = self._seen(np.unique(pairs[:, 1]).tolist())
         both = [(seen[number], images[row]) for number, row in pairs.tolist()]
         verdicts = self._verdicts(both)
         is_copy = np.array([verdict.score >= self.min_score for verdict in verdicts], bool)
         is_variant = np.array([verdict.relation == VARIANT for verdict in verdicts], bool)
-        kept = np.flatnonzero(counted(is_copy, is_variant, self.variants))
-        score = np.array([verdicts[row].score for row in kept], np.float64)
+        alike = score(np.array([verdict.alike for verdict in verdicts], np.float64))
+        kept = np.flatnonzero(counted(is_copy, is_variant, alike >= MERGED, self.variants))
+        scores = np.array([verdict.score for verdict in verdicts], np.float64)
+        if self.variants == MERGE:
+            scores = np.where(is_variant, alike, scores)
         evidence = np.array([_of_query(verdicts[row]) for row in kept], object)
-        return Copies(pairs[kept, 0], pairs[kept, 1], score, evidence)
+        return Copies(pairs[kept, 0], pairs[kept, 1], scores[kept], evidence)
 
     def _verdicts(self, both: Sequence[tuple[LocalFeatures, LocalFeatures]]) -> list[Verdict]:
         """Verify pairs; colours take most of the time, and are compared where they can matter."""

@@ -59,13 +59,21 @@ def add(
         ConfigError: the catalogue's columns for id or title differ from the index's.
         ArtifactError: the store or the checkpoint is not that of the index.
     """
+    return _add(index, catalogue, images, store, batch_size, devices, index)
+
+
+def _add(
+    index: Index, catalogue: Catalogue, images: pd.DataFrame, store: ImageReader, batch_size: int,
+    devices: Sequence[str], known: Index,
+) -> Index:  # fmt: skip
+    """Append records and images; vectors of images that ``known`` has are taken from there."""
     _check_fits(index, catalogue, store)
     images = _skip_repeats(images, catalogue.requests["status"].to_numpy() == "", index.images)
     first = index.images[index.images["vector"] >= 0].drop_duplicates("vector")
     new = distinct_images(images[~images[DIGEST].isin(first[DIGEST])])
     vectors, clusters = index.vectors, np.empty(0, np.int64)
     if len(new):
-        more = embed_images(new, store, index.manifest["checkpoint"], batch_size, devices)
+        more = _vectors(new, known, store, batch_size, devices)
         clusters = nearest_centroids(more, index.centroids)
         vectors = np.concatenate([index.vectors, more])
     added = place_images(
@@ -84,6 +92,22 @@ def add(
         manifest=dict(index.manifest),
         folder=None,
     )
+
+
+def _vectors(
+    new: pd.DataFrame, known: Index, store: ImageReader, batch_size: int, devices: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """Return the vectors of images with distinct pixels; only those that are new are embedded."""
+    shown = known.images[known.images["vector"] >= 0].drop_duplicates(DIGEST)
+    places = new[DIGEST].map(shown.set_index(DIGEST)["vector"])
+    is_known = places.notna().to_numpy()
+    vectors = np.empty((len(new), known.vectors.shape[1]), known.vectors.dtype)
+    vectors[is_known] = known.vectors[places[is_known].astype(np.int64)]
+    if not is_known.all():
+        vectors[~is_known] = embed_images(
+            new[~is_known], store, known.manifest["checkpoint"], batch_size, devices
+        )
+    return vectors
 
 
 def remove(index: Index, product_ids: str | Collection[str]) -> Index:
@@ -159,7 +183,8 @@ def update(
     """
     named = set(catalogue.requests["product_id"]) - {""}
     replaced = named & set(index.images["product_id"])
-    return add(remove(index, replaced), catalogue, images, store, batch_size, devices)
+    rest = remove(index, replaced)
+    return _add(rest, catalogue, images, store, batch_size, devices, index)
 
 
 def count_changes(before: Index, after: Index) -> tuple[int, int, int]:

@@ -28,8 +28,12 @@ SEPARATE, MERGE, IGNORE = "separate", "merge", "ignore"
 SURE = 1.5
 """Minimum log odds that images are copies but for a detail."""
 
-SURE_VARIANT = 0.0
+SURE_VARIANT = 0.5
 """Minimum log odds that images show one product in two colours."""
+
+MERGED = 0.9
+"""Minimum probability of a variant that ``MERGE`` takes for a duplicate: of the others one in
+some ten is another product."""
 
 LEAST_DETAIL = 0.0005
 """Share of the overlap from which a region that differs is a detail."""
@@ -93,7 +97,8 @@ def is_other_photo(n_inliers: int, apart: float) -> bool:
 def decide_relations(near: pd.DataFrame, variants: str, looked: bool) -> pd.DataFrame:
     """Decide the relation of each near pair, and whether it is reported as a duplicate.
 
-    A variant is not reported, whatever its score, unless variants are merged or ignored.
+    A variant is not reported, whatever its score, unless variants are ignored, or merged and it is
+    a sure one.
 
     Args:
         near: schema ``NEAR`` with the column ``reported``.
@@ -107,18 +112,18 @@ def decide_relations(near: pd.DataFrame, variants: str, looked: bool) -> pd.Data
     """
     relations = near["relation"] if looked else pd.Series(NOTHING, near.index)
     differs = (relations == VARIANT) & (variants != IGNORE)
-    reported = counted(near["reported"], differs, variants)
+    reported = counted(near["reported"], differs, near["alike"] >= MERGED, variants)
     final = relations.where(relations.isin([SAME_PRODUCT, DETAIL]), NOTHING)
     final = final.mask(near["reported"], SAME_IMAGE).mask(differs, VARIANT)
     surety = near["score"].mask(final == SAME_PRODUCT, np.nan).mask(differs, near["alike"])
     return near.assign(reported=reported, relation=final, surety=surety)
 
 
-def counted(copies: Any, differs: Any, variants: str) -> Any:
-    """Select the duplicates among copies and pairs that differ in colour."""
+def counted(copies: Any, differs: Any, sure: Any, variants: str) -> Any:
+    """Select the duplicates among copies, pairs that differ in colour, and sure ones of these."""
     if variants == IGNORE:
         return copies
-    return (copies | differs) if variants == MERGE else copies & ~differs
+    return (copies | (differs & sure)) if variants == MERGE else copies & ~differs
 
 
 def variant_families(variants: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
