@@ -10,6 +10,7 @@ from dedup.verification.appearance import Agreement
 from dedup.verification.classifier import FEATURES, WITH_COLOURS, CopyClassifier, Trees
 from dedup.verification.difference import Difference
 from dedup.verification.geometric import (
+    SHARED_PART,
     AlignedPair,
     GeometricVerifier,
     Verdict,
@@ -121,6 +122,14 @@ def test_the_surest_placement_counts() -> None:
     assert [it.log_odds for it in verdicts] == [3, -np.inf, -2]
     assert [it.placement for it in verdicts] == [high, None, low]
     assert verdicts[0].score == pytest.approx(1 / (1 + np.exp(-3)))
+
+
+def test_what_shows_little_of_both_is_no_copy() -> None:
+    verifier = GeometricVerifier(judge=by_structure())
+    little = SAME._replace(cover_one=0.39, cover_other=0.2)
+    enough = SAME._replace(cover_one=0.2, cover_other=0.4)
+    pairs = [[AlignedPair(STRAIGHT, seen, Difference(), None)] for seen in (little, enough)]
+    assert [it.log_odds for it in verifier.verdicts(pairs)] == [SHARED_PART, 3]
 
 
 def test_a_verdict_does_not_depend_on_the_other_pairs() -> None:
