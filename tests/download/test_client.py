@@ -266,7 +266,7 @@ def test_a_slow_host_leaves_the_others_their_connections() -> None:
     async def main(slow: Site, fast: Site) -> None:
         async with session(connections=8, per_host=4, timeout=60, idle_timeout=60) as entered:
             loris = [
-                asyncio.create_task(entered.fetch(slow / f"silence/{n}")) for n in range(50)
+                asyncio.create_task(entered.fetch(slow / f"silence?{n}")) for n in range(50)
             ]  # fmt: skip
             await asyncio.sleep(0.05)
             addresses = [fast / f"picture/{n}" for n in range(200)]
@@ -341,7 +341,7 @@ def run_out_of_files() -> None:
             _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 10, hard))
             with pytest.raises(ConfigError, match="too many open files: lower"):
-                await fetch_all(entered, [site / f"silence/{n}" for n in range(30)])
+                await fetch_all(entered, [site / f"silence?{n}" for n in range(30)])
 
     with hostile() as site:
         asyncio.run(main(site))
