@@ -14,7 +14,7 @@ import pandas as pd
 from dedup.detection.blocks import Blocks
 from dedup.detection.calibration import Calibration, calibrated, precision_of
 from dedup.detection.candidates import Candidates, by_words, min_words, radius, united
-from dedup.detection.mixture import LEAST, Strata, crowds, in_crowds
+from dedup.detection.mixture import SURE_COPY, Strata, crowds, in_crowds
 from dedup.detection.verdicts import known_or_looked_at, verdict_derivation
 from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
@@ -327,10 +327,9 @@ def decided(
     scores = near["score"].to_numpy(np.float64)
     with np.errstate(divide="ignore"):
         log_odds = np.log(scores) - np.log1p(-scores)
-    # A variant or another size is alike too, however sure the judge is that it is no copy.
-    alike = (log_odds > LEAST) | near["relation"].isin([VARIANT, DETAIL]).to_numpy()
+    is_relative = near["relation"].isin([VARIANT, DETAIL]).to_numpy() & (log_odds < SURE_COPY)
     left, right = (near[end] for end in NEAR.names[:2])
-    crowded = in_crowds(left, right, alike)
+    crowded = in_crowds(left, right, is_relative)
     strata = Strata.fit(log_odds, crowded, judge.copies, judge.strangers, judge.look_alikes)
     posterior = strata.posterior(log_odds, crowded)
     in_catalogue = score(posterior.expected)
@@ -355,7 +354,7 @@ def decided(
         interval=0.95,
         n_pairs=len(near),
         strata=strata,
-        crowds=crowds(left, right, alike),
+        crowds=crowds(left, right, is_relative),
     )
     return near.assign(score=in_catalogue, reported=reported), calibration if auto else None
 

@@ -10,7 +10,7 @@ seen in other catalogues counts as ``PRIOR`` strangers.
 
 Families of look-alikes and single pairs are two populations, and one mixture of both would be wrong
 for each (Efron, Simultaneous inference: when should hypothesis testing problems be combined?,
-2008). So pairs whose images have several candidates are fitted apart.
+2008). So pairs whose images have several relatives, variants or other sizes, are fitted apart.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ FEWEST = 0.5
 without any must not rule out the first one."""
 
 CROWD = 2
-"""Other images alike to one image from which its pairs are crowded."""
+"""Relatives of one image from which its pairs are crowded."""
+
+SURE_COPY = 3.0
+"""Log odds from which a variant or an image with another detail is no relative, but a copy."""
 
 SLOWEST = 0.2
 """Least decay of strangers, per unit of log odds."""
@@ -213,25 +216,25 @@ class Posterior(NamedTuple):
         return Posterior(*(part[rows] for part in self))
 
 
-def crowds(left: npt.ArrayLike, right: npt.ArrayLike, alike: Mask) -> frozenset[str]:
-    """Name the images that are alike to ``CROWD`` others or more; arguments as of ``in_crowds``."""
-    ends = np.concatenate([np.asarray(end, object)[alike] for end in (left, right)])
+def crowds(left: npt.ArrayLike, right: npt.ArrayLike, is_relative: Mask) -> frozenset[str]:
+    """Name the images with ``CROWD`` relatives or more; arguments as of ``in_crowds``."""
+    ends = np.concatenate([np.asarray(end, object)[is_relative] for end in (left, right)])
     counts = pd.Series(ends, dtype=object).value_counts()
     return frozenset(counts.index[counts >= CROWD])
 
 
-def in_crowds(left: npt.ArrayLike, right: npt.ArrayLike, alike: Mask) -> Mask:
-    """Tell which pairs have an image that is alike to ``CROWD`` others or more besides.
+def in_crowds(left: npt.ArrayLike, right: npt.ArrayLike, is_relative: Mask) -> Mask:
+    """Tell which pairs have an image with ``CROWD`` relatives or more besides.
 
     Args:
         left: (n,) names of the pairs' first images.
         right: (n,) names of their second ones.
-        alike: (n,) whether the images of a pair are alike.
+        is_relative: (n,) whether the images of a pair show variants, or differ in a detail.
     """
     ends = np.concatenate([np.asarray(left, object), np.asarray(right, object)])
     codes = pd.factorize(ends)[0].reshape(2, -1)
-    counts = np.bincount(codes[:, alike].ravel(), minlength=int(codes.max(initial=0)) + 1)
-    others = counts[codes].max(axis=0, initial=0) - alike
+    counts = np.bincount(codes[:, is_relative].ravel(), minlength=int(codes.max(initial=0)) + 1)
+    others = counts[codes].max(axis=0, initial=0) - is_relative
     return np.asarray(others >= CROWD)
 
 
