@@ -245,8 +245,8 @@ def _verdict(
     for at, aligned in enumerate(pair):
         if aligned.colours is not None:
             label = relation(
-                aligned.alignment, aligned.colours, float(variant[at]), aligned.difference,
-                float(but[at]),
+                aligned.alignment, aligned.colours, float(variant[at]), float(log_odds[at]),
+                aligned.difference, float(but[at]),
             )  # fmt: skip
             shown = pair[at if label == VARIANT else best]
             return Verdict(float(log_odds[best]), shown, label, float(variant[at]))

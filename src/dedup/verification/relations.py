@@ -59,7 +59,12 @@ LIKE_AGREEING = 5.5
 
 
 def relation(
-    alignment: Alignment, colours: Colours, variant: float, difference: Difference, but: float
+    alignment: Alignment,
+    colours: Colours,
+    variant: float,
+    copy: float,
+    difference: Difference,
+    but: float,
 ) -> str:
     """Classify the relation of two images that need not be copies.
 
@@ -67,13 +72,14 @@ def relation(
         alignment: alignment of the images.
         colours: comparison of the product's colours.
         variant: log odds that they show one product in two colours.
+        copy: log odds that they are copies.
         difference: what differs in the images.
         but: log odds that they are copies if that is ignored.
 
     Returns:
         ``VARIANT``, ``DETAIL``, ``SAME_PRODUCT`` or ``NOTHING``.
     """
-    if variant >= SURE_VARIANT:
+    if variant >= max(SURE_VARIANT, copy):
         return VARIANT
     if but >= SURE and LEAST_DETAIL <= difference.area <= MOST_DETAIL:
         return DETAIL
