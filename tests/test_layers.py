@@ -26,7 +26,8 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 HOMES = {  # of libraries: rooms, or modules where the room as a whole does without
     "torch": {"encoders", "training", "search.embedding", "search.build", "search.update",
               "detection.query", "detection.recall", "reports.foreground_preview",
-              "verification.lighterglue", "verification.third_look", "verification.xfeat"},
+              "verification.lighterglue", "verification.third_look", "verification.xfeat",
+              "runtime.torch_threads"},
     "pytorch_lightning": {"training"},
     "hydra": {"cli"},
     "omegaconf": {"config", "api", "cli", "check"},

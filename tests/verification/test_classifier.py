@@ -22,7 +22,6 @@ from dedup.verification.classifier import (
     CopyClassifier,
     Trees,
     features,
-    with_colours_of,
 )
 from dedup.verification.difference import Difference
 from tests.conftest import DAMAGES
@@ -160,11 +159,6 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert np.array_equal(copy.log_odds(rows), CopyClassifier.load().log_odds(rows))
     shifted = replace(copy, copy=replace(copy.copy, base=copy.copy.base + 1))
     assert shifted.log_odds(rows) == pytest.approx(copy.log_odds(rows) + 1)
-
-
-def test_colours_that_nobody_compared_are_not_made_up() -> None:
-    with pytest.raises(ValueError, match="not compared"):
-        with_colours_of([0.0] * len(FEATURES), None)
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +25,7 @@ from dedup.foregrounds.masked_store import Framed, ImageReader, Product
 from dedup.runtime.parallel import in_order, n_threads
 from dedup.runtime.processes import end_with_parent, ignore_interrupts
 from dedup.runtime.progress import counting
+from dedup.runtime.torch_threads import one_torch_thread
 from dedup.store.image_store import ImageStore
 
 Vectors = npt.NDArray[np.float32]
@@ -73,7 +73,7 @@ class Embed:
         if self.device != "cpu":
             yield from map(work, jobs)
             return
-        with _one_thread_each():
+        with one_torch_thread():
             yield from in_order(work, jobs)
 
     def block(self, pixels: npt.NDArray[np.uint8]) -> Vectors:
@@ -107,17 +107,6 @@ def embed_stored(
         return embed.block(store.read(rows[start : start + step]))
 
     return _joined(embed.each(work, starts), len(rows))
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let torch compute with one thread in this thread, and in those that begin meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def embed_on(

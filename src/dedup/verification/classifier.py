@@ -90,13 +90,6 @@ def detail_blind(row: Sequence[float]) -> list[float]:
     return [0.0 if name in OF_DETAILS else value for name, value in pairs]
 
 
-def with_colours_of(row: Sequence[float], colours: Colours | None) -> list[float]:
-    """Append the comparison of colours to the features of a pair, as in ``WITH_COLOURS``."""
-    if colours is None:
-        raise ValueError("the colours of the pair were not compared")
-    return [*row, *colours]
-
-
 @dataclass(frozen=True)
 class Trees:
     """Gradient-boosted decision trees: log odds are the base plus a leaf of every tree.

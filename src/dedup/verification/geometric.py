@@ -17,7 +17,6 @@ from dedup.verification.classifier import (
     CopyClassifier,
     detail_blind,
     features,
-    with_colours_of,
 )
 from dedup.verification.colour import Colours, compare_colours
 from dedup.verification.difference import Difference, Region, differ, difference_in_words
@@ -183,10 +182,10 @@ class GeometricVerifier:
         shares_part = np.array(covers) < LEAST_COVER
         for odds in (log_odds, of_but):
             odds[shares_part] = np.minimum(odds[shares_part], SHARED_PART)
-        compared = [at for at, aligned in enumerate(placed) if aligned.colours is not None]
+        compared = np.array([aligned.colours is not None for aligned in placed], bool)
         variant = np.full(len(rows), np.nan)
         variant[compared] = self.judge.variant_log_odds(
-            [with_colours_of(rows[at], placed[at].colours) for at in compared]
+            [[*row, *it.colours] for row, it in zip(rows, placed, strict=True) if it.colours]
         )
         ends = np.cumsum([len(pair) for pair in pairs])
         parts = (slice(end - len(pair), end) for pair, end in zip(pairs, ends, strict=True))

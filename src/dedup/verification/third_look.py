@@ -9,8 +9,7 @@ import importlib.util
 import io
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +24,7 @@ from dedup.errors import ArtifactError, ConfigError, CorruptError
 from dedup.runtime.invocation import install
 from dedup.runtime.parallel import in_order
 from dedup.runtime.shortages import pass_on
+from dedup.runtime.torch_threads import one_torch_thread
 from dedup.verification import xfeat
 from dedup.verification.alignment import MIN_MATCHES, Alignment, LocalFeatures, Matrix
 from dedup.verification.colour import product_mask
@@ -167,7 +167,7 @@ class ThirdLook:
             For each pair the alignment of the left image with the right one, or ``None``.
         """
         images = {id(image): image for pair in pairs for image in pair}
-        with _one_thread_each():
+        with one_torch_thread():
             found = dict(zip(images, in_order(self._features, images.values()), strict=True))
             ends = [(found[id(left)], found[id(right)]) for left, right in pairs]
             matches = list(in_order(lambda pair: self._matched(*pair), ends))
@@ -223,14 +223,3 @@ def _resized(image: LocalFeatures, features: Features) -> Matrix:
     height, width = image.image.shape[:2]
     x_scale, y_scale = features.size[0] / width, features.size[1] / height
     return np.array([[x_scale, 0, (x_scale - 1) / 2], [0, y_scale, (y_scale - 1) / 2], [0, 0, 1]])
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let torch compute on one thread: images and pairs share the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
