@@ -201,6 +201,25 @@ def test_the_latest_index_is_the_cluster_runs_but_a_query_asks_the_newest(
     assert json.loads((used / RESULT).read_text())["index"] == f"../{run.name}"
 
 
+@pytest.mark.parametrize("as_frame", [True, False])
+def test_a_changed_table_is_read_as_the_index_was(
+    folder: Path, tmp_path: Path, as_frame: bool
+) -> None:
+    rows = [("A", "images/a1.jpg;images/a2.jpg"), ("B", "images/a3.jpg"), ("C", "images/a4.jpg")]
+
+    def table(n: int) -> Any:
+        frame = pd.DataFrame(rows[:n], columns=["sku", "photos"])
+        if as_frame:
+            return frame
+        frame.to_csv(folder / "galleries.csv", index=False)
+        return folder / "galleries.csv"
+
+    index = dedup.build_index(table(2), folder=tmp_path / "one", id="sku", images="photos",
+                              choice="all", progress=False)  # fmt: skip
+    larger = dedup.update_index(index, table(3), folder=tmp_path / "two", progress=False)
+    assert sorted(larger.images["product_id"]) == ["A", "A", "B", "C"]
+
+
 def test_match_finds_what_a_loop_finds() -> None:
     vectors = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32)
     exact = vectors.astype(np.float64)

@@ -71,6 +71,25 @@ def test_any_sequence_of_changes_ends_where_a_fresh_run_does(trained: Path) -> N
     assert sorted(Index.load(trained / "two/cluster/latest").products["productId"]) == sorted(left)
 
 
+def test_a_changed_table_is_read_as_the_index_was(trained: Path) -> None:
+    table = trained / "galleries.csv"
+    header, first, second = (
+        "sku,name,photos", "A,one,images/5.jpg;images/6.jpg", "B,two,images/7.jpg"
+    )  # fmt: skip
+    table.write_text("\n".join([header, first, second]) + "\n")
+    settings = ["source.id_column=sku", "source.url_column=photos", "source.title_column=name",
+                "source.choice=all"]  # fmt: skip
+    run("cluster", "checkpoint=runs/train/latest", "source=csv", "source.path=galleries.csv",
+        "runs=gallery", *settings, cwd=trained)  # fmt: skip
+    table.write_text("\n".join([header, first, second, "C,three,images/8.jpg"]) + "\n")
+    change = ["change=update", "source=csv", "source.path=galleries.csv", "runs=gallery"]
+    done = run("cluster", *change, cwd=trained)
+    assert "1 product added, 0 updated, 0 removed" in done.stderr
+    assert "source.choice='all'" in done.stderr
+    done = run("cluster", *change, "source.choice=first", cwd=trained)
+    assert "0 products added, 1 updated, 0 removed" in done.stderr
+
+
 def test_two_catalogues(trained: Path) -> None:
     run("cluster", "checkpoint=runs/train/latest", "source=csv", "runs=theirs",
         part(trained, "theirs.csv", products(20, 21, 5)), cwd=trained)  # fmt: skip

@@ -272,7 +272,8 @@ def source_of(
     if isinstance(catalogue, pd.DataFrame):
         usual = {k: v for k, v in plain(cfg.source).items() if k in given or k in _COLUMNS}
         check_limits({"source": usual | given})
-        return FrameSource(catalogue, **(usual | given)), {"table": "pandas.DataFrame"}
+        described = {"table": "pandas.DataFrame", "choice": (usual | given)["choice"]}
+        return FrameSource(catalogue, **(usual | given)), described
     if not isinstance(catalogue, str | Path):
         raise SourceError(
             f"cannot read a catalogue of type {type(catalogue).__name__}: pass the path of a CSV "

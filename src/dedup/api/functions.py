@@ -132,6 +132,9 @@ def update_index(
             manifest = before.manifest
             names: Columns = {"id": manifest["id_column"], "title": manifest["title_column"]}
             names["images"] = manifest.get("url_column")
+            choice = origins.choice_of(manifest)
+            if choice is not None:
+                names["choice"] = choice
             cfg = configured(manifest["checkpoint"], {})
             source, _ = source_of(cfg, catalogue, names | columns)
             embedding = embedding_of(cfg, manifest["checkpoint"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from omegaconf import DictConfig
 
 from dedup import pipeline
 from dedup.cli.arguments import typed
-from dedup.config.instances import build, default_settings, plain
+from dedup.config.instances import build, default_settings, escaped, plain
+from dedup.config.parts import shown
 from dedup.detection.detector import Detector
 from dedup.detection.results import DetectionResult, index_of
 from dedup.encoders.paths import checkpoint_file
@@ -32,6 +34,12 @@ log = logging.getLogger("dedup")
 
 STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
 """Pattern of a run folder's name, the time of its start."""
+
+OF_TABLE = (
+    "id_column", "url_column", "title_column", "choice", "category_column", "categories",
+    "encoding",
+)  # fmt: skip
+"""Settings of a source that say how a table is read, whichever file it is."""
 
 
 def training_images(cfg: DictConfig, run_dir: Path) -> tuple[ImageReader, Any]:
@@ -142,17 +150,31 @@ def settings_to_continue(cfg: DictConfig, index: Index) -> list[str]:
 
 
 def take_columns(cfg: DictConfig) -> None:
-    """Take the names of columns from the index to change, where the user set none."""
+    """Read a table as that of the index to change was read, where the user set nothing else.
+
+    These are the names of its columns, and which of its rows and addresses count.
+    """
     if not _is_given(cfg):
         return
     manifest, _ = read_manifest(_index_to_change(cfg))
+    source = manifest.get("source")
+    known = {**(source if isinstance(source, Mapping) else {}), **manifest}
     words = [word.partition("=")[0].lstrip("+~") for word in typed()]
-    defaults = default_settings("source", "csv")
-    for name in ("id_column", "url_column", "title_column"):
-        is_default = name in cfg.source and cfg.source[name] == defaults[name]
-        value = manifest.get(name)
-        if is_default and isinstance(value, str) and f"source.{name}" not in words:
-            cfg.source[name] = value
+    defaults, taken = default_settings("source", "csv"), []
+    for name in OF_TABLE:
+        is_default = name in cfg.source and plain(cfg.source)[name] == defaults[name]
+        value = known.get(name)
+        if not is_default or f"source.{name}" in words or value in (None, defaults[name]):
+            continue
+        if isinstance(value, str):
+            cfg.source[name] = escaped(value)
+        elif isinstance(value, list) and all(isinstance(one, str) for one in value):
+            cfg.source[name] = [escaped(one) for one in value]
+        else:  # no setting: the index was written by something else
+            continue
+        taken.append(f"source.{name}={shown(value)}")
+    if taken:
+        log.info("the table is read as the index's was: %s", " ".join(taken))
 
 
 def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:

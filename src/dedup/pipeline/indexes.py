@@ -127,7 +127,8 @@ def save_changed(index: Index, before: Index, change: str, folder: Path, run_dir
     _count_failed(index, folder)
     index.save(run_dir)
     n_added, n_updated, n_removed = count_changes(before, index)
-    log.info("%d products added, %d updated, %d removed", n_added, n_updated, n_removed)
+    added = counted(n_added, "product")
+    log.info("%s added, %d updated, %d removed", added, n_updated, n_removed)
     return index
 
 

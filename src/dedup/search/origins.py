@@ -121,6 +121,13 @@ def recipe(index: Index, record: Record | None = None) -> Recipe | None:
     return Recipe(dict(matcher), verifier and dict(verifier))
 
 
+def choice_of(manifest: Mapping[str, Any]) -> str | None:
+    """Read which of several addresses in a cell an index was made of; ``None`` if unknown."""
+    source = manifest.get("source")
+    choice = source.get("choice") if isinstance(source, Mapping) else None
+    return choice if isinstance(choice, str) else None
+
+
 def _moved(named: str, folder: Path) -> str:
     """Resolve a path that an index names; beside the index, if the folder of runs was moved.
 
