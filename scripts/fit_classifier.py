@@ -46,14 +46,14 @@ from dedup.verification.classifier import (
     CopyClassifier,
     features,
 )
-from dedup.verification.colour import Colours
 from dedup.verification.geometric import placements
 from dedup.verification.visual_words import Vocabulary, propose
 
 N_QUANTILES = 400
-UNSEEN = (np.nan,) * len(Colours._fields)
-MINED = ("look_alike", "look_alike_goods")
-"""Strangers as a catalogue has them."""
+MINED = ("look_alike", "look_alike_goods", "look_alike_packshots")
+"""Strangers as catalogues of three sorts have them; the last are never fitted on."""
+MORE = 3
+"""Factor by which more goods are looked through for held-out strangers: few score high."""
 
 OF_FAMILIES = 2.0
 """Weight of a pair of a family of look-alikes, of which there are fewer than of other strangers."""
@@ -64,6 +64,10 @@ VARIANTS = ("variant", "variant_of_goods", "neutral_variants", "coloured_variant
 LIGHT = ("white_balance", "brightness", "contrast", "gamma", "curve", "saturation", "vignette",
          "haze", "fade", "gray", "sepia", "posterize", "palette")  # fmt: skip
 """Edits of light and colour, which variants must be told from."""
+
+MOVED = FEATURES.index("moved")
+LEAST_MOVED = 6.0
+"""CIELAB units between the products of two variants, at least."""
 
 NO_DIFFERENCE = {"parts": 0.5, "tinted": 0.002}
 MIN_REST = 0.9
@@ -130,12 +134,9 @@ def one_edit(image: RgbImage, rng: Generator, other: RgbImage) -> RgbImage:
 
 
 def placed(rng: Generator, one: LocalFeatures, other: LocalFeatures) -> list[list[float]]:
-    """Compute the features of a pair in either order, for each of its placements.
-
-    Those of colours are NaN where colours were not compared.
-    """
+    """Compute the features of a pair in either order, for each of its placements."""
     one, other = (one, other) if rng.random() < 0.5 else (other, one)
-    return [[*features(*pair[:3]), *(pair.colours or UNSEEN)] for pair in placements(one, other)]
+    return [features(*pair[:3], pair.colours) for pair in placements(one, other)]
 
 
 def in_other_light(image: RgbImage, rng: Generator) -> RgbImage:
@@ -206,7 +207,7 @@ def of_goods(seed: int, base: Sequence[Item], at: int) -> list[Row]:
 
 
 def of_family(seed: int, photos: Sequence[Item], job: tuple[str, int, bool]) -> list[Row]:
-    """Draw one family: its pairs are negatives, and copies of two members are positives."""
+    """Draw one family: its pairs are negatives, and copies of members are positives."""
     name, number, held_out = job
     rng = np.random.default_rng([seed, 2, sorted(KINDS).index(name), number, held_out])
     drawn = [photos[place].image for place in rng.permutation(len(photos))[:12]]
@@ -222,17 +223,25 @@ def of_family(seed: int, photos: Sequence[Item], job: tuple[str, int, bool]) -> 
         rows.append(Row("copy_of_drawn", group, 1, placed(rng, seen[at], edited), held_out))
         other = seen[(at + 1) % len(seen)]
         rows.append(Row(name, group, 0, placed(rng, other, edited), held_out))
+    if name in VARIANTS:
+        lit = LocalFeatures.of(in_other_light(members[0], rng))
+        rows.append(Row("copy_in_light_of_drawn", group, 1, placed(rng, seen[0], lit), held_out))
     return rows
 
 
-def look_alikes(kind: str, items: Sequence[Item], known: set[frozenset[str]]) -> Iterator[Row]:
+def look_alikes(
+    kind: str,
+    items: Sequence[Item],
+    known: set[frozenset[str]],
+    parts: Sequence[bool] = (False, True),
+) -> Iterator[Row]:
     """Yield different products whose images share the most visual words.
 
     Two garments that one seller photographed on the same floor are such a pair, two icons of one
     set another. What may be a copy is left out.
     """
     vocabulary = Vocabulary.load()
-    for held_out in (False, True):
+    for held_out in parts:
         pool = [item for item in items if item.held_out == held_out]
         if not pool:
             continue
@@ -252,9 +261,19 @@ def look_alikes(kind: str, items: Sequence[Item], known: set[frozenset[str]]) ->
                 yield Row(kind, pool[a].name, 0, told, held_out)
 
 
+def packshots_of(items: Sequence[Item]) -> list[Item]:
+    """Cut products out and set them on white; as held out, for their pairs are never fitted on."""
+    made = in_order(lambda item: packshot(item.image, np.random.default_rng(0)), items)
+    return [
+        Item(item.name, as_stored(image, 90), True)
+        for item, image in zip(items, made, strict=True)
+        if image is not None
+    ]
+
+
 def may_be_copy(row: Sequence[float]) -> bool:
     """Tell whether nothing differs: nobody has said that such a pair is no copy."""
-    values = dict(zip(FEATURES, row[: len(FEATURES)], strict=True))
+    values = dict(zip(FEATURES, row, strict=True))
     no_more = all(values[name] < most for name, most in NO_DIFFERENCE.items())
     return no_more and values["rest"] > MIN_REST
 
@@ -325,21 +344,21 @@ def main() -> None:
             table = dict(stored)
     rows, truth, kinds, test = (table[name] for name in ("rows", "truth", "kinds", "held_out"))
     told = ~(np.isin(kinds, VARIANTS) & too_alike(rows))
-    table, truth, kinds, test = rows[told], truth[told], kinds[told], test[told]
-    rows, compared = table[:, : len(FEATURES)], ~np.isnan(table[:, -1])
+    rows, truth, kinds, test = rows[told], truth[told], kinds[told], test[told]
+    compared = rows[:, MOVED] >= 0
     weight = np.where([kind in KINDS for kind in kinds], OF_FAMILIES, 1.0)
     directions = [(name in RISING) - (name in FALLING) for name in FEATURES]
     trees = fitted(rows[~test], truth[~test], weight[~test], options.seed, directions)
     seen = trees.decision_function(rows)
     is_variant, used = np.isin(kinds, VARIANTS), compared & ~test
-    own = fitted(table[used], is_variant[used], weight[used], options.seed, [0] * table.shape[1])
+    own = fitted(rows[used], is_variant[used], weight[used], options.seed, [0] * len(FEATURES))
     save_file(
         exported(trees)
         | {OF_VARIANTS + name: array for name, array in exported(own).items()}
         | tails(
             seen[test & (truth == 1)],
-            strangers=seen[test & np.isin(kinds, MINED)],
-            look_alikes=seen[test & np.isin(kinds, [*KINDS])],
+            strangers=[seen[test & (kinds == kind)] for kind in MINED],
+            look_alikes=[seen[test & np.isin(kinds, [*KINDS])]],
         ),
         options.out,
         {"command": "scripts/fit_classifier.py", "seed": str(options.seed)},
@@ -347,9 +366,9 @@ def main() -> None:
     judge = CopyClassifier.load(options.out.resolve())
     log_odds = judge.log_odds(rows)
     assert np.allclose(log_odds, seen, atol=1e-4)
-    variant = np.full(len(table), -np.inf)
-    variant[compared] = judge.variant_log_odds(table[compared])
-    assert np.allclose(variant[compared], own.decision_function(table[compared]), atol=1e-4)
+    variant = np.full(len(rows), -np.inf)
+    variant[compared] = judge.variant_log_odds(rows[compared])
+    assert np.allclose(variant[compared], own.decision_function(rows[compared]), atol=1e-4)
     size = options.out.stat().st_size
     print(f"{(~test).sum()} placements fitted on, {test.sum()} held out, {size} bytes\n\nCopies:")
     report(log_odds[test], truth[test], kinds[test])
@@ -357,14 +376,26 @@ def main() -> None:
     report(variant[test], is_variant[test], kinds[test])
 
 
-def tails(copies: np.ndarray, **strangers: np.ndarray) -> dict[str, np.ndarray]:
-    """Sum up the log odds of held-out copies and strangers for ``dedup.detection.mixture``."""
+def tails(copies: np.ndarray, **strangers: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Sum up the log odds of held-out copies and strangers for ``dedup.detection.mixture``.
+
+    Strangers of several sorts of catalogues count alike, however many there are of each.
+    """
     quantiles = np.quantile(copies, (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES)
-    excess = {name: odds[odds > LEAST] - LEAST for name, odds in strangers.items()}
+    moments = {
+        name: np.array([moments_of(odds) for odds in sorts if (odds > LEAST).any()])
+        for name, sorts in strangers.items()
+    }
     return {
         "copies": quantiles.astype(np.float64),
-        **{name: np.array([part.mean(), (part**2).mean()]) for name, part in excess.items()},
+        **{name: found.mean(axis=0) for name, found in moments.items()},
     }
+
+
+def moments_of(odds: np.ndarray) -> tuple[float, float]:
+    """Compute the mean of the excess over ``LEAST`` and that of its square."""
+    excess = odds[odds > LEAST] - LEAST
+    return float(excess.mean()), float((excess**2).mean())
 
 
 def report(log_odds: np.ndarray, truth: np.ndarray, kinds: np.ndarray) -> None:
@@ -382,13 +413,18 @@ def report(log_odds: np.ndarray, truth: np.ndarray, kinds: np.ndarray) -> None:
 
 
 def too_alike(rows: np.ndarray) -> np.ndarray:
-    """Mark the pairs that hardly differ in colour or lightness: no eye calls them variants."""
+    """Mark the pairs whose products hardly differ: no eye calls them variants.
+
+    Where the products could not be told from their grounds, the whole images count.
+    """
     limits = {"chroma": 8, "worst_chroma": 16, "hue": 30, "shift": 14}
-    return np.all([rows[:, FEATURES.index(name)] < most for name, most in limits.items()], axis=0)
+    whole = np.all([rows[:, FEATURES.index(name)] < most for name, most in limits.items()], axis=0)
+    moved = rows[:, MOVED]
+    return np.where(moved < 0, whole, moved < LEAST_MOVED)
 
 
 def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Make the pairs: features, (n, 50), truth, kind, group and whether they are held out."""
+    """Make the pairs: features, (n, 51), truth, kind, group and whether they are held out."""
     rng = np.random.default_rng(options.seed)
     photos = photos_of(options.photos, options.senders)
     known = same_products(options.true_dups)
@@ -400,7 +436,9 @@ def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
         for name, kind in KINDS.items()
         for held_out in (False, True)
         if kind.fitted or held_out
-        for number in range(options.families // (3 if held_out else 1))
+        for number in range(
+            options.families * (2 if name in VARIANTS else 1) // (3 if held_out else 1)
+        )
     ]
     fit_photos = [item for item in order if not item.held_out]
     test_photos = [item for item in order if item.held_out]
@@ -419,7 +457,12 @@ def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
         print(f"{name}: {len(made)} pairs", file=sys.stderr)
     made += look_alikes("look_alike", photos, known)
     if goods:
-        made += look_alikes("look_alike_goods", goods, set())
+        made += look_alikes("look_alike_goods", goods, set(), [False])
+        more = goods_of(options.goods, MORE * options.n_goods, rng)
+        made += look_alikes("look_alike_goods", more, set(), [True])
+    made += look_alikes(
+        "look_alike_packshots", packshots_of(fit_photos)[: 2 * options.n], known, [True]
+    )
     copies = [row for row in made if row.is_copy]
     print(
         f"{len(made)} pairs; not to be laid over each other: "

@@ -203,6 +203,21 @@ def test_crowds_are_those_of_a_count(pairs: list[tuple[int, int, float]]) -> Non
         assert found[at] == (max(others) >= CROWD)
 
 
+@pytest.mark.parametrize("harder", [-1.5, 0.0, 1.5])
+def test_copies_may_be_harder_than_the_held_out_ones(harder: float) -> None:
+    log_odds, is_copy = simulated(0.5, 3000, 4)
+    moved = np.where(is_copy, log_odds - harder, log_odds)
+    told = score(posterior(moved).expected)
+    taken = told >= calibrated(posterior(moved), 0.99).min_score
+    assert is_copy[taken].mean() >= 0.98
+    assert mixed(moved).shift == pytest.approx(harder, abs=0.5)
+
+
+def test_a_few_copies_do_not_move_the_density() -> None:
+    few = np.array([1.0, 2.0, 2.5, -2.0, -2.1])
+    assert Mixture.fit(few, COPIES, STRANGERS).shift == 0
+
+
 def test_a_family_of_look_alikes_does_not_cost_the_others() -> None:
     log_odds, _ = simulated(0.02, 4000, 7)
     family = np.random.default_rng(0).normal(5, 3, 300)

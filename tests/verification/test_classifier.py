@@ -18,11 +18,11 @@ from dedup.verification.classifier import (
     FEATURES,
     OF_VARIANTS,
     RISING,
-    WITH_COLOURS,
     CopyClassifier,
     Trees,
     features,
 )
+from dedup.verification.colour import NOT_COMPARED, Colours
 from dedup.verification.difference import Difference
 from tests.conftest import DAMAGES
 
@@ -35,6 +35,8 @@ SEEN = Agreement(
     worst_tone=2.0, tint=1.0, worst_tint=2.0, difference=5.0,
 )  # fmt: skip
 DIFFERS = Difference(parts=2.0, area=0.1, rest=0.9, repeated=0.4, spread=0.5, hull=0.6, strong=0.3)
+COLOURS = Colours(apart=1.0, within=0.9, moved=2.0, lighter=1.5, dark=60.0, folds=0.1, ground=1.2,
+                  paper=80.0, lit=1.4, hued=0.8)  # fmt: skip
 PLACED = Alignment(np.array([[2.0, 0, 5], [0, 1.0, 5]]), True, 40, 30)
 
 
@@ -80,10 +82,8 @@ def test_the_bundled_trees_are_those_of_a_walk() -> None:
     judge, rows = CopyClassifier.load(), plausible(20)
     found = judge.log_odds(rows.tolist())
     assert found == pytest.approx([walk(judge.copy, row) for row in rows])
-    wide = np.column_stack([rows, np.random.default_rng(1).random((20, 9)) * 50])
-    assert wide.shape[1] == len(WITH_COLOURS)
-    found = judge.variant_log_odds(wide.tolist())
-    assert found == pytest.approx([walk(judge.variant, row) for row in wide])
+    found = judge.variant_log_odds(rows.tolist())
+    assert found == pytest.approx([walk(judge.variant, row) for row in rows])
     assert CopyClassifier.load() is judge
     assert (judge.strangers > 0).all()
     assert (judge.look_alikes > judge.strangers).all()
@@ -91,12 +91,14 @@ def test_the_bundled_trees_are_those_of_a_walk() -> None:
 
 
 def test_features_are_in_their_order() -> None:
-    said = dict(zip(FEATURES, features(PLACED, SEEN, DIFFERS), strict=True))
+    said = dict(zip(FEATURES, features(PLACED, SEEN, DIFFERS, COLOURS), strict=True))
     for name in set(FEATURES) & set(Agreement._fields) - {"gain"}:
         assert said[name] == getattr(SEEN, name)
     expected = {"inliers": np.log(31), "ratio": 0.75, "most": 0.8, "least": 0.5,
                 "gain": np.log(2), "stretch": np.log(2), "turn": 0}  # fmt: skip
     assert {name: said[name] for name in expected} == pytest.approx(expected)
+    assert tuple(said[name] for name in Colours._fields) == COLOURS
+    assert features(PLACED, SEEN, DIFFERS)[-len(Colours._fields) :] == [*NOT_COMPARED]
     whole = features(PLACED._replace(n_matches=0, n_inliers=0), SEEN._replace(gain=-1.0), DIFFERS)
     assert np.isfinite(whole).all()
 
@@ -117,7 +119,9 @@ def plausible(count: int) -> Rows:
     rng = np.random.default_rng(0)
     rows = rng.random((count, len(FEATURES)))
     scale = {"inliers": 5.5, "hue": 90, "chroma": 40, "worst_chroma": 60, "tone": 15, "shift": 30,
-             "turn": 30, "worst_tone": 30, "tint": 25, "worst_tint": 50}  # fmt: skip
+             "turn": 30, "worst_tone": 30, "tint": 25, "worst_tint": 50, "apart": 20, "moved": 40,
+             "lighter": 40, "dark": 80, "ground": 30, "paper": 100, "lit": 40,
+             "hued": 30}  # fmt: skip
     return rows ** rng.uniform(0.3, 3, (count, 1)) * [scale.get(name, 1.0) for name in FEATURES]
 
 
@@ -138,7 +142,7 @@ def test_the_judge_tells_a_copy_from_chance() -> None:
     same = Difference(rest=1.0, repeated=0.8, spread=0.9, hull=0.9, strong=0.4)
     high, low = CopyClassifier.load().log_odds(
         [
-            features(straight, sure, same),
+            features(straight, sure, same, COLOURS),
             features(
                 PLACED._replace(n_inliers=6), wrong, DIFFERS._replace(rest=0.1, repeated=0.02)
             ),

@@ -7,7 +7,7 @@ import pytest
 
 from dedup.verification.alignment import Alignment, LocalFeatures
 from dedup.verification.appearance import Agreement
-from dedup.verification.classifier import FEATURES, WITH_COLOURS, CopyClassifier, Trees
+from dedup.verification.classifier import FEATURES, CopyClassifier, Trees
 from dedup.verification.difference import Difference
 from dedup.verification.geometric import (
     SHARED_PART,
@@ -47,7 +47,7 @@ def by_structure() -> CopyClassifier:
     )
     return CopyClassifier(
         copy=trees,
-        variant=replace(trees, value=np.full((1, 3), -1.0), names=WITH_COLOURS),
+        variant=replace(trees, value=np.full((1, 3), -1.0)),
         copies=np.array([2.0, 4.0, 6.0]),
         strangers=np.array([1.0, 2.0]),
         look_alikes=np.array([2.0, 6.0]),

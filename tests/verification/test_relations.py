@@ -62,12 +62,12 @@ def test_each_condition_is_needed(
     variant: float, apart: float, within: float, inliers: int, called: str
 ) -> None:
     placed = STRAIGHT._replace(n_inliers=inliers)
-    seen = Colours(apart, within, *[0.0] * 7)
+    seen = Colours(apart, within, *[0.0] * 8)
     assert relation(placed, seen, variant, -5.0, Difference(), -5.0) == called
 
 
 def test_the_likelier_of_copy_and_variant_counts() -> None:
-    seen = Colours(9.0, 1.0, *[0.0] * 7)
+    seen = Colours(9.0, 1.0, *[0.0] * 8)
     called = [relation(STRAIGHT, seen, 2.0, copy, Difference(), -5.0) for copy in (1.9, 2.1)]
     assert called == [VARIANT, NOTHING]
 

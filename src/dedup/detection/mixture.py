@@ -6,11 +6,12 @@ two kinds (Efron, Size, power and false discovery rates, 2007). Copies have the 
 classifier gave held-out edited copies. Strangers above ``LEAST`` fall off as the tail of a normal
 distribution does: the log of their density is a polynomial of degree two that never bends up. It is
 fitted with the share of copies by expectation maximisation. Where few strangers are seen, what was
-seen in other catalogues counts as ``PRIOR`` strangers.
+seen in other catalogues counts as ``PRIOR`` strangers. Copies may be harder or plainer than the
+held-out ones: their density is shifted by the most plausible of ``SHIFTS``.
 
 Families of look-alikes and single pairs are two populations, and one mixture of both would be wrong
 for each (Efron, Simultaneous inference: when should hypothesis testing problems be combined?,
-2008). So pairs whose images have several relatives, variants or other sizes, are fitted apart.
+2008). So pairs whose images have a further relative, a variant or another size, are fitted apart.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ MOST = 14.0
 PRIOR = 40.0
 """Strangers that are counted besides, as held-out pairs have them."""
 
-FEW = 10.0
+FEW = 5.0
 """The same of crowded pairs: families of one catalogue are alike, and not as those of others."""
 
 FEWEST = 0.5
 """Copies, and strangers, that are counted besides where the share of copies is fitted: a catalogue
 without any must not rule out the first one."""
 
-CROWD = 2
+CROWD = 1
 """Relatives of one image from which its pairs are crowded."""
 
 SURE_COPY = 3.0
@@ -57,6 +58,12 @@ Z = 1.96
 
 WIDTH = 0.6
 """Standard deviation of the kernel that smooths the density of copies."""
+
+SHIFTS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+"""Log odds by which copies of a catalogue may be harder than held-out ones; below 0 plainer."""
+
+USUAL_SHIFT = 0.5
+"""Standard deviation of the shift, as far as one catalogue differs from another."""
 
 ROUNDS = 200
 NEWTON = 30
@@ -72,17 +79,19 @@ class Mixture:
     """The share of copies and the decay of strangers in a catalogue.
 
     Attributes:
-        copies: (m,) log odds that the classifier gave held-out copies.
+        copies: (m,) log odds that the classifier gave held-out copies, shifted.
         share: share of copies among the pairs above ``LEAST``, 0 to 1.
         decay: (2,) coefficients of the excess over ``LEAST`` and of its square in the negative log
             density of strangers.
         n_strangers: number of strangers that they were fitted on, with those counted besides.
+        shift: log odds by which the copies were shifted down, one of ``SHIFTS``.
     """
 
-    copies: Floats = field(repr=False)
+    copies: Floats = field(repr=False, compare=False)
     share: float
     decay: tuple[float, float]
     n_strangers: float
+    shift: float = 0.0
 
     @classmethod
     def fit(
@@ -100,7 +109,20 @@ class Mixture:
             strangers: (2,) mean excess over ``LEAST`` of held-out strangers above it, and the
                 mean of its square.
             n_held_out: number of strangers that these means count as.
+
+        Returns:
+            The most plausible of the mixtures with one of ``SHIFTS`` each.
         """
+        fits = [cls._of(log_odds, copies, strangers, n_held_out, shift) for shift in SHIFTS]
+        doubts = 0.5 * (np.array(SHIFTS) / USUAL_SHIFT) ** 2
+        return fits[int(np.argmax([fit._likelihood(log_odds) for fit in fits] - doubts))]
+
+    @classmethod
+    def _of(
+        cls, log_odds: Floats, copies: Floats, strangers: Floats, n_held_out: float, shift: float
+    ) -> Mixture:
+        """Fit a mixture with copies that are shifted so far."""
+        copies = copies - shift
         above = np.minimum(log_odds[log_odds > LEAST], MOST) - LEAST
         powers = np.stack([above, above**2])
         density = _density(copies, above + LEAST)
@@ -120,7 +142,15 @@ class Mixture:
         slope = _slope(
             bend, float(powers[0] @ (1 - is_copy) + n_held_out * strangers[0]) / n_strangers
         )
-        return cls(copies, share, (slope, bend), n_strangers)
+        return cls(copies, share, (slope, bend), n_strangers, shift)
+
+    def _likelihood(self, log_odds: Floats) -> float:
+        """Compute the log likelihood of the log odds above ``LEAST``."""
+        above = np.minimum(log_odds[log_odds > LEAST], MOST)
+        excess, decay = above - LEAST, np.array(self.decay)
+        strangers = np.exp(-decay @ np.stack([excess, excess**2]) - _log_total(decay))
+        known = self.share * _density(self.copies, above)
+        return float(np.log(np.maximum(known + (1 - self.share) * strangers, 1e-300)).sum())
 
     def log_odds(self, log_odds: npt.ArrayLike, deviations: float = 0.0) -> Floats:
         """Convert the classifier's log odds to those in this catalogue; they never fall.

@@ -31,7 +31,6 @@ from dedup.verification.geometric import (
     GeometricVerifier,
     Verdict,
     placements,
-    with_colours,
 )
 from dedup.verification.keypoints import keypoint_settings
 from dedup.verification.relations import MERGE, MERGED, NOTHING, SEPARATE, VARIANT, counted
@@ -50,7 +49,7 @@ KEPT = 512
 STEP = 128
 """Number of candidates verified at a time: about a second of work on 2 cores."""
 
-VERSION = 5
+VERSION = 6
 """Version of verdicts: raised when the same two images get another one."""
 
 THIRD = "third look"
@@ -320,7 +319,8 @@ class Look:
         pairs = np.unique(np.column_stack([left, right]), axis=0).astype(np.int64)
         images = self._seen(np.unique(pairs[:, 1]).tolist())
         both = [(seen[number], images[row]) for number, row in pairs.tolist()]
-        verdicts = self._verdicts(both)
+        aligned = in_order(lambda pair: placements(*pair), both)
+        verdicts = self.verifier.verdicts(list(aligned))
         is_copy = np.array([verdict.score >= self.min_score for verdict in verdicts], bool)
         is_variant = np.array([verdict.relation == VARIANT for verdict in verdicts], bool)
         alike = score(np.array([verdict.alike for verdict in verdicts], np.float64))
@@ -330,20 +330,6 @@ class Look:
             scores = np.where(is_variant, alike, scores)
         evidence = np.array([_of_query(verdicts[row]) for row in kept], object)
         return Copies(pairs[kept, 0], pairs[kept, 1], scores[kept], evidence)
-
-    def _verdicts(self, both: Sequence[tuple[LocalFeatures, LocalFeatures]]) -> list[Verdict]:
-        """Verify pairs; colours take most of the time, and are compared where they can matter."""
-        aligned = list(in_order(lambda pair: placements(*pair, colours=False), both))
-        verdicts = self.verifier.verdicts(aligned)
-        wanted = [
-            place
-            for place, verdict in enumerate(verdicts)
-            if verdict.score >= self.min_score or self.variants == MERGE
-        ]
-        coloured = in_order(lambda place: with_colours(*both[place], aligned[place]), wanted)
-        for place, verdict in zip(wanted, self.verifier.verdicts(list(coloured)), strict=True):
-            verdicts[place] = verdict
-        return verdicts
 
     def _seen(self, rows: Sequence[int]) -> dict[int, LocalFeatures]:
         """Return the local features of vectors' images, each computed once or found in memory."""

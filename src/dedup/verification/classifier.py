@@ -18,7 +18,7 @@ from dedup.errors import ArtifactError, CorruptError
 from dedup.runtime.shortages import pass_on
 from dedup.verification.alignment import Alignment
 from dedup.verification.appearance import Agreement
-from dedup.verification.colour import Colours
+from dedup.verification.colour import NOT_COMPARED, Colours
 from dedup.verification.difference import Difference
 
 BUNDLED = FOLDER / "judge.safetensors"
@@ -29,7 +29,7 @@ OF_VARIANTS = "variant_"
 FEATURES = (
     "inliers", "ratio", "most", "least", "structure", "same", "textured", "whole", "hue",
     "coloured", "chroma", "worst_chroma", "tone", "gain", "shift", "gray", "stretch", "turn",
-    "worst_tone", "tint", "worst_tint", *Difference._fields,
+    "worst_tone", "tint", "worst_tint", *Difference._fields, *Colours._fields,
 )  # fmt: skip
 """Features of the classifier, in this order; see ``features``."""
 
@@ -43,9 +43,6 @@ FALLING = (
 )  # fmt: skip
 """Features in which the log odds never fall, or never rise."""
 
-WITH_COLOURS = (*FEATURES, *Colours._fields)
-"""Features by which colour variants are told, in this order."""
-
 OF_DETAILS = (
     "parts", "area", "contrast", "both", "fill", "rim", "under", "step", "alike", "differing",
     "tinted", "tint_step",
@@ -55,7 +52,12 @@ OF_DETAILS = (
 Floats = npt.NDArray[np.float64]
 
 
-def features(alignment: Alignment, agreement: Agreement, difference: Difference) -> list[float]:
+def features(
+    alignment: Alignment,
+    agreement: Agreement,
+    difference: Difference,
+    colours: Colours | None = None,
+) -> list[float]:
     """Compute the features of an aligned pair; swapping the images hardly changes them."""
     large, small = alignment.stretches
     return [
@@ -81,6 +83,7 @@ def features(alignment: Alignment, agreement: Agreement, difference: Difference)
         agreement.tint,
         agreement.worst_tint,
         *difference,
+        *(colours or NOT_COMPARED),
     ]
 
 
@@ -186,7 +189,7 @@ class CopyClassifier:
                 for name, array in arrays.items()
                 if name.startswith(OF_VARIANTS)
             }
-            trees = Trees.of(arrays, FEATURES), Trees.of(own, WITH_COLOURS)
+            trees = Trees.of(arrays, FEATURES), Trees.of(own, FEATURES)
             return cls(*trees, *tails)
         except (SafetensorError, KeyError, IndexError, OSError, ValueError) as error:
             pass_on(error, path)
@@ -197,5 +200,5 @@ class CopyClassifier:
         return self.copy.log_odds(rows)
 
     def variant_log_odds(self, rows: Sequence[Sequence[float]]) -> Floats:
-        """Compute the log odds, (n,), that rows of ``WITH_COLOURS`` are of colour variants."""
+        """Compute the log odds, (n,), that rows of ``FEATURES`` are of colour variants."""
         return self.variant.log_odds(rows)

@@ -92,6 +92,7 @@ class Colours(NamedTuple):
         ground: distance of the colours beside the product, a mean of its pixels; -1 without any.
         paper: mean lightness beside the product, where it is darker; burnt white tells of no light.
         lit: distance of the product's mean colours after the light that the ground tells of.
+        hued: the same without lightness, which a curve may change beside white paper.
     """
 
     apart: float
@@ -103,6 +104,11 @@ class Colours(NamedTuple):
     ground: float
     paper: float
     lit: float
+    hued: float
+
+
+NOT_COMPARED = Colours(*(-1.0,) * len(Colours._fields))
+"""Stands for colours where two images show too little in common to compare them."""
 
 
 def compare_colours(
@@ -154,15 +160,18 @@ def _moves(laid: RgbImage, under: RgbImage, product: Mask, beside: Mask) -> dict
         "folds": float(np.log(contrasts[lighter] / contrasts[darker])),
     }
     if int(beside.sum()) < MIN_OVERLAP:
-        return {**found, "ground": -1.0, "paper": 0.0, "lit": found["moved"]}
+        hued = float(np.linalg.norm(means[0][1:] - means[1][1:]))
+        return {**found, "ground": -1.0, "paper": 0.0, "lit": found["moved"], "hued": hued}
     first, second = (side[beside] for side in sides)
     gain = np.clip(np.median((second + 1) / (first + 1), axis=0), 1 / MAX_LIGHT, MAX_LIGHT)
     lit = _lab(np.minimum(sides[0][product] * gain.astype(np.float32), np.float32(255)))
+    step = lit.mean(axis=0) - means[1]
     return {
         **found,
         "ground": float(np.linalg.norm(labs[0][beside] - labs[1][beside], axis=1).mean()),
         "paper": min(float(lab[beside][:, 0].mean()) for lab in labs),
-        "lit": float(np.linalg.norm(lit.mean(axis=0) - means[1])),
+        "lit": float(np.linalg.norm(step)),
+        "hued": float(np.linalg.norm(step[1:])),
     }
 
 

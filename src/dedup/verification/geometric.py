@@ -162,22 +162,17 @@ class GeometricVerifier:
         self.judge = CopyClassifier.load() if judge is None else judge
         self.third = _third_look(third_look)
 
-    def __call__(
-        self, pairs: Iterable[tuple[LocalFeatures, LocalFeatures]], colours: bool = True
-    ) -> list[Verdict]:
-        """Verify pairs of images; a verdict does not depend on the other pairs.
-
-        ``colours=False`` leaves out the relations of pairs that are no copies, which is faster.
-        """
-        return self.verdicts([placements(left, right, colours) for left, right in pairs])
+    def __call__(self, pairs: Iterable[tuple[LocalFeatures, LocalFeatures]]) -> list[Verdict]:
+        """Verify pairs of images; a verdict does not depend on the other pairs."""
+        return self.verdicts([placements(left, right) for left, right in pairs])
 
     def verdicts(self, pairs: Sequence[Sequence[AlignedPair]]) -> list[Verdict]:
         """Classify pairs that are aligned already; each pair has its possible alignments."""
-        rows = [features(*aligned[:3]) for pair in pairs for aligned in pair]
+        placed = [aligned for pair in pairs for aligned in pair]
+        rows = [features(*aligned[:3], aligned.colours) for aligned in placed]
         but = [detail_blind(row) for row in rows]
         # At once: a walk through the trees takes about as long for many rows as for few.
         log_odds, of_but = self.judge.log_odds([*rows, *but]).reshape(2, -1)
-        placed = [aligned for pair in pairs for aligned in pair]
         covers = [max(it.agreement.cover_one, it.agreement.cover_other) for it in placed]
         shares_part = np.array(covers) < LEAST_COVER
         for odds in (log_odds, of_but):
@@ -185,7 +180,7 @@ class GeometricVerifier:
         compared = np.array([aligned.colours is not None for aligned in placed], bool)
         variant = np.full(len(rows), np.nan)
         variant[compared] = self.judge.variant_log_odds(
-            [[*row, *it.colours] for row, it in zip(rows, placed, strict=True) if it.colours]
+            [row for row, it in zip(rows, placed, strict=True) if it.colours is not None]
         )
         ends = np.cumsum([len(pair) for pair in pairs])
         parts = (slice(end - len(pair), end) for pair, end in zip(pairs, ends, strict=True))
@@ -252,10 +247,11 @@ def _verdict(
     return Verdict(float(log_odds[best]), pair[best])
 
 
-def placements(
-    left: LocalFeatures, right: LocalFeatures, colours: bool = True
-) -> list[AlignedPair]:
-    """Find the plausible alignments of two images, and compare the images under each."""
+def placements(left: LocalFeatures, right: LocalFeatures) -> list[AlignedPair]:
+    """Find the plausible alignments of two images, and compare the images under each.
+
+    The products' colours are compared under the best one.
+    """
     by_keypoints = align(left, right)
     alignments = [] if by_keypoints is None else [by_keypoints]
     if by_keypoints is None or by_keypoints.n_inliers < SURE_INLIERS:
@@ -266,21 +262,13 @@ def placements(
         for each, agreement in compared
         if agreement is not None
     ]
-    return with_colours(left, right, pairs) if colours else pairs
+    return _with_colours(left, right, pairs)
 
 
-def with_colours(
+def _with_colours(
     left: LocalFeatures, right: LocalFeatures, pairs: list[AlignedPair]
 ) -> list[AlignedPair]:
-    """Compare the products' colours under the best alignment, if that is good enough.
-
-    Colours decide the relation of a pair, and not its score.
-
-    Args:
-        left: as in ``placements``.
-        right: likewise.
-        pairs: result of ``placements`` without colours.
-    """
+    """Compare the products' colours under the best alignment, if that is good enough."""
     pairs = [
         pair._replace(agreement=directed(left, right, pair.alignment, pair.agreement))
         for pair in pairs
