@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,29 @@ def test_two_catalogues_are_matched_and_ones_own_product_is_kept(tmp_path: Path)
     matches = pd.DataFrame(pd.read_json(tmp_path / "matches.json")["matches"].tolist())
     assert matches[["theirs", "yours"]].to_numpy().tolist() == [["acme:0", "B"], ["acme:1", "A"]]
     assert matches["evidence"].tolist() == ["near: distance 0.5", "same bytes"]
+
+
+def details(*pairs: str) -> pd.DataFrame:
+    """Related pairs of products with one letter, whose images differ in a detail."""
+    return pairs_of(*(pair(*ends, 0.2, "near") for ends in pairs)).assign(
+        relation="differs in a detail"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ((), ""),
+        (("AB",), ""),
+        (("AB", "CD"), ""),
+        (("AF", "FG"), "1 family of look-alikes, 3 products: .* of A, F and G. "),
+        (("DF", "EG", "HI"), "1 family of look-alikes, 3 products: .* of D, F and G. "),
+        (("AB", "BC"), ""),  # one group of duplicates
+        (("FG", "GH", "DI", "IJ", "JK"), "2 families of look-alikes, 7 products: .* of D, I and J"),
+    ],
+)
+def test_families_of_look_alikes_are_named(pairs: tuple[str, ...], words: str) -> None:
+    findings, index = small_shop(threshold=1.2, looked=True)
+    told = warnings(dataclasses.replace(findings, related=details(*pairs)), index)
+    assert bool(told) == bool(words)
+    assert all(re.search(words, text) for text in told)

@@ -15,6 +15,7 @@ from dedup.reports.proofs import NEAR, n_matched, outcome, prefix_of, surest_pai
 from dedup.runtime.invocation import command
 from dedup.runtime.nouns import counted
 from dedup.search.index import Index
+from dedup.verification.relations import DETAIL, variant_families
 
 log = logging.getLogger("dedup")
 
@@ -32,6 +33,9 @@ GAIN = 0.1
 
 LOWER = (0.95, 0.9)
 """Precisions that are advised."""
+
+FAMILY = 3
+"""Products whose images differ in a detail, from which they are named as a family."""
 
 
 def report_findings(findings: DetectionResult, index: Index, folder: Path, seconds: float) -> None:
@@ -151,8 +155,9 @@ def format_duration(seconds: float) -> str:
 
 
 def warnings(findings: DetectionResult, index: Index) -> list[str]:
-    """Write warnings where suspiciously many duplicates were found, or few are expected to be."""
-    return [text for text in (_too_much(findings, index), _too_little(findings)) if text]
+    """Write warnings of too many or too few duplicates, and of families of look-alikes."""
+    texts = (_too_much(findings, index), _too_little(findings), _look_alikes(findings))
+    return [text for text in texts if text]
 
 
 def _too_much(findings: DetectionResult, index: Index) -> str:
@@ -191,6 +196,25 @@ def _too_little(findings: DetectionResult) -> str:
             more_found = f"matcher.precision={precision:g} would find about {percent(more)}"
             return f"{text}: {more_found}. {below}"
     return f"{text}: the others differ too much from their originals. {below}"
+
+
+def _look_alikes(findings: DetectionResult) -> str:
+    """Warn of families whose images differ in a detail: a copy among them is the least sure."""
+    details = findings.related[findings.related["relation"] == DETAIL]
+    if not len(details):
+        return ""
+    families = variant_families(details, findings.groups).groupby("family_id")["variant_id"]
+    sizes = families.nunique()  # the products of a group count as one
+    largest = sizes[sizes >= FAMILY].sort_values(ascending=False, kind="stable")
+    if not len(largest):
+        return ""
+    members = sorted(set(families.get_group(largest.index[0])))[:FAMILY]
+    n = counted(len(largest), "family", "families")
+    return (
+        f"{n} of look-alikes, {counted(int(largest.sum()), 'product')}: their images differ in a "
+        f"detail, such as those of {', '.join(members[:-1])} and {members[-1]}. Check pairs of "
+        "them before you remove one: related.csv names the place that differs"
+    )
 
 
 def _recall_at(calibration: Calibration, recall: Recall, precision: float) -> float:
