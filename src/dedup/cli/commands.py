@@ -37,7 +37,7 @@ STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
 
 OF_TABLE = (
     "id_column", "url_column", "title_column", "choice", "category_column", "categories",
-    "encoding", "base_url",
+    "encoding", "dialect", "base_url",
 )  # fmt: skip
 """Settings of a source that say how a table is read, whichever file it is."""
 

@@ -175,7 +175,7 @@ MAY_BE_NULL = (
     "source.title_column",
 )
 """Settings of ``TEXTS`` that may be left empty."""
-TEXT_LISTS = ("source.url_column",)
+TEXT_LISTS = ("source.dialect", "source.url_column")
 """Settings that must be a text, or a list of texts."""
 SECTIONS = ("csv", "data")
 """Sections of settings that are no parts."""

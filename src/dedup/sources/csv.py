@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from dedup.errors import ConfigError, SourceError
 from dedup.sources.catalogue import Catalogue
-from dedup.sources.paths import ImageFolder, open_csv
-from dedup.sources.records import MAX_RECORD, Record, read_records
+from dedup.sources.dialects import parse_words
+from dedup.sources.headers import Header
+from dedup.sources.layouts import Layout
+from dedup.sources.paths import ImageFolder
+from dedup.sources.records import MAX_RECORD, Record
 from dedup.sources.requests import (
     MAX_FIELD,
     MAX_ID,
@@ -21,6 +24,14 @@ from dedup.sources.requests import (
     category_paths,
     collect,
     skip_repeats,
+)
+from dedup.sources.table_files import (
+    AUTO,
+    CP1252,
+    AsciiSoFarError,
+    choose_codec,
+    open_table,
+    read_head,
 )
 
 __all__ = ["CHOICES", "MAX_COLUMNS", "MAX_FIELD", "MAX_ID", "MAX_MISSING", "CsvSource"]
@@ -31,13 +42,15 @@ MAX_COLUMNS = 10_000
 """A file with more columns is refused."""
 _LOG = logging.getLogger("dedup")
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class CsvSource:
     """Source that reads a CSV file whose images are named by web addresses or paths.
 
     Args:
-        path: CSV file with commas, double quotes and a header.
+        path: CSV file with a header.
         categories: category paths to read, each ending where a part ends: ``Tops & Tunics>Tops``
             matches ``... >Shirts, Tops & Tunics>Tops``; ``None`` or empty for all.
         rows: records to read as ``[start, stop)``, counted from 0; a stop of ``None`` reads to
@@ -50,9 +63,12 @@ class CsvSource:
             addresses count as those of one cell.
         title_column: column with a title to show, or ``None``.
         category_column: column with the category path, its parts separated by ``>``.
-        encoding: encoding of the file, as Python names it.
+        encoding: encoding of the file, as Python names it; ``auto`` for a byte order mark's,
+            UTF-16, UTF-8, or else cp1252.
         images_dir: folder that paths start from and may not leave; by default the CSV's.
         base_url: http(s) address that relative addresses start from instead, or ``None``.
+        dialect: ``auto``, or words such as ``semicolon`` and ``backslash``, see ``dialects.WORDS``:
+            each sets one thing, and the others are found out.
     """
 
     path: str
@@ -63,9 +79,10 @@ class CsvSource:
     url_column: str | Sequence[str] = "imageUrlStr"
     title_column: str | None = "title"
     category_column: str = "categories"
-    encoding: str = "utf-8"
+    encoding: str = "auto"
     images_dir: str | None = None
     base_url: str | None = None
+    dialect: str | Sequence[str] = "auto"
 
     def read(self) -> Catalogue:
         """Read the file. A bad record becomes a row with a status, and never stops the run.
@@ -75,35 +92,62 @@ class CsvSource:
         ``scheme``, ``outside_folder``.
 
         Raises:
-            SourceError: the file as a whole cannot be read, or holds no product.
+            SourceError: the file as a whole cannot be read, can be read in two ways, or holds no
+                product.
             ConfigError: a setting has a value that cannot work.
         """
-        with open_csv(Path(self.path), self.encoding, MAX_RECORD) as file:
-            return self._read(read_records(file, Path(self.path)))
+        catalogue, layout = self._open(lambda layout: (self._read(layout), layout))
+        if AUTO in (self.encoding, self.dialect) and (words := layout.words):
+            _LOG.info("%s", words)
+        return catalogue
 
     def read_records(self, records: Iterable[list[str]]) -> Catalogue:
         """Read records from memory, the header first, as ``read`` does from a file."""
-        return self._read((cells, "") for cells in records)
+        return self._read(self._in_memory(records))
 
-    def _read(self, records: Iterator[Record]) -> Catalogue:
+    def _in_memory(self, records: Iterable[list[str]]) -> Layout:
+        """Take records from memory, whose names are as they are meant."""
+        several = iter(records)
+        header = Header.of(next((cells for cells in several if cells), []))
+        return Layout(Path(self.path), header, map(Record, several))
+
+    def _open(self, act: Callable[[Layout], T]) -> T:
+        """Open the file, and act on what is in it; again, if it turns out to be cp1252."""
+        self._categories()
+        path, asked = Path(self.path), parse_words(self.dialect)
+        needed = [self.id_column, *self._url_columns]
+        needed += [self.category_column] if self.categories else []
+        head = read_head(path)
+        codec = choose_codec(path, self.encoding, head)
+        try:
+            with open_table(path, self.encoding, codec, MAX_RECORD) as file:
+                return act(Layout.of(file, path, (self.encoding, codec), head, needed, asked))
+        except AsciiSoFarError:
+            with open_table(path, self.encoding, CP1252, MAX_RECORD) as file:
+                return act(Layout.of(file, path, (self.encoding, CP1252), head, needed, asked))
+
+    def _read(self, layout: Layout) -> Catalogue:
         categories = self._categories()
         start, stop = _row_range(self.rows)
-        path, columns = Path(self.path), self._header(records)
-        parser = self._parser(columns, categories)
-        products, requests = collect(islice(records, start, stop), columns, parser, path)
-        if self.title_column not in (None, *columns):
+        path, header = Path(self.path), layout.header
+        parser = self._parser(header, categories)
+        records = islice(layout.records, start, stop)
+        products, requests = collect(records, header.names, parser, path)
+        title = None if self.title_column is None else header.places(self.title_column)
+        if title == []:
             _LOG.warning(
                 "%s has no column %r: products are shown without a title. Set "
                 "source.title_column= to one of its columns", path, self.title_column,
             )  # fmt: skip
         if requests["reason"].eq("blank_row").all():
             raise SourceError(f"{path} has 0 products: check source.path= and source.rows=")
+        urls = [header.names[place] for place in parser.urls]
         return Catalogue(
             products=products,
             requests=skip_repeats(requests),
-            id_column=self.id_column,
-            title_column=self.title_column if self.title_column in columns else None,
-            url_column=names[0] if len(names := self._url_columns) == 1 else names,
+            id_column=header.names[parser.id],
+            title_column=header.names[title[0]] if title else None,
+            url_column=urls[0] if len(urls) == 1 else urls,
         )
 
     def check(self) -> list[str]:
@@ -116,15 +160,15 @@ class CsvSource:
             SourceError: the header cannot be read, or lacks columns; the message names each.
             ConfigError: a setting has a value that cannot work.
         """
-        self._categories()
-        with open_csv(Path(self.path), self.encoding, MAX_RECORD) as file:
-            return self.check_header(read_records(file, Path(self.path)))
+        return self._open(self._check)
 
-    def check_header(self, records: Iterator[Record]) -> list[str]:
+    def check_header(self, names: list[str]) -> list[str]:
         """Check the settings and the header of records in memory, as ``check`` does a file's."""
-        columns = self._header(records)
-        self._parser(columns, self._categories())
-        return columns
+        return self._check(self._in_memory([names]))
+
+    def _check(self, layout: Layout) -> list[str]:
+        self._parser(layout.header, self._categories())
+        return layout.header.names
 
     def _categories(self) -> list[str]:
         """Check the settings, and return the categories to read.
@@ -143,63 +187,64 @@ class CsvSource:
             raise ConfigError("source.url_column=[] names no column: name one with addresses")
         return category_paths(self.categories)
 
-    def _header(self, records: Iterator[Record]) -> list[str]:
-        columns, problem = next((record for record in records if record[0]), ([], ""))
-        if problem:
-            raise SourceError(f"{self.path}: the header's quotes are broken: correct its line")
-        if not columns:
-            raise SourceError(f"{self.path} is empty (no header): check source.path=")
-        if len(columns) > MAX_COLUMNS:
-            raise SourceError(
-                f"{self.path}: the header names {len(columns):,} columns, more than "
-                f"{MAX_COLUMNS:,}: remove those that you do not need"
-            )
-        repeated = sorted(name for name, n in Counter(columns).items() if n > 1)
-        if repeated:
-            raise SourceError(
-                f"{self.path}: the header names {', '.join(map(repr, repeated))} more than once: "
-                "give each column a name of its own"
-            )
-        return columns
-
     @property
     def _url_columns(self) -> list[str]:
         return [self.url_column] if isinstance(self.url_column, str) else [*self.url_column]
 
-    def _parser(self, columns: list[str], categories: Sequence[str]) -> RecordParser:
+    def _parser(self, header: Header, categories: Sequence[str]) -> RecordParser:
+        self._check_names(header.names)
         named = {"id_column": [self.id_column], "url_column": self._url_columns}
         if categories:
             named["category_column"] = [self.category_column]
-        self._check_columns(named, columns)
-        places = {setting: [*map(columns.index, names)] for setting, names in named.items()}
+        places = {
+            setting: {name: header.places(name) for name in names}
+            for setting, names in named.items()
+        }
+        self._check_places(places, header)
+        urls = [place for several in places["url_column"].values() for place in several]
         return RecordParser(
-            n_fields=len(columns),
-            id=places["id_column"][0],
-            urls=places["url_column"],
-            category=places["category_column"][0] if categories else -1,
+            n_fields=len(header.names),
+            id=places["id_column"][self.id_column][0],
+            urls=[*dict.fromkeys(urls)],
+            category=places["category_column"][self.category_column][0] if categories else -1,
             categories=categories,
             choice=self.choice,
             folder=ImageFolder(self.images_dir or str(Path(self.path).parent), self.base_url or ""),
         )
 
-    def _check_columns(self, named: Mapping[str, Sequence[str]], columns: list[str]) -> None:
-        """Check that the file has the columns that the settings name."""
-        absent = {setting: name for setting, names in named.items()
-                  for name in names if name not in columns}  # fmt: skip
-        if not absent:
-            return
-        names = " and no column ".join(map(repr, absent.values()))
-        for delimiter in ";\t|":
-            if ",".join(columns).count(delimiter) >= len(columns):
-                raise SourceError(
-                    f"{self.path} has no column {names}: its fields seem to be separated by "
-                    f"{delimiter!r} (a guess). Save it with commas"
-                )
-        which = " and ".join(f"source.{setting}=" for setting in absent)
-        raise SourceError(
-            f"{self.path} has no column {names}: set {which} to one of its columns, "
-            f"{', '.join(map(repr, columns))[:1000]}"
-        )
+    def _check_names(self, names: Sequence[str]) -> None:
+        if not names:
+            raise SourceError(f"{self.path} is empty (no header): check source.path=")
+        if len(names) > MAX_COLUMNS:
+            raise SourceError(
+                f"{self.path}: the header names {len(names):,} columns, more than "
+                f"{MAX_COLUMNS:,}: remove those that you do not need"
+            )
+
+    def _check_places(
+        self, places: Mapping[str, Mapping[str, Sequence[int]]], header: Header
+    ) -> None:
+        """Check that the file has the columns that the settings name, and but one with an id."""
+        absent = {
+            setting: name
+            for setting, named in places.items()
+            for name, several in named.items()
+            if not several
+        }
+        if absent:
+            which = " and ".join(f"source.{setting}=" for setting in absent)
+            raise SourceError(
+                f"{self.path} has no column {' and no column '.join(map(repr, absent.values()))}: "
+                f"set {which} to one of its columns, "
+                f"{', '.join(map(repr, header.names))[:1000]}"
+            )
+        for setting, named in places.items():
+            for name, several in named.items():
+                if len(several) > 1 and setting != "url_column":
+                    raise SourceError(
+                        f"{self.path}: the header names {name!r} more than once: give each column "
+                        f"a name of its own, or set source.{setting}= to another"
+                    )
 
 
 def _row_range(rows: Sequence[int | None] | None) -> tuple[int, int | None]:

@@ -1,130 +1,25 @@
-"""Open the CSV file, and check addresses of images: web addresses, or paths below a folder."""
+"""Check addresses of images: web addresses, or paths below a folder."""
 
 from __future__ import annotations
 
-import codecs
-import csv
 import os
 import re
-import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import TextIO
 from urllib.parse import unquote, urljoin, urlsplit
 
-from dedup.errors import ConfigError, SourceError
-from dedup.runtime.shortages import pass_on
+from dedup.errors import ConfigError
 from dedup.sources.addresses import is_web_host, join_addresses, split_addresses
 
 MAX_ADDRESS = 8192
 """The longest address that is accepted, in characters."""
 
-_SIGNATURES = {
-    codecs.BOM_UTF16_LE: "is UTF-16: set source.encoding=utf-16",
-    codecs.BOM_UTF16_BE: "is UTF-16: set source.encoding=utf-16",
-    b"\x1f\x8b": "is compressed with gzip: unpack it first",
-    b"PK\x03\x04": "is a ZIP archive or an Excel file: unpack it, or save it as CSV",
-}
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PLAIN = re.compile(r"https?://[A-Za-z0-9-][A-Za-z0-9.-]*/[!-~]*")
 _WEB = re.compile(r"https?:(?://([^/?#]*))?", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 """Suffixes of image files, in upper or lower case."""
-
-
-@contextmanager
-def open_csv(path: Path, encoding: str, max_record: int) -> Iterator[TextIO]:
-    """Open a CSV file, and turn failures of the file as a whole into a ``SourceError``.
-
-    Args:
-        path: CSV file.
-        encoding: encoding of the file, as Python names it.
-        max_record: longest cell that ``csv`` accepts meanwhile, in characters.
-    """
-    before = fingerprint(path)
-    limit = csv.field_size_limit(max_record)
-    try:
-        codec = _codec(path, encoding)
-        with path.open(encoding=codec, newline="") as file:
-            yield file
-    except UnicodeError as error:
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            raise SourceError(
-                f"{path} is an image and no table: find the products that show it with query=, or "
-                "read its folder with source=folder source.path=FOLDER"
-            ) from error
-        raise SourceError(
-            f"{path}: byte {bad_byte(path, codec)} is not {encoding}: set source.encoding=, "
-            "such as cp1252 or latin-1, or correct the file"
-        ) from error
-    except OSError as error:
-        pass_on(error, path)
-        raise SourceError(
-            f"{path} cannot be read ({error.strerror}): check source.path="
-        ) from error
-    finally:
-        csv.field_size_limit(limit)
-    if fingerprint(path) != before:
-        raise SourceError(f"{path} changed while it was read: run again when it is complete")
-
-
-def _codec(path: Path, encoding: str) -> str:
-    """Return the codec for the file; for UTF-8, one that drops a byte order mark."""
-    try:
-        name = codecs.lookup(encoding).name
-        "".encode(name)
-    except (LookupError, ValueError) as error:
-        raise ConfigError(f"source.encoding={encoding!r} is unknown: try utf-8") from error
-    with path.open("rb") as file:
-        head = file.read(4)
-    for signature, advice in _SIGNATURES.items():
-        if head.startswith(signature) and not name.startswith(("utf-16", "utf-32")):
-            raise SourceError(f"{path} {advice}")
-    return "utf-8-sig" if name == "utf-8" else name
-
-
-def fingerprint(path: Path) -> tuple[int, int, int]:
-    """Return inode, size in bytes and modification time in ns of a file, to detect changes.
-
-    Raises:
-        SourceError: the file is missing, or not a regular file.
-    """
-    try:
-        info = path.stat()
-    except OSError as error:
-        pass_on(error, path)
-        raise SourceError(
-            f"{path} cannot be read ({error.strerror}): check source.path="
-        ) from error
-    if stat.S_ISDIR(info.st_mode):
-        raise SourceError(
-            f"{path} is a folder and no table: read its images with source=folder, or set "
-            "source.path= to a CSV file"
-        )
-    if not stat.S_ISREG(info.st_mode):
-        raise SourceError(f"{path} is a pipe or a device: set source.path= to a CSV file")
-    return info.st_ino, info.st_size, info.st_mtime_ns
-
-
-def bad_byte(path: Path, codec: str) -> int:
-    """Find the offset of the first byte that the codec cannot decode."""
-    decoder = codecs.getincrementaldecoder(codec)()
-    n_read = 0
-    with path.open("rb") as file:
-        while True:
-            chunk = file.read(2**20)
-            n_read += len(chunk)
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeError as error:
-                if isinstance(error, UnicodeDecodeError):
-                    return n_read - len(error.object) + error.start
-                return 0
-            if not chunk:
-                return n_read
 
 
 class ImageFolder:

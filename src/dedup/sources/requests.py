@@ -47,8 +47,9 @@ class RecordParser:
     choice: str
     folder: ImageFolder
 
-    def requests(self, cells: list[str], problem: str) -> list[_Request]:
+    def requests(self, record: Record) -> list[_Request]:
         """Return the requests of a record; a bad record has one request, with its reason."""
+        cells, problem = record.cells, record.problem
         product_id = self._id(cells, problem)
         addresses: list[str] = []
         reason = self._reason(cells, problem)
@@ -107,7 +108,7 @@ def collect(
     requests = [pd.DataFrame(columns=REQUESTS.names)]
     n_missing = 0
     while chunk := list(islice(records, _CHUNK)):
-        n_missing += sum(max(0, width - len(cells)) for cells, _ in chunk)
+        n_missing += sum(max(0, width - len(record.cells)) for record in chunk)
         if n_missing > MAX_MISSING:
             raise SourceError(
                 f"{path}: its records lack {n_missing:,} fields or more, of {width:,} in the "
@@ -117,10 +118,13 @@ def collect(
         rows = [
             (number, *request)
             for number, record in enumerate(chunk, first)
-            for request in parser.requests(*record)
+            for request in parser.requests(record)
         ]
         requests.append(pd.DataFrame(rows, columns=REQUESTS.names))
-        fitted = [cells if len(cells) == width else (cells + pad)[:width] for cells, _ in chunk]
+        fitted = [
+            cells if len(cells) == width else (cells + pad)[:width]
+            for cells in (record.cells for record in chunk)
+        ]
         arrays = [pa.array(column, pa.string()) for column in zip(*fitted, strict=True)]
         products.append(pa.Table.from_arrays(arrays, schema=schema))
     requests = requests[1:] or requests
