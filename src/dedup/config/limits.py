@@ -89,6 +89,10 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "data.num_workers": _whole(0, 256),
     "data.shuffle_window": _whole(1),
     "source.choice": _choice("first", "second", "all"),
+    "source.continue_rows": (
+        lambda value: isinstance(value, bool) or value == "auto",
+        "true, false or auto",
+    ),
     "source.n_products": _whole(1, 100_000),
     "source.seed": _whole(0),
     "encoder.embedding_dim": _whole(1),

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from dedup.errors import ConfigError, SourceError
+from dedup.runtime.nouns import counted
 from dedup.sources.catalogue import Catalogue
+from dedup.sources.continuation import Continuation
 from dedup.sources.dialects import parse_words
 from dedup.sources.headers import Header
 from dedup.sources.layouts import Layout
@@ -69,6 +71,8 @@ class CsvSource:
         base_url: http(s) address that relative addresses start from instead, or ``None``.
         dialect: ``auto``, or words such as ``semicolon`` and ``backslash``, see ``dialects.WORDS``:
             each sets one thing, and the others are found out.
+        continue_rows: whether a row without an id is a further image of the product above it:
+            ``True``, ``False``, or ``auto`` where it has nothing but an address.
     """
 
     path: str
@@ -83,6 +87,7 @@ class CsvSource:
     images_dir: str | None = None
     base_url: str | None = None
     dialect: str | Sequence[str] = "auto"
+    continue_rows: bool | str = "auto"
 
     def read(self) -> Catalogue:
         """Read the file. A bad record becomes a row with a status, and never stops the run.
@@ -131,8 +136,14 @@ class CsvSource:
         start, stop = _row_range(self.rows)
         path, header = Path(self.path), layout.header
         parser = self._parser(header, categories)
-        records = islice(layout.records, start, stop)
+        continued = Continuation(parser.n_fields, parser.id, parser.urls, self.continue_rows)
+        records = continued(islice(layout.records, start, stop))
         products, requests = collect(records, header.names, parser, path)
+        if n := continued.n_continued:
+            _LOG.info(
+                "%s without an id: further images of the product above "
+                "(source.continue_rows=false leaves them out)", counted(n, "row"),
+            )  # fmt: skip
         title = None if self.title_column is None else header.places(self.title_column)
         if title == []:
             _LOG.warning(
@@ -185,6 +196,10 @@ class CsvSource:
             )
         if not self._url_columns:
             raise ConfigError("source.url_column=[] names no column: name one with addresses")
+        if self.continue_rows not in (True, False, AUTO):
+            raise ConfigError(
+                f"source.continue_rows={self.continue_rows!r}: use true, false or auto"
+            )
         return category_paths(self.categories)
 
     @property

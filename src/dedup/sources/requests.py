@@ -46,6 +46,7 @@ class RecordParser:
     categories: Sequence[str]
     choice: str
     folder: ImageFolder
+    _above: tuple[str, str] = ("", "")  # id and category of the record before
 
     def requests(self, record: Record) -> list[_Request]:
         """Return the requests of a record; a bad record has one request, with its reason."""
@@ -79,11 +80,19 @@ class RecordParser:
             return problem
         if len(cells) != self.n_fields:
             return "bad_field_count"
-        if self.categories and not self._has_category(cells[self.category]):
+        if self.categories and not self._has_category(self._category(cells)):
             return "category"
         if not cells[self.id].strip():
             return "no_id"
         return "bad_id" if "\0" in cells[self.id] or len(cells[self.id]) > MAX_ID else ""
+
+    def _category(self, cells: list[str]) -> str:
+        """Return a record's category; of a product's further rows that of the first, if blank."""
+        key, category = cells[self.id], cells[self.category]
+        if not category.strip() and key == self._above[0]:
+            return self._above[1]
+        self._above = key, category
+        return category
 
     def _has_category(self, category: str) -> bool:
         return any(path in _category_path(category) for path in self.categories)
