@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup.errors import ConfigError
+from dedup.sources import addresses as addresses_module
 from dedup.sources.addresses import split_addresses, typed_address
 from dedup.sources.csv import CsvSource
 from dedup.sources.paths import ImageFolder
@@ -169,6 +170,18 @@ JOINTS = [";", ",", "|", " ", "\n", ", ", " ; ", "\r\n", " | ", "json", "python"
 def test_what_was_joined_comes_back(urls: list[str], sign: str) -> None:
     cell = {"json": json.dumps(urls), "python": repr(urls)}.get(sign, sign.join(urls))
     assert split_addresses(cell) == (urls, "")
+
+
+PIECES = ["http://x.test/a", "https://x.test/b.jpg", "c.jpg", "d/e", "x.com/f", "//y.test/g",
+          "?v=1", "id=3", ";", ";", ",", "|", " ", "/", "..", "é", "&amp;", "#"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
+def test_what_is_split_fast_is_split_alike(cell: str) -> None:
+    text = cell.strip()
+    if fast := addresses_module._simple(text):
+        slow = addresses_module._separated(text)
+        assert fast == [part.strip() for part in slow if part.strip()]
 
 
 @pytest.mark.parametrize(

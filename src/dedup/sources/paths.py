@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from urllib.parse import unquote, urljoin, urlsplit
 
 from dedup.errors import ConfigError
-from dedup.sources.addresses import is_web_host, join_addresses, split_addresses
+from dedup.sources.addresses import is_web_host, split_addresses
 
 MAX_ADDRESS = 8192
 """The longest address that is accepted, in characters."""
@@ -49,15 +49,16 @@ class ImageFolder:
 
         A file whose name is a whole cell, signs included, is one address.
         """
-        cells = list(cells)
-        addresses, reason = join_addresses(cells)
-        if self.base_url or addresses == [text for cell in cells if (text := cell.strip())]:
-            return addresses, reason
-        some = [
-            [cell.strip()] if self._is_file(cell) else split_addresses(cell)[0] for cell in cells
-        ]
-        both = [address for part in some for address in part]
-        return both, "" if both else reason
+        addresses: list[str] = []
+        reasons: set[str] = set()
+        for cell in cells:
+            some, reason = split_addresses(cell)
+            name = cell.strip()
+            if some != [name] and not self.base_url and self._is_file(name):
+                some, reason = [name], ""
+            addresses += some
+            reasons.add(reason)
+        return addresses, "" if addresses else max(reasons - {"no_url"}, default="no_url")
 
     def locate(self, address: str) -> tuple[str, str]:
         """Check and resolve the address of an image.
@@ -99,9 +100,8 @@ class ImageFolder:
             return address
         return f"{self._scheme}://{address}"
 
-    def _is_file(self, cell: str) -> bool:
-        """Whether a file of the folder has the whole cell as its name."""
-        name = cell.strip()
+    def _is_file(self, name: str) -> bool:
+        """Whether a file of the folder has this name, a whole cell."""
         is_path = name and not _SCHEME.match(name) and not _UNSAFE.search(name)
         return bool(is_path) and len(name) <= MAX_ADDRESS and os.path.lexists(self._absolute(name))
 
