@@ -277,6 +277,19 @@ def test_rows_beside_the_guess_are_as_they_were(tmp_path: Path) -> None:
     assert list(catalogue.products) == HEADER.split(",")
 
 
+def test_a_setting_with_a_blank_is_taken_as_it_was(tmp_path: Path) -> None:
+    spaced = PLAIN.replace(",", ", ")
+    names = {"url_column": " imageUrlStr", "title_column": " title"}
+    catalogue = load(tmp_path, spaced, **names)
+    assert list(catalogue.products) == ["productId", " title", " imageUrlStr"]
+    assert rows(catalogue)[0] == ["P1", " Hat", " a.jpg"]
+
+
+@pytest.mark.parametrize("first", ["sep=a", 'sep="', "sep=", "sep=\\", "sep= "])
+def test_a_first_line_that_names_no_delimiter(first: str, tmp_path: Path) -> None:
+    assert rows(load(tmp_path, f"{first}\n{PLAIN}")) == ROWS
+
+
 def test_columns_without_names_of_their_own_get_them(tmp_path: Path) -> None:
     catalogue = load(tmp_path, f"{HEADER},,x,x,,x\nP1,t,a.jpg,1,2,3,4,5\n")
     assert list(catalogue.products)[3:] == ["column 4", "x", "x_2", "column 7", "x_3"]

@@ -20,7 +20,7 @@ N_ABOVE = 50
 N_OF_HEADER = 100
 """Lines that a header may have, at most: names may hold line breaks."""
 
-_SEP = re.compile(r'"?sep=(.)"?[,;|\s]*\Z', re.IGNORECASE)
+_SEP = re.compile(r'"?sep=([^\w"\'\\ ])"?[,;|\s]*\Z', re.IGNORECASE)
 _ESCAPES = re.compile(r'\\["\\,;|\t\r\n]')
 
 Sound = Callable[[Record], bool]
@@ -113,7 +113,7 @@ def find_dialect(head: Head, needed: Iterable[str], asked: Asked) -> Dialect:
     Raises:
         SourceError: the header can be read in two ways.
     """
-    dialect, at = _find_header(head, {name.strip() for name in needed}, asked)
+    dialect, at = _find_header(head, {*needed}, asked)
     names = head.names(dialect, at)
     if not names:
         return dialect
@@ -156,6 +156,7 @@ def _fitting(head: Head, dialect: Dialect, at: int, needed: set[str]) -> Dialect
     names = head.names(dialect, at) or []
     if needed <= {*names}:
         return dialect
+    needed = {name.strip() for name in needed}
     others = [name for name in names[1:] if name]
     if others and all(name.startswith(" ") for name in others):
         spaced = replace(dialect, has_blanks=True)
