@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup.errors import ConfigError
@@ -166,6 +166,7 @@ addresses = st.builds(
 JOINTS = [";", ",", "|", " ", "\n", ", ", " ; ", "\r\n", " | ", "json", "python"]
 
 
+@settings(deadline=None)
 @given(st.lists(addresses, min_size=1, max_size=5), st.sampled_from(JOINTS))
 def test_what_was_joined_comes_back(urls: list[str], sign: str) -> None:
     cell = {"json": json.dumps(urls), "python": repr(urls)}.get(sign, sign.join(urls))
@@ -176,6 +177,7 @@ PIECES = ["http://x.test/a", "https://x.test/b.jpg", "c.jpg", "d/e", "x.com/f", 
           "?v=1", "id=3", ";", ";", ",", "|", " ", "/", "..", "é", "&amp;", "#"]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
 def test_what_is_split_fast_is_split_alike(cell: str) -> None:
     text = cell.strip()

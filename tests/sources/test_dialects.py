@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dedup.errors import ConfigError, SourceError
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
+from tests.support.effort import examples
 
 HEADER = "productId,title,imageUrlStr"
 ROWS = [["P1", "Hat", "a.jpg"], ["P2", "Größe 5", "b.jpg"]]
@@ -311,6 +312,7 @@ def test_a_failure_list_is_read_as_its_table_was(tmp_path: Path) -> None:
 cell = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 ids = st.text("abc01-;,|\t\"'\\ é\n", min_size=1, max_size=6).filter(lambda text: text.strip())
 names = st.text("abc01-é ", min_size=1, max_size=6).map(lambda text: f"{text.strip() or 'x'}.jpg")
+MANY = settings(max_examples=examples(150), deadline=None)
 WAYS = st.fixed_dictionaries({
     "delimiter": st.sampled_from(",;\t|"),
     "quoting": st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC]),
@@ -335,7 +337,7 @@ def read_back(folder: Path, text: str | bytes, **chosen: Any) -> list[tuple[str,
     return [tuple(row) for row in catalogue.products.to_numpy().tolist()]
 
 
-@settings(max_examples=300)
+@MANY
 @given(TABLE, WAYS, st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
 def test_what_csv_writes_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, table: Any, way: Any, encoding: str
@@ -344,7 +346,7 @@ def test_what_csv_writes_is_read_back(
     assert read_back(folder, write(table, **way).encode(encoding)) == table
 
 
-@settings(max_examples=300)
+@MANY
 @given(TABLE, WAYS, st.sampled_from(["backslash", "backslash unquoted", "single"]))
 def test_what_csv_writes_in_other_quotes_is_read_back_where_it_is_said(
     tmp_path_factory: pytest.TempPathFactory, table: Any, way: Any, kind: str
@@ -360,7 +362,7 @@ def test_what_csv_writes_in_other_quotes_is_read_back_where_it_is_said(
     assert read_back(folder, write(table, **way), dialect=said) == table
 
 
-@settings(max_examples=300)
+@MANY
 @given(TABLE, WAYS)
 def test_backslashes_are_read_back_or_as_before_or_not_at_all(
     tmp_path_factory: pytest.TempPathFactory, table: Any, way: Any
