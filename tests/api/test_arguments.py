@@ -111,9 +111,9 @@ def test_a_long_path_is_cut_in_the_message() -> None:
 
 
 def test_remedies_are_those_of_python(tmp_path: Path) -> None:
-    Path("wide.csv").write_text("productId,imageUrlStr\n", "utf-16")
+    Path("wide.csv").write_bytes("productId,imageUrlStr\nP0,ü.jpg\n".encode() + b"P1,\xfc.jpg\n")
     Path("photo.jpg").write_bytes(b"\xff\xd8")
-    refused(lambda: dedup.find_duplicates("wide.csv"), "pandas.read_csv, with encoding=utf-16")
+    refused(lambda: dedup.find_duplicates("wide.csv"), "pandas.read_csv, with encoding=, such")
     refused(lambda: dedup.find_duplicates("photo.jpg"), "with dedup.query, or pass its folder")
     refused(lambda: dedup.Index.load("gone"), 'by dedup.find_duplicates("products.csv")')
 

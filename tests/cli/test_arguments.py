@@ -48,6 +48,13 @@ def test_a_file_is_named_as_it_is_called(folder: Path, name: str) -> None:
         ("query=https://h/a,b.jpg?x=1", "https://h/a,b.jpg?x=1"),
         ("query=[a.jpg,größe (1).jpg]", ["a.jpg", "größe (1).jpg"]),
         ("source.title_column=Name (EN), short", "Name (EN), short"),
+        (
+            "source.url_column=[image_link,additional_image_link]",
+            ["image_link", "additional_image_link"],
+        ),
+        ("source.url_column=[Image Src,Variant Image]", ["Image Src", "Variant Image"]),
+        ("source.dialect=[semicolon,header:3]", ["semicolon", "header:3"]),
+        ("source.dialect=;", ";"),
         ("source.path=${oc.env:HOME}/x (1).csv", "${oc.env:HOME}/x (1).csv"),
         ("source.path='größe.csv'", "größe.csv"),
         ("task.lr=1e-3", 1e-3),

@@ -19,7 +19,7 @@ def nested(key: str, value: object) -> dict[str, object]:
 @pytest.mark.parametrize("key", LIMITS)
 @pytest.mark.parametrize("value", ["nonsense", -5, math.nan, math.inf, [], {}, True])
 def test_nonsense_is_refused(key: str, value: object) -> None:
-    if value is True and LIMITS[key][1] == "true or false":
+    if value is True and LIMITS[key][1].startswith("true"):
         value = "yes"
     with pytest.raises(ConfigError, match=rf"{key}=.*expected"):
         check_limits(nested(key, value))

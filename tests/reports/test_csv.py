@@ -11,7 +11,7 @@ import pytest
 from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError
 from dedup.reports.csv import CsvReport
-from dedup.reports.records import n_left_out
+from dedup.reports.records import n_left_out, typed_addresses
 from dedup.schemas import FAMILIES, GROUPS, INDEX_IMAGES, PAIRS, SHARED
 from dedup.search.index import Index
 
@@ -108,6 +108,20 @@ def test_the_users_own_table_stands_beside_it(tmp_path: Path) -> None:
     assert [record[7] for record in records] == ["Acme", ""]
     assert n_left_out(shop()) == 1
     assert len(read(written([], {}, tmp_path, index=shop()))) == 1
+
+
+def test_further_addresses_are_counted_over_several_columns() -> None:
+    rows = [("A", "1.jpg", "2.jpg, 3.jpg"), ("B", "1.jpg", ""), ("C", "1.jpg", "1.jpg|1.jpg"),
+            ("D", "a;b.jpg", "")]  # fmt: skip
+    products = pd.DataFrame(rows, columns=["sku", "main", "more"])
+    urls = ["/shop/1.jpg", "/shop/1.jpg", "/shop/1.jpg", "/shop/a;b.jpg"]
+    images = pd.DataFrame(
+        {"record": range(4), "product_id": products["sku"], "url": urls, "status": "ok"}
+    ).reindex(columns=INDEX_IMAGES.names)
+    manifest = {"id_column": "sku", "title_column": None, "url_column": ["main", "more"]}
+    index = Index(images, EMPTY, EMPTY, products, manifest)
+    assert n_left_out(index) == 2
+    assert typed_addresses(["A", "D"], [urls[0], urls[3]], index) == ["1.jpg", "a;b.jpg"]
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:

@@ -85,8 +85,9 @@ def as_catalogue(table: Rows, path: Path) -> None:
     header, *rows = table
     blank = [not any(map(str.strip, row)) for row in rows]
     source = CsvSource(
-        str(path), id_column=header[0], url_column=header[-1], title_column=None, choice="all"
-    )
+        str(path), id_column=header[0], url_column=header[-1], title_column=None, choice="all",
+        continue_rows=False,
+    )  # fmt: skip
     if all(blank):
         with pytest.raises(SourceError, match="0 products"):
             source.read()

@@ -1,5 +1,7 @@
 """Tables made to take more time or memory than their bytes are worth."""
 
+import contextlib
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,27 @@ def test_blank_lines_under_a_wide_header_are_refused(tmp_path: Path) -> None:
 def test_blank_lines_under_a_narrow_header_are_rows(tmp_path: Path) -> None:
     requests = read(tmp_path, HEADER, "P1,One,1.jpg", *[""] * 20_000).requests
     assert requests["reason"].value_counts().to_dict() == {"blank_row": 20_000, "": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"' * 300_000, '"\n' * 150_000, "\n" * 300_000, ",\n" * 150_000, "\\" * 300_000,
+        "\\\n" * 150_000,
+        ("x" * 5000 + "\n") * 60, '"x\n' * 100_000, ("," * 5000 + "\n") * 60, "'\n" * 150_000,
+        f'{HEADER}\n' + 'P,"\\"x",a.jpg\n' * 30_000, f'{HEADER}\n' + 'P,"x\n' * 50_000,
+        f'{HEADER}\n' + 'P,"\\""x,a.jpg\n' * 30_000, "sep=;\n" + "\\;" * 150_000,
+        HEADER.replace(",", "\t") + "\n" + 'P\t"a"b\tc.jpg\n' * 20_000,
+        "productId," * 30_000 + HEADER, "," * 200_000, f"{HEADER}," + "a," * 9_990,
+    ],
+)  # fmt: skip
+def test_a_head_that_is_hard_to_understand_takes_no_time(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "shop.csv"
+    path.write_text(text, encoding="utf-8")
+    started = time.process_time()
+    with contextlib.suppress(SourceError):
+        CsvSource(str(path)).check()
+    assert time.process_time() - started < 6
 
 
 def test_an_id_of_thousands_of_characters_is_bad(tmp_path: Path) -> None:

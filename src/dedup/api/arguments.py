@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
@@ -47,14 +47,14 @@ class Columns(TypedDict, total=False):
 
     Args:
         id: column of the product's id.
-        images: column of the images' paths or addresses.
+        images: column of the images' paths or addresses, or several.
         title: column of a title to show.
         choice: image to read if a cell names several: ``first``, ``second`` or ``all``.
         images_dir: base folder of relative paths; by default the CSV's, or the working directory.
     """
 
     id: str | None
-    images: str | None
+    images: str | Sequence[str] | None
     title: str | None
     choice: str | None
     images_dir: str | Path | None

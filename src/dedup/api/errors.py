@@ -37,6 +37,10 @@ _PHRASES = (
     ("show it with query=, or", "show it with dedup.query, or"),
     ("read its folder with source=folder source.path=FOLDER", "pass its folder"),
     ("set source.encoding=", "pass the table of pandas.read_csv, with encoding="),
+    (
+        "set source.dialect=",
+        "pass the table of pandas.read_csv, as for source.dialect=",
+    ),
     ("change=remove ids=FILE removes products", "remove=[ID] removes products"),
 )
 """Remedies on the command line, and those in Python."""

@@ -20,7 +20,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from dedup.config.instances import escaped
-from dedup.config.limits import TEXTS
+from dedup.config.limits import TEXT_LISTS, TEXTS
 from dedup.errors import ConfigError
 from dedup.runtime.invocation import ROOT, command
 from dedup.runtime.nearest import meant
@@ -37,7 +37,7 @@ PLACES = (
     *("resume", "run", "since", "truth", "hydra.run.dir", "hydra.sweep.dir"),
 )
 """Settings that name files, folders or web addresses."""
-NAMES = (*PLACES, *TEXTS, "fetch.contact")
+NAMES = (*PLACES, *TEXTS, *TEXT_LISTS, "fetch.contact")
 """Settings whose value is quoted where Hydra cannot parse it as typed."""
 USE_BUNDLED = f"{command('detect')} encoder=bundled source.path=products.csv"
 """Command that finds duplicates with the encoder that comes with the package."""

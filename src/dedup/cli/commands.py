@@ -37,7 +37,7 @@ STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
 
 OF_TABLE = (
     "id_column", "url_column", "title_column", "choice", "category_column", "categories",
-    "encoding",
+    "encoding", "dialect", "base_url", "continue_rows",
 )  # fmt: skip
 """Settings of a source that say how a table is read, whichever file it is."""
 
@@ -168,6 +168,8 @@ def take_columns(cfg: DictConfig) -> None:
             continue
         if isinstance(value, str):
             cfg.source[name] = escaped(value)
+        elif isinstance(value, bool):
+            cfg.source[name] = value
         elif isinstance(value, list) and all(isinstance(one, str) for one in value):
             cfg.source[name] = [escaped(one) for one in value]
         else:  # no setting: the index was written by something else

@@ -89,6 +89,10 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "data.num_workers": _whole(0, 256),
     "data.shuffle_window": _whole(1),
     "source.choice": _choice("first", "second", "all"),
+    "source.continue_rows": (
+        lambda value: isinstance(value, bool) or value == "auto",
+        "true, false or auto",
+    ),
     "source.n_products": _whole(1, 100_000),
     "source.seed": _whole(0),
     "encoder.embedding_dim": _whole(1),
@@ -150,6 +154,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
 TEXTS = (
     "detection.block_by",
     "prefix",
+    "source.base_url",
     "source.category_column",
     "source.encoding",
     "source.folder",
@@ -158,7 +163,6 @@ TEXTS = (
     "source.path",
     "source.pattern",
     "source.title_column",
-    "source.url_column",
     "store.path",
     "against",
     "checkpoint",
@@ -171,9 +175,12 @@ TEXTS = (
 """Settings that must be texts: parsed as a number, a name is lost (1_0 becomes 10)."""
 MAY_BE_NULL = (
     *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
-    *("source.category_column", "source.images_dir", "source.path", "source.title_column"),
+    *("source.base_url", "source.category_column", "source.images_dir", "source.path"),
+    "source.title_column",
 )
 """Settings of ``TEXTS`` that may be left empty."""
+TEXT_LISTS = ("source.dialect", "source.url_column")
+"""Settings that must be a text, or a list of texts."""
 SECTIONS = ("csv", "data")
 """Sections of settings that are no parts."""
 
@@ -223,8 +230,15 @@ def _at(settings: Mapping[str, Any], key: str) -> Any:
 def _wrong_texts(settings: Mapping[str, Any]) -> list[str]:
     """Describe the settings that must be texts and are not, a line each."""
     wrong = []
-    for key in TEXTS:
+    for key in (*TEXTS, *TEXT_LISTS):
         value = _at(settings, key)
+        if key in TEXT_LISTS and isinstance(value, list) and value:
+            wrong += [
+                f'{key}={value}: expected texts, such as \'{key}=["A","B"]\''
+                for one in value
+                if not isinstance(one, str)
+            ][:1]
+            continue
         if value is _ABSENT or isinstance(value, str) or (value is None and key in MAY_BE_NULL):
             continue
         how = f"{key}=./{value}" if type(value) in (int, float) else f"{key}=NAME"

@@ -258,9 +258,9 @@ def merged(index: Index, other: Index, prefix: str) -> tuple[Index, set[str]]:
     names = {key: index.manifest["id_column"]}
     if index.manifest["title_column"] and other.manifest["title_column"]:
         names[other.manifest["title_column"]] = index.manifest["title_column"]
-    url, other_url = (each.manifest.get("url_column") for each in (index, other))
-    if url and other_url and url not in products.columns:
-        names[other_url] = url
+    for url, other_url in zip(index.url_columns, other.url_columns, strict=False):
+        if url not in products.columns:
+            names[other_url] = url
     products = products.rename(columns=names)
     thumbnails = [index.thumbnails, other.thumbnails]
     both = replace(

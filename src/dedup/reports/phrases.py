@@ -99,9 +99,10 @@ def left_out(findings: DetectionResult | None, index: Index) -> list[str]:
     if n_without := len(failed - fine - {""}):
         texts.append(f"{counted(n_without, 'product')} without a readable image")
     if n := n_left_out(index):
+        names = ", ".join(f"`{name}`" for name in index.url_columns)
         texts.append(
             f"{counted(n, 'further address', 'further addresses')} in "
-            f"`{index.manifest['url_column']}` {'was' if n == 1 else 'were'} left out: "
+            f"{names} {'was' if n == 1 else 'were'} left out: "
             "source.choice=all reads them"
         )
     shared = None if findings is None else findings.shared

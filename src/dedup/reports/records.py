@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 
 from dedup.errors import ConfigError
 from dedup.search.index import Index
-from dedup.sources.paths import split_addresses, typed_address
+from dedup.sources.addresses import is_whole, join_addresses, typed_address
 
 KEY = ["product_id", "url"]
+_JOINED = r"[;,|\[({\s]"
+"""What cells with several addresses have."""
 
 
 def check_columns(names: Sequence[str], columns: Sequence[str]) -> None:
@@ -45,26 +48,39 @@ def typed_addresses(ids: Iterable[str], urls: Iterable[str], index: Index) -> li
     Returns:
         Address of each image in the table, or ``url`` where the table does not hold it.
     """
-    column, urls = index.manifest.get("url_column"), list(urls)
-    if not column:
+    columns, urls = index.url_columns, list(urls)
+    if not columns:
         return urls
     shown = index.images[index.images["url"].isin(urls)].drop_duplicates(KEY)
     keys = zip(shown["product_id"], shown["url"], strict=True)
     record_of = dict(zip(keys, shown["record"], strict=True))
-    table = index.products[column].tolist()
+    table = [index.products[column].tolist() for column in columns]
     records = ((url, record_of.get((key, url))) for key, url in zip(ids, urls, strict=True))
-    return [url if row is None else typed_address(table[row], url) for url, row in records]
+    return [
+        url if row is None else typed_address([cells[row] for cells in table], url)
+        for url, row in records
+    ]
 
 
 def n_left_out(index: Index) -> int:
     """Count the further addresses in cells of which only a part was read."""
-    column = index.manifest.get("url_column")
-    if not column:
+    columns = index.url_columns
+    if not columns:
         return 0
-    table = index.products[column]
-    several = table[table.str.contains(r"[;\[]", regex=True)]
-    fine = index.images.loc[index.images["status"] == "ok", "record"]
-    several = several[several.index.isin(fine)]
+    table = index.products[columns]
+    n_filled = sum((table[name].str.strip() != "").astype(int) for name in columns)
+    is_joined = [table[name].str.contains(_JOINED, regex=True) for name in columns]
+    several = table[(n_filled > 1) | np.any(is_joined, axis=0)]
+    fine = index.images[index.images["status"] == "ok"]
+    several = several[several.index.isin(fine["record"])]
     n_read = index.images["record"].value_counts().reindex(several.index)
-    rows = zip(several, n_read, strict=True)
-    return sum(max(0, len(set(split_addresses(cell)[0])) - int(n)) for cell, n in rows)
+    url = fine.drop_duplicates("record").set_index("record")["url"].reindex(several.index)
+    rows = zip(several.itertuples(index=False, name=None), n_read, url, strict=True)
+    return sum(max(0, _n_addresses(cells, url) - int(n)) for cells, n, url in rows)
+
+
+def _n_addresses(cells: Sequence[str], url: str) -> int:
+    """Count the distinct addresses of a record of which ``url`` was read."""
+    whole = {cell for cell in cells if is_whole(cell, url)}
+    others = join_addresses(cell for cell in cells if cell not in whole)[0]
+    return len({*whole, *others})

@@ -42,9 +42,10 @@ def check_columns(products: pa.Table, manifest: Mapping[str, Any], origin: Origi
         CorruptError: a column is missing.
     """
     for name in ("id_column", "title_column", "url_column"):
-        column = manifest.get(name)
-        if column is not None and column not in products.column_names:
-            origin.refuse(f"{name} is {column[:100]!r}, a column that products.parquet lacks")
+        columns = manifest.get(name)
+        for column in columns if isinstance(columns, list) else [columns]:
+            if column is not None and column not in products.column_names:
+                origin.refuse(f"{name} is {column[:100]!r}, a column that products.parquet lacks")
 
 
 def check_images(

@@ -73,6 +73,12 @@ class Index:
         """Digest of the foreground that the encoder was shown, "" for whole images."""
         return str(self.manifest.get("foreground", {}).get("digest", ""))
 
+    @property
+    def url_columns(self) -> list[str]:
+        """Columns of the table with the images' addresses; none where it names no addresses."""
+        columns = self.manifest.get("url_column") or []
+        return [columns] if isinstance(columns, str) else list(columns)
+
     def titles(self, product_ids: Collection[str]) -> dict[str, str]:
         """Return the title of each product that has one: the smallest, where its rows differ."""
         title, key = self.manifest.get("title_column"), self.manifest["id_column"]

@@ -112,6 +112,12 @@ def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
+def _are_columns(value: object) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    )
+
+
 def _is_limit(value: object) -> bool:
     return value == "auto" or is_number(value)
 
@@ -125,7 +131,7 @@ _MANIFEST: dict[str, Kind] = {
     "title_column": lambda value: value is None or isinstance(value, str),
 }
 """Fields of every index's manifest, besides its format and its files."""
-_ADDED: dict[str, Kind] = {"url_column": lambda value: value is None or isinstance(value, str)}
+_ADDED: dict[str, Kind] = {"url_column": lambda value: value is None or _are_columns(value)}
 """Fields added later; an index may lack them."""
 _FOREGROUND: dict[str, Kind] = {"part": _is_object, "framing": _is_object, "digest": _is_name}
 """Fields of ``foreground``, of an index whose encoder was shown products alone."""

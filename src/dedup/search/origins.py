@@ -286,6 +286,10 @@ def _check_csv_source(source: Any, runs: Path, is_own: bool, record: Record) -> 
     table = Path(source.path)
     if table.is_file() and not table.stat().st_size:  # files in /proc have size 0 too
         raise record.refused("source.path", f"names {shown(source.path)}, which is empty")
+    if not is_own and source.base_url:  # a stranger's host would learn the paths in a table
+        raise record.refused(
+            "source.base_url", f"is {shown(source.base_url)}, and the run is not one of {runs}"
+        )
     if is_own or not source.images_dir:
         return
     if not Path(source.images_dir).resolve().is_relative_to(table.parent.resolve()):

@@ -16,11 +16,11 @@ class Catalogue:
         requests: images to read, schema ``REQUESTS``.
         id_column: column of ``products`` with the product's id.
         title_column: column with a title to show, or ``None``.
-        url_column: column with the images' addresses, or ``None``.
+        url_column: column with the images' addresses, or several, or ``None``.
     """
 
     products: pd.DataFrame
     requests: pd.DataFrame
     id_column: str = "product_id"
     title_column: str | None = None
-    url_column: str | None = None
+    url_column: str | list[str] | None = None

@@ -44,7 +44,7 @@ class FrameSource:
             SourceError: a column is missing.
             ConfigError: a setting has a value that cannot work.
         """
-        return self.table.check_header(iter([(self._header(), "")]))
+        return self.table.check_header(self._header())
 
     def _header(self) -> list[str]:
         names = [str(name) for name in self.frame.columns]

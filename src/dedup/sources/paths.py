@@ -1,34 +1,19 @@
-"""Open the CSV file, and check addresses of images: web addresses, or paths below a folder."""
+"""Check addresses of images: web addresses, or paths below a folder."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import json
 import os
-import posixpath
 import re
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import TextIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
-from dedup.errors import ConfigError, SourceError
-from dedup.runtime.shortages import pass_on
+from dedup.errors import ConfigError
+from dedup.sources.addresses import is_web_host, split_addresses
 
 MAX_ADDRESS = 8192
 """The longest address that is accepted, in characters."""
 
-_SIGNATURES = {
-    codecs.BOM_UTF16_LE: "is UTF-16: set source.encoding=utf-16",
-    codecs.BOM_UTF16_BE: "is UTF-16: set source.encoding=utf-16",
-    b"\x1f\x8b": "is compressed with gzip: unpack it first",
-    b"PK\x03\x04": "is a ZIP archive or an Excel file: unpack it, or save it as CSV",
-}
-_JSON_LIST = re.compile(r'\s*\[\s*["\]]')
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PLAIN = re.compile(r"https?://[A-Za-z0-9-][A-Za-z0-9.-]*/[!-~]*")
 _WEB = re.compile(r"https?:(?://([^/?#]*))?", re.IGNORECASE)
@@ -37,148 +22,21 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 """Suffixes of image files, in upper or lower case."""
 
 
-def split_addresses(cell: str) -> tuple[list[str], str]:
-    """Split a cell into addresses: separated by ``;``, or a JSON list of strings.
-
-    Returns:
-        ``(addresses, "")``, stripped and without blank ones; or ``([], reason)``, where reason is
-        ``no_url`` or ``bad_url``.
-    """
-    is_data = cell.lstrip()[:5].lower() == "data:"  # has a ; of its own
-    parts: list[object] = [cell] if is_data else [*cell.split(";")]
-    if _JSON_LIST.match(cell):
-        try:
-            parts = json.loads(cell.strip())
-        except (ValueError, RecursionError):
-            return [], "bad_url"
-    addresses = [part.strip() for part in parts if isinstance(part, str)]
-    if len(addresses) < len(parts):
-        return [], "bad_url"
-    addresses = [address for address in addresses if address]
-    return addresses, "" if addresses else "no_url"
-
-
-def typed_address(cell: str, url: str) -> str:
-    """Find the part of a cell that an image was read from.
-
-    Args:
-        cell: cell of the table, see ``split_addresses``.
-        url: http(s) address, or absolute path without symbolic links.
-
-    Returns:
-        The part as it was typed; ``url`` if the part is ambiguous.
-    """
-    parts, _ = split_addresses(cell)
-    if url in parts or not parts:
-        return url
-    ends = ((part, posixpath.normpath(part)) for part in parts)
-    matches = [part for part, end in ends if url.endswith((f"/{end}", f"/{unquote(end)}"))]
-    if matches or len(parts) == 1:
-        return (matches or parts)[0]
-    return url
-
-
-@contextmanager
-def open_csv(path: Path, encoding: str, max_record: int) -> Iterator[TextIO]:
-    """Open a CSV file, and turn failures of the file as a whole into a ``SourceError``.
-
-    Args:
-        path: CSV file.
-        encoding: encoding of the file, as Python names it.
-        max_record: longest cell that ``csv`` accepts meanwhile, in characters.
-    """
-    before = fingerprint(path)
-    limit = csv.field_size_limit(max_record)
-    try:
-        codec = _codec(path, encoding)
-        with path.open(encoding=codec, newline="") as file:
-            yield file
-    except UnicodeError as error:
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            raise SourceError(
-                f"{path} is an image and no table: find the products that show it with query=, or "
-                "read its folder with source=folder source.path=FOLDER"
-            ) from error
-        raise SourceError(
-            f"{path}: byte {bad_byte(path, codec)} is not {encoding}: set source.encoding=, "
-            "such as cp1252 or latin-1, or correct the file"
-        ) from error
-    except OSError as error:
-        pass_on(error, path)
-        raise SourceError(
-            f"{path} cannot be read ({error.strerror}): check source.path="
-        ) from error
-    finally:
-        csv.field_size_limit(limit)
-    if fingerprint(path) != before:
-        raise SourceError(f"{path} changed while it was read: run again when it is complete")
-
-
-def _codec(path: Path, encoding: str) -> str:
-    """Return the codec for the file; for UTF-8, one that drops a byte order mark."""
-    try:
-        name = codecs.lookup(encoding).name
-        "".encode(name)
-    except (LookupError, ValueError) as error:
-        raise ConfigError(f"source.encoding={encoding!r} is unknown: try utf-8") from error
-    with path.open("rb") as file:
-        head = file.read(4)
-    for signature, advice in _SIGNATURES.items():
-        if head.startswith(signature) and not name.startswith(("utf-16", "utf-32")):
-            raise SourceError(f"{path} {advice}")
-    return "utf-8-sig" if name == "utf-8" else name
-
-
-def fingerprint(path: Path) -> tuple[int, int, int]:
-    """Return inode, size in bytes and modification time in ns of a file, to detect changes.
-
-    Raises:
-        SourceError: the file is missing, or not a regular file.
-    """
-    try:
-        info = path.stat()
-    except OSError as error:
-        pass_on(error, path)
-        raise SourceError(
-            f"{path} cannot be read ({error.strerror}): check source.path="
-        ) from error
-    if stat.S_ISDIR(info.st_mode):
-        raise SourceError(
-            f"{path} is a folder and no table: read its images with source=folder, or set "
-            "source.path= to a CSV file"
-        )
-    if not stat.S_ISREG(info.st_mode):
-        raise SourceError(f"{path} is a pipe or a device: set source.path= to a CSV file")
-    return info.st_ino, info.st_size, info.st_mtime_ns
-
-
-def bad_byte(path: Path, codec: str) -> int:
-    """Find the offset of the first byte that the codec cannot decode."""
-    decoder = codecs.getincrementaldecoder(codec)()
-    n_read = 0
-    with path.open("rb") as file:
-        while True:
-            chunk = file.read(2**20)
-            n_read += len(chunk)
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeError as error:
-                if isinstance(error, UnicodeDecodeError):
-                    return n_read - len(error.object) + error.start
-                return 0
-            if not chunk:
-                return n_read
-
-
 class ImageFolder:
     """Folder that relative addresses start from and that no address may leave.
 
     Args:
         path: folder of images, which may be a symbolic link itself.
+        base_url: http(s) address that relative addresses start from instead; "" for none.
+
+    Raises:
+        ConfigError: ``base_url`` is no http(s) address.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, base_url: str = "") -> None:
         self.path = path
+        self.base_url = _as_base(base_url) if base_url else ""
+        self._scheme = urlsplit(self.base_url).scheme or "https"
         self._parents: dict[str, str] = {}
 
     @cached_property
@@ -186,11 +44,29 @@ class ImageFolder:
         """Absolute path of the folder, without symbolic links."""
         return os.path.realpath(self.path)
 
+    def split(self, cells: Iterable[str]) -> tuple[list[str], str]:
+        """Split a record's cells into addresses, see ``split_addresses``.
+
+        A file whose name is a whole cell, signs included, is one address.
+        """
+        addresses: list[str] = []
+        reasons: set[str] = set()
+        for cell in cells:
+            some, reason = split_addresses(cell)
+            name = cell.strip()
+            if some != [name] and not self.base_url and self._is_file(name):
+                some, reason = [name], ""
+            addresses += some
+            reasons.add(reason)
+        return addresses, "" if addresses else max(reasons - {"no_url"}, default="no_url")
+
     def locate(self, address: str) -> tuple[str, str]:
         """Check and resolve the address of an image.
 
         Args:
-            address: http(s) address or path, stripped.
+            address: http(s) address, ``//host/path``, ``host/path`` or path, stripped. A host
+                without a scheme means https, or the scheme of ``base_url``; a path whose folder
+                exists stays a path.
 
         Returns:
             ``(place, "")``, where place is the http(s) address as given or an absolute path
@@ -199,15 +75,35 @@ class ImageFolder:
         """
         if len(address) <= MAX_ADDRESS and _PLAIN.fullmatch(address):  # nearly all, and fast
             return address, ""
+        address = self._with_scheme(address)
         web = _WEB.match(address)
         if not web and _SCHEME.match(address):
             return "", "scheme"
         if len(address) > MAX_ADDRESS or _UNSAFE.search(address):
             return "", "bad_url"
+        if not web and self.base_url:
+            address = _joined(self.base_url, address)
+            web = _WEB.match(address)
         if web:
             return (address, "") if _is_host(web[1]) else ("", "bad_url")
         place = self.below(self._literal_or_decoded(address))
         return (place, "") if place else ("", "outside_folder")
+
+    def _with_scheme(self, address: str) -> str:
+        """Put the scheme before an address that begins with a web host."""
+        if address.startswith("//"):
+            return f"{self._scheme}:{address}" if _names_host(address[2:]) else address
+        if not is_web_host(address) or len(address) > MAX_ADDRESS:
+            return address
+        folder = address.partition("/")[0]
+        if not self.base_url and os.path.lexists(self._absolute(folder)):
+            return address
+        return f"{self._scheme}://{address}"
+
+    def _is_file(self, name: str) -> bool:
+        """Whether a file of the folder has this name, a whole cell."""
+        is_path = name and not _SCHEME.match(name) and not _UNSAFE.search(name)
+        return bool(is_path) and len(name) <= MAX_ADDRESS and os.path.lexists(self._absolute(name))
 
     def below(self, path: str) -> str | None:
         """Resolve a path; ``None`` if it does not lie below the folder.
@@ -245,3 +141,34 @@ def _is_host(netloc: str | None) -> bool:
         return bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _names_host(rest: str) -> bool:
+    """Whether the text after ``//`` begins with a host of the web, and not of a local network."""
+    netloc = re.split("[/?#]", rest, maxsplit=1)[0]
+    name = netloc.rpartition("@")[2]
+    return ("." in name.strip(".") or ":" in name) and _is_host(netloc)
+
+
+def _as_base(base_url: str) -> str:
+    """Check the address that relative addresses start from; it names a folder.
+
+    Raises:
+        ConfigError: it is no http(s) address.
+    """
+    web = _WEB.match(base_url)
+    if not web or not _is_host(web[1]) or _UNSAFE.search(base_url):
+        raise ConfigError(
+            f"source.base_url={base_url!r} is no http(s) address: write it as in "
+            "source.base_url=https://shop.example/media/"
+        )
+    path = re.split("[?#]", base_url, maxsplit=1)[0]
+    return path if path.endswith("/") else f"{path}/"
+
+
+def _joined(base_url: str, address: str) -> str:
+    """Resolve a relative address; one that cannot be resolved stays as it is, and is refused."""
+    try:
+        return urljoin(base_url, address)
+    except ValueError:
+        return "http:"

@@ -21,9 +21,11 @@ MISREAD = ("bad_field_count", "bad_quotes", "field_too_long")
 """Reasons of records whose cells cannot be assigned to columns."""
 
 HINTS = {
+    "bad_quotes": 'source.dialect=backslash reads quotes inside of fields written as \\"',
     "blocked_address": "fetch.allow_networks=[10.0.0.0/8] allows private networks",
     "decoder_oom": "store.decode_memory=BYTES allows more memory for an image",
     "decoder_timeout": "store.decode_timeout=SECONDS waits longer",
+    "no_id": "source.continue_rows=true takes such a row as an image of the product above",
     "outside_folder": "source.images_dir=FOLDER names the folder of the images",
     "robots": "fetch.robots lists the words that exclude an image",
     "timeout": "fetch.timeout=SECONDS waits longer",

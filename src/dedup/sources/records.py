@@ -1,0 +1,128 @@
+"""Read the records of a table's file one by one; a broken one costs no other."""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from dedup.errors import SourceError
+from dedup.sources.dialects import Dialect
+
+MAX_RECORD = 16 * 2**20
+"""A file with a longer record, in characters, is refused."""
+
+_MAX_REREAD = 1_000_000
+
+PLAIN = Dialect()
+"""Commas, quotes that are doubled, and a header on the first line."""
+
+
+class Record(NamedTuple):
+    """Record of a table.
+
+    Attributes:
+        cells: its cells.
+        problem: ``bad_quotes``, ``bad_field_count`` or "".
+        line: line of the file on which it starts; 0 where there is no file.
+    """
+
+    cells: list[str]
+    problem: str = ""
+    line: int = 0
+
+
+Check = Callable[[str, int], None]
+
+
+@dataclass
+class _Lines:
+    """Lines of a file for ``csv.reader``, and those of the current record."""
+
+    file: TextIO
+    path: Path
+    first: int = 1
+    check: Check | None = None
+    is_at_end: bool = False
+    _record: list[str] = field(default_factory=list)
+    _size: int = 0
+    _pending: deque[str] = field(default_factory=deque)
+    _n_reread: int = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._pending.popleft() if self._pending else self.file.readline(MAX_RECORD + 1)
+        if not line:
+            self.is_at_end = True
+            raise StopIteration
+        if self.check:
+            self.check(line, self.first + len(self._record))
+        self._record.append(line)
+        self._size += len(line)
+        if self._size > MAX_RECORD or self._n_reread > _MAX_REREAD:
+            raise SourceError(
+                f"{self.path}: the record on line {self.first} is longer than {MAX_RECORD} "
+                f"characters, or one of too many with broken quotes: correct its quotes"
+            )
+        return line
+
+    def skip(self, n_lines: int) -> None:
+        """Leave out the first lines."""
+        for _ in range(n_lines):
+            if self.file.readline(MAX_RECORD + 1):
+                self.first += 1
+
+    def has(self, text: str) -> bool:
+        """Whether the first line of the record has a text."""
+        return bool(self._record) and text in self._record[0]
+
+    def start(self) -> None:
+        """Begin a new record."""
+        self.first += len(self._record)
+        self._record.clear()
+        self._size = 0
+
+    def give_back(self) -> str:
+        """End the record after its first line, return that line, and read the others again."""
+        first, *others = self._record
+        self._pending.extendleft(reversed(others))
+        self._n_reread += len(others)
+        self._record = [first]
+        return first
+
+
+def read_records(
+    file: TextIO, path: Path, dialect: Dialect = PLAIN, check: Check | None = None
+) -> Iterator[Record]:
+    """Parse the records strictly; a broken quote costs its own line, not the following ones.
+
+    Args:
+        file: the table, at its start.
+        path: its path, for messages.
+        dialect: how its text is read; lines above the header are left out.
+        check: is given each line with its number, and may refuse the file.
+    """
+    lines = _Lines(file, path, check=check)
+    lines.skip(dialect.header - 1)
+    reader = csv.reader(map(dialect.unescaped, lines), strict=True, **dialect.format)
+    while True:
+        lines.start()
+        try:
+            yield Record(dialect.cells(next(reader)), "", lines.first)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if lines.is_at_end:
+                escapes = ', or set source.dialect=backslash, as quotes are written \\" there'
+                hint = escapes if lines.has('\\"') and dialect.quoting == "doubled" else ""
+                raise SourceError(
+                    f"{path}: the record that starts on line {lines.first} opens a quote that "
+                    f"is never closed: correct that line{hint}"
+                ) from error
+            first = dialect.unescaped(lines.give_back().rstrip("\r\n"))
+            yield Record(next(csv.reader([first], **dialect.format)), "bad_quotes", lines.first)

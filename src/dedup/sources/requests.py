@@ -1,0 +1,172 @@
+"""Turn the records of a table into requests for images: one outcome for every record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from dedup.errors import ConfigError, SourceError
+from dedup.runtime.nouns import counted
+from dedup.schemas import REQUESTS
+from dedup.sources.paths import ImageFolder
+from dedup.sources.records import Record
+
+MAX_FIELD = 131_072
+"""A record with a longer cell, in characters, fails with ``field_too_long``."""
+MAX_ID = 1000
+"""A record with a longer id, in characters, fails with ``bad_id``: each pair repeats two ids."""
+MAX_MISSING = 40_000_000
+"""A file whose records lack more fields is refused: a field that is missing takes memory too."""
+
+_SKIPPED = {"blank_row", "category"}
+_CHUNK = 5_000
+_LOG = logging.getLogger("dedup")
+
+_Request = tuple[str, str, list[str], str, str]  # product_id, url, alternates, status, reason
+
+
+@dataclass
+class RecordParser:
+    """Parser that turns a record into the requests for its images.
+
+    ``id``, ``urls`` and ``category`` are positions in a record of ``n_fields`` cells.
+    """
+
+    n_fields: int
+    id: int
+    urls: Sequence[int]
+    category: int
+    categories: Sequence[str]
+    choice: str
+    folder: ImageFolder
+    _above: tuple[str, str] = ("", "")  # id and category of the record before
+
+    def requests(self, record: Record) -> list[_Request]:
+        """Return the requests of a record; a bad record has one request, with its reason."""
+        cells, problem = record.cells, record.problem
+        product_id = self._id(cells, problem)
+        addresses: list[str] = []
+        reason = self._reason(cells, problem)
+        if not reason:
+            addresses, reason = self.folder.split([cells[at] for at in self.urls])
+        if reason:
+            status = "skipped" if reason in _SKIPPED else "failed"
+            return [(product_id, "", [], status, reason)]
+        if self.choice == "all":
+            return [self._request(product_id, [address]) for address in addresses]
+        if self.choice == "second":
+            addresses = addresses[1:] + addresses[:1]
+        return [self._request(product_id, addresses)]
+
+    def _id(self, cells: list[str], problem: str) -> str:
+        """Return the id; of a record with shifted cells only if it is the first cell."""
+        is_whole = len(cells) == self.n_fields and not problem
+        return cells[self.id] if is_whole or (cells and self.id == 0) else ""
+
+    def _reason(self, cells: list[str], problem: str) -> str:
+        """Return the reason why the record cannot be used, or ``""``."""
+        if not any(map(str.strip, cells)):
+            return "blank_row"
+        if max(map(len, cells)) > MAX_FIELD:
+            return "field_too_long"
+        if problem:
+            return problem
+        if len(cells) != self.n_fields:
+            return "bad_field_count"
+        if self.categories and not self._has_category(self._category(cells)):
+            return "category"
+        if not cells[self.id].strip():
+            return "no_id"
+        return "bad_id" if "\0" in cells[self.id] or len(cells[self.id]) > MAX_ID else ""
+
+    def _category(self, cells: list[str]) -> str:
+        """Return a record's category; of a product's further rows that of the first, if blank."""
+        key, category = cells[self.id], cells[self.category]
+        if not category.strip() and key == self._above[0]:
+            return self._above[1]
+        self._above = key, category
+        return category
+
+    def _has_category(self, category: str) -> bool:
+        return any(path in _category_path(category) for path in self.categories)
+
+    def _request(self, product_id: str, addresses: list[str]) -> _Request:
+        """Request the first usable address, with the other usable ones as alternates."""
+        located = [self.folder.locate(address) for address in addresses]
+        usable = list(dict.fromkeys(place for place, reason in located if not reason))
+        if not usable:
+            shown = addresses[0][:200].encode(errors="backslashreplace").decode()
+            return product_id, shown, [], "failed", located[0][1]
+        return product_id, usable[0], usable[1:], "", ""
+
+
+def collect(
+    records: Iterator[Record], columns: list[str], parser: RecordParser, path: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Build the products and the requests, in chunks to save memory."""
+    width, pad = len(columns), [""] * len(columns)
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    products = [schema.empty_table()]
+    requests = [pd.DataFrame(columns=REQUESTS.names)]
+    n_missing = 0
+    while chunk := list(islice(records, _CHUNK)):
+        n_missing += sum(max(0, width - len(record.cells)) for record in chunk)
+        if n_missing > MAX_MISSING:
+            raise SourceError(
+                f"{path}: its records lack {n_missing:,} fields or more, of {width:,} in the "
+                "header: remove its blank lines, or correct its header"
+            )
+        first = (len(products) - 1) * _CHUNK
+        rows = [
+            (number, *request)
+            for number, record in enumerate(chunk, first)
+            for request in parser.requests(record)
+        ]
+        requests.append(pd.DataFrame(rows, columns=REQUESTS.names))
+        fitted = [
+            cells if len(cells) == width else (cells + pad)[:width]
+            for cells in (record.cells for record in chunk)
+        ]
+        arrays = [pa.array(column, pa.string()) for column in zip(*fitted, strict=True)]
+        products.append(pa.Table.from_arrays(arrays, schema=schema))
+    requests = requests[1:] or requests
+    return pa.concat_tables(products).to_pandas(), pd.concat(requests, ignore_index=True)
+
+
+def skip_repeats(requests: pd.DataFrame) -> pd.DataFrame:
+    """Skip requests that repeat an earlier row: the same product and the same address."""
+    pending = requests[requests["status"] == ""]
+    repeats = pending.duplicated(["product_id", "url"])
+    requests.loc[repeats.index[repeats], ["status", "reason"]] = ["skipped", "duplicate_row"]
+    rows = pending[~repeats].drop_duplicates(["record", "product_id"])["product_id"]
+    n_ids = rows[rows.duplicated()].nunique()
+    if n_ids:
+        ids = counted(n_ids, "product id")
+        _LOG.warning("%s on several rows with different images: all rows are read", ids)
+    return requests
+
+
+@lru_cache(maxsize=65536)
+def _category_path(category: str) -> str:
+    """Strip the parts, and end each with ``>``, so that a path ends where a part ends."""
+    return "".join(f"{part}>" for part in map(str.strip, category.split(">")) if part)
+
+
+def category_paths(categories: Sequence[str] | None) -> list[str]:
+    """Return the categories to read, each ending where a part ends.
+
+    Raises:
+        ConfigError: one is blank.
+    """
+    names = [categories] if isinstance(categories, str) else list(categories or [])
+    paths = [_category_path(str(name)) for name in names]
+    if not all(paths):
+        raise ConfigError(f"source.categories={names}: a blank category matches nothing. Remove it")
+    return paths
