@@ -29,13 +29,18 @@ from fitting_images import Item, as_stored, goods_of, photos_of, quality_of
 from held_out import UNLISTED
 from look_alikes import KINDS
 from numpy.random import Generator
+from PIL import Image
 from safetensors.numpy import save_file
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, log_loss
+from sklearn.neighbors import NearestNeighbors
 
 from dedup.augmentations import EDITS, RgbImage, augment, edit, foreground, packshot
 from dedup.detection.mixture import LEAST
+from dedup.encoders.paths import BUNDLED
 from dedup.runtime.parallel import in_order
+from dedup.search.embedding import Embed
+from dedup.store.decode import resizer
 from dedup.training.views import recoloured
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.classifier import (
@@ -50,8 +55,14 @@ from dedup.verification.geometric import placements
 from dedup.verification.visual_words import Vocabulary, propose
 
 N_QUANTILES = 400
-MINED = ("look_alike", "look_alike_goods", "look_alike_packshots")
+MINED = (
+    ("look_alike", "near_alike"),
+    ("look_alike_goods", "near_alike_goods"),
+    ("look_alike_packshots",),
+)
 """Strangers as catalogues of three sorts have them; the last are never fitted on."""
+N_NEAR = 4
+"""Neighbours by embedding of each image that are looked at, as many as a run compares."""
 MORE = 3
 """Factor by which more goods are looked through for held-out strangers: few score high."""
 
@@ -261,6 +272,32 @@ def look_alikes(
                 yield Row(kind, pool[a].name, 0, told, held_out)
 
 
+def near_alikes(kind: str, items: Sequence[Item], known: set[frozenset[str]]) -> Iterator[Row]:
+    """Yield different products whose images have near embeddings, the other candidates of a run.
+
+    They share colours and outlines rather than marks: black trousers on any ground.
+    """
+    embed, resize = Embed(BUNDLED), resizer("pillow")
+    for held_out in (False, True):
+        pool = [item for item in items if item.held_out == held_out]
+        if len(pool) <= N_NEAR:
+            continue
+        pixels = np.stack([resize(Image.fromarray(item.image)) for item in pool])
+        found = NearestNeighbors(n_neighbors=N_NEAR + 1).fit(embed({"pixels": pixels})["embedding"])
+        nearest = found.kneighbors(return_distance=False)[:, :N_NEAR]
+        pairs = sorted({(min(a, b), max(a, b)) for a, row in enumerate(nearest.tolist())
+                        for b in row})  # fmt: skip
+        local = list(in_order(LocalFeatures.of, [item.image for item in pool]))
+
+        def one(pair: tuple[int, int], local: Sequence[LocalFeatures] = local) -> list[list[float]]:
+            return placed(np.random.default_rng(pair), *(local[at] for at in pair))
+
+        for (a, b), rows in zip(pairs, in_order(one, pairs), strict=True):
+            if frozenset((pool[a].name, pool[b].name)) not in known:
+                told = [row for row in rows if not may_be_copy(row)]
+                yield Row(kind, pool[a].name, 0, told, held_out)
+
+
 def packshots_of(items: Sequence[Item]) -> list[Item]:
     """Cut products out and set them on white; as held out, for their pairs are never fitted on."""
     made = in_order(lambda item: packshot(item.image, np.random.default_rng(0)), items)
@@ -357,7 +394,7 @@ def main() -> None:
         | {OF_VARIANTS + name: array for name, array in exported(own).items()}
         | tails(
             seen[test & (truth == 1)],
-            strangers=[seen[test & (kinds == kind)] for kind in MINED],
+            strangers=[seen[test & np.isin(kinds, sort)] for sort in MINED],
             look_alikes=[seen[test & np.isin(kinds, [*KINDS])]],
         ),
         options.out,
@@ -456,8 +493,10 @@ def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
         made += [row for rows in in_order(work, parts) for row in rows]
         print(f"{name}: {len(made)} pairs", file=sys.stderr)
     made += look_alikes("look_alike", photos, known)
+    made += near_alikes("near_alike", photos, known)
     if goods:
         made += look_alikes("look_alike_goods", goods, set(), [False])
+        made += near_alikes("near_alike_goods", goods, set())
         more = goods_of(options.goods, MORE * options.n_goods, rng)
         made += look_alikes("look_alike_goods", more, set(), [True])
     made += look_alikes(
