@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from dedup.verification.geometric import (
     placements,
 )
 from dedup.verification.keypoints import RgbImage
-from dedup.verification.relations import NOTHING, SAME_PRODUCT
+from dedup.verification.relations import NOTHING, SAME_PRODUCT, VARIANT
 from dedup.verification.traces import FRAME, GROUND
 from tests.conftest import draw
 from tests.verification.test_keypoints import patches
@@ -76,6 +77,30 @@ def test_an_edited_copy_is_found_and_another_image_is_not(seed: int) -> None:
     other = look(image, patches(seed + 50, (160, 200)), verifier)
     assert other.log_odds < 0
     assert look(image, image, verifier).evidence == "no difference seen"
+
+
+def in_other_hues(image: RgbImage, degrees: int) -> RgbImage:
+    """Turn the hues, and keep the lightness; pale, so that all hues can be shown."""
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    turn = np.exp(1j * np.radians(degrees)) * (lab[..., 1] + 1j * lab[..., 2]) * 0.4
+    lab[..., 0] = 30 + 0.4 * lab[..., 0]
+    lab[..., 1], lab[..., 2] = turn.real, turn.imag
+    rgb = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+    return np.asarray((np.clip(rgb, 0, 1) * 255).round(), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "called"), [(0, ""), (10, ""), (120, VARIANT), (180, VARIANT), (240, VARIANT)]
+)
+def test_an_image_in_other_hues_is_a_variant_however_much_it_is_a_copy(
+    degrees: int, called: str
+) -> None:
+    image = patches(5, (160, 200))
+    judge = GeometricVerifier(judge=by_structure())
+    found = look(in_other_hues(image, 0), in_other_hues(image, degrees), judge)
+    assert found.log_odds == 3
+    assert (found.relation == VARIANT) == (called == VARIANT)
+    assert found.alike == (3 if called else -1)
 
 
 def before(product: RgbImage, ground: RgbImage, at: tuple[int, int]) -> LocalFeatures:

@@ -49,7 +49,7 @@ KEPT = 512
 STEP = 128
 """Number of candidates verified at a time: about a second of work on 2 cores."""
 
-VERSION = 6
+VERSION = 7
 """Version of verdicts: raised when the same two images get another one."""
 
 THIRD = "third look"

@@ -28,6 +28,7 @@ from dedup.verification.relations import (
     SAME_PRODUCT,
     VARIANT,
     is_other_photo,
+    is_turned,
     relation,
 )
 from dedup.verification.traces import BLOCKY, FRAME, GROUND, differences_in_words
@@ -238,6 +239,8 @@ def _verdict(
     best = int(np.argmax(log_odds))
     for at, aligned in enumerate(pair):
         if aligned.colours is not None:
+            if is_turned(aligned.agreement):  # the other colours are sure, and all else is a copy's
+                variant[at] = max(variant[at], log_odds[at])
             label = relation(
                 aligned.alignment, aligned.colours, float(variant[at]), float(log_odds[at]),
                 aligned.difference, float(but[at]),

@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from dedup.schemas import FAMILIES, RELATIONS
 from dedup.verification.alignment import Alignment
+from dedup.verification.appearance import Agreement
 from dedup.verification.colour import Colours
 from dedup.verification.difference import Difference
 
@@ -30,6 +31,16 @@ SURE = 1.5
 
 SURE_VARIANT = 0.5
 """Minimum log odds that images show one product in two colours."""
+
+TURNED = 40.0
+"""Degrees of hue by which no light turns the colours of an image: of 1,678 held-out copies, in any
+light, .4 % were turned so far, and of 200 images whose hues were turned 90 %."""
+
+STRONG = 6.0
+"""Difference of colour, in CIELAB units, from which a turned hue is seen."""
+
+COLOURFUL = 0.1
+"""Share of the overlap that is coloured in both images, from which a hue is told."""
 
 MERGED = 0.9
 """Minimum probability of a variant that ``MERGE`` takes for a duplicate: of the others one in
@@ -85,6 +96,12 @@ def relation(
         return DETAIL
     is_like = colours.within >= WITHIN_PHOTO and colours.apart <= LIKE
     return SAME_PRODUCT if alignment.n_inliers >= N_INLIERS and is_like else NOTHING
+
+
+def is_turned(agreement: Agreement) -> bool:
+    """Tell whether two images of one structure have other hues: then they are no copies."""
+    is_seen = agreement.chroma > STRONG and agreement.coloured >= COLOURFUL
+    return is_seen and agreement.hue > TURNED
 
 
 def is_other_photo(n_inliers: int, apart: float) -> bool:
