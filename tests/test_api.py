@@ -218,6 +218,8 @@ def test_a_changed_table_is_read_as_the_index_was(
                               choice="all", progress=False)  # fmt: skip
     larger = dedup.update_index(index, table(3), folder=tmp_path / "two", progress=False)
     assert sorted(larger.images["product_id"]) == ["A", "A", "B", "C"]
+    again = dedup.update_index(larger, table(3), folder=tmp_path / "three", progress=False)
+    assert sorted(again.images["product_id"]) == ["A", "A", "B", "C"]
 
 
 def test_match_finds_what_a_loop_finds() -> None:

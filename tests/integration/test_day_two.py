@@ -86,8 +86,13 @@ def test_a_changed_table_is_read_as_the_index_was(trained: Path) -> None:
     done = run("cluster", *change, cwd=trained)
     assert "1 product added, 0 updated, 0 removed" in done.stderr
     assert "source.choice='all'" in done.stderr
+    done = run("cluster", *change, cwd=trained)  # of the changed index, likewise
+    assert "0 products added, 0 updated, 0 removed" in done.stderr
     done = run("cluster", *change, "source.choice=first", cwd=trained)
     assert "0 products added, 1 updated, 0 removed" in done.stderr
+    run("cluster", "change=remove", "ids=[B]", "runs=gallery", cwd=trained)
+    done = run("cluster", *change, cwd=trained)  # as it was read last
+    assert "1 product added, 0 updated, 0 removed" in done.stderr
 
 
 def test_two_catalogues(trained: Path) -> None:

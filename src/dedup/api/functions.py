@@ -128,6 +128,7 @@ def update_index(
             from dedup.search.update import remove as without  # imports torch
 
             changed = without(changed, gone)
+        described: dict[str, Any] | None = None
         if catalogue is not None:
             manifest = before.manifest
             names: Columns = {"id": manifest["id_column"], "title": manifest["title_column"]}
@@ -136,11 +137,12 @@ def update_index(
             if choice is not None:
                 names["choice"] = choice
             cfg = configured(manifest["checkpoint"], {})
-            source, _ = source_of(cfg, catalogue, names | columns)
+            source, described = source_of(cfg, catalogue, names | columns)
             embedding = embedding_of(cfg, manifest["checkpoint"])
             images = images_of(cfg, before, where)
             changed = pipeline.add_products(changed, "update", source, images, embedding, where)
-        return Index._of(pipeline.save_changed(changed, before, "update", where, where), where)
+        saved = pipeline.save_changed(changed, before, "update", where, where, described)
+        return Index._of(saved, where)
 
 
 @public()

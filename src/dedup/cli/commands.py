@@ -118,7 +118,8 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
         index = pipeline.add_products(
             before, cfg.change, build(cfg.source), images, embedding, run_dir
         )
-    return pipeline.save_changed(index, before, cfg.change, folder, run_dir)
+    source = None if cfg.change == "remove" else plain(cfg.source)
+    return pipeline.save_changed(index, before, cfg.change, folder, run_dir, source)
 
 
 def settings_to_continue(cfg: DictConfig, index: Index) -> list[str]:

@@ -111,7 +111,14 @@ def add_products(
     return call(index, catalogue, table, images, embedding.batch_size, embedding.devices)
 
 
-def save_changed(index: Index, before: Index, change: str, folder: Path, run_dir: Path) -> Index:
+def save_changed(
+    index: Index,
+    before: Index,
+    change: str,
+    folder: Path,
+    run_dir: Path,
+    source: Mapping[str, Any] | None = None,
+) -> Index:
     """Save a changed index, and log how many products were added, updated and removed.
 
     Args:
@@ -120,10 +127,13 @@ def save_changed(index: Index, before: Index, change: str, folder: Path, run_dir
         change: ``add``, ``update`` or ``remove``.
         folder: folder that the index was read from.
         run_dir: folder to save the index in.
+        source: settings that the table was read with; those of ``before`` if ``None``.
     """
     from dedup.search.update import count_changes  # imports torch
 
-    index.manifest["source"] = {"index": str(folder), "change": change}
+    read = before.manifest.get("source") if source is None else source
+    known = dict(read) if isinstance(read, Mapping) else {}
+    index.manifest["source"] = {**known, "index": str(folder), "change": change}
     _count_failed(index, folder)
     index.save(run_dir)
     n_added, n_updated, n_removed = count_changes(before, index)
