@@ -136,8 +136,11 @@ class CsvSource:
         start, stop = _row_range(self.rows)
         path, header = Path(self.path), layout.header
         parser = self._parser(header, categories)
+        records = layout.records
+        if layout.guesses is not None:
+            records = layout.guesses.check_ids(records, parser.id)
         continued = Continuation(parser.n_fields, parser.id, parser.urls, self.continue_rows)
-        records = continued(islice(layout.records, start, stop))
+        records = continued(islice(records, start, stop))
         products, requests = collect(records, header.names, parser, path)
         if n := continued.n_continued:
             _LOG.info(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dedup.errors import SourceError
 from dedup.sources.dialects import DELIMITERS, Asked, Dialect, is_quoted, listed
 from dedup.sources.headers import Header
-from dedup.sources.records import PLAIN, Record, read_records
+from dedup.sources.records import PLAIN, Record, TwoWaysError, read_records
 
 N_ABOVE = 50
 """Lines among which the header is looked for, at most."""
@@ -56,7 +56,7 @@ class Head:
     """Start of a table's text.
 
     Attributes:
-        lines: its lines; the last is whole.
+        lines: its lines; the last is whole, unless it is the only one.
         is_all: whether these are all lines of the file.
         path: the file, for messages.
     """
@@ -69,7 +69,7 @@ class Head:
     def of(cls, text: str, is_all: bool, path: Path) -> Head:
         """Cut a text into lines, and drop the last if it may go on."""
         lines = list(io.StringIO(text, newline=""))
-        return cls(lines if is_all else lines[:-1], is_all, path)
+        return cls(lines if is_all or len(lines) == 1 else lines[:-1], is_all, path)
 
     def names(self, dialect: Dialect, at: int) -> list[str] | None:
         """Parse the record on a line, counted from 0; ``None`` where its quotes are broken."""
@@ -83,6 +83,9 @@ class Head:
         """Parse the records below the header, which is on a line, counted from 0.
 
         The last is left out where it may go on after the head.
+
+        Raises:
+            TwoWaysError: lines are one record or several.
         """
         file = io.StringIO("".join(self.lines), newline="")
         parsed: dict[int, Record] = {}
@@ -90,6 +93,8 @@ class Head:
         try:
             for record in read_records(file, self.path, replace(dialect, header=at + 1)):
                 parsed[record.line] = record
+        except TwoWaysError:
+            raise
         except SourceError:
             is_broken = self.is_all
         if not self.is_all and parsed:
@@ -114,6 +119,8 @@ def find_dialect(head: Head, needed: Iterable[str], asked: Asked) -> Dialect:
         SourceError: the header can be read in two ways.
     """
     dialect, at = _find_header(head, {*needed}, asked)
+    may_lack_quotes = dialect.delimiter == "\t" and asked.quoting is None
+    dialect = replace(dialect, may_lack_quotes=may_lack_quotes)
     names = head.names(dialect, at)
     if not names:
         return dialect

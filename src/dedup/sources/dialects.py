@@ -37,6 +37,7 @@ class Dialect:
         header: line of the header, counted from 1; 0 for the first that is not empty.
         n_surplus: empty fields at the end of each record that the header does not name.
         is_guess: whether the quoting was found out, so that the file may contradict it.
+        may_lack_quotes: whether quotes may be part of fields: tables with tabs are written so, too.
     """
 
     delimiter: str = ","
@@ -45,6 +46,7 @@ class Dialect:
     header: int = 0
     n_surplus: int = 0
     is_guess: bool = False
+    may_lack_quotes: bool = False
 
     @cached_property
     def format(self) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dedup.errors import SourceError
 from dedup.sources.dialects import Dialect, is_quoted, listed
+from dedup.sources.records import Record
 from dedup.sources.table_files import CP1252
 
 
@@ -49,6 +51,30 @@ class Guesses:
             self._check_backslashes(line, number)
         elif self.dialect.quoting == "unquoted" and '"' in line:
             self._check_quotes(line, number)
+
+    def check_ids(self, records: Iterable[Record], place: int) -> Iterator[Record]:
+        """Yield the records, and check their ids.
+
+        Args:
+            records: of the table, whose lines were checked.
+            place: position of the id.
+
+        Raises:
+            SourceError: an id has a backslash that was written as two.
+        """
+        for record in records:
+            if self._escaped and any("\\" in cell for cell in record.cells[place : place + 1]):
+                raise SourceError(
+                    f"{self.path}: the id on line {record.line} has a backslash that is written "
+                    'as two, and only quotes that are written \\" tell that it is one: set '
+                    f"source.dialect={listed(self.dialect.words)}, or source.dialect="
+                    f"{listed([*self._others, 'doubled'])} if ids have two"
+                )
+            yield record
+
+    @property
+    def _others(self) -> list[str]:
+        return [word for word in self.dialect.words if word != self.dialect.quoting]
 
     def _check_backslashes(self, line: str, number: int) -> None:
         escapes, is_literal = self.dialect.backslashes(line)

@@ -33,6 +33,7 @@ class Layout:
         records: the records below.
         dialect: how its text is read.
         codec: its codec.
+        guesses: what was found out and its lines may contradict, if anything.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Layout:
     records: Iterator[Record]
     dialect: Dialect = PLAIN
     codec: str = UTF_8
+    guesses: Guesses | None = None
 
     @classmethod
     def of(
@@ -63,15 +65,16 @@ class Layout:
         start = Head.of(decode_head(head, codec), len(head) < HEAD, path)
         dialect = find_dialect(start, needed, asked)
         guesses = Guesses(path, codec if setting == AUTO else "", dialect)
-        check = guesses.check if guesses.are_checked else None
-        records = read_records(file, path, dialect, check)
+        checked = guesses if guesses.are_checked else None
+        records = read_records(file, path, dialect, checked.check if checked else None)
         first = next((record for record in records if record.cells), Record([]))
         if first.problem:
-            raise SourceError(f"{path}: the header's quotes are broken: correct its line")
+            hint = ', or set source.dialect=backslash where quotes are written \\" in names'
+            raise SourceError(f"{path}: the header's quotes are broken: correct its line{hint}")
         names = first.cells[: dialect.n_surplus] if dialect.n_surplus < 0 else first.cells
         header = Header.of(names, is_stripped=not {*needed} <= {*names})
         fitted = _without_surplus(records, len(names), abs(dialect.n_surplus))
-        return cls(path, header, fitted, dialect, codec)
+        return cls(path, header, fitted, dialect, codec, checked)
 
     @property
     def words(self) -> str:

@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from dedup.errors import SourceError
-from dedup.sources.dialects import Dialect
+from dedup.sources.dialects import Dialect, listed
 
 MAX_RECORD = 16 * 2**20
 """A file with a longer record, in characters, is refused."""
 
-_MAX_REREAD = 1_000_000
+_MAX_REREAD = 100_000_000
+"""Characters that may be read again after broken quotes, with ``LINE`` more for each line."""
+LINE = 100
 
 PLAIN = Dialect()
 """Commas, quotes that are doubled, and a header on the first line."""
+
+
+class TwoWaysError(SourceError):
+    """Lines that make one record or several, and nothing tells which."""
 
 
 class Record(NamedTuple):
@@ -87,11 +93,21 @@ class _Lines:
         self._record.clear()
         self._size = 0
 
+    def are_records(self, n_fields: int, delimiter: str) -> bool:
+        """Whether the record has several lines, and each of them is one without quotes."""
+        lines = self._record
+        return len(lines) > 1 and all(line.count(delimiter) + 1 == n_fields for line in lines)
+
+    @property
+    def last(self) -> int:
+        """Number of the last line of the record."""
+        return self.first + len(self._record) - 1
+
     def give_back(self) -> str:
         """End the record after its first line, return that line, and read the others again."""
         first, *others = self._record
         self._pending.extendleft(reversed(others))
-        self._n_reread += len(others)
+        self._n_reread += self._size + LINE * len(others)
         self._record = [first]
         return first
 
@@ -113,7 +129,10 @@ def read_records(
     while True:
         lines.start()
         try:
-            yield Record(dialect.cells(next(reader)), "", lines.first)
+            cells = next(reader)
+            if dialect.may_lack_quotes and lines.are_records(len(cells), dialect.delimiter):
+                raise _two_ways(path, lines, dialect)
+            yield Record(dialect.cells(cells), "", lines.first)
         except StopIteration:
             return
         except csv.Error as error:
@@ -126,3 +145,12 @@ def read_records(
                 ) from error
             first = dialect.unescaped(lines.give_back().rstrip("\r\n"))
             yield Record(next(csv.reader([first], **dialect.format)), "bad_quotes", lines.first)
+
+
+def _two_ways(path: Path, lines: _Lines, dialect: Dialect) -> TwoWaysError:
+    words = [word for word in dialect.words if word != "header:1"]
+    ways = " or ".join(f"source.dialect={listed([*words, way])}" for way in ("doubled", "unquoted"))
+    return TwoWaysError(
+        f"{path}: lines {lines.first} to {lines.last} are one record if quotes enclose fields, and "
+        f"each line is one if quotes are part of them: set {ways}"
+    )
