@@ -3,9 +3,10 @@
     python scripts/fit_classifier.py PHOTOS [--senders CSV] [--true-dups CSV] [--goods FOLDER]
 
 Positives are edited copies (``dedup.augmentations``) of photos, of their packshots, of goods on
-white and of drawn goods. Negatives are other products: those with the most visual words in common,
-families that look alike (``look_alikes.KINDS`` that are fitted), colour variants, goods on the
-same ground, screenshots with the same frame, collages with the same filler, stickers of one kind.
+white and of drawn goods. Negatives are other products: those that a run would compare
+(``mined_pairs``), families that look alike (``look_alikes.KINDS`` that are fitted), colour
+variants, goods on the same ground, screenshots with the same frame, collages with the same filler,
+stickers of one kind.
 Photos of senders that are held out, and goods whose name is (``held_out``), measure the result, as
 do the kinds that are never fitted. A second set of trees is fitted on the same pairs with the
 colour variants as positives. ``--goods`` is any folder of PNG or JPEG files of
@@ -20,7 +21,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,19 +28,15 @@ import pandas as pd
 from fitting_images import Item, as_stored, goods_of, photos_of, quality_of
 from held_out import UNLISTED
 from look_alikes import KINDS
+from mined_pairs import Row, by_embedding, by_words, mined, packshots_of, placed
 from numpy.random import Generator
-from PIL import Image
 from safetensors.numpy import save_file
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, log_loss
-from sklearn.neighbors import NearestNeighbors
 
 from dedup.augmentations import EDITS, RgbImage, augment, edit, foreground, packshot
 from dedup.detection.mixture import LEAST
-from dedup.encoders.paths import BUNDLED
 from dedup.runtime.parallel import in_order
-from dedup.search.embedding import Embed
-from dedup.store.decode import resizer
 from dedup.training.views import recoloured
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.classifier import (
@@ -49,10 +45,7 @@ from dedup.verification.classifier import (
     OF_VARIANTS,
     RISING,
     CopyClassifier,
-    features,
 )
-from dedup.verification.geometric import placements
-from dedup.verification.visual_words import Vocabulary, propose
 
 N_QUANTILES = 400
 MINED = (
@@ -61,8 +54,6 @@ MINED = (
     ("look_alike_packshots",),
 )
 """Strangers as catalogues of three sorts have them; the last are never fitted on."""
-N_NEAR = 4
-"""Neighbours by embedding of each image that are looked at, as many as a run compares."""
 MORE = 3
 """Factor by which more goods are looked through for held-out strangers: few score high."""
 
@@ -79,20 +70,6 @@ LIGHT = ("white_balance", "brightness", "contrast", "gamma", "curve", "saturatio
 MOVED = FEATURES.index("moved")
 LEAST_MOVED = 6.0
 """CIELAB units between the products of two variants, at least."""
-
-NO_DIFFERENCE = {"parts": 0.5, "tinted": 0.002}
-MIN_REST = 0.9
-"""Look-alikes with nothing that differs, and so much that is the same, may be copies: left out."""
-
-
-class Row(NamedTuple):
-    """A pair: its kind, its group, whether it is a copy, and its features by placement."""
-
-    kind: str
-    group: str
-    is_copy: int
-    placed: list[list[float]]
-    held_out: bool
 
 
 def same_products(table: Path | None) -> set[frozenset[str]]:
@@ -142,12 +119,6 @@ def one_edit(image: RgbImage, rng: Generator, other: RgbImage) -> RgbImage:
     else:
         edited = edit(image, str(rng.choice(list(EDITS))), rng.uniform(0.1, 1), rng, other)
     return as_stored(edited, quality_of(rng))
-
-
-def placed(rng: Generator, one: LocalFeatures, other: LocalFeatures) -> list[list[float]]:
-    """Compute the features of a pair in either order, for each of its placements."""
-    one, other = (one, other) if rng.random() < 0.5 else (other, one)
-    return [features(*pair[:3], pair.colours) for pair in placements(one, other)]
 
 
 def in_other_light(image: RgbImage, rng: Generator) -> RgbImage:
@@ -238,81 +209,6 @@ def of_family(seed: int, photos: Sequence[Item], job: tuple[str, int, bool]) -> 
         lit = LocalFeatures.of(in_other_light(members[0], rng))
         rows.append(Row("copy_in_light_of_drawn", group, 1, placed(rng, seen[0], lit), held_out))
     return rows
-
-
-def look_alikes(
-    kind: str,
-    items: Sequence[Item],
-    known: set[frozenset[str]],
-    parts: Sequence[bool] = (False, True),
-) -> Iterator[Row]:
-    """Yield different products whose images share the most visual words.
-
-    Two garments that one seller photographed on the same floor are such a pair, two icons of one
-    set another. What may be a copy is left out.
-    """
-    vocabulary = Vocabulary.load()
-    for held_out in parts:
-        pool = [item for item in items if item.held_out == held_out]
-        if not pool:
-            continue
-        local = list(in_order(LocalFeatures.of, [item.image for item in pool]))
-        words = np.stack([vocabulary.words(each.keypoints.descriptors) for each in local])
-        proposed = propose(words, None, vocabulary, 0.03, 50_000_000)
-        best = np.argsort(-proposed.similarity, kind="stable")[: 8 * len(pool)]
-        pairs = [(int(proposed.left[at]), int(proposed.right[at])) for at in np.sort(best)]
-
-        def one(pair: tuple[int, int], local: Sequence[LocalFeatures] = local) -> list[list[float]]:
-            return placed(np.random.default_rng(pair), *(local[at] for at in pair))
-
-        done = in_order(one, pairs)
-        for (a, b), rows in zip(pairs, done, strict=True):
-            if frozenset((pool[a].name, pool[b].name)) not in known:
-                told = [row for row in rows if not may_be_copy(row)]
-                yield Row(kind, pool[a].name, 0, told, held_out)
-
-
-def near_alikes(kind: str, items: Sequence[Item], known: set[frozenset[str]]) -> Iterator[Row]:
-    """Yield different products whose images have near embeddings, the other candidates of a run.
-
-    They share colours and outlines rather than marks: black trousers on any ground.
-    """
-    embed, resize = Embed(BUNDLED), resizer("pillow")
-    for held_out in (False, True):
-        pool = [item for item in items if item.held_out == held_out]
-        if len(pool) <= N_NEAR:
-            continue
-        pixels = np.stack([resize(Image.fromarray(item.image)) for item in pool])
-        found = NearestNeighbors(n_neighbors=N_NEAR + 1).fit(embed({"pixels": pixels})["embedding"])
-        nearest = found.kneighbors(return_distance=False)[:, :N_NEAR]
-        pairs = sorted({(min(a, b), max(a, b)) for a, row in enumerate(nearest.tolist())
-                        for b in row})  # fmt: skip
-        local = list(in_order(LocalFeatures.of, [item.image for item in pool]))
-
-        def one(pair: tuple[int, int], local: Sequence[LocalFeatures] = local) -> list[list[float]]:
-            return placed(np.random.default_rng(pair), *(local[at] for at in pair))
-
-        for (a, b), rows in zip(pairs, in_order(one, pairs), strict=True):
-            if frozenset((pool[a].name, pool[b].name)) not in known:
-                told = [row for row in rows if not may_be_copy(row)]
-                yield Row(kind, pool[a].name, 0, told, held_out)
-
-
-def packshots_of(items: Sequence[Item]) -> list[Item]:
-    """Cut products out and set them on white; as held out, for their pairs are never fitted on."""
-    made = in_order(lambda item: packshot(item.image, np.random.default_rng(0)), items)
-    return [
-        Item(item.name, as_stored(image, 90), True)
-        for item, image in zip(items, made, strict=True)
-        if image is not None
-    ]
-
-
-def may_be_copy(row: Sequence[float]) -> bool:
-    """Tell whether nothing differs: nobody has said that such a pair is no copy."""
-    values = dict(zip(FEATURES, row, strict=True))
-    no_more = all(values[name] < most for name, most in NO_DIFFERENCE.items())
-    return no_more and values["rest"] > MIN_REST
 
 
 def _or(image: RgbImage | None, otherwise: RgbImage) -> RgbImage:
@@ -423,6 +319,9 @@ def tails(copies: np.ndarray, **strangers: Sequence[np.ndarray]) -> dict[str, np
         name: np.array([moments_of(odds) for odds in sorts if (odds > LEAST).any()])
         for name, sorts in strangers.items()
     }
+    for name, found in moments.items():
+        if not len(found):
+            sys.exit(f"no held-out pair of {name} scores high: give more photos, goods or families")
     return {
         "copies": quantiles.astype(np.float64),
         **{name: found.mean(axis=0) for name, found in moments.items()},
@@ -468,15 +367,6 @@ def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
     order = [photos[place] for place in rng.permutation(len(photos))]
     base, rest = order[: options.n], order[options.n :]
     goods = goods_of(options.goods, options.n_goods, rng) if options.goods else []
-    jobs = [
-        (name, number, held_out)
-        for name, kind in KINDS.items()
-        for held_out in (False, True)
-        if kind.fitted or held_out
-        for number in range(
-            options.families * (2 if name in VARIANTS else 1) // (3 if held_out else 1)
-        )
-    ]
     fit_photos = [item for item in order if not item.held_out]
     test_photos = [item for item in order if item.held_out]
 
@@ -487,26 +377,47 @@ def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
     steps: list[tuple[str, Callable[..., list[Row]], Sequence[object]]] = [
         ("photos", partial(of_photo, options.seed, base, rest[:300] or base), range(len(base))),
         ("goods", partial(of_goods, options.seed, goods), range(len(goods))),
-        ("families", family, jobs),
+        ("families", family, family_jobs(options.families)),
     ]
     for name, work, parts in steps:
         made += [row for rows in in_order(work, parts) for row in rows]
         print(f"{name}: {len(made)} pairs", file=sys.stderr)
-    made += look_alikes("look_alike", photos, known)
-    made += near_alikes("near_alike", photos, known)
+    strangers = [*mined({"look_alike": by_words, "near_alike": by_embedding}, photos, known)]
     if goods:
-        made += look_alikes("look_alike_goods", goods, set(), [False])
-        made += near_alikes("near_alike_goods", goods, set())
         more = goods_of(options.goods, MORE * options.n_goods, rng)
-        made += look_alikes("look_alike_goods", more, set(), [True])
-    made += look_alikes(
-        "look_alike_packshots", packshots_of(fit_photos)[: 2 * options.n], known, [True]
-    )
+        strangers += strangers_of_goods(goods, more)
+    cut_out = packshots_of(fit_photos)[: 2 * options.n]
+    strangers += mined({"look_alike_packshots": by_words}, cut_out, known, [True])
+    made += sorted(strangers, key=lambda row: row.kind)  # the bits of the trees depend on the order
     copies = [row for row in made if row.is_copy]
     print(
         f"{len(made)} pairs; not to be laid over each other: "
         f"{sum(not row.placed for row in copies)} copies of {len(copies)}"
     )
+    return table_of(made)
+
+
+def family_jobs(n_families: int) -> list[tuple[str, int, bool]]:
+    """List the families to draw: kind, number and whether it is held out."""
+    return [
+        (name, number, held_out)
+        for name, kind in KINDS.items()
+        for held_out in (False, True)
+        if kind.fitted or held_out
+        for number in range(n_families * (2 if name in VARIANTS else 1) // (3 if held_out else 1))
+    ]
+
+
+def strangers_of_goods(goods: Sequence[Item], more: Sequence[Item]) -> Iterator[Row]:
+    """Yield strangers among goods; of those held out with words in common, from more goods."""
+    words, near = {"look_alike_goods": by_words}, {"near_alike_goods": by_embedding}
+    yield from mined(words | near, goods, set(), [False])
+    yield from mined(words, more, set(), [True])
+    yield from mined(near, goods, set(), [True])
+
+
+def table_of(made: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Lay out pairs as a table, a row for each placement."""
     # Of a copy the best alignment counts: a verdict takes the surest, too.
     structure = FEATURES.index("structure")
     flat = [
