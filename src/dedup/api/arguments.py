@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
+from typing import Any, ParamSpec, TypedDict, TypeVar, cast, get_type_hints
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dedup import pipeline
 from dedup.api.errors import SETTINGS, as_errors
-from dedup.config.instances import build, default_config, escaped, plain
+from dedup.config.instances import build, default_config, literal, plain
 from dedup.config.limits import check_limits
 from dedup.config.targets import check_config
 from dedup.detection.detector import Detector
@@ -220,12 +220,12 @@ def configured(checkpoint: str | Path, settings: Mapping[str, Any]) -> DictConfi
         settings: new values by dotted key; ``None`` keeps the default.
     """
     cfg = default_config("detect", encoder=BUNDLED)
-    cfg.checkpoint = _literal(str(checkpoint))
+    cfg.checkpoint = literal(str(checkpoint))
     changes = {key: value for key, value in settings.items() if value is not None}
     for key, value in changes.items():
         group, name = key.split(".")
         try:
-            cfg[group][name] = _literal(value)
+            cfg[group][name] = literal(value)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{name}={value!r} cannot be used: {error}") from error
     if "matcher.threshold" in changes:
@@ -234,15 +234,6 @@ def configured(checkpoint: str | Path, settings: Mapping[str, Any]) -> DictConfi
     check_config(values)
     check_limits(values)
     return cfg
-
-
-def _literal(value: Any) -> Any:
-    """Convert an argument to plain values, of which nothing is resolved."""
-    if isinstance(value, str):
-        return escaped(value)
-    if hasattr(value, "tolist"):  # a number of numpy's, an array or a series
-        value = value.tolist()
-    return [_literal(one) for one in value] if isinstance(value, list | tuple | set) else value
 
 
 def detection_of(
@@ -287,6 +278,13 @@ def source_of(
 
 
 _COLUMNS = ("id_column", "url_column", "title_column", "choice")
+
+
+def read_before(manifest: Mapping[str, Any]) -> Columns:
+    """Name the columns that the table of an index was read by."""
+    known = origins.table_settings(manifest)
+    settings = {name: SETTINGS[name].removeprefix("source.") for name in Columns.__annotations__}
+    return cast(Columns, {name: known[key] for name, key in settings.items() if key in known})
 
 
 def embedding_of(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:

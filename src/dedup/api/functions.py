@@ -21,6 +21,7 @@ from dedup.api.arguments import (
     images_of,
     new_folder,
     public,
+    read_before,
     shown,
     source_of,
     state_of,
@@ -130,15 +131,11 @@ def update_index(
             changed = without(changed, gone)
         described: dict[str, Any] | None = None
         if catalogue is not None:
-            manifest = before.manifest
-            names: Columns = {"id": manifest["id_column"], "title": manifest["title_column"]}
-            names["images"] = manifest.get("url_column")
-            choice = origins.choice_of(manifest)
-            if choice is not None:
-                names["choice"] = choice
-            cfg = configured(manifest["checkpoint"], {})
-            source, described = source_of(cfg, catalogue, names | columns)
-            embedding = embedding_of(cfg, manifest["checkpoint"])
+            checkpoint = before.manifest["checkpoint"]
+            cfg = configured(checkpoint, {})
+            read = read_before(before.manifest)
+            source, described = source_of(cfg, catalogue, read | columns)
+            embedding = embedding_of(cfg, checkpoint)
             images = images_of(cfg, before, where)
             changed = pipeline.add_products(changed, "update", source, images, embedding, where)
         saved = pipeline.save_changed(changed, before, "update", where, where, described)

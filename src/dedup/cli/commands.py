@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from omegaconf import DictConfig
 
 from dedup import pipeline
 from dedup.cli.arguments import typed
-from dedup.config.instances import build, default_settings, escaped, plain
+from dedup.config.instances import build, default_settings, literal, plain
 from dedup.config.parts import shown
 from dedup.detection.detector import Detector
 from dedup.detection.results import DetectionResult, index_of
@@ -34,12 +33,6 @@ log = logging.getLogger("dedup")
 
 STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
 """Pattern of a run folder's name, the time of its start."""
-
-OF_TABLE = (
-    "id_column", "url_column", "title_column", "choice", "category_column", "categories",
-    "encoding", "dialect", "base_url", "continue_rows",
-)  # fmt: skip
-"""Settings of a source that say how a table is read, whichever file it is."""
 
 
 def training_images(cfg: DictConfig, run_dir: Path) -> tuple[ImageReader, Any]:
@@ -158,23 +151,13 @@ def take_columns(cfg: DictConfig) -> None:
     if not _is_given(cfg):
         return
     manifest, _ = read_manifest(_index_to_change(cfg))
-    source = manifest.get("source")
-    known = {**(source if isinstance(source, Mapping) else {}), **manifest}
     words = [word.partition("=")[0].lstrip("+~") for word in typed()]
     defaults, taken = default_settings("source", "csv"), []
-    for name in OF_TABLE:
+    for name, value in origins.table_settings(manifest).items():
         is_default = name in cfg.source and plain(cfg.source)[name] == defaults[name]
-        value = known.get(name)
-        if not is_default or f"source.{name}" in words or value in (None, defaults[name]):
+        if not is_default or f"source.{name}" in words or value == defaults[name]:
             continue
-        if isinstance(value, str):
-            cfg.source[name] = escaped(value)
-        elif isinstance(value, bool):
-            cfg.source[name] = value
-        elif isinstance(value, list) and all(isinstance(one, str) for one in value):
-            cfg.source[name] = [escaped(one) for one in value]
-        else:  # no setting: the index was written by something else
-            continue
+        cfg.source[name] = literal(value)
         taken.append(f"source.{name}={shown(value)}")
     if taken:
         log.info("the table is read as the index's was: %s", " ".join(taken))

@@ -61,6 +61,15 @@ def escaped(text: str) -> str:
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
+def literal(value: Any) -> Any:
+    """Convert a value, or a list of values, so that OmegaConf resolves nothing in it."""
+    if isinstance(value, str):
+        return escaped(value)
+    if hasattr(value, "tolist"):  # a number of numpy's, an array or a series
+        value = value.tolist()
+    return [literal(one) for one in value] if isinstance(value, list | tuple | set) else value
+
+
 def plain(node: Any) -> Any:
     """Convert a config node to plain values, with its interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

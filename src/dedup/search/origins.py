@@ -29,6 +29,12 @@ from dedup.store.integrity import check_is_store
 
 log = logging.getLogger("dedup")
 
+OF_TABLE = (
+    "id_column", "url_column", "title_column", "choice", "category_column", "categories",
+    "encoding", "dialect", "base_url", "continue_rows",
+)  # fmt: skip
+"""Settings of a source that say how a table is read, whichever file it is."""
+
 NAMED = ("checkpoint", "checkpoint_sha256", "store", "reader")
 """Fields of a manifest that are a path or a name."""
 
@@ -121,11 +127,19 @@ def recipe(index: Index, record: Record | None = None) -> Recipe | None:
     return Recipe(dict(matcher), verifier and dict(verifier))
 
 
-def choice_of(manifest: Mapping[str, Any]) -> str | None:
-    """Read which of several addresses in a cell an index was made of; ``None`` if unknown."""
+def table_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the settings, see ``OF_TABLE``, that the table of an index was read with.
+
+    What is no text, list of texts or flag is left out: the index was written by something else.
+    """
     source = manifest.get("source")
-    choice = source.get("choice") if isinstance(source, Mapping) else None
-    return choice if isinstance(choice, str) else None
+    known = {**(source if isinstance(source, Mapping) else {}), **manifest}
+    return {name: known[name] for name in OF_TABLE if _is_setting(known.get(name))}
+
+
+def _is_setting(value: object) -> bool:
+    texts = value if isinstance(value, list) else [value]
+    return isinstance(value, bool) or all(isinstance(text, str) for text in texts)
 
 
 def _moved(named: str, folder: Path) -> str:
