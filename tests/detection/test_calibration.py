@@ -221,6 +221,15 @@ def test_copies_may_be_harder_than_the_held_out_ones(harder: float) -> None:
     assert mixed(moved).shift == pytest.approx(harder, abs=0.5)
 
 
+@pytest.mark.parametrize("n", [100, 1000, 10000])
+@pytest.mark.parametrize("at", [0.0, 1.0, 2.0, 3.0])
+def test_a_lump_of_doubtful_pairs_is_not_of_copies(at: float, n: int) -> None:
+    far = np.random.default_rng(0).normal(-6, 1.5, 5000)
+    judge = GeometricVerifier().judge
+    fit = Mixture.fit(np.append(far, np.full(n, at)), judge.copies, judge.strangers)
+    assert score(fit.log_odds(at)) < FLOOR
+
+
 def test_a_few_copies_do_not_move_the_density() -> None:
     few = np.array([1.0, 2.0, 2.5, -2.0, -2.1])
     assert Mixture.fit(few, COPIES, STRANGERS).shift == 0

@@ -43,6 +43,10 @@ FEWEST = 0.5
 """Copies, and strangers, that are counted besides where the share of copies is fitted: a catalogue
 without any must not rule out the first one."""
 
+SEEN = 3.0
+"""Copies above the median of all that may be unseen by chance where none is seen: 95 % of such
+catalogues have fewer (Hanley and Lippman-Hand, If nothing goes wrong, is everything all right?)."""
+
 CROWD = 1
 """Relatives of one image from which its pairs are crowded."""
 
@@ -58,8 +62,9 @@ Z = 1.96
 WIDTH = 0.6
 """Standard deviation of the kernel that smooths the density of copies."""
 
-SHIFTS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
-"""Log odds by which copies of a catalogue may be harder than held-out ones; below 0 plainer."""
+SHIFTS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
+"""Log odds by which copies of a catalogue may be harder than held-out ones; below 0 plainer. Harder
+ones are bounded: a lump of doubtful pairs is rather of strangers than of copies that hard."""
 
 USUAL_SHIFT = 0.5
 """Standard deviation of the shift, as far as one catalogue differs from another."""
@@ -125,7 +130,8 @@ class Mixture:
         above = np.minimum(log_odds[log_odds > LEAST], MOST) - LEAST
         powers = np.stack([above, above**2])
         density = _density(copies, above + LEAST)
-        share, n_strangers, is_copy = 0.5, n_held_out, np.zeros(len(above))
+        most = _most_copies(copies, above + LEAST) / max(len(above), 1)
+        share, n_strangers, is_copy = min(0.5, most), n_held_out, np.zeros(len(above))
         decay = _decay(strangers, np.array([1.0, 0.0]))
         for _ in range(ROUNDS):
             strange = (1 - share) * np.exp(-decay @ powers - _log_total(decay))
@@ -134,7 +140,7 @@ class Mixture:
             n_strangers = float((1 - is_copy).sum()) + n_held_out
             decay = _decay((powers @ (1 - is_copy) + n_held_out * strangers) / n_strangers, decay)
             n_copies = float(is_copy.sum()) + FEWEST
-            before, share = share, n_copies / (len(above) + 2 * FEWEST)
+            before, share = share, min(n_copies / (len(above) + 2 * FEWEST), most)
             if abs(share - before) < 1e-9:
                 break
         bend = max(float(decay[1] - _covariance(decay, n_strangers)[1, 1] ** 0.5), 0.0)
@@ -265,6 +271,19 @@ def in_crowds(left: npt.ArrayLike, right: npt.ArrayLike, is_relative: Mask) -> M
     counts = np.bincount(codes[:, is_relative].ravel(), minlength=int(codes.max(initial=0)) + 1)
     others = counts[codes].max(axis=0, initial=0) - is_relative
     return np.asarray(others >= CROWD)
+
+
+def _most_copies(copies: Floats, above: Floats) -> float:
+    """Bound the number of copies in a catalogue: half of them are surer than the median copy.
+
+    A lump of pairs with nothing above it is none of copies, however well strangers fit it.
+
+    Args:
+        copies: (m,) log odds of held-out copies, shifted.
+        above: (n,) log odds of the catalogue's candidates above ``LEAST``.
+    """
+    n_surer = int((above >= np.median(copies)).sum()) if len(copies) else 0
+    return float(2 * (n_surer + Z * np.sqrt(n_surer) + SEEN))
 
 
 def _log_total(decay: Floats) -> float:
