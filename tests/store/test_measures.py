@@ -95,7 +95,7 @@ def test_blur_lowers_sharpness_step_by_step(seed: int) -> None:
     values = [sharpness(grey(blurred(scene(seed), sigma))) for sigma in (0.5, 1, 1.5, 2, 3)]
     assert values == sorted(values, reverse=True)
     assert values[0] > 0.7
-    assert values[2] < 0.58
+    assert values[2] < 0.54
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -103,7 +103,8 @@ def test_sharpness_does_not_depend_on_contrast_or_direction(seed: int) -> None:
     image = grey(blurred(scene(seed), 1))
     half = (image // 2 + 60).astype(np.uint8)
     assert sharpness(half) == pytest.approx(sharpness(image), rel=0.1)
-    assert sharpness(np.ascontiguousarray(image.T)) == sharpness(image)
+    turned = sharpness(np.ascontiguousarray(image.T))
+    assert turned == pytest.approx(sharpness(image), rel=0.01)
 
 
 def test_a_large_image_is_as_sharp_as_it_is_at_the_side_it_is_measured_at() -> None:
@@ -112,7 +113,7 @@ def test_a_large_image_is_as_sharp_as_it_is_at_the_side_it_is_measured_at() -> N
     index = MEASURES.index("sharpness")
     values = [measure(one, small(one))[index] for one in (image, large, blurred(large, 12))]
     assert values[1] == pytest.approx(values[0], rel=0.35)
-    assert values[2] < 0.58 < min(values[:2])
+    assert values[2] < 0.54 < min(values[:2])
 
 
 @pytest.mark.parametrize("cut", [(0, 0), (3, 5), (1, 7)])

@@ -88,7 +88,7 @@ class HealthRules:
     max_megapixels: float | None = None
     max_megabytes: float | None = None
     max_aspect: float = 3.0
-    min_sharpness: float = 0.58
+    min_sharpness: float = 0.54
     min_light: float = 125.0
     min_product_light: float = 15.0
     max_clipped: float = 0.25

@@ -74,9 +74,10 @@ def cards(findings: DetectionResult) -> list[Card]:
 
 def _counts(health: pd.DataFrame) -> list[tuple[str, int, int]]:
     """Count the images and the products with each problem that occurs."""
-    counts = []
+    counts, kinds = [], health["problems"].unique()
     for name in PROBLEMS:
-        rows = health[health["problems"].str.split().map(lambda some, name=name: name in some)]
+        with_it = [some for some in kinds if name in some.split()]
+        rows = health[health["problems"].isin(with_it)]
         if len(rows):
             counts.append((name, int(rows["image"].nunique()), int(rows["product_id"].nunique())))
     return counts

@@ -40,6 +40,8 @@ EDGES = 0.1
 told sigma 1 at 320 pixels best from 300 photos and 250 packshots as they were."""
 DIRECTIONS = (1, 0), (0, 1)
 """Orders of the derivatives across and down."""
+SAMPLED = 7
+"""One pixel in so many tells how strong the strongest gradients are."""
 WINDOW = 512
 """Sides of the central part that blockiness is measured in, in pixels."""
 BLOCK = 8
@@ -138,15 +140,17 @@ def sharpness(luma: Pixels) -> float:
     Returns:
         0, for a flat image, to about 4, for fine noise.
     """
-    across, down = (cv2.Sobel(luma, cv2.CV_16S, *order).astype(np.float32) for order in DIRECTIONS)
-    gradient = np.sqrt(across * across + down * down).astype(np.int16)  # exact, then cut off
-    sampled = np.bincount(gradient[::2, ::2].ravel(), minlength=3)
+    across, down = (np.abs(cv2.Sobel(luma, cv2.CV_16S, *order)) for order in DIRECTIONS)
+    # The larger and half of the smaller: within 12 % of the root of their squares, in integers.
+    larger, smaller = (np.asarray(of(across, down), np.int16) for of in (cv2.max, cv2.min))
+    gradient = (larger + (smaller >> 1)).ravel()
+    sampled = np.bincount(gradient[::SAMPLED], minlength=3)
     above = np.cumsum(sampled[::-1])  # pixels with the highest gradient, the two highest, ...
     threshold = len(sampled) - 1 - int(np.searchsorted(above, EDGES * above[-1]))
-    edges = np.asarray(gradient >= max(threshold, 2), np.uint8)  # 1 is rounding
-    steep = np.abs(cv2.Laplacian(luma, cv2.CV_16S))
-    total = cv2.mean(gradient, edges)[0]
-    return 8 * cv2.mean(steep, edges)[0] / total if total else 0.0  # Sobel sums up eight steps
+    edges = np.flatnonzero(gradient >= max(threshold, 2))  # 1 is rounding
+    steep = np.abs(cv2.Laplacian(luma, cv2.CV_16S)).ravel()[edges].sum(dtype=np.int64)
+    # Sobel's sum is of eight steps.
+    return float(8 * steep / gradient[edges].sum(dtype=np.int64)) if len(edges) else 0.0
 
 
 def blockiness(luma: Pixels) -> float:
@@ -170,10 +174,14 @@ def blockiness(luma: Pixels) -> float:
 
 def _excess(luma: Pixels) -> float:
     """Measure the blockiness of columns."""
+    luma = luma[::2]  # half of the rows tell as much
     step = cv2.absdiff(luma[:, 1:], luma[:, :-1]).astype(np.int16)
-    excess = np.clip(2 * step[:, 1:-1] - step[:, :-2] - step[:, 2:], -MAX_STEP, MAX_STEP)
+    excess = 2 * step[:, 1:-1]
+    excess -= step[:, :-2]
+    excess -= step[:, 2:]
+    excess = np.clip(excess, -MAX_STEP, MAX_STEP, out=excess)
     excess = excess[:, : excess.shape[1] // BLOCK * BLOCK]
-    columns = excess.sum(axis=0, dtype=np.int64).reshape(-1, BLOCK).sum(axis=0)
+    columns = excess.sum(axis=0, dtype=np.int32).reshape(-1, BLOCK).sum(axis=0)
     busy = np.count_nonzero(excess) + excess.size // 50
     return float(BLOCK * (columns.max() - np.median(columns)) / busy)
 
