@@ -119,6 +119,35 @@ SHARED = pa.schema(
 """Placeholder images, such as "no image available", and their products: a row for each product and
 image, sorted by number of products (largest first), image and id."""
 
+PROBLEMS = (
+    *("unreadable", "placeholder", "too_small", "too_large", "blurred", "dark", "bright"),
+    *("aspect", "low_contrast", "compressed"),
+)
+"""Problems of an image, the worst first, see ``detection.health``."""
+
+HEALTH = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("image", pa.string()),  # its address
+        ("sha256_pixels", pa.string()),  # "" where it could not be read
+        ("width", pa.int32()),  # of the original image; 0 where it could not be read
+        ("height", pa.int32()),
+        ("bytes", pa.int64()),  # of its file; -1: not known
+        ("format", pa.string()),  # one of store.measures.FORMATS; "": not known
+        ("quality", pa.float64()),  # these are described in store.measures; null: not known
+        ("blockiness", pa.float64()),
+        ("sharpness", pa.float64()),
+        ("light", pa.float64()),
+        ("product_light", pa.float64()),
+        ("clipped", pa.float64()),
+        ("range", pa.float64()),
+        ("problems", pa.string()),  # some of PROBLEMS with blanks between; "": none
+        ("reasons", pa.string()),  # a phrase for each of them, with "; " between
+        ("usable", pa.bool_()),
+    ]
+)
+"""Health of the images: a row for each product and image, sorted by both."""
+
 
 NEAR = pa.schema(
     [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dedup.detection.grouping import Grouping, best_pairs
 from dedup.errors import ConfigError
-from dedup.schemas import GROUPS, INDEX_IMAGES, PAIRS, RELATIONS, TIERS
+from dedup.schemas import GROUPS, HEALTH, INDEX_IMAGES, PAIRS, RELATIONS, TIERS
 from dedup.search.index import Index
 from tests.support.effort import examples
 
@@ -309,3 +309,35 @@ def test_the_product_whose_images_were_copied_is_kept() -> None:
     for table in (pairs, pairs.assign(copy_of=0.0)):  # nothing is told: the next rule decides
         groups = Grouping(keep=["cleanest", "largest"])(table, index_of(images=images))
         assert groups.loc[groups["kept"], "product_id"].tolist() == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("ills", "kept"),
+    [
+        ({}, "A"),
+        ({"A": ["too_small"]}, "B"),
+        ({"A": ["aspect"], "B": ["dark"]}, "C"),
+        ({"A": ["dark"], "B": ["aspect low_contrast compressed"], "C": ["dark"]}, "B"),
+        ({"A": ["aspect compressed"], "B": ["aspect"], "C": ["dark"]}, "B"),
+        ({"A": ["dark", ""], "B": ["aspect"]}, "A"),
+        ({"A": ["dark"], "B": ["dark"], "C": ["dark"]}, "A"),
+    ],
+)
+def test_the_healthiest_is_a_usable_image_with_the_fewest_problems(
+    ills: dict[str, list[str]], kept: str
+) -> None:
+    rows = [
+        (key, f"{key}{n}.jpg", problems, "dark" not in problems and "small" not in problems)
+        for key in "ABC"
+        for n, problems in enumerate(ills.get(key, [""]))
+    ]
+    health = pd.DataFrame(rows, columns=["product_id", "image", "problems", "usable"])
+    groups = Grouping(keep=["healthiest", "largest"])(
+        pairs_of(near("AB", "AC", "BC")), index_of(), health.reindex(columns=HEALTH.names)
+    )
+    assert groups.loc[groups["kept"], "product_id"].tolist() == [kept]
+
+
+def test_the_healthiest_is_not_known_where_no_image_is_judged() -> None:
+    with pytest.raises(ConfigError, match="healthiest needs the settings of health"):
+        Grouping(keep="healthiest")(pairs_of(near("AB")), index_of())

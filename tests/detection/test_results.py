@@ -13,6 +13,7 @@ from dedup.detection.mixture import Mixture, Strata
 from dedup.detection.results import DetectionResult
 from dedup.errors import CorruptError
 from dedup.runtime.checksums import read_checked, write_checked
+from tests.reports.test_health import ROWS, table
 from tests.support.pages import groups_of, pair, pairs_of, shared_of
 from tests.support.searches import search_facts
 
@@ -80,4 +81,41 @@ def test_a_calibration_that_cannot_be_is_refused(tmp_path: Path, key: str, value
         content | {"calibration": calibration}, content["files"], tmp_path / "result.json"
     )
     with pytest.raises(CorruptError, match=rf"calibration\.{key} is"):
+        DetectionResult.load(tmp_path)
+
+
+HEALTHY = table(sorted(ROWS))
+
+
+def test_the_health_of_images_comes_back(tmp_path: Path) -> None:
+    result(health=HEALTHY).save(tmp_path)
+    loaded = DetectionResult.load(tmp_path).health
+    assert loaded[["image", "reasons"]].equals(HEALTHY[["image", "reasons"]])
+    assert loaded["sharpness"].isna().all()
+
+
+def test_a_result_by_an_earlier_version_has_no_health(tmp_path: Path) -> None:
+    result().save(tmp_path)
+    content = read_checked(tmp_path / "result.json", "a result", "")
+    files = {name: facts for name, facts in content["files"].items() if "health" not in name}
+    write_checked({**content, "files": None}, files, tmp_path / "result.json")
+    (tmp_path / "health.parquet").unlink()
+    assert len(DetectionResult.load(tmp_path).health) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"problems": "ugly"}, "a problem is not one of unreadable"),
+        ({"image": "one.jpg", "product_id": "A"}, "its images are unsorted or repeated"),
+        ({"sha256_pixels": "x"}, "is not a SHA-256"),
+        ({"bytes": -2}, "a bytes is out of range"),
+        ({"width": -1}, "a width is out of range"),
+    ],
+)
+def test_health_that_cannot_be_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    result(health=HEALTHY.assign(**change)).save(tmp_path)
+    with pytest.raises(CorruptError, match=message):
         DetectionResult.load(tmp_path)

@@ -56,7 +56,9 @@ def test_any_sequence_of_changes_ends_where_a_fresh_run_does(trained: Path) -> N
         assert words[1:] == ["since=two/detect/latest", NEAR]
         done = run("detect", "runs=two", *words, cwd=trained)
         named = [Path(line).name for line in done.stdout.splitlines()]
-        assert named == ["duplicates.json", "duplicates.csv", "groups.csv", "report.html"]
+        assert named == [
+            "duplicates.json", "duplicates.csv", "groups.csv", "health.csv", "report.html",
+        ]  # fmt: skip
     (trained / "gone.txt").write_text("P21\nP20\n")
     run("cluster", "runs=two", "change=remove", "ids=gone.txt", cwd=trained)
     run("detect", "runs=two", NEAR, "since=two/detect/latest", cwd=trained)

@@ -246,7 +246,7 @@ def detection_of(
     if recipe is not None and "matcher.threshold" not in given:
         others = {k: v for k, v in recipe.matcher.items() if f"matcher.{k}" not in given}
         matcher, verifier = matcher | others, recipe.verifier
-    parts = {"matcher": build(matcher), "verifier": build(verifier)}
+    parts = {"matcher": build(matcher), "verifier": build(verifier), "health": build(cfg.health)}
     detection: Detector = build(cfg.detection, grouping=build(cfg.grouping), **parts)
     return detection
 

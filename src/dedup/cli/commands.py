@@ -281,6 +281,7 @@ def _detection(cfg: DictConfig, index: Index) -> Detector:
         matcher=build(matcher),
         grouping=build(cfg.grouping),
         verifier=build(verifier),
+        health=build(cfg.health),
     )
     return detection
 

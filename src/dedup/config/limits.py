@@ -147,6 +147,18 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "detection.max_products": _or_auto(_whole(1)),
     "detection.min_contrast": _number(0),
     "grouping.linkage": _choice("kept", "single"),
+    "health.profile": _choice("google_2027", "google_best", "any"),
+    "health.min_side": _or_null(_whole(1)),
+    "health.max_megapixels": _or_null(_number(0, open_ends=True)),
+    "health.max_megabytes": _or_null(_number(0, open_ends=True)),
+    "health.max_aspect": _number(1),
+    "health.min_sharpness": _number(0),
+    "health.min_light": _number(0, 255),
+    "health.min_product_light": _number(0, 255),
+    "health.max_clipped": _number(0, 1),
+    "health.min_range": _number(0, 255),
+    "health.max_blockiness": _number(0),
+    "health.min_quality": _number(0, 100),
     "report.html.max_groups": _whole(0),
 }
 """Limit of each setting by its dotted key."""

@@ -70,6 +70,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "verifier": VERIFIERS,
     "detection": ("dedup.detection.detector.Detector",),
     "grouping": ("dedup.detection.grouping.Grouping",),
+    "health": ("dedup.detection.health.HealthRules",),
     "report.*": (
         "dedup.reports.csv.CsvReport",
         "dedup.reports.html.HtmlReport",
@@ -119,7 +120,7 @@ NESTED: Mapping[tuple[str, str], str] = {
 }
 """Place of a part inside of another part, by the outer place and the key."""
 
-OPTIONAL = ("callbacks.*", "foreground", "report.*", "verifier", "views")
+OPTIONAL = ("callbacks.*", "foreground", "health", "report.*", "verifier", "views")
 """Places that may be null."""
 
 TARGET, PARTIAL = "_target_", "_partial_"

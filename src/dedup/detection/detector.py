@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from dedup.detection.comparison import Comparison, decided, meant
 from dedup.detection.exact import exact_pairs
 from dedup.detection.galleries import judge
 from dedup.detection.grouping import Grouping, best_pairs
+from dedup.detection.health import HealthRules
 from dedup.detection.results import DetectionResult
 from dedup.errors import ArtifactError, ConfigError
 from dedup.runtime.parallel import one_thread
@@ -26,6 +27,7 @@ from dedup.search.image_access import ImageAccess
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
 from dedup.search.state import SearchState
+from dedup.store.measures import MEASURES
 from dedup.store.placeholders import (
     MaxProducts,
     listed,
@@ -61,6 +63,7 @@ class Detector:
             product with a blank cell is compared with all.
         estimate_recall: whether the caller estimates recall with edited copies, see
             ``dedup.detection.recall``.
+        health: limits of a healthy image; ``None`` judges none.
     """
 
     matcher: RadiusSearch
@@ -70,6 +73,7 @@ class Detector:
     min_contrast: float = 3.0
     block_by: str | None = None
     estimate_recall: bool = True
+    health: HealthRules | None = field(default_factory=HealthRules)
 
     @one_thread()
     def __call__(
@@ -115,17 +119,21 @@ class Detector:
         related = best_pairs(pd.concat([related, aside])) if len(aside) else related
         candidates = self._allowed(index, compared.assign(score=compared["verified"]), others)
         silent = placeholders(index.images, self.max_products, self.min_contrast)
-        groups = self.grouping(directed, index)
+        shared = listed(pd.concat([silent, judged.shared])) if len(judged.shared) else silent
+        health = None if self.health is None else self.health(index, shared)
+        groups = self.grouping(directed, index, health)
         result = DetectionResult(
             pairs=pairs,
             groups=groups,
-            shared=listed(pd.concat([silent, judged.shared])) if len(judged.shared) else silent,
+            shared=shared,
             search=search.facts,
             calibration=of_report(calibration, pairs),
             candidates=best_pairs(candidates[PAIRS.names]),
             related=related,
             families=variant_families(related[related["relation"] == VARIANT], groups),
         )
+        if health is not None:
+            result = replace(result, health=health)
         return result, search
 
     def _allowed(
@@ -153,7 +161,7 @@ class Detector:
 
     def _check(self, index: Index, since: SearchState | None) -> None:
         columns = list(index.products.columns)
-        self.grouping.check(columns)
+        self.grouping.check(columns, judged=self.health is not None)
         if self.block_by is not None and self.block_by not in columns:
             raise ConfigError(
                 f"block_by={self.block_by}: the table has no such column. It has "
@@ -298,6 +306,9 @@ def _both(index: Index, other: Index) -> ImageAccess:
         lambda urls: look_up(urls, index.sight.masks, other.sight.masks),
         # Cached results carry the name of one reader.
         index.sight.derived if index.manifest["reader"] == other.manifest["reader"] else None,
+        lambda urls: np.array(
+            look_up(urls, index.sight.measures, other.sight.measures), np.float64
+        ).reshape(len(urls), len(MEASURES)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dedup.errors import ConfigError
-from dedup.schemas import GROUPS, PAIR_RELATIONS, PAIRS, TIERS
+from dedup.schemas import GROUPS, PAIR_RELATIONS, PAIRS, PROBLEMS, TIERS
 from dedup.search.index import Index
 
 Ints = npt.NDArray[np.int64]
@@ -21,7 +21,7 @@ ENDS = ["product_id_a", "product_id_b"]
 LINKAGES = ("kept", "single")
 log = logging.getLogger("dedup")
 
-OF_IMAGES = ("most_images", "cleanest", "largest")
+OF_IMAGES = ("most_images", "cleanest", "largest", "healthiest")
 OF_COLUMNS = ("highest", "lowest", "true")
 YES = ("true", "1", "yes", "y", "in stock")
 """Cells that count as true, in any case."""
@@ -60,6 +60,7 @@ class Grouping:
             ``most_images``: most distinct ok images. ``cleanest``: the product whose images are
             the originals of other products' copies: the sum of ``copy_of`` over its pairs, which
             has no say on equal images. ``largest``: the ok image with most pixels.
+            ``healthiest``: a usable image, then the fewest problems, of its best image.
             ``highest:COLUMN`` and ``lowest:COLUMN``: by a column of the user's table, as numbers
             where most cells that are not empty are numbers; the others then count as empty, with
             a warning. Otherwise as text, which sorts dates such as 2024-05-31; empty cells lose.
@@ -75,7 +76,9 @@ class Grouping:
         self.linkage = linkage
         self.keep = keep
 
-    def __call__(self, pairs: pd.DataFrame, index: Index) -> pd.DataFrame:
+    def __call__(
+        self, pairs: pd.DataFrame, index: Index, health: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
         """Group products; the order of the rows does not matter.
 
         With linkage ``kept``, products are visited from the best to the worst. A product without
@@ -90,6 +93,7 @@ class Grouping:
             pairs: schema ``PAIRS``, and perhaps ``copy_of``, -1 (the image of product a is the
                 copy) to 1; without it ``cleanest`` is a draw.
             index: index with the images and the table that the rules read.
+            health: schema ``HEALTH``, for the rule ``healthiest``.
 
         Returns:
             Schema ``GROUPS``; a group's id is its smallest product id, the same in every run.
@@ -97,10 +101,11 @@ class Grouping:
         Raises:
             ConfigError: as for ``check``.
         """
-        self.check(list(index.products.columns))
+        self.check(list(index.products.columns), judged=health is not None)
         codes, ids = pd.factorize(pairs[ENDS].to_numpy().ravel(), sort=True)
         left, right = codes.reshape(-1, 2).T
-        place = _places(self._rules(), pd.Index(ids), index, _copied(pairs))
+        known = {"cleanest": _copied(pairs), "healthiest": _ills(health)}
+        place = _places(self._rules(), pd.Index(ids), index, known)
         if self.linkage == "single":
             member, kept = _single(left, right, place)
         else:
@@ -108,11 +113,16 @@ class Grouping:
             member, kept = _by_kept(left, right, rank, pairs["distance"].to_numpy(), place)
         return _table(member, kept, ids)
 
-    def check(self, columns: Sequence[str]) -> None:
+    def check(self, columns: Sequence[str], judged: bool = True) -> None:
         """Check the settings against the columns of a table, before any work.
 
+        Args:
+            columns: of the user's table.
+            judged: whether the health of images is judged.
+
         Raises:
-            ConfigError: the linkage or a rule does not exist, or its column is not in the table.
+            ConfigError: the linkage or a rule does not exist, or its column is not in the table;
+                or a rule needs the health of images.
         """
         if self.linkage not in LINKAGES:
             raise ConfigError(f"linkage is {self.linkage}: set it to {' or '.join(LINKAGES)}")
@@ -121,6 +131,8 @@ class Grouping:
             if name not in OF_IMAGES + OF_COLUMNS or (name in OF_COLUMNS) != bool(column):
                 rules = [*OF_IMAGES, *(f"{each}:COLUMN" for each in OF_COLUMNS)]
                 raise ConfigError(f"keep: there is no rule {rule}, {_hint(rule, rules)}")
+            if name == "healthiest" and not judged:
+                raise ConfigError("keep: healthiest needs the settings of health, which is null")
             if column and column not in columns:
                 hint = _hint(column, list(columns))
                 raise ConfigError(f"keep: {rule}: the table has no column {column}, {hint}")
@@ -214,11 +226,32 @@ def _copied(pairs: pd.DataFrame) -> pd.Series[float]:
     return total.round(6)  # sums of tenths, whatever their order
 
 
+def _ills(health: pd.DataFrame | None) -> pd.Series[float]:
+    """Count, by product, the problems of its best image; an unusable one has more than any."""
+    if health is None:
+        return pd.Series(dtype=float)
+    n_problems = np.array([len(some.split()) for some in health["problems"]], float)
+    unusable = ~health["usable"].to_numpy(bool)
+    ills = pd.Series(n_problems + len(PROBLEMS) * unusable, health.index)
+    least: pd.Series[float] = ills.groupby(health["product_id"], sort=False).min()
+    return least
+
+
 def _places(
-    rules: Sequence[tuple[str, str]], ids: pd.Index[str], index: Index, copied: pd.Series[float]
+    rules: Sequence[tuple[str, str]],
+    ids: pd.Index[str],
+    index: Index,
+    known: Mapping[str, pd.Series[float]],
 ) -> Ints:
-    """Rank the sorted ids by the rules, (n,); 0 is kept before all others."""
-    costs = (copied if name == "cleanest" else _cost(name, column, index) for name, column in rules)
+    """Rank the sorted ids by the rules, (n,); 0 is kept before all others.
+
+    Args:
+        rules: names and columns.
+        ids: of the products.
+        index: with what the rules read.
+        known: cost of each product by the rules that need more than the index.
+    """
+    costs = (known[name] if name in known else _cost(name, column, index) for name, column in rules)
     keys = [cost.reindex(ids) for cost in costs]
     if "against" in index.manifest:
         prefix = index.manifest["against"]["prefix"]

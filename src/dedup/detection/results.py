@@ -17,8 +17,14 @@ from dedup.runtime.checked_files import read_checked_tables
 from dedup.runtime.checksums import file_facts, write_checked
 from dedup.runtime.files import write_json
 from dedup.runtime.tables import as_frame, write_table
-from dedup.schemas import FAMILIES, GROUPS, PAIR_RELATIONS, PAIRS, SHARED, TIERS
-from dedup.search.consistency import check_families, check_groups, check_pairs, check_shared
+from dedup.schemas import FAMILIES, GROUPS, HEALTH, PAIR_RELATIONS, PAIRS, PROBLEMS, SHARED, TIERS
+from dedup.search.consistency import (
+    check_families,
+    check_groups,
+    check_health,
+    check_pairs,
+    check_shared,
+)
 from dedup.search.manifest import ANEW, RESULT, RESULT_FORMAT, Origin, read_result
 from dedup.search.state import SearchFacts
 
@@ -29,6 +35,7 @@ SCHEMAS = {
     "candidates": PAIRS,
     "related": PAIRS,
     "families": FAMILIES,
+    "health": HEALTH,
 }
 """The tables of a result by name; each is saved as ``<name>.parquet``."""
 
@@ -57,6 +64,8 @@ class DetectionResult:
             image alone. A variant's score is the probability of one product but for the colours;
             another photo has none.
         families: the schema ``FAMILIES``: the products of the variants in ``related``.
+        health: the schema ``HEALTH``: the images and their problems; no rows where none were
+            judged, and in results of earlier versions.
     """
 
     pairs: pd.DataFrame
@@ -68,6 +77,7 @@ class DetectionResult:
     candidates: pd.DataFrame = field(default_factory=partial(_no_rows, PAIRS))
     related: pd.DataFrame = field(default_factory=partial(_no_rows, PAIRS))
     families: pd.DataFrame = field(default_factory=partial(_no_rows, FAMILIES))
+    health: pd.DataFrame = field(default_factory=partial(_no_rows, HEALTH))
 
     def save(self, folder: str | Path, index: Path | None = None) -> None:
         """Write the tables, ``calibration.json`` and last ``result.json`` with checksums.
@@ -105,14 +115,17 @@ class DetectionResult:
         """
         folder = Path(folder)
         manifest, files = read_result(folder)
-        schemas = {f"{name}.parquet": schema for name, schema in SCHEMAS.items()}
-        tables = dict(zip(SCHEMAS, read_checked_tables(folder, schemas, files, ANEW), strict=True))
-        origins = {name: Origin(folder / f"{name}.parquet", ANEW) for name in SCHEMAS}
+        names = [name for name in SCHEMAS if f"{name}.parquet" in files]
+        schemas = {f"{name}.parquet": SCHEMAS[name] for name in names}
+        tables = dict(zip(names, read_checked_tables(folder, schemas, files, ANEW), strict=True))
+        origins = {name: Origin(folder / f"{name}.parquet", ANEW) for name in names}
         for name in ("pairs", "candidates", "related"):
             check_pairs(tables[name], TIERS, PAIR_RELATIONS, origins[name])
         check_groups(tables["groups"], origins["groups"])
         check_shared(tables["shared"], origins["shared"])
         check_families(tables["families"], origins["families"])
+        if "health" in tables:
+            check_health(tables["health"], PROBLEMS, origins["health"])
         frames = {name: as_frame(table) for name, table in tables.items()}
         search, calibration = manifest["search"], dict(manifest["calibration"])
         measured = calibration.pop("measured", None)

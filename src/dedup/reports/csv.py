@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dedup.detection.results import DetectionResult
-from dedup.reports import phrases
+from dedup.reports import health, phrases
 from dedup.reports.group_table import evidence_of, group_table
 from dedup.reports.records import cells, check_columns, typed_addresses
 from dedup.runtime.tables import write_csv
@@ -40,7 +40,7 @@ class CsvReport:
 
     Where placeholder or flat images were left out, ``shared.csv`` lists the products that show
     them. Where products are colour variants or other photos of a product, ``related.csv`` lists
-    the pairs.
+    the pairs. Where images have problems, ``health.csv`` lists these images.
 
     Args:
         formulas: treatment of cells that a spreadsheet would run as formulas, see
@@ -111,6 +111,8 @@ class CsvReport:
         if len(shared := findings.shared):
             images = shared.assign(picture=shared["sha256_pixels"].str[:12])
             self._write(images[list(SHARED_COLUMNS)], folder / "shared.csv")
+        if len(ills := health.table(findings, index)):
+            self._write(ills, folder / "health.csv")
         return path
 
     def _write(self, table: pd.DataFrame, path: Path) -> None:

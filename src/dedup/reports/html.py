@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError
-from dedup.reports import phrases, pr_curve, related, text
+from dedup.reports import health, phrases, pr_curve, related, text
 from dedup.reports.proofs import prefix_of, surest_pairs
 from dedup.reports.thumbnails import Thumbnail, collect
 from dedup.runtime.files import write_text
@@ -37,6 +37,9 @@ MAX_PRODUCTS = 60
 
 MAX_SHARED, MAX_SHOWERS = 60, 20
 """Placeholder or blank images shown, and products named of each."""
+
+MAX_UNFIT = 24
+"""Products without a usable image that the page shows."""
 
 TILE, GAP, HALF = 152, 24, 510
 """Minimum width of a product, gap between two, and room in half a row; as in ``page.css``."""
@@ -166,7 +169,9 @@ class HtmlReport:
         groups = findings.groups
         families, photos = related.family_cards(findings), related.photo_cards(findings)
         sharing, details = related.shared_cards(findings), related.detail_cards(findings)
+        unfit = health.cards(findings)
         shown = [kin[: related.MAX_CARDS] for kin in (families, photos, sharing, details)]
+        shown.append(unfit[:MAX_UNFIT])
         cards, silent, album = self._cards(findings, index, related.tiles_of(*shown))
         titles = index.titles([tile.product_id for tile in related.tiles_of(*shown)])
         n_groups = groups["group_id"].nunique()
@@ -186,6 +191,9 @@ class HtmlReport:
                 n_sharing=len(sharing),
                 details=related.fill(shown[3], titles, album),
                 n_details=len(details),
+                health=health.section(findings),
+                unfit=related.fill(shown[4], titles, album),
+                n_unfit_cards=len(unfit),
                 n_silent=findings.shared["sha256_pixels"].nunique(),
                 images=list({thumbnail.name: thumbnail for thumbnail in album.values()}.values()),
                 n_groups=n_groups,

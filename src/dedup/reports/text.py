@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dedup.detection.calibration import Calibration, Recall, floor
 from dedup.detection.results import DetectionResult
+from dedup.reports import health
 from dedup.reports.phrases import BELOW, given_threshold, left_out, n_compared, percent
 from dedup.reports.proofs import NEAR, n_matched, outcome, prefix_of, surest_pairs
 from dedup.runtime.invocation import command
@@ -51,6 +52,8 @@ def report_findings(findings: DetectionResult, index: Index, folder: Path, secon
     _log_left_out(findings, index)
     for text in warnings(findings, index):
         log.warning(text)
+    if unfit := health.summary(findings):
+        log.warning("%s", unfit)
     folder = _short(folder)
     log.info("it took %s; the reports are in %s", format_duration(seconds), folder)
     if steps := _next_steps(findings, index, folder):

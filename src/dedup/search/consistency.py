@@ -250,6 +250,34 @@ def check_shared(shared: pa.Table, origin: Origin) -> None:
         origin.refuse("an image in it belongs to no product")
 
 
+def check_health(health: pa.Table, problems: Collection[str], origin: Origin) -> None:
+    """Check the health of images in a result, schema ``HEALTH``.
+
+    Args:
+        health: the table; nulls in columns of floats alone.
+        problems: problems that an image may have.
+        origin: file of the table.
+
+    Raises:
+        CorruptError: an image is repeated, out of order, no digest or has an unknown problem.
+    """
+    _read_digits(health, "sha256_pixels", np.zeros(len(health), bool), origin)
+    if not _is_increasing(health["product_id"], health["image"]):
+        origin.refuse("its images are unsorted or repeated")
+    known = {*problems}
+    if not known.issuperset(name for some in _texts(health["problems"]) for name in some.split()):
+        origin.refuse(f"a problem is not one of {', '.join(problems)}")
+    for name, least in (("width", 0), ("height", 0), ("bytes", -1)):
+        if not _all(pc.greater_equal(health[name], least)):
+            origin.refuse(f"a {name} is out of range")
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    """List the distinct texts of a column."""
+    texts: list[str] = pc.unique(column).to_pylist()
+    return texts
+
+
 def _check_unique_products(table: pa.Table, origin: Origin) -> None:
     if len(pc.unique(table["product_id"])) != len(table):
         origin.refuse("it lists a product twice")

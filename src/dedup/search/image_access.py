@@ -14,6 +14,7 @@ from dedup.errors import ArtifactError
 from dedup.schemas import Image8
 from dedup.store.derived_arrays import ArrayDerivation
 from dedup.store.image_store import ImageStore
+from dedup.store.measures import MEASURES
 from dedup.verification.keypoints import N_KEYPOINTS
 from dedup.verification.visual_words import VERSION, Vocabulary, Words
 
@@ -26,6 +27,10 @@ def _unmasked(urls: Sequence[str]) -> list[Image8 | None]:
     return [None for _ in urls]
 
 
+def _unmeasured(urls: Sequence[str]) -> npt.NDArray[np.float64]:
+    return np.full((len(urls), len(MEASURES)), np.nan)
+
+
 class ImageAccess(NamedTuple):
     """Functions from addresses to the images of an index, and to values computed from them.
 
@@ -36,6 +41,7 @@ class ImageAccess(NamedTuple):
             input, (3, 200, 100) uint8; ``None`` where that is the whole image.
         masks: addresses to masks, as ``product`` gives them; ``None`` where no product is known.
         derived: folder for computed rows, see ``dedup.store.derived``; ``None`` keeps none.
+        measures: addresses to measures of health, (n, len(MEASURES)), see ``store.measures``.
     """
 
     details: Callable[[Sequence[str]], list[Image8]]
@@ -43,11 +49,17 @@ class ImageAccess(NamedTuple):
     product: Callable[[Image8], tuple[Image8, Image8] | None] = _whole
     masks: Callable[[Sequence[str]], list[Image8 | None]] = _unmasked
     derived: Path | None = None
+    measures: Callable[[Sequence[str]], npt.NDArray[np.float64]] = _unmeasured
 
     @classmethod
     def to(cls, store: ImageStore) -> Self:
         """Give access to the whole images of a store; computed rows are kept in its folder."""
-        return cls(store.details, partial(words_of, store), derived=store.path)
+        return cls(
+            store.details,
+            partial(words_of, store),
+            derived=store.path,
+            measures=store.measures,
+        )
 
 
 def words_of(store: ImageStore, urls: Sequence[str]) -> Words:

@@ -2,13 +2,10 @@
 
 The image is decoded in full before it is resized, so a JPEG and its lossless PNG copy give equal
 pixels. The reader ``scaled`` decodes large JPEGs at some eighths of their size instead. Such an
-image and its PNG copy are then near duplicates, no longer exact ones.
+image and its PNG copy are then near duplicates, no longer exact ones. Colours become sRGB.
 
-Colours become sRGB, by the image's colour profile if it has one.
-
-The preview, ``detail`` in the code, is for tasks that need more than 200 x 100 pixels. It is a
-JPEG in the image's own aspect, at most 320 pixels on the long side, some 20 KB, without chroma
-subsampling.
+The preview, ``detail`` in the code, is a JPEG in the image's own aspect, at most 320 pixels on the
+long side, some 20 KB, without chroma subsampling.
 """
 
 from __future__ import annotations
@@ -30,6 +27,7 @@ import simplejpeg
 from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from dedup.errors import ConfigError, DecodeError
+from dedup.store.measures import Measures, measure
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """Formats to decode. No other parser is used: EPS would start Ghostscript, SVG can read files."""
@@ -87,19 +85,20 @@ class Decoded:
         width: width of the upright original, in pixels.
         height: height of the upright original, in pixels.
         detail: preview, a JPEG of the upright image, see ``encode_preview``.
+        measures: of its health; ``None`` where the file is gone.
     """
 
     pixels: Pixels
     width: int
     height: int
     detail: bytes
+    measures: Measures | None = None
 
 
 def decode(data: bytes, reader: str = "pillow") -> Decoded:
     """Decode a JPEG, PNG, WebP, GIF (first frame) or BMP.
 
-    EXIF orientation is applied, alpha is put on white (white artwork on grey), every colour mode
-    becomes RGB.
+    EXIF orientation is applied, alpha is put on white (white artwork on grey), all becomes RGB.
 
     Args:
         data: bytes of the file.
@@ -113,7 +112,9 @@ def decode(data: bytes, reader: str = "pillow") -> Decoded:
     """
     resize = resizer(reader)
     image, pixels, (width, height) = decode_upright(data, scaled=reader == "scaled")
-    return Decoded(resize(image), width, height, _detail(image, pixels))
+    small = resize(image)
+    measures = measure(pixels, small, data)
+    return Decoded(small, width, height, _detail(image, pixels), measures)
 
 
 def decode_upright(

@@ -146,8 +146,7 @@ class DerivedArrays:
         Raises:
             OSError: neither the store nor the temporary folder can be written to.
         """
-        data = array_header(values.shape, values.dtype) + values.tobytes()
-        data += kept_digest(data, self.shards.preview_digests(shard))
+        data = kept_bytes(values, self.shards.preview_digests(shard))
         file = self.shards.file(shard, derivation.ending)
         place = file
         try:
@@ -179,6 +178,17 @@ class DerivedArrays:
             if fits and data[-32:] == digest and derivation.is_possible(array):
                 self._confirmed.add(file)
         return file in self._confirmed
+
+
+def kept_bytes(values: Array, previews: Sequence[str]) -> bytes:
+    """Return the content of the file that keeps the values of a shard's images.
+
+    Args:
+        values: (n, *shape), in C order.
+        previews: (n,), digests of the previews that they were computed from.
+    """
+    data = array_header(values.shape, values.dtype) + values.tobytes()
+    return data + kept_digest(data, previews)
 
 
 def _remove(folder: Path, process: int) -> None:

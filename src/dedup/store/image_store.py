@@ -26,10 +26,17 @@ from dedup.runtime.shortages import NO_ROOM
 from dedup.schemas import IMAGE_SHAPE, IMAGES
 from dedup.sources.catalogue import Catalogue
 from dedup.store.decode import resizer
-from dedup.store.derived_arrays import Array, ArrayDerivation, DerivedArrays, check_places
+from dedup.store.derived_arrays import (
+    Array,
+    ArrayDerivation,
+    DerivedArrays,
+    check_places,
+    kept_bytes,
+)
 from dedup.store.failures import account
 from dedup.store.ingest import Ingest
 from dedup.store.local_files import version
+from dedup.store.measures import FORMATS, MEASURES, VERSION, are_possible, measure_preview
 from dedup.store.repair import settle
 from dedup.store.shards import ENTRIES, PLACE, Loaded, Shards, advice, described
 
@@ -39,6 +46,11 @@ FACTS = [name for name in ENTRIES.names if name not in ("url", "version", *PLACE
 THUMBNAIL_SIZE = (720, 240)
 BYTES_OF_A_IMAGE = 90_000
 """Approximate size of an image in a store."""
+MEASURED = ArrayDerivation(
+    "health", VERSION, [*MEASURES, *FORMATS], np.float64, (len(MEASURES),), are_possible
+)
+"""Measures of health, taken while an image is decoded. They are not named by OpenCV's version: what
+is known of a file alone cannot be computed again."""
 
 
 class ImageStore:
@@ -185,6 +197,23 @@ class ImageStore:
         self._derived.compute(derivation, missing, value, label)
         return self._derived.read(derivation, rows)
 
+    def measures(self, urls: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Read the measures of images' health, (n, len(MEASURES)), see ``measures``.
+
+        A shard by an earlier version has none: they are computed from its previews, and what only
+        the file tells is NaN. All are NaN of an image that the store lacks.
+
+        Raises:
+            ArtifactError: a file of a shard is missing.
+            CorruptError: a shard cannot be read, or a preview in it is not whole.
+        """
+        values = np.full((len(urls), len(MEASURES)), np.nan)
+        known = np.flatnonzero(self.rows(urls)[:, 0] >= 0).tolist()
+        wanted = [urls[place] for place in known]
+        if wanted:
+            values[known] = self.derive(MEASURED, measure_preview, wanted, "measuring images")
+        return values
+
     def thumbnails(self, urls: Sequence[str]) -> dict[str, Image.Image]:
         """Make small RGB images in their original aspect; missing images are left out.
 
@@ -291,7 +320,7 @@ class ImageStore:
 
     def _write(self, shard: int, loaded: Sequence[Loaded]) -> None:
         try:
-            self._shards.write(shard, loaded)
+            self._shards.write(shard, loaded, _measured(loaded))
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
@@ -314,3 +343,13 @@ class ImageStore:
         named = requests[["record", "product_id"]].assign(url=urls)
         images: pd.DataFrame = pd.concat([named, facts.fillna("")], axis=1)[IMAGES.names]
         return images
+
+
+def _measured(loaded: Sequence[Loaded]) -> dict[str, bytes]:
+    """Return the file of the measures of a shard's images, by its ending; nothing without any."""
+    images = [row.image for row in loaded if row.image is not None]
+    measures = [image.measures for image in images if image.measures is not None]
+    if not images or len(measures) < len(images):
+        return {}
+    previews = [hashlib.sha256(image.detail).hexdigest() for image in images]
+    return {MEASURED.ending: kept_bytes(np.stack(measures), previews)}

@@ -126,8 +126,16 @@ class Shards:
         self._arrays: dict[Path, npt.NDArray[Any]] = {}
         self._located: dict[int, tuple[npt.NDArray[np.int64], list[str]]] = {}
 
-    def write(self, shard: int, loaded: Sequence[Loaded]) -> None:
-        """Write one shard, its checksums last: only these make it part of the store."""
+    def write(
+        self, shard: int, loaded: Sequence[Loaded], derived: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Write one shard, its checksums last: only these make it part of the store.
+
+        Args:
+            shard: its number.
+            loaded: its rows.
+            derived: files of values that were computed while reading, by their ending.
+        """
         for ending in (SEAL, TABLE, COPY):  # of one that was cut off
             self.file(shard, ending).unlink(missing_ok=True)
         pixels: list[npt.NDArray[np.uint8]] = []
@@ -145,6 +153,8 @@ class Shards:
         stacked = np.stack(pixels) if pixels else np.empty((0, *IMAGE_SHAPE), np.uint8)
         write_array(stacked, self.file(shard, PIXELS))
         write_array(np.frombuffer(previews, np.uint8), self.file(shard, DETAILS))
+        for ending, data in (derived or {}).items():
+            write_bytes(data, self.file(shard, ending))
         table = pd.DataFrame(entries, columns=ENTRIES.names)
         write_table(table, ENTRIES, self.file(shard, COPY))
         write_bytes(self.file(shard, COPY).read_bytes(), self.file(shard, TABLE))
