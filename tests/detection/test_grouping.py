@@ -208,7 +208,9 @@ def test_images_decide() -> None:
         ("lowest:x", {"A": "9", "B": "10", "C": "ten"}, "A"),  # most are numbers
         ("lowest:x", {"A": "2024-10-01", "B": "2023-12-31", "C": "2024-02-01"}, "B"),
         ("lowest:x", {"A": "", "B": "3", "C": "  "}, "B"),
-        ("lowest:x", {"A": "100", "B": "20", "C": "€5"}, "B"),
+        ("lowest:x", {"A": "100", "B": "20", "C": "€5"}, "C"),
+        ("lowest:x", {"A": "1.299,00", "B": "999,00", "C": "1.050,00"}, "B"),
+        ("true:x", {"A": "nein", "B": "ja"}, "B"),
         ("highest:x", {"A": "", "B": "-3"}, "B"),
         ("highest:x", {"A": "", "B": "", "C": ""}, "A"),
         ("lowest:x", {"A": "9007199254740993", "B": "9007199254740992", "C": "1e16"}, "A"),
@@ -227,6 +229,8 @@ def test_a_product_on_several_rows_counts_with_the_best() -> None:
     for order in (rows, rows[::-1]):
         assert kept_of(["highest:x"], order) == "B"
         assert kept_of(["lowest:x"], order) == "B"
+    rows = [*cells("x", A="0", B="no", C=""), *cells("x", A="", B="yes", C="no")]
+    for order in (rows, rows[::-1]):
         assert kept_of(["true:x"], order) == "B"
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from dedup.detection.cell_values import numbers_of, truths_of
 from dedup.errors import ConfigError
 from dedup.schemas import GROUPS, PAIR_RELATIONS, PAIRS, PROBLEMS, TIERS
 from dedup.search.index import Index
@@ -23,8 +24,6 @@ log = logging.getLogger("dedup")
 
 OF_IMAGES = ("most_images", "cleanest", "largest", "healthiest")
 OF_COLUMNS = ("highest", "lowest", "true")
-YES = ("true", "1", "yes", "y", "in stock")
-"""Cells that count as true, in any case."""
 
 
 def best_pairs(candidates: pd.DataFrame) -> pd.DataFrame:
@@ -62,10 +61,10 @@ class Grouping:
             has no say on equal images. ``largest``: the ok image with most pixels.
             ``healthiest``: a usable image, then the fewest problems, of its best image.
             ``highest:COLUMN`` and ``lowest:COLUMN``: by a column of the user's table, as numbers
-            where most cells that are not empty are numbers; the others then count as empty, with
-            a warning. Otherwise as text, which sorts dates such as 2024-05-31; empty cells lose.
-            ``true:COLUMN``: cells that say true, 1, yes, y or in stock. A product on several rows
-            counts with its best row.
+            where most cells that are not empty are numbers, see ``cell_values``; the others then
+            count as empty, with a warning. Otherwise as text, which sorts dates such as 2024-05-31;
+            empty cells lose. ``true:COLUMN``: cells that say yes, such as true, ja, in stock or a
+            number above 0. A product on several rows counts with its best row.
     """
 
     def __init__(
@@ -275,7 +274,7 @@ def _cost(name: str, column: str, index: Index) -> pd.Series[float]:
         return -pixels.groupby(ok["product_id"], sort=False).max()
     cells = index.products[column].str.strip()
     if name == "true":
-        value = -cells.str.casefold().isin(YES).astype(float)
+        value = -truths_of(cells, column).astype(float)
     else:
         value = _order(cells[cells != ""], column) * (-1.0 if name == "highest" else 1.0)
     owner = index.products.loc[value.index, index.manifest["id_column"]]
@@ -287,7 +286,7 @@ def _order(cells: pd.Series[str], column: str) -> pd.Series[float]:
 
     A cell that is no number among numbers loses, as an empty one does.
     """
-    numbers = pd.to_numeric(cells, errors="coerce")
+    numbers = numbers_of(cells, column)
     is_number = numbers.notna()
     if is_number.mean() > 0.5 and not is_number.all():
         log.warning(
