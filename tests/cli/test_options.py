@@ -49,6 +49,20 @@ def test_the_part_that_was_meant_is_named() -> None:
     assert "basic, joblib; did you mean joblib?" in explain(error, "detect", [])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("matcher.block_by", "did you mean detection.block_by?"),
+        ("precision", "did you mean matcher.precision or trainer.precision?"),
+        ("choice", "did you mean source.choice?"),
+        ("matcher.treshold", "did you mean matcher.threshold?"),
+    ],
+)
+def test_the_setting_of_that_name_is_named(wrong: str, words: str) -> None:
+    message = explain(ValueError(f"Could not override '{wrong}'."), "detect", [])
+    assert f"there is no setting {wrong}: {words}" in message
+
+
 def test_a_catalogue_to_train_on_is_chosen_with_its_source() -> None:
     error = ValueError("Could not override 'source.path'.")
     message = explain(error, "train", ["encoder=bundled", "source.path=products.csv"])

@@ -199,9 +199,12 @@ def keys(node: DictConfig, prefix: str = "") -> list[str]:
 
 def _unknown(wrong: str, name: str, arguments: Sequence[str]) -> str:
     known = keys(composed(name, arguments))
-    near = difflib.get_close_matches(wrong, known, n=1)
+    own = wrong.rpartition(".")[2]
+    near = [key for key in known if key.rpartition(".")[2] == own]
+    near.sort(key=lambda key: key.startswith("trainer."))  # rarely meant
+    near = near or difflib.get_close_matches(wrong, known, n=1)
     siblings = [key for key in known if key.rpartition(".")[0] == wrong.rpartition(".")[0]]
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(siblings)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(siblings)}"
     if parts := _parts_with(wrong, arguments):
         hint = f"choose a part that has it, {' or '.join(parts)}"
     if wrong == "source.path":
