@@ -59,6 +59,7 @@ def test_the_last_lines_number_products_without_a_usable_image(
     rows: list[Row], text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     findings, index = shop(rows)
+    text += " (health.csv names each image; health.profile= sets the sizes)" if text else ""
     assert health.summary(findings) == text
     with caplog.at_level(logging.INFO, "dedup"):
         report_findings(findings, index, tmp_path, 2)

@@ -40,7 +40,11 @@ def summary(findings: DetectionResult) -> str:
     counts = Counter(PROBLEMS[place] for place in sorted(map(PROBLEMS.index, worst)))
     reasons = ", ".join(f"{n:,} {WORDS[name]}" for name, n in counts.most_common())
     verb = "has" if n_unfit == 1 else "have"
-    return f"{n_unfit:,} of {counted(n_products, 'product')} {verb} no usable image: {reasons}"
+    sizes = "; health.profile= sets the sizes" if {"too_small", "too_large"} & {*counts} else ""
+    return (
+        f"{n_unfit:,} of {counted(n_products, 'product')} {verb} no usable image: {reasons} "
+        f"(health.csv names each image{sizes})"
+    )
 
 
 def table(findings: DetectionResult, index: Index) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def report_findings(findings: DetectionResult, index: Index, folder: Path, secon
     for text in warnings(findings, index):
         log.warning(text)
     if unfit := health.summary(findings):
-        log.warning("%s", unfit)
+        log.info("%s", unfit)
     folder = _short(folder)
     log.info("it took %s; the reports are in %s", format_duration(seconds), folder)
     if steps := _next_steps(findings, index, folder):
