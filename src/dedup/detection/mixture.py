@@ -43,9 +43,13 @@ FEWEST = 0.5
 """Copies, and strangers, that are counted besides where the share of copies is fitted: a catalogue
 without any must not rule out the first one."""
 
-SEEN = 3.0
-"""Copies above the median of all that may be unseen by chance where none is seen: 95 % of such
-catalogues have fewer (Hanley and Lippman-Hand, If nothing goes wrong, is everything all right?)."""
+UNSEEN = 3.0
+"""Copies above a limit that may be unseen by chance where none is seen: 95 % of such catalogues
+have fewer (Hanley and Lippman-Hand, If nothing goes wrong, is everything all right?, 1983)."""
+
+SURER = 0.25
+"""Least share of a catalogue's copies that are surer than the median held-out copy: half of them
+would be, were all catalogues alike."""
 
 CROWD = 1
 """Relatives of one image from which its pairs are crowded."""
@@ -274,16 +278,16 @@ def in_crowds(left: npt.ArrayLike, right: npt.ArrayLike, is_relative: Mask) -> M
 
 
 def _most_copies(copies: Floats, above: Floats) -> float:
-    """Bound the number of copies in a catalogue: half of them are surer than the median copy.
+    """Bound the number of copies in a catalogue by the number of pairs above their median.
 
-    A lump of pairs with nothing above it is none of copies, however well strangers fit it.
+    A lump of pairs with nothing above it is none of copies, however badly strangers fit it.
 
     Args:
         copies: (m,) log odds of held-out copies, shifted.
         above: (n,) log odds of the catalogue's candidates above ``LEAST``.
     """
     n_surer = int((above >= np.median(copies)).sum()) if len(copies) else 0
-    return float(2 * (n_surer + Z * np.sqrt(n_surer) + SEEN))
+    return float((n_surer + Z * np.sqrt(n_surer) + UNSEEN) / SURER)
 
 
 def _log_total(decay: Floats) -> float:
