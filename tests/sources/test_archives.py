@@ -64,7 +64,7 @@ def test_a_packed_table_in_another_encoding(tmp_path: Path) -> None:
                                    .encode("cp1252")))  # fmt: skip
     assert CsvSource(str(path)).read().products["title"].iloc[-1] == "grün"
     path.write_bytes(gzip.compress(TABLE + b"3,\xff\xff,a.jpg\n"))
-    with pytest.raises(SourceError, match=r"byte 65 is not utf-8 \(line 4\)"):
+    with pytest.raises(SourceError, match=rf"byte {len(TABLE) + 2} is not utf-8 \(line 4\)"):
         CsvSource(str(path)).read()
 
 
@@ -78,7 +78,7 @@ def encrypted(data: bytes) -> bytes:
 BAD = {
     "gz-cut": (gzip.compress(TABLE * 99)[:-20], "is a gzip file that is cut off"),
     "gz-head": (b"\x1f\x8b\x08\x00", "is a gzip file that is cut off"),
-    "gz-broken": (gzip.compress(TABLE)[:12] + b"\xff" * 60, "is damaged"),
+    "gz-broken": (gzip.compress(TABLE)[:10] + b"\x07" * 60, "is damaged"),
     "gz-sum": (gzip.compress(TABLE)[:-8] + bytes(8), "is damaged .*CRC"),
     "gz-twice": (gzip.compress(gzip.compress(TABLE)), "compressed with gzip twice"),
     "zip-cut": (zipped({"a.csv": TABLE})[:-30], "is cut off or damaged"),
@@ -103,7 +103,7 @@ def test_bad_archives_have_one_message(
 ) -> None:
     data, words = BAD[name]
     if name == "gz-twice" and kind is JsonlSource:
-        words = "no JSON object"
+        words = "no text in UTF-8"
     path = tmp_path / "packed"
     path.write_bytes(data)
     with pytest.raises(SourceError, match=words) as caught:
@@ -122,8 +122,8 @@ def test_a_bomb_is_refused(
     monkeypatch.setattr(archives, "SMALL", 2**20)
     data = TABLE if kind is CsvSource else LINES
     path = tmp_path / "packed"
-    path.write_bytes(pack(data + b"\n" * 2**22))
-    with pytest.raises(SourceError, match="unpacks to more than 1,048,576 bytes .* 200 times"):
+    path.write_bytes(pack(data + b" " * 2**22))
+    with pytest.raises(SourceError, match=r"unpacks to more than 1,048,576 bytes .* 200 times"):
         kind(str(path)).read()
     monkeypatch.setattr(archives, "SMALL", 2**23)
     assert len(kind(str(path), rows=[0, 1]).read().products) == 1

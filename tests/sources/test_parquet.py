@@ -248,7 +248,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         pa.string(), 2, [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data)]
     )
     table = pa.table({"productId": ["1", "2"], "imageUrlStr": ["a", "b"], "title": titles})
-    with pytest.raises(SourceError, match="'title' of record 1 .* is no text in UTF-8"):
+    with pytest.raises(SourceError, match=r"'title' of record 1 .* is no text in UTF-8"):
         read(tmp_path, table)
 
 
@@ -265,7 +265,7 @@ IDS = {
 
 
 @pytest.mark.parametrize("name", IDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.data())
 def test_what_arrow_writes_is_read(tmp_path_factory: Any, name: str, data: st.DataObject) -> None:
     kind, values = IDS[name]

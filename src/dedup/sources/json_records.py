@@ -77,7 +77,7 @@ class JsonTable:
         elif head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head:
             raise SourceError(f"{self.path} is no text in UTF-8: save it as JSON in UTF-8")
         number, line = 1, file.readline(MAX_RECORD + 1)
-        while line == b"\n" or line == b"\r\n":
+        while line.isspace() and line.endswith(b"\n"):
             number, line = number + 1, file.readline(MAX_RECORD + 1)
         if line.lstrip().startswith(b"["):
             yield from self._of_array(line, file)
@@ -155,7 +155,7 @@ class JsonTable:
             if text.sign() == ",":
                 text.at += 1
             elif text.sign() != "]":
-                raise self._broken(number, "" if text.sign() else "is cut off ")
+                raise self._broken(number)
         text.at += 1
         text.skip(_BLANKS)
         if text.sign():
@@ -170,7 +170,7 @@ class JsonTable:
             except (ValueError, RecursionError) as error:
                 is_long = len(text.buffer) - text.at > MAX_RECORD
                 if isinstance(error, RecursionError) or is_long or not text.more():
-                    raise self._broken(number, "" if text.sign() else "is cut off ") from error
+                    raise self._broken(number) from error
                 continue
             n_signs = end - text.at
             if end == len(text.buffer) and text.more():  # a number may go on
@@ -178,10 +178,10 @@ class JsonTable:
             text.at += n_signs
             return value
 
-    def _broken(self, number: int, how: str) -> SourceError:
+    def _broken(self, number: int) -> SourceError:
         return SourceError(
-            f"{self.path}: its array {how or 'is broken '}at element {number} (from 0): correct "
-            "it, or write one object on a line, where a broken one costs no other"
+            f"{self.path}: its array is cut off or broken at element {number} (from 0): "
+            "correct it, or write one object on a line, where a broken one costs no other"
         )
 
 
