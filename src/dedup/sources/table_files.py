@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ _SIGNATURES = {
     b"PAR1": "is a Parquet file: read it with source=parquet",
     b"%PDF": "is a PDF: export the table as CSV",
 }
+_ARRAY = re.compile(rb'\[\s*\{\s*"')
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"RIFF")
 
 
@@ -161,14 +163,18 @@ def choose_codec(path: Path, encoding: str, head: bytes) -> str:
 
 
 def is_json(head: bytes) -> bool:
-    """Tell whether a file begins with a line that is a JSON object, or with an array of some."""
+    """Tell whether a file begins with a line that is a JSON object, or with an array of some.
+
+    A CSV has its quotes doubled, and so is neither.
+    """
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not start.startswith(b"{"):
-        return start.startswith(b"[") and start[1:].lstrip().startswith(b"{")
+        return bool(_ARRAY.match(start))
     try:
-        return isinstance(json.loads(start.partition(b"\n")[0]), dict)
+        found = json.loads(start.partition(b"\n")[0])
     except (ValueError, RecursionError):
         return False
+    return isinstance(found, dict) and bool(found)
 
 
 def _given_codec(path: Path, encoding: str, head: bytes) -> str:
