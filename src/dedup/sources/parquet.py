@@ -187,7 +187,10 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             "source=jsonl for a table of text"
         )
     try:
-        with pa.OSFile(str(path)) as data, pq.ParquetFile(data, buffer_size=2**16) as file:
+        with (
+            pa.OSFile(str(path)) as data,
+            pq.ParquetFile(data, buffer_size=2**16, page_checksum_verification=True) as file,
+        ):
             yield file
     except (pa.ArrowException, OSError) as error:
         pass_on(error, path)
