@@ -27,7 +27,7 @@ def kind_of(path: Path) -> str:
         return "folder"
     try:
         head = read_head(path)
-    except (SourceError, OSError):
+    except (SourceError, OSError, ValueError):
         head = b""
     if not head.strip():
         return _by_name(path)
