@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 
 import dedup
+from dedup.api.arguments import configured, source_of
 from dedup.api.errors import SETTINGS, in_python
+from dedup.sources.jsonl import JsonlSource
+from dedup.sources.parquet import ParquetSource
 from tests.conftest import write_shop
 
 TEXTS = {"NUL": "a\0b", "half a character": "a\ud800b"}
@@ -130,3 +133,18 @@ def test_shared_arguments_are_listed_and_others_are_not_taken() -> None:
     assert "column of the product's id" in str(dedup.build_index.__doc__)
     with pytest.raises(TypeError, match="no argument treshold; did you mean threshold"):
         dedup.find_duplicates("products.csv", treshold=1)  # type: ignore[call-arg]
+
+
+def test_the_source_of_a_file_is_found_out(tmp_path: Path) -> None:
+    lines = tmp_path / "shop.txt"
+    lines.write_text('{"sku": 1, "photo": "a.jpg"}\n')
+    frame = pd.DataFrame({"sku": ["1"], "photo": ["a.jpg"]})
+    frame.to_parquet(tmp_path / "shop.parquet")
+    for path, kind in ((lines, JsonlSource), (tmp_path / "shop.parquet", ParquetSource)):
+        source, described = source_of(
+            configured("bundled", {}), path, {"id": "sku", "images": "photo"}
+        )
+        assert type(source) is kind
+        assert described["_target_"] == f"{kind.__module__}.{kind.__qualname__}"
+        products = source.read().products
+        assert products.to_dict("list") == {"sku": ["1"], "photo": ["a.jpg"]}

@@ -1,5 +1,6 @@
 """Names of files as people have them go through the command line as they are typed."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,23 @@ def test_a_file_is_named_as_it_is_called(folder: Path, name: str) -> None:
             assert values("source=csv", file) == ["csv", file]
     once = prepared("detect", [f"source.path={name}.csv"])
     assert prepared("detect", once) == once
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "source"),
+    [
+        ("a.parquet", b"", "parquet"),
+        ("a.tsv", b"PAR1", "parquet"),
+        ("a.json", b'[{"productId": 1}]', "jsonl"),
+        ("a.csv.gz", gzip.compress(b'{"productId": 1}'), "jsonl"),
+        ("a.gz", gzip.compress(b"id,image"), "csv"),
+        ("a.zip", b"", "csv"),
+    ],
+)
+def test_the_source_of_a_bare_table_is_found_out(file: str, data: bytes, source: str) -> None:
+    Path(file).write_bytes(data)
+    assert values(file) == [source, file]
+    assert values("source=csv", file) == ["csv", file]
 
 
 @pytest.mark.parametrize(

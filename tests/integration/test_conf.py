@@ -235,7 +235,7 @@ def test_a_typo_names_the_nearest_setting(override: str, near: str) -> None:
         ("verifier=null", "verifier=local or none"),
         ("matcher=5", "matcher=radius"),
         ("report=[json,1]", "report=csv or html or json"),
-        ("source={a: 1}", "source=csv or folder or sample or trained"),
+        ("source={a: 1}", "source=csv or folder or jsonl or parquet or sample or trained"),
     ],
 )
 def test_a_part_that_is_no_name_says_the_names(override: str, names: str) -> None:

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from dedup.search.origins import load_index
+from dedup.errors import ArtifactError
+from dedup.runtime.run_record import write_run
+from dedup.search.origins import load_index, table_settings, trained_on
+from dedup.sources.jsonl import JsonlSource
+from dedup.sources.parquet import ParquetSource
+from dedup.sources.tables import TableSource
 from tests.conftest import draw, encoded
 from tests.search.test_index import random_index
 from tests.store.test_repair import make_store
@@ -71,3 +76,29 @@ def test_a_link_inside_of_it_is_followed(runs: Path) -> None:
     (runs / "store").rename(runs / "images")
     (runs / "store").symlink_to(runs / "images")
     assert found(runs) == {name: str(runs / place) for name, place in THERE.items()}
+
+
+@pytest.mark.parametrize("kind", [JsonlSource, ParquetSource])
+def test_how_a_table_was_read_is_remembered(kind: type[TableSource]) -> None:
+    given = {"id_column": "sku", "url_column": ["a", "b"], "choice": "all", "base_url": "http://h/"}
+    source = vars(kind(path="shop", **given))  # type: ignore[arg-type]
+    read = table_settings({"source": {"_target_": "a part", **source}})
+    assert read.items() >= given.items()
+    assert "path" not in read
+    assert "images_dir" not in read
+
+
+@pytest.mark.parametrize("target", ["jsonl.JsonlSource", "parquet.ParquetSource"])
+def test_the_table_of_a_stranger_names_images_beside_it_alone(tmp_path: Path, target: str) -> None:
+    run = tmp_path / "theirs" / "run"
+    run.mkdir(parents=True)
+    (run / "images").mkdir()
+    checkpoint = run / "best.ckpt"
+    source = {"_target_": f"dedup.sources.{target}", "path": str(run / "table")}
+    for folder, is_refused in ((run / "images", False), (tmp_path, True)):
+        write_run({"version": "0", "source": {**source, "images_dir": str(folder)}}, run)
+        if is_refused:
+            with pytest.raises(ArtifactError, match=r"source\.images_dir names"):
+                trained_on(checkpoint, tmp_path / "runs")
+        else:
+            assert vars(trained_on(checkpoint, tmp_path / "runs").source)["path"] == source["path"]

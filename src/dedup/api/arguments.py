@@ -30,13 +30,14 @@ from dedup.search import origins
 from dedup.search.index import Index as SavedIndex
 from dedup.search.state import SearchState
 from dedup.sources.frame import FrameSource
+from dedup.sources.kinds import kind_of
 from dedup.store.image_store import ImageStore
 
 BUNDLED = "bundled"
 """Name of the encoder that comes with the package."""
 
 Table = str | Path | pd.DataFrame
-"""A catalogue: a CSV file, a folder of images, or a table."""
+"""A catalogue: a CSV, Parquet or JSON lines file, a folder of images, or a table."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +51,7 @@ class Columns(TypedDict, total=False):
         images: column of the images' paths or addresses, or several.
         title: column of a title to show.
         choice: image to read if a cell names several: ``first``, ``second`` or ``all``.
-        images_dir: base folder of relative paths; by default the CSV's, or the working directory.
+        images_dir: base folder of relative paths; by default the file's, or the working directory.
     """
 
     id: str | None
@@ -267,12 +268,12 @@ def source_of(
         return FrameSource(catalogue, **(usual | given)), described
     if not isinstance(catalogue, str | Path):
         raise SourceError(
-            f"cannot read a catalogue of type {type(catalogue).__name__}: pass the path of a CSV "
-            "file or of a folder of images, or a pandas DataFrame"
+            f"cannot read a catalogue of type {type(catalogue).__name__}: pass the path of a CSV, "
+            "Parquet or JSON lines file or of a folder of images, or a pandas DataFrame"
         )
-    group = "folder" if Path(catalogue).is_dir() else "csv"
+    group = kind_of(Path(catalogue))
     settings = plain(default_config("cluster", source=group).source)
-    settings |= {"path": str(catalogue)} | (given if group == "csv" else {})
+    settings |= {"path": str(catalogue)} | ({} if group == "folder" else given)
     check_limits({"source": settings})
     return build(settings), settings
 

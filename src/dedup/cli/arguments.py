@@ -24,6 +24,7 @@ from dedup.config.limits import TEXT_LISTS, TEXTS
 from dedup.errors import ConfigError
 from dedup.runtime.invocation import ROOT, command
 from dedup.runtime.nearest import meant
+from dedup.sources.kinds import ENDINGS, kind_of
 from dedup.store.local_files import is_http
 
 WITH_VALUE = (
@@ -42,8 +43,7 @@ NAMES = (*PLACES, *TEXTS, *TEXT_LISTS, "fetch.contact")
 USE_BUNDLED = f"{command('detect')} encoder=bundled source.path=products.csv"
 """Command that finds duplicates with the encoder that comes with the package."""
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-TABLE_ENDINGS = (".csv", ".tsv", ".txt")
-"""Endings by which a bare argument is taken for an image or a table."""
+"""Endings by which a bare argument is taken for an image."""
 
 
 def prepared(name: str, arguments: Sequence[str]) -> list[str]:
@@ -209,8 +209,8 @@ def _unknown(wrong: str, name: str, arguments: Sequence[str]) -> str:
         hint = f"choose a part that has it, {' or '.join(parts)}"
     if wrong == "source.path":
         typed = next((a.partition("=")[2] for a in arguments if a.startswith("source.path=")), "")
-        is_folder = Path(_at_home(typed.strip("'"))).is_dir()
-        hint += f"; here add source={'folder' if is_folder else 'csv'}"
+        place = Path(_at_home(typed.strip("'")))
+        hint += f"; here add source={kind_of(place)}"
         if name == "train" and "encoder=bundled" in arguments:
             hint += f" task=contrastive. Or use encoder=bundled as it is: {USE_BUNDLED}"
     return f"there is no setting {wrong}: {hint}"
@@ -260,7 +260,7 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
     place = _at_home(typed)
     ending = Path(place).suffix.lower()
     is_folder = Path(place).is_dir()
-    if name in ("check", "verify") or not (is_folder or ending in TABLE_ENDINGS):
+    if name in ("check", "verify") or not (is_folder or ending in ENDINGS):
         likely = "query" if ending in IMAGE_ENDINGS else "source.path"
         hint = (
             "" if name in ("check", "verify") else f"did you mean {shown_override(likely, place)}? "
@@ -270,7 +270,7 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
             f"See {command(name)} --help"
         )
     chosen = [] if any(argument.startswith("source=") for argument in arguments) else [
-        f"source={'folder' if is_folder else 'csv'}"
+        f"source={kind_of(Path(place))}"
     ]  # fmt: skip
     return [*chosen, f"source.path={_in_quotes(escaped(place))}"]
 

@@ -15,6 +15,8 @@ from dedup.errors import ConfigError
 SOURCES = (
     "dedup.sources.csv.CsvSource",
     "dedup.sources.folder.FolderSource",
+    "dedup.sources.jsonl.JsonlSource",
+    "dedup.sources.parquet.ParquetSource",
     "dedup.sources.sample.SampleSource",
 )
 FOREGROUNDS = (

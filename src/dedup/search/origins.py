@@ -295,8 +295,8 @@ def trained_on(checkpoint: Path, runs: Path) -> TrainingSource:
     return TrainingSource(source, settings)
 
 
-def _check_csv_source(source: Any, runs: Path, is_own: bool, record: Record) -> None:
-    """Check that a CSV's images lie in its folder, or below."""
+def _check_table_source(source: Any, runs: Path, is_own: bool, record: Record) -> None:
+    """Check that a table's images lie in its folder, or below."""
     table = Path(source.path)
     if table.is_file() and not table.stat().st_size:  # files in /proc have size 0 too
         raise record.refused("source.path", f"names {shown(source.path)}, which is empty")
@@ -306,7 +306,8 @@ def _check_csv_source(source: Any, runs: Path, is_own: bool, record: Record) -> 
         )
     if is_own or not source.images_dir:
         return
-    if not Path(source.images_dir).resolve().is_relative_to(table.parent.resolve()):
+    folder = table if table.is_dir() else table.parent
+    if not Path(source.images_dir).resolve().is_relative_to(folder.resolve()):
         raise record.refused(
             "source.images_dir",
             f"names {shown(source.images_dir)}, which is not the folder of its table, and the run "
@@ -334,7 +335,9 @@ def _check_sample_source(source: Any, runs: Path, is_own: bool, record: Record) 
 
 
 _CHECKS = {
-    "dedup.sources.csv.CsvSource": _check_csv_source,
+    "dedup.sources.csv.CsvSource": _check_table_source,
+    "dedup.sources.jsonl.JsonlSource": _check_table_source,
+    "dedup.sources.parquet.ParquetSource": _check_table_source,
     "dedup.sources.sample.SampleSource": _check_sample_source,
 }
 """Checks of the files that a run names, by the class of its source."""

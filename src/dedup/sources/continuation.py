@@ -40,7 +40,7 @@ class Continuation:
             return record
         is_continued = is_whole and first is not None and self._continues(cells, first)
         if first is None or not is_continued:
-            is_blank = not any(map(str.strip, cells))
+            is_blank = not record.problem and not any(map(str.strip, cells))
             self._first = first if is_blank and self.setting is True else None
             return record
         self.n_continued += 1

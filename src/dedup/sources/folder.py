@@ -11,6 +11,7 @@ import pandas as pd
 from dedup.errors import ConfigError, SourceError
 from dedup.schemas import REQUESTS
 from dedup.sources.catalogue import Catalogue
+from dedup.sources.kinds import PARQUET, kind_of
 from dedup.sources.paths import IMAGE_SUFFIXES, ImageFolder
 
 COLUMNS = ("product_id", "path")
@@ -45,9 +46,11 @@ class FolderSource:
             (_text(file.relative_to(root).as_posix()), file) for file in set(self._images(root))
         )
         if not images:
+            is_table = any(file.suffix.lower() in PARQUET for file in root.rglob("*"))
+            hint = ", or read its Parquet files with source=parquet" if is_table else ""
             raise SourceError(
                 f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}) that matches "
-                f"{self.pattern!r}: check source.path= and source.pattern="
+                f"{self.pattern!r}: check source.path= and source.pattern={hint}"
             )
         ids = [product_id for product_id, _ in images]
         paths = [_text(str(file.absolute())) for _, file in images]
@@ -79,7 +82,7 @@ class FolderSource:
         if root.is_file():
             raise SourceError(
                 f"{self.path!r} is a file and not a folder: set source.path= to a folder of "
-                "images, or choose source=csv if it is a table"
+                f"images, or choose source={kind_of(root)} if it is a table"
             )
         raise SourceError(f"{self.path!r} is not a folder: set source.path= to one of images")
 

@@ -34,6 +34,8 @@ class Layout:
         dialect: how its text is read.
         codec: its codec.
         guesses: what was found out and its lines may contradict, if anything.
+        may_shift: whether a record may have other cells than the header has columns, so that its
+            cells cannot be assigned to them.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Layout:
     dialect: Dialect = PLAIN
     codec: str = UTF_8
     guesses: Guesses | None = None
+    may_shift: bool = True
 
     @classmethod
     def of(

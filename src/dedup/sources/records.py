@@ -31,8 +31,8 @@ class Record(NamedTuple):
     """Record of a table.
 
     Attributes:
-        cells: its cells.
-        problem: ``bad_quotes``, ``bad_field_count`` or "".
+        cells: its cells; none of a record of which nothing could be read.
+        problem: the reason why it cannot be used, such as ``bad_quotes``, or "".
         line: line of the file on which it starts; 0 where there is no file.
     """
 

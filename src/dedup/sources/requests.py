@@ -36,10 +36,11 @@ _Request = tuple[str, str, list[str], str, str]  # product_id, url, alternates, 
 class RecordParser:
     """Parser that turns a record into the requests for its images.
 
-    ``id``, ``urls`` and ``category`` are positions in a record of ``n_fields`` cells.
+    ``id``, ``urls`` and ``category`` are positions in a record of ``n_fields`` cells. Where
+    ``n_fields`` is ``None``, cells are never shifted, and the last ones may be left out.
     """
 
-    n_fields: int
+    n_fields: int | None
     id: int
     urls: Sequence[int]
     category: int
@@ -67,18 +68,20 @@ class RecordParser:
 
     def _id(self, cells: list[str], problem: str) -> str:
         """Return the id; of a record with shifted cells only if it is the first cell."""
-        is_whole = len(cells) == self.n_fields and not problem
-        return cells[self.id] if is_whole or (cells and self.id == 0) else ""
+        is_whole = self.n_fields is None or (len(cells) == self.n_fields and not problem)
+        return cells[self.id] if cells and (is_whole or self.id == 0) else ""
 
     def _reason(self, cells: list[str], problem: str) -> str:
         """Return the reason why the record cannot be used, or ``""``."""
+        if problem and not cells:  # nothing of it could be read
+            return problem
         if not any(map(str.strip, cells)):
             return "blank_row"
         if max(map(len, cells)) > MAX_FIELD:
             return "field_too_long"
         if problem:
             return problem
-        if len(cells) != self.n_fields:
+        if self.n_fields not in (None, len(cells)):
             return "bad_field_count"
         if self.categories and not self._has_category(self._category(cells)):
             return "category"
@@ -110,13 +113,19 @@ class RecordParser:
 def collect(
     records: Iterator[Record], columns: list[str], parser: RecordParser, path: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Build the products and the requests, in chunks to save memory."""
-    width, pad = len(columns), [""] * len(columns)
-    schema = pa.schema([(name, pa.string()) for name in columns])
-    products = [schema.empty_table()]
+    """Build the products and the requests, in chunks to save memory.
+
+    Args:
+        records: records of the table.
+        columns: names of its columns; further ones may be appended while the records are read.
+        parser: parser of a record.
+        path: the table, for messages.
+    """
+    products = [_text_schema(columns).empty_table()]
     requests = [pd.DataFrame(columns=REQUESTS.names)]
     n_missing = 0
     while chunk := list(islice(records, _CHUNK)):
+        width, pad = len(columns), [""] * len(columns)
         n_missing += sum(max(0, width - len(record.cells)) for record in chunk)
         if n_missing > MAX_MISSING:
             raise SourceError(
@@ -135,9 +144,24 @@ def collect(
             for cells in (record.cells for record in chunk)
         ]
         arrays = [pa.array(column, pa.string()) for column in zip(*fitted, strict=True)]
-        products.append(pa.Table.from_arrays(arrays, schema=schema))
+        products.append(pa.Table.from_arrays(arrays, schema=_text_schema(columns)))
     requests = requests[1:] or requests
+    products = [_widened(table, columns) for table in products]
     return pa.concat_tables(products).to_pandas(), pd.concat(requests, ignore_index=True)
+
+
+def _text_schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([(name, pa.string()) for name in columns])
+
+
+def _widened(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Append empty cells for the columns that were found after a chunk."""
+    n_more = len(columns) - table.num_columns
+    if not n_more:
+        return table
+    blank = pa.chunked_array([pa.repeat("", len(table))], pa.string())
+    arrays = [*table.columns, *[blank] * n_more]
+    return pa.Table.from_arrays(arrays, schema=_text_schema(columns))
 
 
 def skip_repeats(requests: pd.DataFrame) -> pd.DataFrame:

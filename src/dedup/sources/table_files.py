@@ -1,17 +1,21 @@
-"""Open the file of a table, and find out its encoding from a bounded head."""
+"""Open the file of a table of text, and find out its encoding from a bounded head."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import json
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
 from dedup.errors import ConfigError, SourceError
 from dedup.runtime.shortages import pass_on
+from dedup.sources.archives import GZIP, ZIP, open_bytes
 from dedup.sources.paths import IMAGE_SUFFIXES
 
 AUTO = "auto"
@@ -35,12 +39,13 @@ _WIDE = {
     codecs.BOM_UTF16_BE: "is UTF-16: set source.encoding=utf-16",
 }
 _SIGNATURES = {
-    b"\x1f\x8b": "is compressed with gzip: unpack it first",
-    b"PK\x03\x04": "is a ZIP archive or an Excel file: unpack it, or save it as CSV",
+    GZIP: "is compressed with gzip twice: unpack it first",
+    ZIP: "is a ZIP archive in another archive: unpack it first",
     b"\xd0\xcf\x11\xe0": "is an Excel file: save it as CSV",
-    b"PAR1": "is a Parquet file: save it as CSV, or pass its table from Python",
+    b"PAR1": "is a Parquet file: read it with source=parquet",
     b"%PDF": "is a PDF: export the table as CSV",
 }
+_ARRAY = re.compile(rb'\[\s*\{\s*"')
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"RIFF")
 
 
@@ -61,10 +66,13 @@ def open_table(path: Path, encoding: str, codec: str, max_record: int) -> Iterat
     Raises:
         AsciiSoFarError: the encoding is ``auto``, and another one may read the file.
     """
-    before = fingerprint(path)
     limit = csv.field_size_limit(max_record)
     try:
-        with path.open(encoding=codec, newline="") as file:
+        with (
+            watched(path),
+            open_bytes(path) as data,
+            TextIOWrapper(data, encoding=codec, newline="") as file,
+        ):
             yield file
     except UnicodeError as error:
         if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -77,26 +85,38 @@ def open_table(path: Path, encoding: str, codec: str, max_record: int) -> Iterat
             f"{path}: byte {offset} is not {name}{where}: set source.encoding=, "
             "such as cp1252 or latin-1, or correct the file"
         ) from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+@contextmanager
+def watched(path: Path) -> Iterator[None]:
+    """Watch a file while it is read.
+
+    Raises:
+        SourceError: it cannot be read, or it changed meanwhile.
+    """
+    before = fingerprint(path)
+    try:
+        yield
     except OSError as error:
         pass_on(error, path)
         raise SourceError(
             f"{path} cannot be read ({error.strerror}): check source.path="
         ) from error
-    finally:
-        csv.field_size_limit(limit)
     if fingerprint(path) != before:
         raise SourceError(f"{path} changed while it was read: run again when it is complete")
 
 
 def read_head(path: Path) -> bytes:
-    """Read the first bytes of a file.
+    """Read the first bytes of a file, unpacked where it is an archive.
 
     Raises:
         SourceError: the file cannot be read.
     """
     fingerprint(path)
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             return file.read(HEAD)
     except OSError as error:
         pass_on(error, path)
@@ -123,6 +143,8 @@ def choose_codec(path: Path, encoding: str, head: bytes) -> str:
     """
     if encoding != AUTO:
         return _given_codec(path, encoding, head)
+    if is_json(head):
+        raise SourceError(f"{path} is JSON and no CSV: read it with source=jsonl")
     for mark, codec in _MARKS:
         if head.startswith(mark):
             return codec
@@ -138,6 +160,21 @@ def choose_codec(path: Path, encoding: str, head: bytes) -> str:
     if b"\0" in head:
         raise SourceError(f"{path} is no text: set source.path= to a table, such as a CSV file")
     return CP1252
+
+
+def is_json(head: bytes) -> bool:
+    """Tell whether a file begins with a line that is a JSON object, or with an array of some.
+
+    A CSV has its quotes doubled, and so is neither.
+    """
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if not start.startswith(b"{"):
+        return bool(_ARRAY.match(start))
+    try:
+        found = json.loads(start.partition(b"\n")[0])
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and bool(found)
 
 
 def _given_codec(path: Path, encoding: str, head: bytes) -> str:
@@ -219,7 +256,7 @@ def bad_byte(path: Path, codec: str) -> tuple[int, str, bool]:
     decoder = codecs.getincrementaldecoder(codec)()
     n_read, n_lines, is_ascii = 0, 1, True
     has_lines = not codec.startswith(("utf-16", "utf-32"))
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         while True:
             chunk = file.read(2**20)
             n_read += len(chunk)

@@ -17,10 +17,11 @@ log = logging.getLogger("dedup")
 PREFIX = "failure_"
 """Prefix of the columns beside the catalogue's own."""
 FACTS = ["status", "reason", "detail", "url", "record"]
-MISREAD = ("bad_field_count", "bad_quotes", "field_too_long")
+MISREAD = ("bad_field_count", "bad_json", "bad_quotes", "field_too_long")
 """Reasons of records whose cells cannot be assigned to columns."""
 
 HINTS = {
+    "bad_json": "each line must be one JSON object in UTF-8, without a key twice",
     "bad_quotes": 'source.dialect=backslash reads quotes inside of fields written as \\"',
     "blocked_address": "fetch.allow_networks=[10.0.0.0/8] allows private networks",
     "decoder_oom": "store.decode_memory=BYTES allows more memory for an image",

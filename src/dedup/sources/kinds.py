@@ -1,0 +1,42 @@
+"""Choose the source of a path: by what is in the file, or else by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dedup.errors import SourceError
+from dedup.sources.table_files import is_json, read_head
+
+PACKED = (".gz", ".zip")
+"""Endings of archives with one table."""
+JSON = (".jsonl", ".ndjson", ".json")
+"""Endings of files of JSON objects."""
+PARQUET = (".parquet", ".pq", ".parq")
+"""Endings of Parquet files."""
+ENDINGS = (".csv", ".tsv", ".txt", *JSON, *PARQUET, *PACKED)
+"""Endings of tables."""
+
+
+def kind_of(path: Path) -> str:
+    """Name the source that reads a path: ``csv``, ``folder``, ``jsonl`` or ``parquet``.
+
+    A file that cannot be read, or is none, has the kind that its name says; its source then says
+    what is wrong.
+    """
+    if path.is_dir():
+        return "folder"
+    try:
+        head = read_head(path)
+    except (SourceError, OSError, ValueError):
+        head = b""
+    if not head.strip():
+        return _by_name(path)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    return "jsonl" if is_json(head) else "csv"
+
+
+def _by_name(path: Path) -> str:
+    bare = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    ending = bare.suffix.lower()
+    return "jsonl" if ending in JSON else "parquet" if ending in PARQUET else "csv"
