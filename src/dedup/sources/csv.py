@@ -32,6 +32,7 @@ from dedup.sources.table_files import (
     CP1252,
     AsciiSoFarError,
     choose_codec,
+    file_digest,
     open_table,
     read_head,
 )
@@ -105,6 +106,14 @@ class CsvSource:
         if AUTO in (self.encoding, self.dialect) and (words := layout.words):
             _LOG.info("%s", words)
         return catalogue
+
+    def digest(self) -> str:
+        """Compute the SHA-256 of the file, by which a changed table is told.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        return file_digest(Path(self.path))
 
     def read_records(self, records: Iterable[list[str]]) -> Catalogue:
         """Read records from memory, the header first, as ``read`` does from a file."""
