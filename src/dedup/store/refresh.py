@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,12 +65,14 @@ class Known:
         reason: of the failure; "" for an image.
         validators: of the image.
         confirmed: when the address last showed it, in seconds since 1970; 0 if unknown.
+        asked: when the address was last asked, likewise.
     """
 
     sha256_bytes: str
     reason: str
     validators: Validators
     confirmed: float
+    asked: float
 
 
 class Refresh:
@@ -142,7 +145,7 @@ class Refresh:
             urls,
             is_old.tolist(),
             stored.to_numpy().tolist(),
-            rows[[*_TEXTS, "confirmed"]].to_numpy().tolist(),
+            rows[[*_TEXTS, *_TIMES]].to_numpy().tolist(),
             strict=True,
         )
         due = {
@@ -186,7 +189,8 @@ class Refresh:
             else:
                 self._counts["unchanged" if loaded.is_kept else "replaced"] += 1
         texts = (validators.etag, validators.last_modified, validators.place)
-        return _key(url), digest, *texts, confirmed, now
+        asked = now if known is None or known.asked < now else math.nextafter(known.asked, math.inf)
+        return _key(url), digest, *texts, confirmed, asked  # later than before, by any clock
 
     def _find(self, urls: Sequence[str], entries: pd.DataFrame) -> pd.DataFrame:
         """Find the rows of addresses, with empty ones for addresses that have none."""
@@ -233,11 +237,12 @@ def _known(
     last_modified: str,
     place: str,
     confirmed: float,
+    asked: float,
 ) -> Known:
     """Describe what is stored; validators count only where the same bytes were answered."""
     is_same = bool(sha256_bytes) and answered == sha256_bytes
     validators = Validators(etag, last_modified, place) if is_same else UNKNOWN
-    return Known(sha256_bytes, reason, validators, confirmed)
+    return Known(sha256_bytes, reason, validators, confirmed, asked)
 
 
 def _key(url: str) -> str:
