@@ -15,7 +15,8 @@ from PIL import ImageOps
 
 import dedup
 from dedup.api.arguments import configured
-from dedup.cli.commands import find, latest_index, open_index
+from dedup.cli.commands import find, open_index
+from dedup.cli.latest import latest_index
 from dedup.config.instances import build, default_config, plain
 from dedup.detection.results import SCHEMAS, index_of
 from dedup.runtime.checksums import checked_text

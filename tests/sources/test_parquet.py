@@ -291,3 +291,19 @@ def test_what_arrow_writes_is_read(tmp_path_factory: Any, name: str, data: st.Da
             assert of_row["url"].tolist() == urls
         else:
             assert of_row["reason"].isin(["no_id", "bad_id"]).all()
+
+
+def test_the_digest_of_a_folder_is_of_its_names_and_contents(tmp_path: Path) -> None:
+    def digest() -> str:
+        return ParquetSource(path=str(tmp_path)).digest()
+
+    table = pa.table({"productId": ["1"], "imageUrlStr": ["a.jpg"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    first = digest()
+    assert digest() == first
+    pq.write_table(table, tmp_path / "b.parquet")
+    second = digest()
+    (tmp_path / "b.parquet").rename(tmp_path / "c.parquet")
+    third = digest()
+    pq.write_table(table.slice(0, 0), tmp_path / "c.parquet")
+    assert len({first, second, third, digest()}) == 4

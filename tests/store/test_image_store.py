@@ -23,7 +23,9 @@ Serve = Callable[..., str]
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in store.iterdir() if file.name != "lock"}
+    """The store's own files; the answers of web addresses in a folder there have times."""
+    files = [file for file in store.iterdir() if file.is_file() and file.name != "lock"]
+    return {file.name: file.read_bytes() for file in files}
 
 
 def asking_for(*addresses: Sequence[str]) -> Catalogue:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,32 @@ from omegaconf import DictConfig
 
 from dedup import pipeline
 from dedup.cli.arguments import typed
+from dedup.cli.latest import (
+    foreground_of,
+    index_to_change,
+    is_given,
+    known_indexes,
+    serves,
+    usual_index,
+)
 from dedup.config.instances import build, default_settings, literal, plain
 from dedup.config.parts import shown
 from dedup.detection.detector import Detector
-from dedup.detection.results import DetectionResult, index_of
+from dedup.detection.results import DetectionResult
 from dedup.encoders.paths import checkpoint_file
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds.masked_store import Framed, ImageReader
-from dedup.runtime.files import sha256_file
+from dedup.runtime.invocation import command
 from dedup.runtime.printable import visible_json
 from dedup.schemas import AUTO
 from dedup.search import origins
 from dedup.search.index import Index
-from dedup.search.manifest import MANIFEST, RESULT, read_facts, read_manifest
+from dedup.search.manifest import read_facts, read_manifest
 from dedup.search.state import SearchFacts, SearchState
 from dedup.store.decode_pool import Decoders
 from dedup.store.image_store import ImageStore
 
 log = logging.getLogger("dedup")
-
-STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
-"""Pattern of a run folder's name, the time of its start."""
 
 
 def training_images(cfg: DictConfig, run_dir: Path) -> tuple[ImageReader, Any]:
@@ -68,7 +72,7 @@ def make_index(cfg: DictConfig, run_dir: Path) -> Index:
     The catalogue is ``cfg.source``, or else the one that the checkpoint was trained on.
     """
     checkpoint = checkpoint_file(cfg.checkpoint or Path(cfg.runs) / "train" / "latest")
-    if _is_given(cfg):
+    if is_given(cfg):
         source, settings = build(cfg.source), plain(cfg.source)
     else:
         source, settings = origins.trained_on(checkpoint, Path(cfg.runs))
@@ -94,13 +98,13 @@ def change_index(cfg: DictConfig, run_dir: Path) -> Index:
         ConfigError: the products to add or remove are not named.
         SourceError: the index has no such product.
     """
-    if cfg.change != "remove" and not _is_given(cfg):
+    if cfg.change != "remove" and not is_given(cfg):
         raise ConfigError(f"change={cfg.change} needs a catalogue: add source=csv source.path=PATH")
     if (cfg.change == "remove") != (cfg.ids is not None):
         raise ConfigError("ids= goes with change=remove: a list of product ids, or a file of them")
-    folder = _index_to_change(cfg)
+    folder = index_to_change(cfg)
     before = origins.load_index(folder)
-    origins.check_foreground(before, _foreground(cfg))
+    origins.check_foreground(before, foreground_of(cfg))
     if cfg.change == "remove":
         from dedup.search.update import listed_ids, remove  # imports torch
 
@@ -148,9 +152,9 @@ def take_columns(cfg: DictConfig) -> None:
 
     These are the names of its columns, and which of its rows and addresses count.
     """
-    if not _is_given(cfg):
+    if not is_given(cfg):
         return
-    manifest, _ = read_manifest(_index_to_change(cfg))
+    manifest, _ = read_manifest(index_to_change(cfg))
     words = [word.partition("=")[0].lstrip("+~") for word in typed()]
     defaults, taken = default_settings("source", "csv"), []
     for name, value in origins.table_settings(manifest).items():
@@ -167,7 +171,8 @@ def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:
     """Open or make the index that ``detect.py`` works on, with its store attached.
 
     ``index=`` names an index; the default is ``latest_index``. A new one is made if the checkpoint
-    or the source that is given differs from that of the latest.
+    or the source that is given differs from that of the latest, or if its table or an image of it
+    has changed since.
 
     Returns:
         The index and its folder.
@@ -176,7 +181,7 @@ def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:
         ConfigError: both an index and a source are given.
         ArtifactError: there is no index, or it was made with another checkpoint or foreground.
     """
-    if cfg.index is not None and _is_given(cfg):
+    if cfg.index is not None and is_given(cfg):
         raise ConfigError(
             "index= and source= name two catalogues, as an index has its own: leave one of them out"
         )
@@ -186,48 +191,68 @@ def open_index(cfg: DictConfig, run_dir: Path) -> tuple[Index, Path]:
         if cfg.checkpoint is not None:
             index.check_encoder(cfg.checkpoint)
     else:
-        checkpoint = None if _is_given(cfg) else cfg.checkpoint
-        folder = _usual_index(Path(cfg.runs), checkpoint, newest=cfg.query is not None)
-        folder = folder if _serves(folder, cfg) else run_dir
-        index = make_index(cfg, run_dir) if folder == run_dir else origins.load_index(folder)
-    origins.check_foreground(index, _foreground(cfg))
+        checkpoint = None if is_given(cfg) else cfg.checkpoint
+        folder = usual_index(Path(cfg.runs), checkpoint, newest=cfg.query is not None)
+        if not serves(folder, cfg):
+            folder, index = run_dir, make_index(cfg, run_dir)
+        elif is_given(cfg):
+            folder, index = _current_index(cfg, folder, run_dir)
+        else:
+            index = origins.load_index(folder)
+    if not is_given(cfg):
+        pipeline.warn_of_changed_table(index, folder, Path(cfg.runs))
+        if cfg.store.refresh and cfg.query is None:
+            log.warning(
+                "store.refresh=true asks for the images of a table, and here is only an index: "
+                "add source.path=, or run %s change=update source.path=PATH store.refresh=true",
+                command("cluster"),
+            )  # fmt: skip
+    origins.check_foreground(index, foreground_of(cfg))
     return pipeline.with_images(index, folder), folder
 
 
-def latest_index(runs: Path, *, newest: bool = False) -> Path:
-    """Find the index that a command works on if none is named.
-
-    It is the latest cluster run's, or else the index that ``detect.py`` made or used last.
+def _current_index(cfg: DictConfig, folder: Path, run_dir: Path) -> tuple[Path, Index]:
+    """Open an index of the given source, and make it anew where table or images have changed.
 
     Args:
-        runs: the folder of runs.
-        newest: whether to take the newer of the two, as a query does: it follows its index.
+        cfg: the config.
+        folder: folder of an index of the source.
+        run_dir: folder for a new index.
 
     Returns:
-        The index's folder.
+        The index's folder, and the index.
     """
-    made, used = _known_indexes(runs)
-    if not (used / MANIFEST).is_file():
-        return made
-    started = [folder.resolve().name for folder in (made, used)]
-    is_later = all(map(STARTED.fullmatch, started)) and started[1] > started[0]
-    return used if not (made / MANIFEST).is_file() or (newest and is_later) else made
+    others = [other for other in known_indexes(Path(cfg.runs)) if other != folder]
+    places = [folder, *(other for other in others if serves(other, cfg))]
+    source, why, before = build(cfg.source), "", None
+    for place in places:
+        index = origins.load_index(place)
+        reason = pipeline.changes_since(index, source, _images_of(cfg, index, place))
+        if not reason:
+            return place, index
+        why, before = why or reason, before or index
+    assert before is not None
+    log.warning(
+        "%s, so it is read anew (%s change=update source.path=%s does so for later commands too)",
+        why, command("cluster"), source.path,
+    )  # fmt: skip
+    recipe = {"recipe": before.manifest["recipe"]} if "recipe" in before.manifest else {}
+    images = pipeline.open_images_of(before, _store_of(cfg, before), folder)
+    embedding = _embedding(cfg, before.manifest["checkpoint"])
+    before.check_encoder(embedding.checkpoint)
+    index = pipeline.make_index(
+        source, images, embedding, build(cfg.clusterer), run_dir,
+        {"source": plain(cfg.source), **recipe}, before,
+    )  # fmt: skip
+    pipeline.log_changes(before, index)
+    return run_dir, index
 
 
-def _known_indexes(runs: Path) -> tuple[Path, Path]:
-    """Find the folders of the latest index of ``cluster.py``, and of that of ``detect.py``."""
-    made, used = runs / "cluster" / "latest", runs / "detect" / "latest"
-    return made, used if (used / MANIFEST).is_file() else _named_index(used) or made
-
-
-def _named_index(folder: Path) -> Path | None:
-    """Read the folder of the index that a result was found in."""
-    if not (folder / RESULT).is_file():
+def _images_of(cfg: DictConfig, index: Index, folder: Path) -> ImageReader | None:
+    """Open the store of an index with the command's settings; ``None`` if it is gone."""
+    if not Path(index.manifest["store"]).is_dir():
         return None
-    try:
-        return index_of(folder)
-    except ArtifactError:  # a damaged result is no reason to refuse an intact index
-        return None
+    return pipeline.open_images_of(index, _store_of(cfg, index), folder)
 
 
 def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, SearchState]:
@@ -323,16 +348,9 @@ def _embedding(cfg: DictConfig, checkpoint: str | Path) -> pipeline.Embedding:
     return pipeline.Embedding(checkpoint, cfg.data.batch_size, devices)
 
 
-def _foreground(cfg: DictConfig) -> dict[str, Any] | None:
-    """Describe the chosen foreground as an index's manifest does; ``None`` for whole images."""
-    if cfg.foreground is None:
-        return None
-    return {"part": plain(cfg.foreground), "framing": plain(cfg.framing)}
-
-
 def _images(cfg: DictConfig) -> ImageReader:
     """Open the store, through the foreground if one was chosen."""
-    return pipeline.open_images(build(cfg.store, fetcher=build(cfg.fetch)), _foreground(cfg))
+    return pipeline.open_images(build(cfg.store, fetcher=build(cfg.fetch)), foreground_of(cfg))
 
 
 def _store_of(cfg: DictConfig, index: Index) -> ImageStore:
@@ -340,53 +358,3 @@ def _store_of(cfg: DictConfig, index: Index) -> ImageStore:
     path, reader = index.manifest["store"], index.manifest["reader"]
     store: ImageStore = build(cfg.store, fetcher=build(cfg.fetch), path=path, reader=reader)
     return store
-
-
-def _usual_index(runs: Path, checkpoint: str | None, *, newest: bool = False) -> Path:
-    """Find the latest index; with a checkpoint, the latest that was made with it, if any."""
-    folder = latest_index(runs, newest=newest)
-    if checkpoint is not None and not _is_of(folder, checkpoint):
-        others = _known_indexes(runs)
-        folder = next((other for other in others if _is_of(other, checkpoint)), folder)
-    return folder
-
-
-def _index_to_change(cfg: DictConfig) -> Path:
-    """Find the index to change: ``index=``, or else the latest of the chosen encoder."""
-    folder, usual = Path(cfg.index), Path(cfg.runs) / "cluster" / "latest"
-    if folder != usual:
-        return folder
-    return _usual_index(Path(cfg.runs), cfg.encoder.get("weights"))
-
-
-def _is_given(cfg: DictConfig) -> bool:
-    """Tell whether a source was chosen: ``source: trained`` is a CSV without a path."""
-    return not ("path" in cfg.source and cfg.source.path is None)
-
-
-def _serves(latest: Path, cfg: DictConfig) -> bool:
-    """Tell whether the latest index fits the config, so that no new one is made.
-
-    A source that is given with a checkpoint is always read anew.
-    """
-    if not _is_given(cfg):
-        return cfg.checkpoint is None or (
-            _is_of(latest, cfg.checkpoint) and _shows(latest, _foreground(cfg))
-        )
-    if cfg.checkpoint is not None or not (latest / MANIFEST).is_file():
-        return False
-    manifest, _ = read_manifest(latest)
-    is_source = manifest.get("source") == plain(cfg.source)
-    return is_source and origins.shows(manifest, _foreground(cfg))
-
-
-def _is_of(folder: Path, checkpoint: str) -> bool:
-    """Tell whether a folder holds an index that was made with a checkpoint."""
-    if not (folder / MANIFEST).is_file():
-        return False
-    made_with: str = read_manifest(folder)[0]["checkpoint_sha256"]
-    return made_with == sha256_file(checkpoint_file(checkpoint))
-
-
-def _shows(folder: Path, foreground: dict[str, Any] | None) -> bool:
-    return origins.shows(read_manifest(folder)[0], foreground)

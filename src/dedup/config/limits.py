@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dedup.errors import ConfigError
+from dedup.runtime.durations import is_duration
 from dedup.runtime.nearest import meant
 
 Check = Callable[[Any], bool]
@@ -73,6 +74,8 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "store.decode_timeout": _number(0, 3600, open_ends=True),
     "store.decode_memory": _whole(2**27),
     "store.shard_rows": _whole(1, 65_536),
+    "store.max_age": _or_null((is_duration, "a number of days, or an age such as 7d or 12h")),
+    "store.refresh": (lambda value: isinstance(value, bool), "true or false"),
     "fetch.connections": _whole(1, 4096),
     "fetch.per_host": _whole(1, 4096),
     "fetch.connect_timeout": _number(0, 3600, open_ends=True),

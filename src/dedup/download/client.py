@@ -31,6 +31,7 @@ from dedup.download.ssrf import (
     read_link,
     read_networks,
 )
+from dedup.download.validators import UNKNOWN, Answer, Validators
 from dedup.errors import ConfigError, FetchError
 
 NAME = "dedup-catalogue"
@@ -186,10 +187,17 @@ class Session:
         return self._hosts.outage
 
     async def fetch(self, address: str) -> bytes:
-        """Fetch one image, with further attempts for failures that may pass.
+        """Fetch one image, see ``ask`` for errors."""
+        image = (await self.ask(address)).image
+        assert image is not None, "without validators no answer says that nothing changed"
+        return image
+
+    async def ask(self, address: str, before: Validators = UNKNOWN) -> Answer:
+        """Fetch one image if it changed, with further attempts for failures that may pass.
 
         Args:
             address: http(s) address.
+            before: validators of the image that is known already.
 
         Raises:
             FetchError: the address is refused (``bad_url``, ``scheme``, ``port``,
@@ -202,7 +210,7 @@ class Session:
         link, attempt = read_link(address), 1
         while True:
             try:
-                return await self._attempt(link)
+                return await self._attempt(link, before)
             except FetchError as error:
                 if attempt >= self._max_attempts(error):
                     raise
@@ -221,40 +229,48 @@ class Session:
         requested = error.retry_after if isinstance(error, StatusError) else 0.0
         return max(min(requested, self.fetcher.max_wait), self._patience.between(attempt))
 
-    async def _attempt(self, link: Link) -> bytes:
+    async def _attempt(self, link: Link, before: Validators) -> Answer:
         left = self.fetcher.timeout
         for _ in range(MAX_HOPS + 1):
             self._guard.check_link(link)
             async with self._hosts.turn(link.origin) as turn:
                 await self.gate.wait()
                 start = monotonic()
-                answer = await self._exchange(link, turn, left)
+                answer = await self._exchange(link, turn, left, before)
                 left -= monotonic() - start
-            if isinstance(answer, bytes):
+            if isinstance(answer, Answer):
                 return answer
             link = _follow(link, answer)
         raise FetchError("redirect", f"more than {MAX_HOPS} redirects")
 
-    async def _exchange(self, link: Link, turn: Turn, seconds: float) -> bytes | str:
-        """Send one request, and return the image or the target of a redirect."""
+    async def _exchange(
+        self, link: Link, turn: Turn, seconds: float, before: Validators
+    ) -> Answer | str:
+        """Send one request, and return the answer or the target of a redirect."""
         self.requests += 1
+        url, conditions = URL(link.url, encoded=True), before.conditions(link.url)
         failure: FetchError
         is_answered = False
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._client.get(URL(link.url, encoded=True), allow_redirects=False) as answer,
+                self._client.get(url, headers=conditions, allow_redirects=False) as answer,
             ):
                 is_answered = True  # the host is there, however slowly the body arrives
                 turn.answered()
-                image = await self._read(answer)
+                if answer.status == 304 and conditions:
+                    self._check_robots(answer)
+                    return Answer(None, before.renewed(answer.headers, link.url))
+                content = await self._read(answer)
         except FetchError as error:
             failure = error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = _as_fetch_error(error)
             failure.__cause__ = error
         else:
-            return image
+            if isinstance(content, str):
+                return content
+            return Answer(content, Validators.of(answer.headers, link.url))
         if isinstance(failure, UnreachableError) and not is_answered:
             turn.failed()
         elif failure.reason not in INCONCLUSIVE:
@@ -267,8 +283,7 @@ class Session:
             return headers["Location"]
         if answer.status != 200:
             raise StatusError(answer.status, retry_after(headers))
-        if self.fetcher.robots:
-            check_robots(headers.getall("X-Robots-Tag", []), self.fetcher.robots, NAME)
+        self._check_robots(answer)
         decompress = decoder_for(headers.getall("Content-Encoding", []))
         if (answer.content_length or 0) > max_bytes:
             raise FetchError("too_large", f"{answer.content_length} bytes, more than {max_bytes}")
@@ -277,6 +292,10 @@ class Session:
         if not image:
             raise FetchError("empty", "the body is empty")
         return image
+
+    def _check_robots(self, answer: aiohttp.ClientResponse) -> None:
+        if self.fetcher.robots:
+            check_robots(answer.headers.getall("X-Robots-Tag", []), self.fetcher.robots, NAME)
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from dedup.config.renames import renewed
 from dedup.foregrounds.masked_store import Framed, ImageReader
+from dedup.pipeline.freshness import TABLE, describe_table
 from dedup.pipeline.reading import read_images
 from dedup.runtime.nouns import counted
 from dedup.runtime.run_record import read_run
@@ -46,6 +47,7 @@ def make_index(
     clusterer: Clusterer,
     run_dir: Path,
     manifest: Settings,
+    known: Index | None = None,
 ) -> Index:
     """Embed and cluster a catalogue, and save the index in ``run_dir``.
 
@@ -56,20 +58,23 @@ def make_index(
         clusterer: clusterer of the embeddings.
         run_dir: folder to save the index in.
         manifest: further entries of the manifest: ``source`` and ``recipe``.
+        known: an earlier index by the same checkpoint and foreground, whose images are not embedded
+            again.
 
     Raises:
         DedupError: the catalogue, the store or the checkpoint cannot be used.
     """
     _compare_foregrounds(images, Path(embedding.checkpoint))
+    described = describe_table(source)  # before it is read: a later change is seen next time
     catalogue, table = read_images(source, images, run_dir)
 
     from dedup.search.build import build_index  # imports torch
 
     index = build_index(
         catalogue, table, images, embedding.checkpoint, clusterer, embedding.batch_size,
-        embedding.devices,
+        embedding.devices, known,
     )  # fmt: skip
-    index.manifest.update(manifest)
+    index.manifest.update({**manifest, **described})
     _count_failed(index, run_dir)
     index.save(run_dir)
     return index
@@ -96,6 +101,7 @@ def add_products(
     Raises:
         DedupError: the catalogue does not fit the index, or cannot be read.
     """
+    described = describe_table(source)
     catalogue, table = read_images(source, images, run_dir)
 
     from dedup.search.update import add, update  # imports torch
@@ -108,7 +114,11 @@ def add_products(
             "change=remove ids=FILE removes products",
             counted(len(missing), "product"), "is" if len(missing) == 1 else "are", min(missing),
         )  # fmt: skip
-    return call(index, catalogue, table, images, embedding.batch_size, embedding.devices)
+    changed = call(index, catalogue, table, images, embedding.batch_size, embedding.devices)
+    is_whole = change == "update" and not missing
+    changed.manifest.pop(TABLE, None)
+    changed.manifest.update(described if is_whole else {})
+    return changed
 
 
 def save_changed(
@@ -129,17 +139,24 @@ def save_changed(
         run_dir: folder to save the index in.
         source: settings that the table was read with; those of ``before`` if ``None``.
     """
-    from dedup.search.update import count_changes  # imports torch
-
     read = before.manifest.get("source") if source is None else source
     known = dict(read) if isinstance(read, Mapping) else {}
+    if source is None:  # products were removed, so the index is not that of a table any more
+        index.manifest.pop(TABLE, None)
     index.manifest["source"] = {**known, "index": str(folder), "change": change}
     _count_failed(index, folder)
     index.save(run_dir)
+    log_changes(before, index)
+    return index
+
+
+def log_changes(before: Index, index: Index) -> None:
+    """Log how many products were added, updated and removed between two indexes."""
+    from dedup.search.update import count_changes  # imports torch
+
     n_added, n_updated, n_removed = count_changes(before, index)
     added = counted(n_added, "product")
     log.info("%s added, %d updated, %d removed", added, n_updated, n_removed)
-    return index
 
 
 def _count_failed(index: Index, folder: Path) -> None:

@@ -60,13 +60,14 @@ def open_images_of(index: Index, store: ImageStore, folder: Path) -> ImageReader
 
 
 def with_images(index: Index, folder: Path) -> Index:
-    """Attach an index's store to it.
+    """Attach an index's store to it, with the images that the index was made of.
 
     Args:
         index: the index.
         folder: folder that the index was read from.
     """
     store = ImageStore(index.manifest["store"], index.manifest["reader"])
+    store.hold(index.images)
     sight = ImageAccess.to(store)
     if index.shows:
         # Built at its first use: a foreground may load a model.

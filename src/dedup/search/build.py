@@ -31,6 +31,7 @@ def build_index(
     clusterer: Clusterer,
     batch_size: int = 128,
     devices: Sequence[str] = ("auto",),
+    known: Index | None = None,
 ) -> Index:
     """Embed every distinct image once, and cluster the embeddings.
 
@@ -45,12 +46,14 @@ def build_index(
         clusterer: clusterer of the embeddings.
         batch_size: images read at once.
         devices: devices that embed, as torch names them; a process for each.
+        known: an earlier index by the same checkpoint and foreground, whose images are not embedded
+            again.
 
     Returns:
         The index, its ``images`` in the order of ``images``.
     """
     distinct = distinct_images(images)
-    vectors = embed_images(distinct, store, checkpoint, batch_size, devices)
+    vectors = vectors_of(distinct, known, store, checkpoint, batch_size, devices)
     labels, centroids = clusterer.fit_predict(vectors)
     return Index(
         images=place_images(images, distinct[DIGEST], np.arange(len(distinct)), labels),
@@ -96,6 +99,38 @@ def embed_images(
     """Embed the image of each row, (n, d), in the order of the rows."""
     rows = store.rows(distinct["url"].tolist())
     return embed_on(devices, checkpoint, store, rows, batch_size)
+
+
+def vectors_of(
+    distinct: pd.DataFrame,
+    known: Index | None,
+    store: ImageReader,
+    checkpoint: str | Path,
+    batch_size: int,
+    devices: Sequence[str] = ("auto",),
+) -> npt.NDArray[np.float32]:
+    """Return the vectors of images with distinct pixels; only those that are new are embedded.
+
+    Args:
+        distinct: a row for each image, with its pixel digest.
+        known: index by the same checkpoint with the vectors of some of them, or ``None``.
+        store: store of the images.
+        checkpoint: checkpoint of the encoder.
+        batch_size: images read at once.
+        devices: devices that embed.
+    """
+    if known is None:
+        return embed_images(distinct, store, checkpoint, batch_size, devices)
+    shown = known.images[known.images["vector"] >= 0].drop_duplicates(DIGEST)
+    places = distinct[DIGEST].map(shown.set_index(DIGEST)["vector"])
+    is_known = places.notna().to_numpy()
+    vectors = np.empty((len(distinct), known.vectors.shape[1]), known.vectors.dtype)
+    vectors[is_known] = known.vectors[places[is_known].astype(np.int64)]
+    if not is_known.all():
+        vectors[~is_known] = embed_images(
+            distinct[~is_known], store, checkpoint, batch_size, devices
+        )
+    return vectors
 
 
 def place_images(

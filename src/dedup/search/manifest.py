@@ -133,7 +133,10 @@ _MANIFEST: dict[str, Kind] = {
     "title_column": lambda value: value is None or isinstance(value, str),
 }
 """Fields of every index's manifest, besides its format and its files."""
-_ADDED: dict[str, Kind] = {"url_column": lambda value: value is None or _are_columns(value)}
+_ADDED: dict[str, Kind] = {
+    "url_column": lambda value: value is None or _are_columns(value),
+    "table": lambda value: value is None or _is_table(value),
+}
 """Fields added later; an index may lack them."""
 _FOREGROUND: dict[str, Kind] = {"part": _is_object, "framing": _is_object, "digest": _is_name}
 """Fields of ``foreground``, of an index whose encoder was shown products alone."""
@@ -187,6 +190,16 @@ _OPTIONAL: dict[str, Kind] = {
 two catalogues, and with a verifier."""
 
 
+def _is_table(value: object) -> bool:
+    """Check the place of an index's table, and the digest of what was read there."""
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"path", "sha256"}
+        and _is_name(value["path"])
+        and is_digest(value["sha256"])
+    )
+
+
 def _is_measured(value: object) -> bool:
     """Check a comparison with the user's own pairs."""
     shares, counts = ("precision", "recall", "f1", "bcubed_f1"), ("n_true", "n_found", "n_wrong")
@@ -223,7 +236,7 @@ def read_manifest(folder: Path) -> tuple[Facts, Facts]:
             f"{images['rows']} images"
         )
     _check_fields(manifest, _MANIFEST, "", origin)
-    _check_fields({"url_column": None, **manifest}, _ADDED, "", origin)
+    _check_fields({**dict.fromkeys(_ADDED), **manifest}, _ADDED, "", origin)
     if "foreground" in manifest:
         foreground = manifest["foreground"]
         _check_fields(manifest, {"foreground": _is_object}, "", origin)

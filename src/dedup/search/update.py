@@ -20,7 +20,7 @@ import pandas as pd
 from dedup.errors import ArtifactError, ConfigError, SourceError
 from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.invocation import command
-from dedup.search.build import DIGEST, describe_origin, distinct_images, embed_images, place_images
+from dedup.search.build import DIGEST, describe_origin, distinct_images, place_images, vectors_of
 from dedup.search.clustering import nearest_centroids
 from dedup.search.index import Index
 from dedup.sources.catalogue import Catalogue
@@ -73,7 +73,7 @@ def _add(
     new = distinct_images(images[~images[DIGEST].isin(first[DIGEST])])
     vectors, clusters = index.vectors, np.empty(0, np.int64)
     if len(new):
-        more = _vectors(new, known, store, batch_size, devices)
+        more = vectors_of(new, known, store, known.manifest["checkpoint"], batch_size, devices)
         clusters = nearest_centroids(more, index.centroids)
         vectors = np.concatenate([index.vectors, more])
     added = place_images(
@@ -92,22 +92,6 @@ def _add(
         manifest=dict(index.manifest),
         folder=None,
     )
-
-
-def _vectors(
-    new: pd.DataFrame, known: Index, store: ImageReader, batch_size: int, devices: Sequence[str]
-) -> npt.NDArray[np.float32]:
-    """Return the vectors of images with distinct pixels; only those that are new are embedded."""
-    shown = known.images[known.images["vector"] >= 0].drop_duplicates(DIGEST)
-    places = new[DIGEST].map(shown.set_index(DIGEST)["vector"])
-    is_known = places.notna().to_numpy()
-    vectors = np.empty((len(new), known.vectors.shape[1]), known.vectors.dtype)
-    vectors[is_known] = known.vectors[places[is_known].astype(np.int64)]
-    if not is_known.all():
-        vectors[~is_known] = embed_images(
-            new[~is_known], store, known.manifest["checkpoint"], batch_size, devices
-        )
-    return vectors
 
 
 def remove(index: Index, product_ids: str | Collection[str]) -> Index:

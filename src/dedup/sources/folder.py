@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,17 @@ class FolderSource:
             products=pd.DataFrame(dict(zip(COLUMNS, (ids, paths), strict=True)), dtype=str),
             requests=pd.DataFrame(rows, columns=REQUESTS.names),
         )
+
+    def digest(self) -> str:
+        """Compute the SHA-256 of the images' paths, by which added and removed ones are told.
+
+        Raises:
+            SourceError: the folder is missing.
+            ConfigError: the pattern cannot be used.
+        """
+        root = self._root()
+        names = sorted(_text(str(file.relative_to(root))) for file in set(self._images(root)))
+        return hashlib.sha256("\0".join(names).encode()).hexdigest()
 
     def check(self) -> list[str]:
         """Check that the folder is there, and return the columns of its table.

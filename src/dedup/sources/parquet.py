@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from dedup.sources.headers import Header
 from dedup.sources.kinds import PARQUET
 from dedup.sources.layouts import Layout
 from dedup.sources.records import Record
-from dedup.sources.table_files import watched
+from dedup.sources.table_files import file_digest, watched
 from dedup.sources.tables import TableSource
 
 _BATCH = 5_000
@@ -64,6 +65,18 @@ class ParquetSource(TableSource):
     @property
     def _folder(self) -> Path:
         return Path(self.path) if Path(self.path).is_dir() else super()._folder
+
+    def digest(self) -> str:
+        """Compute the SHA-256 of the file, or that of the names and contents of a folder's files.
+
+        Raises:
+            SourceError: a file cannot be read.
+        """
+        root = Path(self.path)
+        if not root.is_dir():
+            return super().digest()
+        lines = (f"{path.relative_to(root)}\0{file_digest(path)}\n" for path in _paths(root))
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
     def _open(self, act: Callable[[Layout], T]) -> T:
         self._categories()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from dedup.errors import ConfigError, SourceError
+from dedup.runtime.files import sha256_file
 from dedup.runtime.shortages import pass_on
 from dedup.sources.archives import GZIP, ZIP, open_bytes
 from dedup.sources.paths import IMAGE_SUFFIXES
@@ -118,6 +119,22 @@ def read_head(path: Path) -> bytes:
     try:
         with open_bytes(path) as file:
             return file.read(HEAD)
+    except OSError as error:
+        pass_on(error, path)
+        raise SourceError(
+            f"{path} cannot be read ({error.strerror}): check source.path="
+        ) from error
+
+
+def file_digest(path: Path) -> str:
+    """Compute the SHA-256 of a file.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    fingerprint(path)
+    try:
+        return sha256_file(path)
     except OSError as error:
         pass_on(error, path)
         raise SourceError(

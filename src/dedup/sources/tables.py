@@ -16,6 +16,7 @@ from dedup.sources.layouts import Layout
 from dedup.sources.paths import ImageFolder
 from dedup.sources.records import Record
 from dedup.sources.requests import RecordParser, category_paths, collect, skip_repeats
+from dedup.sources.table_files import file_digest
 
 CHOICES = ("first", "second", "all")
 """Ways to choose among the addresses in a cell."""
@@ -86,6 +87,14 @@ class TableSource:
             ConfigError: a setting has a value that cannot work.
         """
         return self._open(self._check)
+
+    def digest(self) -> str:
+        """Compute the SHA-256 of the table's file, by which a changed table is told.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        return file_digest(Path(self.path))
 
     def read_records(self, records: Iterable[list[str]]) -> Catalogue:
         """Read records from memory, the header first, as ``read`` does from a file."""

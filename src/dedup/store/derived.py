@@ -108,6 +108,8 @@ class DerivedRows:
         schema: of the rows; its first column is ``key``, 64 hex digits.
         is_possible: tells whether a run can have computed a table of rows.
         max_bytes: of all blocks together.
+        latest: column that orders the rows of a key, of which the last one is valid; ``None``
+            where they are equal.
     """
 
     def __init__(
@@ -116,11 +118,13 @@ class DerivedRows:
         schema: pa.Schema,
         is_possible: IsPossible,
         max_bytes: int = MAX_BYTES,
+        latest: str | None = None,
     ) -> None:
         self.folder = folder
         self.schema = schema
         self.is_possible = is_possible
         self.max_bytes = max_bytes
+        self.latest = latest
         self._new: list[Sequence[Any]] = []
         self._written = time.monotonic()
 
@@ -138,13 +142,20 @@ class DerivedRows:
             block = self._read(file)
             if block is not None:
                 parts.append(block.filter(pc.is_in(block["key"], wanted)))
-        return as_frame(pa.concat_tables(parts)).drop_duplicates("key").set_index("key")
+        return self._distinct(parts).set_index("key")
 
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
         """Keep rows, each (key, ...); the disk has them within some ``WRITE_EVERY`` seconds."""
         self._new.extend(rows)
         if time.monotonic() - self._written > WRITE_EVERY:
             self._write()
+
+    def _distinct(self, blocks: Sequence[pa.Table]) -> pd.DataFrame:
+        """Join blocks, with one row for each key."""
+        rows = as_frame(pa.concat_tables(blocks))
+        if self.latest is not None:
+            rows = rows.sort_values(self.latest, kind="stable")
+        return rows.drop_duplicates("key", keep="first" if self.latest is None else "last")
 
     def _files(self) -> list[Path]:
         """List the blocks; no links, since these might lead anywhere."""
@@ -232,7 +243,7 @@ class DerivedRows:
         blocks = [block for file in files if (block := self._read(file)) is not None]
         if not blocks:
             return
-        joined = self._keep(as_frame(pa.concat_tables(blocks)).drop_duplicates("key"))
+        joined = self._keep(self._distinct(blocks))
         for file in files:
             if file != joined:
                 file.unlink(missing_ok=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from PIL import Image
 from dedup.download.client import Fetcher
 from dedup.errors import ArtifactError, CorruptError, StalledError
 from dedup.runtime.files import locked, read_json, write_json
+from dedup.runtime.invocation import command
+from dedup.runtime.nouns import counted
 from dedup.runtime.progress import reading
 from dedup.runtime.shortages import NO_ROOM
 from dedup.schemas import IMAGE_SHAPE, IMAGES
@@ -37,7 +40,9 @@ from dedup.store.failures import account
 from dedup.store.ingest import Ingest
 from dedup.store.local_files import version
 from dedup.store.measures import FORMATS, MEASURES, VERSION, are_possible, measure_preview
+from dedup.store.refresh import Known, Refresh
 from dedup.store.repair import settle
+from dedup.store.shard_writer import ShardWriter
 from dedup.store.shards import ENTRIES, PLACE, Loaded, Shards, advice, described
 
 log = logging.getLogger("dedup")
@@ -68,6 +73,10 @@ class ImageStore:
             for every ``http_500`` to ``http_599``.
         wait: wait for another run that writes into the store, instead of an error.
         formulas: treatment of formulas in ``failures.csv``, see ``files.write_rows``.
+        max_age: age from which images from the web are asked for again, as a number of days or a
+            text such as ``7d`` or ``12h``; ``None`` for never.
+        refresh: ask again for all images from the web, whatever their age.
+        clock: seconds since 1970, by which an age is told.
     """
 
     def __init__(
@@ -82,6 +91,9 @@ class ImageStore:
         retry: bool | str | Sequence[str] = False,
         wait: bool = False,
         formulas: str = "keep",
+        max_age: float | str | None = None,
+        refresh: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.path = Path(path)
         self.reader = reader
@@ -92,7 +104,9 @@ class ImageStore:
         self._ingest = Ingest(
             fetcher or Fetcher(), reader, workers, decode_timeout, decode_memory, shard_rows
         )
+        self._refresh = Refresh(self.path, max_age, refresh, clock)
         self._entries: pd.DataFrame | None = None
+        self._held: Mapping[str, str] | None = None
         self._gone = False
         self._shards = Shards(self.path, described(reader))
         self._derived = DerivedArrays(self._shards)
@@ -100,7 +114,9 @@ class ImageStore:
     def ingest(self, catalogue: Catalogue, report_dir: Path) -> pd.DataFrame:
         """Read the images of a catalogue that the store lacks.
 
-        Where an address fails and the request has alternates, the next one is tried.
+        Where an address fails and the request has alternates, the next one is tried. Web addresses
+        are asked again if ``max_age`` or ``refresh`` says so. An image stays if its server says
+        that it is unchanged, if the same bytes come, and if none come; other bytes replace it.
 
         Args:
             catalogue: read by a source.
@@ -119,7 +135,9 @@ class ImageStore:
         requests = catalogue.requests.reset_index(drop=True)
         with locked(self.path, self.wait):
             self._claim()
-            urls = self._read(requests)
+            with self._refresh.run():
+                urls = self._read(requests)
+            self._refresh.reused(urls)
         images = self._images(requests, urls)
         account(catalogue, images, report_dir / "failures.csv", self.formulas)
         return images
@@ -238,12 +256,41 @@ class ImageStore:
 
     @property
     def entries(self) -> pd.DataFrame:
-        """Latest entry of every address in the store, by address, with its shard."""
+        """Latest entry of every address in the store, by address, with its shard.
+
+        Of an address that ``hold`` names it is the latest with the image that is held.
+        """
         if self._entries is None:
-            self._entries = (
-                self._shards.entries().drop_duplicates("url", keep="last").set_index("url")
-            )
+            entries = self._shards.entries()
+            latest = entries.drop_duplicates("url", keep="last")
+            if self._held:
+                is_held = entries["sha256_pixels"] == entries["url"].map(self._held)
+                held = entries[is_held].drop_duplicates("url", keep="last")
+                others = latest[~latest["url"].isin(held["url"])]
+                self._warn_replaced(latest, held)
+                latest = pd.concat([others, held])
+            self._entries = latest.set_index("url")
         return self._entries
+
+    def hold(self, images: pd.DataFrame) -> None:
+        """Read the images as an index knows them, whatever their addresses showed later.
+
+        Args:
+            images: of the index, schema ``IMAGES``.
+        """
+        ok = images[images["status"] == "ok"]
+        self._held = dict(zip(ok["url"], ok["sha256_pixels"], strict=True))
+        self._entries = None
+
+    def unread(self, urls: Sequence[str]) -> list[str]:
+        """List the addresses that the next ``ingest`` reads or asks again.
+
+        Args:
+            urls: distinct addresses of files and of the web.
+        """
+        with self._refresh.run(is_dry=True):
+            new, due = self._choose(urls)
+        return [url for url in urls if url in new or url in due]
 
     def _claim(self) -> None:
         """Claim the folder for this store, and clean up after a killed run."""
@@ -287,29 +334,45 @@ class ImageStore:
         return set(self.entries.index[self.entries["status"] == "failed"])
 
     def _add(self, urls: Sequence[str]) -> None:
+        new, due = self._choose(urls)
+        wanted = [url for url in urls if url in new or url in due]
+        if not wanted:
+            return
+        saved = ShardWriter(
+            self._write, self._refresh.note, self.shard_rows, len(self._shards.committed())
+        )
+        try:
+            with reading(len(wanted)) as show:
+                self._ingest(wanted, saved, show, due)
+        finally:
+            self._entries = None
+            saved.end()
+
+    def _choose(self, urls: Sequence[str]) -> tuple[set[str], dict[str, Known]]:
+        """Choose the addresses to read, and those to ask again."""
         entries = self.entries
         is_bad = entries["status"] != "ok"
         again = [why for why in entries.loc[is_bad, "reason"].unique() if self._is_read_again(why)]
-        entries = entries[~(is_bad & entries["reason"].isin(again))]
-        reasons = entries["reason"].where(entries["status"] != "ok", "")
+        kept = entries[~(is_bad & entries["reason"].isin(again))]
+        reasons = kept["reason"].where(kept["status"] != "ok", "")
         tried = {reason: self._ingest.tried_with(reason) for reason in reasons.unique()}
-        settings = dict(zip(entries.index, reasons.map(tried), strict=True))
-        versions = dict(zip(entries.index, entries["version"], strict=True))
-        new = [url for url in urls if versions.get(url) != version(url) + settings.get(url, "")]
-        if not new:
-            return
-        shard = len(self._shards.committed())
+        settings = dict(zip(kept.index, reasons.map(tried), strict=True))
+        versions = dict(zip(kept.index, kept["version"], strict=True))
+        new = {url for url in urls if versions.get(url) != version(url) + settings.get(url, "")}
+        return new, self._refresh.due([url for url in urls if url not in new], entries)
 
-        def keep(loaded: list[Loaded]) -> None:
-            nonlocal shard
-            self._write(shard, loaded)
-            shard += 1
-
-        try:
-            with reading(len(new)) as show:
-                self._ingest(new, keep, show)
-        finally:
-            self._entries = None
+    def _warn_replaced(self, latest: pd.DataFrame, held: pd.DataFrame) -> None:
+        """Warn of images that were read anew since an index was made."""
+        now = dict(zip(latest["url"], latest["sha256_pixels"], strict=True))
+        then = zip(held["url"], held["sha256_pixels"], strict=True)
+        n_replaced = sum(now[url] != digest for url, digest in then)
+        if n_replaced:
+            log.warning(
+                "%s replaced since the index was made, and the index has the earlier: run %s "
+                "change=update with the table to compare what is there now",
+                f"{counted(n_replaced, 'image')} {'was' if n_replaced == 1 else 'were'}",
+                command("cluster"),
+            )  # fmt: skip
 
     def _is_read_again(self, reason: str) -> bool:
         if isinstance(self.retry, bool):

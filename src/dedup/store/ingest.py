@@ -7,21 +7,25 @@ that waits for a slow host or for its next attempt does not hold up the others.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from dedup.download.client import Fetcher, Session
+from dedup.download.validators import UNKNOWN, Answer
 from dedup.errors import ImageError, StalledError
 from dedup.runtime.progress import Tally
 from dedup.store.decode_pool import Decoders, Reading
 from dedup.store.local_files import is_http, version
+from dedup.store.refresh import Known
 from dedup.store.shards import ENTRIES, Loaded
 
 log = logging.getLogger("dedup")
@@ -38,6 +42,8 @@ NETWORK = ("connection", "dns", "host_down", "timeout")
 """Reasons that a row has when there is no network, whatever its address."""
 SKIPPED = ("robots",)
 """Reasons that are a site's wish, not a failure."""
+NOTHING: Mapping[str, Known] = MappingProxyType({})
+"""No address is known."""
 
 
 Keep = Callable[[list[Loaded]], None]
@@ -79,7 +85,13 @@ class Ingest:
         }
         return "".join(f" {name}={value}" for name, value in settings.get(reason, {}).items())
 
-    def __call__(self, urls: Sequence[str], keep: Keep, show: Show = lambda _: None) -> None:
+    def __call__(
+        self,
+        urls: Sequence[str],
+        keep: Keep,
+        show: Show = lambda _: None,
+        known: Mapping[str, Known] = NOTHING,
+    ) -> None:
         """Read images, and save them in the order of their addresses.
 
         On Ctrl-C, SIGTERM or an error, the rows that are done are saved.
@@ -88,6 +100,8 @@ class Ingest:
             urls: distinct addresses.
             keep: function that saves up to ``shard_rows`` rows at a time.
             show: function that shows progress, called after each row.
+            known: what the store has of web addresses that are asked again. It stays where the
+                image is unchanged, and where no image comes now.
 
         Raises:
             StalledError: no host answers any more, and many rows remain.
@@ -96,7 +110,7 @@ class Ingest:
         rows = _Rows(self.shard_rows, keep)
         terminated = threading.Event()
         try:
-            asyncio.run(self._read(urls, rows, show, terminated))
+            asyncio.run(self._read(urls, rows, show, terminated, known))
         except asyncio.CancelledError:
             if not terminated.is_set():
                 raise
@@ -104,15 +118,16 @@ class Ingest:
             raise SystemExit(128 + signal.SIGTERM) from None
 
     async def _read(
-        self, urls: Sequence[str], rows: _Rows, show: Show, terminated: threading.Event
-    ) -> None:
+        self, urls: Sequence[str], rows: _Rows, show: Show, terminated: threading.Event,
+        known: Mapping[str, Known],
+    ) -> None:  # fmt: skip
         decoders = Decoders(
             self.reader, self.workers, self.decode_timeout, self.decode_memory,
             self.fetcher.max_bytes,
         )  # fmt: skip
         with decoders, _on_sigterm(terminated):
             async with self.fetcher.session() as session:
-                pipeline = _Pipeline(session, decoders, self.tried_with)
+                pipeline = _Pipeline(session, decoders, self.tried_with, known)
                 try:
                     await self._feed(urls, pipeline, rows, show)
                 except StalledError:
@@ -136,7 +151,7 @@ class Ingest:
             number, loaded = await pipeline.next()
             rows.add(number, loaded)
             tally.done += 1
-            tally.failed += loaded.image is None
+            tally.failed += loaded.entry["status"] != "ok"
             tally.received = session.received
             show(tally)
             n_left = len(urls) - tally.done
@@ -180,9 +195,14 @@ class _Pipeline:
     """Rows under way, each a task."""
 
     def __init__(
-        self, session: Session, decoders: Decoders, tried_with: Callable[[str], str]
+        self,
+        session: Session,
+        decoders: Decoders,
+        tried_with: Callable[[str], str],
+        known: Mapping[str, Known],
     ) -> None:
         self.tried_with = tried_with
+        self.known = known
         self.session = session
         self.decoders = decoders
         self.tasks: set[asyncio.Task[tuple[int, Loaded]]] = set()
@@ -208,9 +228,17 @@ class _Pipeline:
         entry: dict[str, Any] = dict.fromkeys(ENTRIES.names, "")
         entry |= {"url": url, "version": version(url)}
         entry |= {"width": 0, "height": 0, "contrast": 0.0}
+        known, validators = self.known.get(url), UNKNOWN
         try:
             if is_http(url):
-                reading = await self._decode(await self.session.fetch(url))
+                answer = await self.session.ask(url, known.validators if known else UNKNOWN)
+                validators = answer.validators
+                if known and _is_same(answer, known):
+                    status = "failed" if known.reason else "ok"
+                    entry |= {"status": status, "reason": known.reason}
+                    entry["sha256_bytes"] = known.sha256_bytes
+                    return number, Loaded(entry, None, validators, is_kept=True)
+                reading = await self._decode(answer.image or b"")
             else:
                 reading = await asyncio.wrap_future(self.decoders.submit(url))
         except ImageError as error:
@@ -218,11 +246,12 @@ class _Pipeline:
             entry |= {"status": status, "reason": error.reason, "detail": error.detail}
             entry["sha256_bytes"] = error.sha256_bytes
             entry["version"] += self.tried_with(error.reason)
-            return number, Loaded(entry, None)
+            is_kept = known is not None and _stays(known, error.reason)
+            return number, Loaded(entry, None, validators, is_kept)
         entry |= {"sha256_bytes": reading.sha256_bytes, "sha256_pixels": reading.sha256_pixels}
         entry |= {"width": reading.image.width, "height": reading.image.height}
         entry |= {"contrast": reading.contrast, "status": "ok"}
-        return number, Loaded(entry, reading.image)
+        return number, Loaded(entry, reading.image, validators)
 
     async def _decode(self, body: bytes) -> Reading:
         self._count(1, len(body))
@@ -239,6 +268,21 @@ class _Pipeline:
             self.session.gate.clear()
         else:
             self.session.gate.set()
+
+
+def _is_same(answer: Answer, known: Known) -> bool:
+    """Tell whether an address shows what the store has of it."""
+    if answer.image is None:
+        return True
+    return hashlib.sha256(answer.image).hexdigest() == known.sha256_bytes
+
+
+def _stays(known: Known, reason: str) -> bool:
+    """Tell whether what the store has stays when an address that is asked again fails.
+
+    An image stays, unless its site no longer wants it to be used. A failure gives way to another.
+    """
+    return known.reason == reason or not (known.reason or reason in SKIPPED)
 
 
 @dataclass

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from dedup.download.validators import UNKNOWN, Validators
 from dedup.errors import ArtifactError, CorruptError, DecodeError
 from dedup.runtime.checksums import SHARD_SUFFIXES, checked_text, parse_checked
 from dedup.runtime.files import (
@@ -105,11 +106,15 @@ class Loaded:
 
     Attributes:
         entry: row of ``ENTRIES``; ``PLACE`` and ``sha256_detail`` are filled in when written.
-        image: ``None`` where it failed.
+        image: ``None`` where it failed, or where the store's stays.
+        validators: what a web address sent to recognise the image by.
+        is_kept: whether what the store has of the address stays; ``entry`` says why.
     """
 
     entry: dict[str, Any]
     image: Decoded | None
+    validators: Validators = UNKNOWN
+    is_kept: bool = False
 
 
 class Shards:
