@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import AvifImagePlugin, ExifTags, Image, ImageDraw
 
 from dedup.errors import DecodeError
-from dedup.store.decode import Decoded, decode, decode_preview
+from dedup.store.decode import Decoded, damage, decode, decode_preview
 from dedup.store.decode_pool import Decoders
 from tests.conftest import draw, encoded
 from tests.store.test_decode import COLOUR, GREY, STORED, letter_l, saved
@@ -289,6 +289,21 @@ def test_children_read_both_and_outlive_their_damage() -> None:
         for data, future in zip(good * 2, [*futures[:3], *futures[6:]], strict=True):
             assert same(future.result(60).image, decode(data))
         assert {f.exception(60).reason for f in futures[3:6]} == {"truncated"}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Pixel allocation failed: Out of memory", MemoryError),
+        ("Memory allocation error: Unspecified: Allocating 50013199 bytes failed", MemoryError),
+        ("Decompressed data too large for PngImagePlugin.MAX_TEXT_MEMORY", DecodeError),
+        ("", DecodeError),
+    ],
+)
+def test_a_lack_of_memory_is_no_damage(message: str, kind: type[Exception]) -> None:
+    found = damage(RuntimeError(message))
+    assert isinstance(found, kind)
+    assert str(found)
 
 
 def label(colour: int, soft: bool) -> Image.Image:

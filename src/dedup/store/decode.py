@@ -133,6 +133,7 @@ def decode_upright(
 
     Raises:
         DecodeError: ``format``, ``truncated``, ``too_many_pixels`` or ``aspect``.
+        MemoryError: memory does not suffice.
     """
     try:
         with open_image(data) as image:
@@ -148,12 +149,23 @@ def decode_upright(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DecodeError("too_many_pixels", str(error)) from error
     except (*UNREADABLE, *DAMAGED) as error:
-        raise DecodeError("truncated", str(error) or type(error).__name__) from error
+        raise damage(error) from error
     if turn in SIDEWAYS:
         width, height = height, width
     if turn in TURNS:
         turned, pixels = turned.transpose(TURNS[turn]), None
     return turned, np.asarray(turned) if pixels is None else pixels, (width, height)
+
+
+def damage(error: Exception) -> DecodeError | MemoryError:
+    """Turn a decoder's error into the failure of an image.
+
+    The decoders of AVIF and HEIC report a lack of memory in the words of an error.
+    """
+    detail = str(error) or type(error).__name__
+    if re.search("out of memory|memory allocation", detail, re.IGNORECASE):
+        return MemoryError(detail)
+    return DecodeError("truncated", detail)
 
 
 def encode_preview(image: Image.Image) -> bytes:
