@@ -166,6 +166,17 @@ def avif() -> bytes:
     return saved(blank("RGB", 4096, 4096), "AVIF", speed=10)
 
 
+def avif_that_says(side: int) -> bytes:
+    """An AVIF of 16 million pixels with another size in its header."""
+    return avif().replace(struct.pack(">II", 4096, 4096), struct.pack(">II", side, side))
+
+
+def tags() -> bytes:
+    """A TIFF of 65,000 tags, each of which says it has 2³⁰ bytes from the same place."""
+    table = b"".join(struct.pack("<HHII", 256 + n, 1, 2**30, 8) for n in range(65_000))
+    return struct.pack("<2sHIH", b"II", 42, 8, 65_000) + table + bytes(4)
+
+
 TOO_MANY, SLOW = "too_many_pixels", "decoder_timeout"
 BOMBS: dict[str, Bomb] = {
     "none: an image of 64 x 96": Bomb(lambda: png(PIXELS), "ok"),
@@ -210,11 +221,17 @@ BOMBS: dict[str, Bomb] = {
         lambda: gif(8, 8, shown=16_000), f"{TOO_MANY} truncated decoder_oom"
     ),
     "GIF, 20 MiB of comments": Bomb(lambda: gif(64, 96, extensions=comments()), f"ok {SLOW}"),
-    "AVIF, 16 MP": Bomb(avif, "format"),
-    "AVIF that says it is 10⁵ x 10⁵": Bomb(
-        lambda: avif().replace(struct.pack(">II", 4096, 4096), struct.pack(">II", 10**5, 10**5)),
-        "format",
+    "AVIF, 16 MP": Bomb(avif, "ok"),
+    "AVIF that says it is 10⁵ x 10⁵": Bomb(lambda: avif_that_says(10**5), "truncated"),
+    "AVIF, 16 MP that says it is 100 x 100": Bomb(lambda: avif_that_says(100), "ok"),
+    "TIFF, 50 MP": Bomb(lambda: saved(blank(), "TIFF", compression="tiff_lzw"), "ok"),
+    "TIFF, 50 MP in inks": Bomb(
+        lambda: saved(blank("CMYK"), "TIFF", compression="tiff_adobe_deflate"), "ok decoder_oom"
     ),
+    "TIFF, 13,000² in one bit": Bomb(
+        lambda: saved(blank("1", 13_000, 13_000), "TIFF", compression="group4"), TOO_MANY
+    ),
+    "TIFF, 65,000 tags of 1 GB each": Bomb(tags, "truncated"),
     "BMP that says 2³¹ x 2³¹": Bomb(lambda: bmp(2**31 - 1, 2**31 - 1, b""), TOO_MANY),
     "BMP, 50 MP of which nothing is there": Bomb(lambda: bmp(SIDE, SIDE, b"\0" * 99), "truncated"),
     "BMP, 50 MP of leaps (RLE)": Bomb(

@@ -118,7 +118,7 @@ KINDS: dict[str, str] = {  # what an address looks like, and what becomes of it
     "{at}/file/text.jpg?{n}": "failed:format",
     "{at}/file/page.svg?{n}": "failed:format",
     "{at}/file/post.eps?{n}": "failed:format",
-    "{at}/file/tiff.jpg?{n}": "failed:format",
+    "{at}/file/tiff.jpg?{n}": "ok",
     "{at}/file/none.jpg?{n}": "failed:empty",
     "{at}/file/cut.png?{n}": "failed:truncated",
     "{at}/file/huge.png?{n}": "failed:too_many_pixels",

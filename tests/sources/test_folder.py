@@ -1,12 +1,19 @@
+import logging
 import os
+import socket
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from dedup.errors import ConfigError, SourceError
 from dedup.runtime.tables import read_table, write_table
 from dedup.schemas import REQUESTS
+from dedup.sources.csv import CsvSource
 from dedup.sources.folder import FolderSource
 from dedup.sources.paths import ImageFolder
+from tests.conftest import draw, encoded
 
 
 def fill(folder, *names):
@@ -77,7 +84,8 @@ def test_a_name_that_is_no_text(tmp_path):
 
 def test_no_folder_and_no_images(tmp_path):
     fill(tmp_path, "a.txt")
-    with pytest.raises(SourceError, match=r"\.jpg, \.jpeg, \.png, \.webp, \.gif, \.bmp"):
+    says = r"no image \(JPEG, PNG.* or AVIF\).*, but 1 file that is no image \(\.txt 1\): check"
+    with pytest.raises(SourceError, match=says):
         FolderSource(str(tmp_path)).read()
     for path in ("", str(tmp_path / "none"), str(tmp_path / "a.txt")):
         with pytest.raises(SourceError, match=r"source\.path="):
@@ -116,3 +124,117 @@ def test_where_an_address_leads(tmp_path):
         "..",
     ):
         assert folder.locate(name) == ("", "outside_folder")
+
+
+def read(folder, caplog, pattern="**/*"):
+    """The ends by id, and the line that tells what is left out."""
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "dedup"):
+        found = ends(FolderSource(str(folder), pattern).read())
+    lines = [record.getMessage() for record in caplog.records]
+    return found, lines[0].removeprefix(f"left out of {folder}: ") if lines else ""
+
+
+def test_images_are_told_by_their_content(tmp_path, caplog):
+    kinds = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
+    for kind in kinds:
+        (tmp_path / kind.lower()).write_bytes(encoded(draw(1), kind))
+    (tmp_path / "a.jpg?v=1").write_bytes(encoded(draw(2)))
+    (tmp_path / "a.jpg_large").write_bytes(encoded(draw(2)))
+    (tmp_path / "photo.heic.bak").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    names = [kind.lower() for kind in kinds]
+    found, left_out = read(tmp_path, caplog)
+    assert found == dict.fromkeys([*names, "a.jpg?v=1", "a.jpg_large", "photo.heic.bak"], "")
+    assert left_out == ""
+
+
+def test_other_files_are_counted_by_reason(tmp_path, caplog):
+    fill(tmp_path, "1.jpg", "a.txt", "b.txt", "sub/c.PDF", "plain", "sub/notes.jpg?v=2")
+    fill(tmp_path, ".DS_Store", "sub/.DS_Store", "Thumbs.db", "__MACOSX/._1.jpg", ".git/x.jpg")
+    (tmp_path / "nothing").touch()
+    (tmp_path / "sub" / "nothing.dat").touch()
+    (tmp_path / "image.png").mkdir()
+    found, left_out = read(tmp_path, caplog)
+    assert found == {"1.jpg": "", "sub/notes.jpg?v=2": ""}
+    assert left_out == (
+        "4 files that are no images (.txt 2, .pdf 1, without a suffix 1), 2 empty files, "
+        "5 hidden or system files and folders (.DS_Store 2, .git 1, Thumbs.db 1, __MACOSX 1)"
+    )
+
+
+def test_a_pattern_that_names_hidden_files_reads_them(tmp_path, caplog):
+    fill(tmp_path, ".keep/1.jpg", "a/2.jpg", "a/.3.jpg")
+    assert read(tmp_path, caplog, ".keep/*")[0] == {".keep/1.jpg": ""}
+    found, left_out = read(tmp_path, caplog, "a/*")
+    assert found == {"a/2.jpg": ""}
+    assert left_out == "1 hidden or system file or folder (.3.jpg 1)"
+
+
+def test_links_and_things_that_are_no_files_are_counted(tmp_path, caplog, monkeypatch):
+    shop = fill(tmp_path / "shop", "1.jpg")
+    (tmp_path / "secret").write_bytes(encoded(draw(1)))
+    (shop / "in").symlink_to("1.jpg")
+    (shop / "gone").symlink_to("none")
+    (shop / "out").symlink_to(tmp_path / "secret")
+    (shop / "up").symlink_to(tmp_path)
+    (shop / "up.jpg").symlink_to(tmp_path)
+    os.mkfifo(shop / "pipe.jpg")
+    os.mkfifo(shop / "pipe")
+    monkeypatch.chdir(shop)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind("socket.png")
+        found, left_out = read(shop, caplog)
+    assert found == {"1.jpg": ""}
+    assert left_out == (
+        "1 file that is no image (without a suffix 1), 2 links to folders, 1 broken link, "
+        "1 link out of the folder, 3 pipes, sockets or devices"
+    )
+
+
+@contextmanager
+def without_rights():
+    """Act as a user without the rights of root, if this process has them."""
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_what_cannot_be_read_is_counted(caplog):
+    with tempfile.TemporaryDirectory() as place:  # pytest's own is closed to others
+        shop = fill(Path(place), "1.jpg", "locked", "closed/2.jpg")
+        shop.chmod(0o755)
+        (shop / "locked").chmod(0)
+        (shop / "closed").chmod(0)
+        with without_rights():
+            found, left_out = read(shop, caplog)
+        (shop / "closed").chmod(0o700)
+    assert found == {"1.jpg": ""}
+    assert left_out == "1 file that cannot be read, 1 folder that cannot be read"
+
+
+def test_many_suffixes_are_not_all_listed(tmp_path, caplog):
+    fill(tmp_path, "1.jpg", *(f"{n}.s{n}" for n in range(9)), "x.s8")
+    _, left_out = read(tmp_path, caplog)
+    assert left_out == (
+        "10 files that are no images (.s8 2, .s0 1, .s1 1, .s2 1, .s3 1, .s4 1, others 3)"
+    )
+
+
+def test_a_table_names_images_of_any_name(tmp_path):
+    fill(tmp_path, "img/IMG_0001", "img/a.jpg_large", "img/b.tif", "img/c.avif")
+    table = tmp_path / "products.csv"
+    cells = ["img/IMG_0001", "img/a.jpg_large", "img/b.tif", "img/c.avif", "img/a.jpg?v=1"]
+    table.write_text("productId,title,imageUrlStr\n" + "".join(f"{c},t,{c}\n" for c in cells))
+    found = CsvSource(str(table)).read().requests
+    assert found["url"].tolist() == [str(tmp_path.resolve() / cell) for cell in cells]
+    assert set(found["status"]) == {""}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "AVIF", "BMP"])
+def test_an_image_is_no_table(tmp_path, kind):
+    (tmp_path / "table.csv").write_bytes(encoded(draw(1), kind))
+    with pytest.raises(SourceError, match="is an image and no table"):
+        CsvSource(str(tmp_path / "table.csv")).read()

@@ -124,6 +124,14 @@ def other_cases() -> dict[str, Case]:
         "bmp_rgb": Case(encoded(image, "BMP"), COLOUR),
         "bmp_l": Case(encoded(Image.fromarray(GREY), "BMP"), grey(GREY)),
         "bmp_p": Case(encoded(palette_image(), "BMP"), PALETTE[INDEX]),
+        "tiff_rgb": Case(encoded(image, "TIFF"), COLOUR),
+        "tiff_lzw": Case(saved(image, "TIFF", compression="tiff_lzw"), COLOUR),
+        "tiff_rgba": Case(encoded(rgba, "TIFF"), on_white(COLOUR, ALPHA), 1),
+        "tiff_cmyk": Case(encoded(image.convert("CMYK"), "TIFF"), COLOUR, 1),
+        "avif_rgb": Case(saved(image, "AVIF", quality=100, subsampling="4:4:4"), COLOUR, 4),
+        "avif_rgba": Case(
+            saved(rgba, "AVIF", quality=100, subsampling="4:4:4"), on_white(COLOUR, ALPHA), 4
+        ),
     }
 
 
@@ -273,7 +281,7 @@ NOT_IMAGES = {
     "html": b"<!DOCTYPE html><html><body>Not found</body></html>",
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>',
     "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n",
-    **{name: encoded(draw(1), name) for name in ("PDF", "TIFF", "ICO", "PPM", "TGA", "JPEG2000")},
+    **{name: encoded(draw(1), name) for name in ("PDF", "ICO", "PPM", "TGA", "JPEG2000")},
 }
 
 
@@ -296,8 +304,15 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(side: int) -> None:
     assert time.process_time() - start < 0.5
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kept", [0.2, 0.3, 0.5, 0.75, 0.9, 0.99])
-@pytest.mark.parametrize("name", ["jpeg_rgb", "jpeg_progressive", "png_rgb", "webp_rgb", "bmp_rgb"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("jpeg_rgb", "jpeg_progressive", "png_rgb", "webp_rgb", "bmp_rgb"),
+        *("tiff_rgb", "tiff_lzw", "avif_rgb"),
+    ],
+)
 def test_cut_files_are_truncated(name: str, kept: float) -> None:
     data = CASES[name].data
     assert outcome(data[: int(kept * len(data))]) == "truncated"
@@ -320,7 +335,10 @@ def test_a_png_with_wrong_bytes_inside_is_truncated(place: float, exif: bytes) -
     assert outcome(bytes(data)) == "truncated"
 
 
-@pytest.mark.parametrize("name", ["jpeg_rgb", "png_rgb", "webp_rgb", "gif", "bmp_p"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "name", ["jpeg_rgb", "png_rgb", "webp_rgb", "gif", "bmp_p", "tiff_rgb", "tiff_lzw", "avif_rgb"]
+)
 def test_damage_of_any_kind_ends_as_a_image_or_a_reason(name: str) -> None:
     rng = np.random.default_rng(5)
     for _ in range(60):

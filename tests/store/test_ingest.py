@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,6 +20,7 @@ from dedup.download.hosts import Patience
 from dedup.errors import StalledError
 from dedup.runtime.progress import Tally
 from dedup.sources.csv import CsvSource
+from dedup.store.decode import decode
 from dedup.store.image_store import ImageStore
 from dedup.store.ingest import MAX_UNFINISHED, SMALL_REST, Ingest
 from dedup.store.shards import Loaded
@@ -320,6 +322,32 @@ def test_dozens_of_addresses_in_one_cell_take_few_turns(tmp_path: Path, drawn_im
     assert images["status"].tolist() == ["ok", "ok", "failed"]
     assert images["url"].tolist() == [*good, f"/{missing[-1]}"]
     assert len(list((tmp_path / "store").glob("shard-*.json"))) < 15  # each turn writes one
+
+
+def test_web_images_are_told_by_their_content(serve: Serve) -> None:
+    bodies = {
+        "/a.jpg?v=1": encoded(draw(1), "PNG"), "/image": encoded(draw(2)),
+        "/b.html": encoded(draw(3), "WEBP"), "/c.jpg": encoded(draw(4), "AVIF"),
+        "/d.png?w=300&h=400": encoded(draw(5), "TIFF"), "/e.jpg": b"<html>Log in</html>",
+    }  # fmt: skip
+
+    class Lying(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            is_page = self.path == "/e.jpg"
+            self.send_response(200)
+            self.send_header("Content-Type", "image/jpeg" if is_page else "text/html")
+            self.send_header("Content-Length", str(len(bodies[self.path])))
+            self.end_headers()
+            self.wfile.write(bodies[self.path])
+
+    at = serve(handler=Lying)
+    kept, _ = collected(Ingest(LOCAL, workers=1), [f"{at}{path}" for path in bodies])
+    found = [row for rows in kept for row in rows]
+    assert [row.entry["reason"] for row in found] == [*[""] * 5, "format"]
+    assert "'TIFF', 'AVIF'" in found[5].entry["version"]  # read again once more formats are
+    for row, body in zip(found[:5], bodies.values(), strict=False):
+        assert row.image is not None
+        assert np.array_equal(row.image.pixels, decode(body).pixels)
 
 
 def test_what_a_setting_refused_is_read_again_once_it_changes(

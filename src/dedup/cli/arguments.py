@@ -24,6 +24,7 @@ from dedup.config.limits import TEXT_LISTS, TEXTS
 from dedup.errors import ConfigError
 from dedup.runtime.invocation import ROOT, command
 from dedup.runtime.nearest import meant
+from dedup.sources.image_formats import IMAGE_SUFFIXES
 from dedup.sources.kinds import ENDINGS, kind_of
 from dedup.store.local_files import is_http
 
@@ -42,8 +43,6 @@ NAMES = (*PLACES, *TEXTS, *TEXT_LISTS, "fetch.contact")
 """Settings whose value is quoted where Hydra cannot parse it as typed."""
 USE_BUNDLED = f"{command('detect')} encoder=bundled source.path=products.csv"
 """Command that finds duplicates with the encoder that comes with the package."""
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-"""Endings by which a bare argument is taken for an image."""
 
 
 def prepared(name: str, arguments: Sequence[str]) -> list[str]:
@@ -261,7 +260,7 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
     ending = Path(place).suffix.lower()
     is_folder = Path(place).is_dir()
     if name in ("check", "verify") or not (is_folder or ending in ENDINGS):
-        likely = "query" if ending in IMAGE_ENDINGS else "source.path"
+        likely = "query" if ending in IMAGE_SUFFIXES else "source.path"
         hint = (
             "" if name in ("check", "verify") else f"did you mean {shown_override(likely, place)}? "
         )

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from dedup.errors import ConfigError, SourceError
+from dedup.errors import SourceError
 from dedup.schemas import REQUESTS
 from dedup.sources.catalogue import Catalogue
+from dedup.sources.folder_files import EVERY_FILE, has_image_name, list_images
+from dedup.sources.image_formats import READ_FORMATS
 from dedup.sources.kinds import PARQUET, kind_of
-from dedup.sources.paths import IMAGE_SUFFIXES, ImageFolder
+from dedup.sources.paths import ImageFolder
 
 COLUMNS = ("product_id", "path")
 """Columns of the table that a folder becomes."""
 
+_LOG = logging.getLogger("dedup")
+
 
 class FolderSource:
-    """Source that reads a folder of images.
+    """Source that reads a folder of images, told by their content and not by their names alone.
 
     Args:
         path: folder of images.
         pattern: pattern of files below it, as ``pathlib.Path.glob`` takes it.
     """
 
-    def __init__(self, path: str, pattern: str = "**/*") -> None:
+    def __init__(self, path: str, pattern: str = EVERY_FILE) -> None:
         self.path = path
         self.pattern = pattern
 
@@ -36,27 +40,31 @@ class FolderSource:
 
         The table of products has the columns ``product_id`` and ``path`` (absolute). An image
         outside the folder, reached by a symbolic link, is skipped with ``outside_folder``. An
-        image whose name is not UTF-8 fails with ``bad_id``.
+        image whose name is not UTF-8 fails with ``bad_id``. One line tells the files that are left
+        out, see ``list_images``.
 
         Raises:
             SourceError: the folder is missing or holds no image.
             ConfigError: the pattern cannot be used.
         """
         root = self._root()
-        images = sorted(
-            (_text(file.relative_to(root).as_posix()), file) for file in set(self._images(root))
-        )
+        found, left_out = list_images(root, self.pattern)
+        top = str(root.absolute()).rstrip("/")
+        images = sorted((_text(path), f"{top}/{path}") for path in found)
         if not images:
             is_table = any(file.suffix.lower() in PARQUET for file in root.rglob("*"))
             hint = ", or read its Parquet files with source=parquet" if is_table else ""
             raise SourceError(
-                f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}) that matches "
-                f"{self.pattern!r}: check source.path= and source.pattern={hint}"
+                f"{root} holds no image ({READ_FORMATS}) that matches {self.pattern!r}"
+                f"{f', but {left_out}' if left_out else ''}: check source.path= and "
+                f"source.pattern={hint}"
             )
+        if left_out:
+            _LOG.info("left out of %s: %s", root, left_out)
         ids = [product_id for product_id, _ in images]
-        paths = [_text(str(file.absolute())) for _, file in images]
+        paths = [_text(path) for _, path in images]
         folder = ImageFolder(self.path)
-        rows = [(n, ids[n], *_request(file, folder)) for n, (_, file) in enumerate(images)]
+        rows = [(n, ids[n], *_request(path, folder)) for n, (_, path) in enumerate(images)]
         return Catalogue(
             products=pd.DataFrame(dict(zip(COLUMNS, (ids, paths), strict=True)), dtype=str),
             requests=pd.DataFrame(rows, columns=REQUESTS.names),
@@ -70,7 +78,7 @@ class FolderSource:
             ConfigError: the pattern cannot be used.
         """
         root = self._root()
-        names = sorted(_text(str(file.relative_to(root))) for file in set(self._images(root)))
+        names = sorted(map(_text, list_images(root, self.pattern)[0]))
         return hashlib.sha256("\0".join(names).encode()).hexdigest()
 
     def check(self) -> list[str]:
@@ -86,7 +94,7 @@ class FolderSource:
         root = Path(self.path)
         if self.path and root.is_dir():
             return root
-        if root.suffix.lower() in IMAGE_SUFFIXES:
+        if has_image_name(root.name):
             raise SourceError(
                 f"{self.path!r} is an image and not a folder: set source.path= to its folder, or "
                 "find the products that show it with query="
@@ -98,28 +106,9 @@ class FolderSource:
             )
         raise SourceError(f"{self.path!r} is not a folder: set source.path= to one of images")
 
-    def _images(self, root: Path) -> Iterator[Path]:
-        """Yield the image files below ``root``; broken links too, which become failures."""
-        try:
-            for file in root.glob(self.pattern):
-                if file.suffix.lower() in IMAGE_SUFFIXES and (
-                    file.is_file() or _is_broken_link(file)
-                ):
-                    yield file
-        except (ValueError, NotImplementedError) as error:
-            raise ConfigError(
-                f"source.pattern={self.pattern!r} cannot be used ({error}): "
-                "set a pattern below the folder, such as **/*"
-            ) from error
 
-
-def _is_broken_link(file: Path) -> bool:
-    return file.is_symlink() and not file.exists()
-
-
-def _request(file: Path, folder: ImageFolder) -> tuple[str, list[str], str, str]:
+def _request(path: str, folder: ImageFolder) -> tuple[str, list[str], str, str]:
     """Return the image's url, alternates, status and reason."""
-    path = str(file.absolute())
     if path != _text(path):
         return _text(path), [], "failed", "bad_id"
     place = folder.below(path)

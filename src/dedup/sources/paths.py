@@ -18,8 +18,6 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PLAIN = re.compile(r"https?://[A-Za-z0-9-][A-Za-z0-9.-]*/[!-~]*")
 _WEB = re.compile(r"https?:(?://([^/?#]*))?", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-"""Suffixes of image files, in upper or lower case."""
 
 
 class ImageFolder:

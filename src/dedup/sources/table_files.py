@@ -17,7 +17,7 @@ from dedup.errors import ConfigError, SourceError
 from dedup.runtime.files import sha256_file
 from dedup.runtime.shortages import pass_on
 from dedup.sources.archives import GZIP, ZIP, open_bytes
-from dedup.sources.paths import IMAGE_SUFFIXES
+from dedup.sources.image_formats import IMAGE_SUFFIXES, image_format
 
 AUTO = "auto"
 """Setting of an encoding that is found out."""
@@ -47,7 +47,6 @@ _SIGNATURES = {
     b"%PDF": "is a PDF: export the table as CSV",
 }
 _ARRAY = re.compile(rb'\[\s*\{\s*"')
-_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"RIFF")
 
 
 class AsciiSoFarError(SourceError):
@@ -172,7 +171,7 @@ def choose_codec(path: Path, encoding: str, head: bytes) -> str:
     bad = _first_bad(head, UTF_8)
     if bad is None or not head[:bad].isascii():  # the one byte is wrong, which is said later
         return UTF_8
-    if path.suffix.lower() in IMAGE_SUFFIXES or head.startswith(_IMAGES):
+    if path.suffix.lower() in IMAGE_SUFFIXES or image_format(head):
         raise _is_image(path)
     if b"\0" in head:
         raise SourceError(f"{path} is no text: set source.path= to a table, such as a CSV file")

@@ -27,10 +27,10 @@ import simplejpeg
 from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from dedup.errors import ConfigError, DecodeError
+from dedup.store.image_file import open_image
 from dedup.store.measures import Measures, measure
+from dedup.store.tiff import DAMAGED, eight_bits
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""Formats to decode. No other parser is used: EPS would start Ghostscript, SVG can read files."""
 MAX_PIXELS = 50_000_000
 MAX_ASPECT = 200
 HEIGHT, WIDTH = 200, 100  # schemas.IMAGE_SHAPE; its pandas would slow the start of each decoder
@@ -96,7 +96,9 @@ class Decoded:
 
 
 def decode(data: bytes, reader: str = "pillow") -> Decoded:
-    """Decode a JPEG, PNG, WebP, GIF (first frame) or BMP.
+    """Decode a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF: its first frame or page.
+
+    HEIC is decoded where the package ``pillow-heif`` is installed.
 
     EXIF orientation is applied, alpha is put on white (white artwork on grey), all becomes RGB.
 
@@ -132,9 +134,10 @@ def decode_upright(
 
     Raises:
         DecodeError: ``format``, ``truncated``, ``too_many_pixels`` or ``aspect``.
+        MemoryError: memory does not suffice.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_image(data) as image:
             width, height = image.size
             _check_size(width, height)
             # Pixels first: reading EXIF loads a PNG, and hides that this fails.
@@ -144,17 +147,26 @@ def decode_upright(
                 image.draft(None, min_size)
             turned = to_rgb(image) if pixels is None else Image.fromarray(pixels)
             turn = orientation(image)
-    except UnidentifiedImageError as error:
-        raise DecodeError("format", "not a JPEG, PNG, WebP, GIF or BMP image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DecodeError("too_many_pixels", str(error)) from error
-    except UNREADABLE as error:
-        raise DecodeError("truncated", str(error)) from error
+    except (*UNREADABLE, *DAMAGED) as error:
+        raise damage(error) from error
     if turn in SIDEWAYS:
         width, height = height, width
     if turn in TURNS:
         turned, pixels = turned.transpose(TURNS[turn]), None
     return turned, np.asarray(turned) if pixels is None else pixels, (width, height)
+
+
+def damage(error: Exception) -> DecodeError | MemoryError:
+    """Turn a decoder's error into the failure of an image.
+
+    The decoders of AVIF and HEIC report a lack of memory in the words of an error.
+    """
+    detail = str(error) or type(error).__name__
+    if re.search("out of memory|memory allocation", detail, re.IGNORECASE):
+        return MemoryError(detail)
+    return DecodeError("truncated", detail)
 
 
 def encode_preview(image: Image.Image) -> bytes:
@@ -216,7 +228,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     White artwork, such as a white logo, is put on grey instead: on white all such images are blank.
     """
     profile = image.info.get("icc_profile")
-    if image.mode.startswith("I;16") or image.mode == "I":
+    if image.mode.startswith("I;16") and image.format == "TIFF":
+        image = eight_bits(image)
+    elif image.mode.startswith("I;16") or image.mode == "I":
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")

@@ -24,6 +24,7 @@ from dedup.download.validators import UNKNOWN, Answer
 from dedup.errors import ImageError, StalledError
 from dedup.runtime.progress import Tally
 from dedup.store.decode_pool import Decoders, Reading
+from dedup.store.image_file import readable_formats
 from dedup.store.local_files import is_http, version
 from dedup.store.refresh import Known
 from dedup.store.shards import ENTRIES, Loaded
@@ -77,6 +78,7 @@ class Ingest:
         """
         settings: dict[str, dict[str, Any]] = {
             "blocked_address": {"fetch.allow_networks": list(self.fetcher.allow_networks)},
+            "format": {"formats": readable_formats()},
             "decoder_oom": {"store.decode_memory": self.decode_memory},
             "decoder_timeout": {"store.decode_timeout": self.decode_timeout},
             "robots": {"fetch.robots": list(self.fetcher.robots)},

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dedup.sources.image_formats import HEAD, image_format
+
 Pixels = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 Measures = npt.NDArray[np.float64]
@@ -246,17 +248,8 @@ def _filled(mask: Bools) -> Bools:
 
 def format_of(data: bytes) -> str:
     """Name the format of a file by its first bytes, as in ``FORMATS``; "" for others."""
-    for start, name in (
-        (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"),
-        (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),
-    ):  # fmt: skip
-        if data.startswith(start):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp":
-        return "AVIF" if data[8:12] in (b"avif", b"avis") else "HEIF"
-    return ""
+    name = image_format(data[:HEAD]).upper()
+    return "HEIF" if name == "HEIC" else name
 
 
 def jpeg_quality(data: bytes) -> float:
