@@ -29,6 +29,7 @@ from dedup.runtime.progress import hidden
 from dedup.search import origins
 from dedup.search.index import Index as SavedIndex
 from dedup.search.state import SearchState
+from dedup.sources.auto import is_feed, known_export
 from dedup.sources.frame import FrameSource
 from dedup.store.image_store import ImageStore
 
@@ -36,7 +37,7 @@ BUNDLED = "bundled"
 """Name of the encoder that comes with the package."""
 
 Table = str | Path | pd.DataFrame
-"""A catalogue: a CSV file, a folder of images, or a table."""
+"""A catalogue: a CSV file, an export of a shop's tool, a folder of images, or a table."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -252,9 +253,16 @@ def detection_of(
 
 
 def source_of(
-    cfg: DictConfig, catalogue: Table, columns: Columns
+    cfg: DictConfig, catalogue: Table, columns: Columns, part: str = ""
 ) -> tuple[origins.Source, dict[str, Any]]:
-    """Build the source of a catalogue, and describe it for the index's manifest."""
+    """Build the source of a catalogue, and describe it for the index's manifest.
+
+    Args:
+        cfg: the composed config.
+        catalogue: the catalogue.
+        columns: the columns that are named.
+        part: the source of a file that an index's table was read with; else it is found out.
+    """
     given: dict[str, Any] = {
         SETTINGS[name].removeprefix("source."): str(value) if isinstance(value, Path) else value
         for name, value in columns.items()
@@ -270,11 +278,22 @@ def source_of(
             f"cannot read a catalogue of type {type(catalogue).__name__}: pass the path of a CSV "
             "file or of a folder of images, or a pandas DataFrame"
         )
-    group = "folder" if Path(catalogue).is_dir() else "csv"
+    group = _part_of(catalogue, given, part)
     settings = plain(default_config("cluster", source=group).source)
-    settings |= {"path": str(catalogue)} | (given if group == "csv" else {})
+    settings |= {"path": str(catalogue)} | (given if group != "folder" else {})
     check_limits({"source": settings})
     return build(settings), settings
+
+
+def _part_of(path: str | Path, given: Mapping[str, Any], before: str) -> str:
+    """Choose the source of a folder or a file; columns that are named make a file a plain table."""
+    if Path(path).is_dir():
+        return "folder"
+    if before not in ("", "csv"):
+        return before
+    found = known_export(path) or "csv"
+    is_named = before or {"id_column", "url_column"} & given.keys()
+    return "csv" if is_named and not is_feed(path) else found
 
 
 _COLUMNS = ("id_column", "url_column", "title_column", "choice")

@@ -42,7 +42,7 @@ NAMES = (*PLACES, *TEXTS, *TEXT_LISTS, "fetch.contact")
 USE_BUNDLED = f"{command('detect')} encoder=bundled source.path=products.csv"
 """Command that finds duplicates with the encoder that comes with the package."""
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-TABLE_ENDINGS = (".csv", ".tsv", ".txt")
+TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".xml")
 """Endings by which a bare argument is taken for an image or a table."""
 
 
@@ -267,9 +267,22 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
             f"See {command(name)} --help"
         )
     chosen = [] if any(argument.startswith("source=") for argument in arguments) else [
-        f"source={'folder' if is_folder else 'csv'}"
+        f"source={'folder' if is_folder else _part_of(place, arguments)}"
     ]  # fmt: skip
     return [*chosen, f"source.path={_in_quotes(escaped(place))}"]
+
+
+def _part_of(place: str, arguments: Sequence[str]) -> str:
+    """Choose the source of a bare table: ``auto`` for the export of a shop's tool, else ``csv``.
+
+    Columns that are named make a file a plain table, unless it is XML.
+    """
+    from dedup.sources.auto import is_feed, known_export  # pandas: not for --help
+
+    is_named = any(argument.startswith("source.") for argument in arguments)
+    if is_feed(place) or (not is_named and known_export(place)):
+        return "auto"
+    return "csv"
 
 
 def _parsable(argument: str, is_sweep: bool) -> str:

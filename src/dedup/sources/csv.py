@@ -227,8 +227,12 @@ class CsvSource:
             category=places["category_column"][self.category_column][0] if categories else -1,
             categories=categories,
             choice=self.choice,
-            folder=ImageFolder(self.images_dir or str(Path(self.path).parent), self.base_url or ""),
+            folder=self._folder(),
         )
+
+    def _folder(self) -> ImageFolder:
+        """Return where addresses start from; a source with other addresses has another."""
+        return ImageFolder(self.images_dir or str(Path(self.path).parent), self.base_url or "")
 
     def _check_names(self, names: Sequence[str]) -> None:
         if not names:
