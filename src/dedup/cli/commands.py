@@ -157,8 +157,8 @@ def take_columns(cfg: DictConfig) -> None:
     chosen = origins.table_part({"source": plain(cfg.source)})
     defaults, taken = default_settings("source", made_by), []
     if "source" not in words and chosen != made_by:
-        asked = {word.removeprefix("source.") for word in words if word.startswith("source.")}
-        kept = {name: plain(cfg.source)[name] for name in asked & defaults.keys()}
+        asked = {"source.path", *words}
+        kept = {name: plain(cfg.source)[name] for name in defaults if f"source.{name}" in asked}
         cfg.source = {name: literal(value) for name, value in (defaults | kept).items()}
         taken.append(f"source={made_by}")
     elif chosen != made_by:
