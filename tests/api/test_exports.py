@@ -95,3 +95,9 @@ def test_a_folder_that_auto_chose_names_no_columns():
     source = {"_target_": "dedup.sources.auto.AutoSource", "id_column": "auto"}
     manifest = {"id_column": "product_id", "url_column": None, "source": source}
     assert origins.table_settings(manifest)["id_column"] == "auto"
+
+
+def test_auto_looks_for_the_columns_of_images_again() -> None:
+    source = {"_target_": "dedup.sources.auto.AutoSource", "url_column": "auto"}
+    manifest = {"id_column": "id", "url_column": "image_link", "source": source}
+    assert origins.table_settings(manifest) == {"id_column": "id", "url_column": "auto"}

@@ -142,8 +142,9 @@ def table_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """
     source = manifest.get("source")
     part = table_part(manifest)
-    is_plain = part == "csv" or (part == "auto" and manifest.get("url_column") is not None)
-    own = manifest if is_plain else {}  # another source finds its columns again
+    own = manifest if part == "csv" else {}  # another source finds its columns again
+    if part == "auto" and manifest.get("url_column") is not None:  # and no folder
+        own = {"id_column": manifest.get("id_column")}
     known = {**(source if isinstance(source, Mapping) else {}), **own}
     return {name: known[name] for name in OF_TABLE if _is_setting(known.get(name))}
 

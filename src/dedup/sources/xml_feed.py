@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from xml.parsers import expat
 from dedup.errors import SourceError
 from dedup.sources.records import LINE, MAX_RECORD
 from dedup.sources.requests import MAX_FIELD
-from dedup.sources.table_files import AUTO, UTF_8, choose_codec, open_table, read_head
+from dedup.sources.table_files import open_table, read_head
+from dedup.sources.table_heads import feed_codec
 
 MAX_DEPTH = 32
 """A feed whose elements are nested deeper is refused."""
@@ -29,7 +29,6 @@ _GOOGLE = re.compile(r"https?://base\.google\.com/ns/1\.0/?")
 _ATOM = "http://www.w3.org/2005/Atom"
 _ITEMS = {"rss": "item", "feed": "entry"}
 _KINDS = {"rss": "rss", "feed": "atom"}
-_DECLARED = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]*)["']""")
 _CUT = {
     expat.errors.codes[text]
     for text in (
@@ -101,35 +100,6 @@ def items_of(path: Path, encoding: str) -> Iterator[Item]:
         while text := file.read(_CHUNK):
             yield from parser.feed(text)
         yield from parser.feed("", is_last=True)
-
-
-def feed_codec(path: Path, encoding: str, head: bytes) -> tuple[str, str]:
-    """Return the encoding of a feed as it is called, and its codec.
-
-    Raises:
-        SourceError: the feed declares an encoding that is unknown, or that it is not written in.
-        ConfigError: the encoding that is set is unknown.
-    """
-    found = choose_codec(path, encoding, head)
-    if encoding != AUTO:
-        return encoding, found
-    if found.startswith(("utf-16", "utf-32")) or head.startswith(codecs.BOM_UTF8):
-        return found.removesuffix("-sig"), found
-    declared = _DECLARED.match(head.lstrip(SPACE.encode()))
-    name = declared[1].decode() if declared else "utf-8"
-    advice = "set source.encoding=, such as utf-8 or cp1252, or correct its first line"
-    try:
-        codec = codecs.lookup(name).name
-        "".encode(codec)
-    except (LookupError, ValueError) as error:
-        raise SourceError(
-            f"{path} declares the encoding {name!r}, which is unknown: {advice}"
-        ) from error
-    if codec.startswith(("utf-16", "utf-32")):
-        raise SourceError(
-            f"{path} declares the encoding {name!r} and is not written in it: {advice}"
-        )
-    return name, UTF_8 if codec == "utf-8" else codec
 
 
 class FeedParser:
