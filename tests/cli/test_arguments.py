@@ -48,8 +48,8 @@ def test_a_file_is_named_as_it_is_called(folder: Path, name: str) -> None:
         ("a.parquet", b"", "parquet"),
         ("a.tsv", b"PAR1", "parquet"),
         ("a.json", b'[{"productId": 1}]', "jsonl"),
-        ("a.csv.gz", gzip.compress(b'{"productId": 1}'), "jsonl"),
-        ("a.gz", gzip.compress(b"id,image"), "csv"),
+        ("a.csv.gz", gzip.compress(b'{"productId": 1}', mtime=0), "jsonl"),
+        ("a.gz", gzip.compress(b"id,image", mtime=0), "csv"),
         ("a.zip", b"", "csv"),
     ],
 )

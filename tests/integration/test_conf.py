@@ -24,8 +24,11 @@ FOLDERS = {
     "encoder": "encoders", "foreground": "foregrounds", "matcher": "search", "report": "reports",
     "source": "sources", "task": "training/tasks", "verifier": "verification",
 }  # fmt: skip
-NAMED = {("encoder", "joined"): "ensemble", ("verifier", "local"): "geometric"}
-"""Parts whose module has another name: people have theirs in scripts."""
+NAMED = {
+    ("encoder", "joined"): "ensemble", ("source", "tsv"): "csv", ("source", "woocommerce"): "csv",
+    ("verifier", "local"): "geometric",
+}  # fmt: skip
+"""Parts whose module has another name: people have theirs in scripts, or it reads several."""
 WITHOUT_CLASS = [("source", "trained"), ("verifier", "none"), ("foreground", "none")]
 PARTS = [
     (group.name, file.stem)
@@ -235,7 +238,10 @@ def test_a_typo_names_the_nearest_setting(override: str, near: str) -> None:
         ("verifier=null", "verifier=local or none"),
         ("matcher=5", "matcher=radius"),
         ("report=[json,1]", "report=csv or html or json"),
-        ("source={a: 1}", "source=csv or folder or jsonl or parquet or sample or trained"),
+        (
+            "source={a: 1}",
+            "source=auto or csv or folder or jsonl or magento or merchant or .* or tsv or woo.*",
+        ),
     ],
 )
 def test_a_part_that_is_no_name_says_the_names(override: str, names: str) -> None:

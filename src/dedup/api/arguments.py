@@ -29,6 +29,7 @@ from dedup.runtime.progress import hidden
 from dedup.search import origins
 from dedup.search.index import Index as SavedIndex
 from dedup.search.state import SearchState
+from dedup.sources.auto import is_feed, known_export
 from dedup.sources.frame import FrameSource
 from dedup.sources.kinds import kind_of
 from dedup.store.image_store import ImageStore
@@ -37,7 +38,7 @@ BUNDLED = "bundled"
 """Name of the encoder that comes with the package."""
 
 Table = str | Path | pd.DataFrame
-"""A catalogue: a CSV, Parquet or JSON lines file, a folder of images, or a table."""
+"""A catalogue: the file of a table or a feed, a folder of images, or a DataFrame."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -253,9 +254,16 @@ def detection_of(
 
 
 def source_of(
-    cfg: DictConfig, catalogue: Table, columns: Columns
+    cfg: DictConfig, catalogue: Table, columns: Columns, part: str = ""
 ) -> tuple[origins.Source, dict[str, Any]]:
-    """Build the source of a catalogue, and describe it for the index's manifest."""
+    """Build the source of a catalogue, and describe it for the index's manifest.
+
+    Args:
+        cfg: the composed config.
+        catalogue: the catalogue.
+        columns: the columns that are named.
+        part: the source of a file that an index's table was read with; else it is found out.
+    """
     given: dict[str, Any] = {
         SETTINGS[name].removeprefix("source."): str(value) if isinstance(value, Path) else value
         for name, value in columns.items()
@@ -271,11 +279,23 @@ def source_of(
             f"cannot read a catalogue of type {type(catalogue).__name__}: pass the path of a CSV, "
             "Parquet or JSON lines file or of a folder of images, or a pandas DataFrame"
         )
-    group = kind_of(Path(catalogue))
+    group = _part_of(catalogue, given, part)
     settings = plain(default_config("cluster", source=group).source)
-    settings |= {"path": str(catalogue)} | ({} if group == "folder" else given)
+    settings |= {"path": str(catalogue)} | (given if group != "folder" else {})
     check_limits({"source": settings})
     return build(settings), settings
+
+
+def _part_of(path: str | Path, given: Mapping[str, Any], before: str) -> str:
+    """Choose the source of a folder or a file; columns that are named make a file a plain table."""
+    kind = kind_of(Path(path))
+    if kind != "csv":
+        return kind
+    if before not in ("", "csv"):
+        return before
+    found = known_export(path) or "csv"
+    is_named = before or {"id_column", "url_column"} & given.keys()
+    return "csv" if is_named and not is_feed(path) else found
 
 
 _COLUMNS = ("id_column", "url_column", "title_column", "choice")

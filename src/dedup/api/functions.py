@@ -134,7 +134,8 @@ def update_index(
             checkpoint = before.manifest["checkpoint"]
             cfg = configured(checkpoint, {})
             read = read_before(before.manifest)
-            source, described = source_of(cfg, catalogue, read | columns)
+            part = origins.table_part(before.manifest)
+            source, described = source_of(cfg, catalogue, read | columns, part)
             embedding = embedding_of(cfg, checkpoint)
             images = images_of(cfg, before, where)
             changed = pipeline.add_products(changed, "update", source, images, embedding, where)

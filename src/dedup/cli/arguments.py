@@ -269,9 +269,25 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
             f"See {command(name)} --help"
         )
     chosen = [] if any(argument.startswith("source=") for argument in arguments) else [
-        f"source={kind_of(Path(place))}"
+        f"source={_part_of(place, arguments)}"
     ]  # fmt: skip
     return [*chosen, f"source.path={_in_quotes(escaped(place))}"]
+
+
+def _part_of(place: str, arguments: Sequence[str]) -> str:
+    """Choose the source of a bare table: ``auto`` for the export of a shop's tool, else ``csv``.
+
+    Columns that are named make a file a plain table, unless it is XML.
+    """
+    from dedup.sources.auto import is_feed, known_export  # pandas: not for --help
+
+    kind = kind_of(Path(place))
+    if kind != "csv":
+        return kind
+    is_named = any(argument.startswith("source.") for argument in arguments)
+    if is_feed(place) or (not is_named and known_export(place)):
+        return "auto"
+    return "csv"
 
 
 def _parsable(argument: str, is_sweep: bool) -> str:

@@ -150,13 +150,25 @@ def settings_to_continue(cfg: DictConfig, index: Index) -> list[str]:
 def take_columns(cfg: DictConfig) -> None:
     """Read a table as that of the index to change was read, where the user set nothing else.
 
-    These are the names of its columns, and which of its rows and addresses count.
+    These are its source, the names of its columns, and which of its rows and addresses count.
+    Nothing is taken for another source than the index's, unless that is one of plain tables.
     """
     if not is_given(cfg):
         return
     manifest, _ = read_manifest(index_to_change(cfg))
     words = [word.partition("=")[0].lstrip("+~") for word in typed()]
-    defaults, taken = default_settings("source", "csv"), []
+    made_by = origins.table_part(manifest)
+    chosen = origins.table_part({"source": plain(cfg.source)})
+    defaults, taken = default_settings("source", made_by), []
+    if "source" not in words and chosen != made_by:
+        asked = {"source.path", *words}
+        kept = {name: plain(cfg.source)[name] for name in defaults if f"source.{name}" in asked}
+        cfg.source = {name: literal(value) for name, value in (defaults | kept).items()}
+        taken.append(f"source={made_by}")
+    elif chosen != made_by:
+        if chosen != "csv":
+            return
+        defaults = default_settings("source", "csv")
     for name, value in origins.table_settings(manifest).items():
         is_default = name in cfg.source and plain(cfg.source)[name] == defaults[name]
         if not is_default or f"source.{name}" in words or value == defaults[name]:

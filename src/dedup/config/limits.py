@@ -91,7 +91,10 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "data.train_on": _or_null(_whole(1)),
     "data.num_workers": _whole(0, 256),
     "data.shuffle_window": _whole(1),
-    "source.choice": _choice("first", "second", "all"),
+    "source.choice": (  # auto is for source=auto alone, and no other source takes it
+        lambda value: value in ("first", "second", "all", "auto"),
+        _ONE_OF + "first, second, all",
+    ),
     "source.continue_rows": (
         lambda value: isinstance(value, bool) or value == "auto",
         "true, false or auto",

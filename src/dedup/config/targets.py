@@ -13,11 +13,15 @@ from typing import Any
 from dedup.errors import ConfigError
 
 SOURCES = (
+    "dedup.sources.auto.AutoSource",
     "dedup.sources.csv.CsvSource",
     "dedup.sources.folder.FolderSource",
     "dedup.sources.jsonl.JsonlSource",
     "dedup.sources.parquet.ParquetSource",
+    "dedup.sources.magento.MagentoSource",
+    "dedup.sources.merchant.MerchantSource",
     "dedup.sources.sample.SampleSource",
+    "dedup.sources.shopify.ShopifySource",
 )
 FOREGROUNDS = (
     "dedup.foregrounds.grabcut.GrabCut",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from dedup.config.limits import wrong_in
 from dedup.config.parts import Record, shown
 from dedup.config.renames import renewed
-from dedup.config.targets import FOREGROUNDS
+from dedup.config.targets import FOREGROUNDS, TARGET
 from dedup.encoders.paths import BUNDLED
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds.masked_store import Framed, Product
@@ -34,6 +34,14 @@ OF_TABLE = (
     "encoding", "dialect", "base_url", "continue_rows",
 )  # fmt: skip
 """Settings of a source that say how a table is read, whichever file it is."""
+
+SOURCES_OF_TABLES = {
+    "dedup.sources.auto.AutoSource": "auto",
+    "dedup.sources.magento.MagentoSource": "magento",
+    "dedup.sources.merchant.MerchantSource": "merchant",
+    "dedup.sources.shopify.ShopifySource": "shopify",
+}
+"""Classes that read tables and feeds otherwise than ``CsvSource``, and their names."""
 
 NAMED = ("checkpoint", "checkpoint_sha256", "store", "reader")
 """Fields of a manifest that are a path or a name."""
@@ -133,8 +141,19 @@ def table_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     What is no text, list of texts or flag is left out: the index was written by something else.
     """
     source = manifest.get("source")
-    known = {**(source if isinstance(source, Mapping) else {}), **manifest}
+    part = table_part(manifest)
+    own = manifest if part == "csv" else {}  # another source finds its columns again
+    if part == "auto" and manifest.get("url_column") is not None:  # and no folder
+        own = {"id_column": manifest.get("id_column")}
+    known = {**(source if isinstance(source, Mapping) else {}), **own}
     return {name: known[name] for name in OF_TABLE if _is_setting(known.get(name))}
+
+
+def table_part(manifest: Mapping[str, Any]) -> str:
+    """Name the source that the table of an index was read with; ``csv`` where it has no other."""
+    source = manifest.get("source")
+    target = source.get(TARGET) if isinstance(source, Mapping) else None
+    return SOURCES_OF_TABLES.get(target, "csv") if isinstance(target, str) else "csv"
 
 
 def _is_setting(value: object) -> bool:
@@ -338,6 +357,9 @@ _CHECKS = {
     "dedup.sources.csv.CsvSource": _check_table_source,
     "dedup.sources.jsonl.JsonlSource": _check_table_source,
     "dedup.sources.parquet.ParquetSource": _check_table_source,
+    "dedup.sources.magento.MagentoSource": _check_table_source,
+    "dedup.sources.merchant.MerchantSource": _check_table_source,
+    "dedup.sources.shopify.ShopifySource": _check_table_source,
     "dedup.sources.sample.SampleSource": _check_sample_source,
 }
 """Checks of the files that a run names, by the class of its source."""

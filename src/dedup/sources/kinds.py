@@ -13,7 +13,7 @@ JSON = (".jsonl", ".ndjson", ".json")
 """Endings of files of JSON objects."""
 PARQUET = (".parquet", ".pq", ".parq")
 """Endings of Parquet files."""
-ENDINGS = (".csv", ".tsv", ".txt", *JSON, *PARQUET, *PACKED)
+ENDINGS = (".csv", ".tsv", ".txt", ".xml", *JSON, *PARQUET, *PACKED)
 """Endings of tables."""
 
 
@@ -31,9 +31,14 @@ def kind_of(path: Path) -> str:
         head = b""
     if not head.strip():
         return _by_name(path)
-    if head.startswith(b"PAR1"):
+    if is_parquet(head):
         return "parquet"
     return "jsonl" if is_json(head) else "csv"
+
+
+def is_parquet(head: bytes) -> bool:
+    """Tell by its first bytes whether a file is a Parquet file."""
+    return head.startswith(b"PAR1")
 
 
 def _by_name(path: Path) -> str:

@@ -207,8 +207,12 @@ class TableSource:
             category=places["category_column"][self.category_column][0] if categories else -1,
             categories=categories,
             choice=self.choice,
-            folder=ImageFolder(self.images_dir or str(self._folder), self.base_url or ""),
+            folder=self._image_folder(),
         )
+
+    def _image_folder(self) -> ImageFolder:
+        """Return where addresses start from; a source with other addresses has another."""
+        return ImageFolder(self.images_dir or str(self._folder), self.base_url or "")
 
     def _check_names(self, names: Sequence[str]) -> None:
         if not names:

@@ -1,0 +1,228 @@
+"""Choose the source of a catalogue by its first bytes and its header."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dedup.config.instances import build, default_settings
+from dedup.errors import ConfigError, SourceError
+from dedup.sources import merchant
+from dedup.sources.catalogue import Catalogue
+from dedup.sources.kinds import is_parquet
+from dedup.sources.table_files import AUTO, is_json, read_head
+from dedup.sources.table_heads import TableHead, is_xml
+
+_LOG = logging.getLogger("dedup")
+
+
+class Kind(NamedTuple):
+    """Kind of file that its first bytes tell.
+
+    Attributes:
+        part: the source that reads it.
+        fits: tells by the first bytes whether a file is of this kind.
+        why: what these are, for messages.
+    """
+
+    part: str
+    fits: Callable[[bytes], bool]
+    why: str
+
+
+class Tool(NamedTuple):
+    """Export of a shop's tool, which its header tells.
+
+    Attributes:
+        part: the source that reads it.
+        headers: sets of columns; the header has one of them.
+    """
+
+    part: str
+    headers: tuple[tuple[str, ...], ...]
+
+
+class Choice(NamedTuple):
+    """Source that was chosen, and why."""
+
+    part: str
+    why: str
+
+
+KINDS = (
+    Kind("merchant", is_xml, "it is XML"),
+    Kind("parquet", is_parquet, "it is a Parquet file"),
+    Kind("jsonl", is_json, "it is JSON"),
+)
+"""Kinds of files, one a line."""
+TOOLS = (
+    Tool("csv", (("productId", "imageUrlStr"),)),
+    Tool(
+        "shopify",
+        (
+            ("Handle", "Title", "Image Src"),
+            ("Handle", "Title", "Variant Image"),
+            ("URL handle", "Title", "Product image URL"),
+            ("URL handle", "Title", "Variant image URL"),
+        ),
+    ),
+    Tool("woocommerce", (("ID", "SKU", "Type", "Parent", "Images"),)),
+    Tool("magento", (("sku", "base_image", "additional_images"),)),
+    Tool(
+        "merchant",
+        tuple((*header, header[0].replace("id", "title")) for header in merchant.HEADERS),
+    ),
+)
+"""Exports that are known, one a line; one with the columns of ``source=csv`` is read by it."""
+
+
+@dataclass(frozen=True)
+class AutoSource:
+    """Source that reads what a file or a folder turns out to be.
+
+    Settings are passed to the source that is chosen; those that are left as they are here are that
+    source's own.
+
+    Args:
+        path: a table, a feed or a folder.
+        pattern: pattern of a folder's files, see ``FolderSource``.
+        choice: ``auto`` for the default of the source that is chosen; so for the columns.
+        categories: see ``CsvSource``; so for the other arguments.
+    """
+
+    path: str
+    pattern: str = "**/*"
+    categories: Sequence[str] | None = None
+    rows: Sequence[int | None] | None = None
+    choice: str = AUTO
+    id_column: str = AUTO
+    url_column: str | Sequence[str] = AUTO
+    title_column: str | None = AUTO
+    category_column: str = AUTO
+    encoding: str = AUTO
+    dialect: str | Sequence[str] = AUTO
+    continue_rows: bool | str = AUTO
+    images_dir: str | None = None
+    base_url: str | None = None
+
+    def read(self) -> Catalogue:
+        """Say which source is chosen, and read the catalogue with it.
+
+        Raises:
+            SourceError: no source fits, or the one that does cannot read the catalogue.
+            ConfigError: a setting cannot work, or the source has none of this name.
+        """
+        choice = self.choose()
+        _LOG.info(
+            "source=%s reads %s: %s. Choose otherwise with source=NAME, such as source=csv",
+            choice.part, self.path, choice.why,
+        )  # fmt: skip
+        catalogue: Catalogue = self._built(choice).read()
+        return catalogue
+
+    def check(self) -> list[str]:
+        """Check the settings and the columns as the source does that is chosen."""
+        columns: list[str] = self._built(self.choose()).check()
+        return columns
+
+    def choose(self) -> Choice:
+        """Choose a source, without reading more than the start of a file.
+
+        Raises:
+            SourceError: the file cannot be read, or no source fits, or several.
+        """
+        path = Path(self.path)
+        if path.is_dir():
+            return Choice("folder", "it is a folder")
+        head = read_head(path)
+        for kind in KINDS:
+            if kind.fits(head):
+                return Choice(kind.part, kind.why)
+        table = TableHead.of(path, self.encoding, self.dialect)
+        fits = {tool.part: found for tool in TOOLS if (found := table.layout_with(*tool.headers))}
+        if "csv" in fits or len(fits) == 1:
+            part = "csv" if "csv" in fits else next(iter(fits))
+            return _of_table(part, fits[part].dialect.delimiter, _written(part))
+        if fits:
+            raise SourceError(
+                f"{path} has the columns of several exports: choose one with source="
+                f"{' or source='.join(fits)}"
+            )
+        return self._by_columns(table)
+
+    def _by_columns(self, table: TableHead) -> Choice:
+        """Choose a plain table where it has the columns that the user names.
+
+        Raises:
+            SourceError: it has not, or the user names none.
+        """
+        settings = default_settings("source", "csv") | self._given
+        urls = settings["url_column"]
+        needed = [settings["id_column"], *([urls] if isinstance(urls, str) else urls)]
+        is_named = {"id_column", "url_column"} & self._given.keys()
+        layout = table.layout_with(needed) if is_named else None
+        if layout is None:
+            shown = ", ".join(map(repr, table.layout(needed).header.names))[:1000]
+            lacks = f"no columns {' and '.join(map(repr, needed))}"
+            raise SourceError(
+                f"{self.path} is none of the exports that source=auto knows, and has {lacks}: set "
+                "source.id_column= to the column with the product's id, and source.url_column= to "
+                f"that with the addresses of images. Its columns are {shown or 'none'}"
+            )
+        return _of_table("csv", layout.dialect.delimiter, "it has the columns that are set")
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        """Settings that the user changed."""
+        given = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
+        return {
+            name: value
+            for name, (value, usual) in given.items()
+            if name != "path" and value != usual
+        }
+
+    def _built(self, choice: Choice) -> Any:
+        settings = default_settings("source", choice.part)
+        given: Mapping[str, Any] = self._given
+        if absent := [name for name in given if name not in settings]:
+            raise ConfigError(
+                f"source=auto chose source={choice.part} for {self.path}, as {choice.why}, and it "
+                f"has no {' and no '.join(f'source.{name}' for name in absent)}: leave that "
+                "out, or choose another source with source=NAME"
+            )
+        return build({**settings, "path": self.path, **given})
+
+
+def known_export(path: str | Path) -> str | None:
+    """Name the source of a file that is an export of a known tool and no plain table.
+
+    Returns:
+        Such as ``shopify``; ``None`` for a plain table, and for what cannot be read.
+    """
+    try:
+        part = AutoSource(str(path)).choose().part
+    except SourceError:  # the source of plain tables says what is wrong
+        return None
+    return None if part in ("csv", "tsv", "folder") else part
+
+
+def is_feed(path: str | Path) -> bool:
+    """Tell whether a file is XML, which no plain table is."""
+    try:
+        return is_xml(read_head(Path(path)))
+    except SourceError:
+        return False
+
+
+def _of_table(part: str, delimiter: str, why: str) -> Choice:
+    return Choice("tsv" if part == "csv" and delimiter == "\t" else part, why)
+
+
+def _written(part: str) -> str:
+    """Name the columns that tell an export."""
+    headers = next(tool.headers for tool in TOOLS if tool.part == part)
+    several = [" and ".join(map(repr, header)) for header in headers]
+    return f"its header has {' or '.join(several)}"

@@ -1,0 +1,196 @@
+"""Read a Google Merchant feed: RSS 2.0 or Atom with names of Google's, or a table with tabs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+
+from dedup.errors import ConfigError, SourceError
+from dedup.sources.catalogue import Catalogue
+from dedup.sources.csv import CsvSource
+from dedup.sources.paths import ImageFolder
+from dedup.sources.requests import MAX_FIELD
+from dedup.sources.table_files import AUTO, fingerprint, read_head
+from dedup.sources.table_heads import TableHead, is_xml
+from dedup.sources.xml_feed import MAX_NAMES, Item, items_of
+
+URLS = ("image_link", "additional_image_link")
+"""Columns with addresses: of the main image, and of further ones, which a feed may lack."""
+HEADERS = (
+    ("id", "image_link"),
+    ("id", "image link"),
+    ("g:id", "g:image_link"),
+)
+"""Columns of a feed with tabs, in the ways that they are written."""
+
+_AND = "\uffff"
+"""Sign that no XML has: stands for ``&`` where cells are split."""
+
+
+class FeedFolder(ImageFolder):
+    """Folder of a feed in XML, whose parser has read ``&amp;`` already."""
+
+    def split(self, cells: Iterable[str]) -> tuple[list[str], str]:
+        """Split a record's cells into addresses, and leave each ``&`` as it is."""
+        addresses, reason = super().split(cell.replace("&", _AND) for cell in cells)
+        return [address.replace(_AND, "&") for address in addresses], reason
+
+
+@dataclass(frozen=True)
+class MerchantSource(CsvSource):
+    """Source that reads a Google Merchant feed, in XML or with tabs.
+
+    The first bytes tell which. In XML each item is a record, with a column for each element, see
+    ``xml_feed.Item``; an element that is repeated becomes a list in JSON. In XML blanks round a
+    value are no part of it, and an item that is too long is kept in part, and fails.
+
+    Args:
+        url_column: columns with addresses; of the default's, those that the feed has.
+        dialect: how a table is written, see ``CsvSource``; XML has none.
+        continue_rows: whether a row of a table without an id belongs to the product above it.
+    """
+
+    id_column: str = "id"
+    url_column: str | Sequence[str] = URLS
+    title_column: str | None = "title"
+    category_column: str = "product_type"
+    continue_rows: bool | str = False
+
+    def read(self) -> Catalogue:
+        """Read the feed, see ``CsvSource.read`` for the statuses of its records.
+
+        Raises:
+            SourceError: the feed cannot be read, is cut off or not well-formed, has a DTD, holds no
+                product, or lacks the columns.
+            ConfigError: a setting has a value that cannot work.
+        """
+        if not self._is_xml():
+            return super(MerchantSource, self._of_table()).read()
+        names = self._names()
+        return self._named(names).read_records(chain([names], self._rows(names)))
+
+    def check(self) -> list[str]:
+        """Check the settings, and that the feed is whole and has the columns.
+
+        Returns:
+            All columns of the feed. One in XML is parsed to its end for them.
+
+        Raises:
+            SourceError: the feed cannot be read, or lacks columns; the message names each.
+            ConfigError: a setting has a value that cannot work.
+        """
+        if not self._is_xml():
+            return super(MerchantSource, self._of_table()).check()
+        names = self._names()
+        return self._named(names).check_header(names)
+
+    def _is_xml(self) -> bool:
+        found = is_xml(read_head(Path(self.path)))
+        if found and self.dialect != AUTO:
+            raise ConfigError(
+                f"source.dialect={self.dialect} is for tables, and {self.path} is XML: leave it out"
+            )
+        return found
+
+    def _of_table(self) -> MerchantSource:
+        head = TableHead.of(Path(self.path), self.encoding, self.dialect)
+        layout = head.layout_with([self.id_column, *self._url_columns], *HEADERS) or head.layout()
+        return self._named(layout.header.names)
+
+    def _names(self) -> list[str]:
+        """Name the columns of a feed in XML."""
+        self._categories()
+        path = Path(self.path)
+        names = [*_names_in(path, self.encoding, fingerprint(path))]
+        if not names:
+            raise SourceError(
+                f"{path} has 0 products: a feed has each in an <item>, or in Atom in an <entry>: "
+                "check source.path="
+            )
+        return names
+
+    def _rows(self, names: Sequence[str]) -> Iterator[list[str]]:
+        named = self._named(names)
+        known, urls = {*names}, {*named._url_columns}
+        at = -1 if names[-1] != named.id_column else 0
+        for item in items_of(Path(self.path), self.encoding):
+            if not known >= item.values.keys():
+                raise SourceError(
+                    f"{self.path} changed while it was read: run again when it is complete"
+                )
+            cells = _cells(item, names, urls)
+            if item.is_too_long:  # so is a cell of it then
+                cells[at] += " " * (MAX_FIELD + 1)
+            yield cells
+
+    def _named(self, names: Sequence[str]) -> MerchantSource:
+        """Return the source with the names of this feed's columns."""
+        urls = [_find(name, names) for name in self._url_columns]
+        present = [name for name in urls if name in names]
+        is_default = tuple(self._url_columns) == URLS
+        id_column, category = _find(self.id_column, names), _find(self.category_column, names)
+        title = None if self.title_column is None else _find(self.title_column, names)
+        return replace(
+            self,
+            id_column=id_column,
+            url_column=present if present and is_default else urls,
+            title_column=title,
+            category_column=category,
+        )
+
+    def _image_folder(self) -> ImageFolder:
+        kind = FeedFolder if self._is_xml() else ImageFolder
+        return kind(self.images_dir or str(self._folder), self.base_url or "")
+
+
+@lru_cache(maxsize=8)
+def _names_in(path: Path, encoding: str, print_: tuple[int, int, int]) -> tuple[str, ...]:
+    """List the names of a feed's columns, in order; the fingerprint tells that it is the same."""
+    names: dict[str, None] = {}
+    for item in items_of(path, encoding):
+        names |= dict.fromkeys(item.values)
+        if len(names) > MAX_NAMES:
+            raise SourceError(
+                f"{path}: its items have more than {MAX_NAMES:,} kinds of elements: remove those "
+                "that you do not need"
+            )
+    return tuple(names)
+
+
+def _cells(item: Item, names: Sequence[str], urls: set[str]) -> list[str]:
+    """Write an item as a row."""
+    cells = [""] * len(names)
+    for at, name in enumerate(names):
+        values = item.values.get(name)
+        if values is None:
+            continue
+        cells[at] = values[0] if len(values) == 1 else _joined(values, name in urls)
+    return cells
+
+
+def _joined(values: Sequence[str], are_addresses: bool) -> str:
+    """Write the values of repeated elements as one cell: a list in JSON, if there are several."""
+    several = [value for value in values if value]
+    if are_addresses:
+        split = FeedFolder(".").split
+        several = [one for value in several for one in split([value])[0] or [value]]
+    if len(several) > 1:
+        return json.dumps(several, ensure_ascii=False)
+    return several[0] if several else ""
+
+
+def _find(wanted: str, names: Sequence[str]) -> str:
+    """Find a column by its name; or by what Google takes for the same, if one alone is."""
+    if wanted in names:
+        return wanted
+    same = [name for name in names if _bare(name) == _bare(wanted)]
+    return same[0] if len(same) == 1 else wanted
+
+
+def _bare(name: str) -> str:
+    """Write a name as Google does: ``g:Image Link`` is ``image_link``."""
+    return name.strip().lower().removeprefix("g:").replace(" ", "_")
