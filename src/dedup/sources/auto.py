@@ -12,6 +12,7 @@ from dedup.config.instances import build, default_settings
 from dedup.errors import ConfigError, SourceError
 from dedup.sources import merchant
 from dedup.sources.catalogue import Catalogue
+from dedup.sources.headers import Header
 from dedup.sources.kinds import is_parquet
 from dedup.sources.table_files import AUTO, is_json, read_head
 from dedup.sources.table_heads import TableHead, is_xml
@@ -145,7 +146,7 @@ class AutoSource:
         fits = {tool.part: found for tool in TOOLS if (found := table.layout_with(*tool.headers))}
         if "csv" in fits or len(fits) == 1:
             part = "csv" if "csv" in fits else next(iter(fits))
-            return _of_table(part, fits[part].dialect.delimiter, _written(part))
+            return _of_table(part, fits[part].dialect.delimiter, _written(part, fits[part].header))
         if fits:
             raise SourceError(
                 f"{path} has the columns of several exports: choose one with source="
@@ -221,8 +222,8 @@ def _of_table(part: str, delimiter: str, why: str) -> Choice:
     return Choice("tsv" if part == "csv" and delimiter == "\t" else part, why)
 
 
-def _written(part: str) -> str:
+def _written(part: str, header: Header) -> str:
     """Name the columns that tell an export."""
     headers = next(tool.headers for tool in TOOLS if tool.part == part)
-    several = [" and ".join(map(repr, header)) for header in headers]
-    return f"its header has {' or '.join(several)}"
+    found = next(names for names in headers if all(map(header.places, names)))
+    return f"its header has {' and '.join(map(repr, found))}"
