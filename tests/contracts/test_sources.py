@@ -24,7 +24,7 @@ from dedup.sources.jsonl import JsonlSource
 from dedup.sources.magento import MagentoSource
 from dedup.sources.merchant import MerchantSource
 from dedup.sources.parquet import ParquetSource
-from dedup.sources.requests import MAX_FIELD
+from dedup.sources.requests import CLOSED, MAX_FIELD
 from dedup.sources.shopify import ShopifySource
 from dedup.sources.tables import TableSource
 
@@ -122,6 +122,7 @@ def test_each_record_has_one_outcome(kind: type[TableSource], tmp_path: Path) ->
         {name: one[name] for name in COLUMNS} for one in rows
     ]
     assert list(catalogue.requests) == REQUESTS.names
+    assert {*catalogue.requests["reason"]} <= {"", *CLOSED}
     assert MAX_FIELD < 1_000_000
     named = catalogue.id_column, catalogue.title_column, catalogue.url_column
     assert named == ("productId", "title", "imageUrlStr")

@@ -282,3 +282,17 @@ def test_a_bare_file_is_read_as_what_it_is(tmp_path):
     assert prepared("detect", asked)[0] == "source=csv"
     assert prepared("detect", [str(tmp_path / "gone.csv")])[0] == "source=csv"
     assert prepared("detect", [str(tmp_path)])[0] == "source=folder"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "feed.xml"])
+def test_a_changed_file_has_another_digest(tmp_path, name):
+    path = tmp_path / name
+    texts = {
+        "a.csv": "productId,imageUrlStr\n1,a.jpg\n",
+        "feed.xml": "<rss><channel><item><id>1</id></item></channel></rss>",
+    }
+    path.write_text(texts[name])
+    before = AutoSource(str(path)).digest()
+    assert AutoSource(str(path)).digest() == before
+    path.write_text(texts[name].replace("1", "2"))
+    assert AutoSource(str(path)).digest() != before

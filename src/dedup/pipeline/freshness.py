@@ -12,6 +12,7 @@ from dedup.runtime.files import sha256_file
 from dedup.runtime.invocation import command
 from dedup.runtime.nouns import counted
 from dedup.search.index import Index
+from dedup.sources.requests import CLOSED
 
 log = logging.getLogger("dedup")
 
@@ -69,14 +70,7 @@ def changes_since(index: Index, source: Any, images: ImageReader | None) -> str:
 def _was_read(index: Index) -> Any:
     """Tell which rows of an index name an image that the store was asked for."""
     reasons = index.images["reason"]
-    return (index.images["status"] == "ok") | ~reasons.isin(NOT_READ)
-
-
-NOT_READ = (
-    "bad_field_count", "bad_id", "bad_json", "bad_quotes", "bad_url", "blank_row", "category",
-    "duplicate_row", "field_too_long", "no_id", "no_url", "outside_folder", "scheme",
-)  # fmt: skip
-"""Reasons of requests that a source closes, so that no image is read."""
+    return (index.images["status"] == "ok") | ~reasons.isin(CLOSED)
 
 
 def warn_of_changed_table(index: Index, folder: Path, runs: Path) -> None:

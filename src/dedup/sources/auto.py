@@ -129,6 +129,15 @@ class AutoSource:
         columns: list[str] = self._built(self.choose()).check()
         return columns
 
+    def digest(self) -> str:
+        """Compute the digest of what is read, as the source does that is chosen.
+
+        Raises:
+            SourceError: the catalogue cannot be read, or no source fits.
+        """
+        digest: str = self._built(self.choose()).digest()
+        return digest
+
     def choose(self) -> Choice:
         """Choose a source, without reading more than the start of a file.
 

@@ -25,6 +25,12 @@ MAX_ID = 1000
 MAX_MISSING = 40_000_000
 """A file whose records lack more fields is refused: a field that is missing takes memory too."""
 
+CLOSED = (
+    "bad_field_count", "bad_id", "bad_json", "bad_quotes", "bad_url", "blank_row", "category",
+    "duplicate_row", "field_too_long", "no_id", "no_url", "outside_folder", "scheme",
+)  # fmt: skip
+"""Reasons of requests that a source closes, so that no image is read."""
+
 _SKIPPED = {"blank_row", "category"}
 _CHUNK = 5_000
 _LOG = logging.getLogger("dedup")
