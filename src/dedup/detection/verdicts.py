@@ -233,8 +233,8 @@ def _seen(
 
 
 def _looked_at(sight: ImageAccess, urls: list[str]) -> Iterator[LocalFeatures]:
-    pairs = zip(sight.details(urls), sight.masks(urls), strict=True)
-    return in_order(lambda pair: LocalFeatures.of(*pair), pairs)
+    images = zip(sight.details(urls), sight.masks(urls), sight.keypoints(urls), strict=True)
+    return in_order(lambda image: LocalFeatures.of(*image), images)
 
 
 def _blocks(candidates: Candidates) -> Iterator[slice]:

@@ -58,8 +58,19 @@ class LocalFeatures(NamedTuple):
     mask: npt.NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, image: RgbImage, mask: npt.NDArray[np.uint8] | None = None) -> LocalFeatures:
-        """Compute the features of an image; its mask may have been resized to any shape."""
+    def of(
+        cls,
+        image: RgbImage,
+        mask: npt.NDArray[np.uint8] | None = None,
+        keypoints: Keypoints | None = None,
+    ) -> LocalFeatures:
+        """Compute the features of an image.
+
+        Args:
+            image: (h, w, 3) uint8 RGB.
+            mask: mask of the product, resized to any shape; ``None`` if unknown.
+            keypoints: keypoints of the image, if they were found before.
+        """
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         x, y, width, height = box = _inside(gray)
         small = cv2.resize(
@@ -72,7 +83,8 @@ class LocalFeatures(NamedTuple):
         if mask is not None:
             size = (image.shape[1], image.shape[0])
             mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-        return cls(image, find_keypoints(image), box, thumb, mask)
+        found = find_keypoints(image) if keypoints is None else keypoints
+        return cls(image, found, box, thumb, mask)
 
 
 class Alignment(NamedTuple):

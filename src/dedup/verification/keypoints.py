@@ -19,6 +19,9 @@ CONTRAST_THRESHOLD = 0.01
 
 EDGE_THRESHOLD = 15
 
+PACKED = (N_KEYPOINTS, 136)
+"""Shape of an image's keypoints as bytes: x and y as float32, then the descriptor; see ``pack``."""
+
 _BINS = (4, 4, 8)
 """Shape of a SIFT descriptor: rows and columns of cells, directions of the gradient in each."""
 
@@ -71,6 +74,36 @@ def find_keypoints(image: RgbImage) -> Keypoints:
     places = np.array([point.pt for point in points[:N_KEYPOINTS]], np.float32)
     # At equal strength SIFT keeps more points than asked for.
     return Keypoints(places, descriptors[:N_KEYPOINTS].astype(np.uint8))
+
+
+def pack(keypoints: Keypoints) -> npt.NDArray[np.uint8]:
+    """Write keypoints as bytes, ``PACKED``, without loss; the places of missing ones are NaN."""
+    n, places = len(keypoints.places), np.full((N_KEYPOINTS, 2), np.nan, "<f4")
+    places[:n] = keypoints.places
+    rows = np.zeros(PACKED, np.uint8)
+    rows[:, :8] = places.view(np.uint8)
+    rows[:n, 8:] = keypoints.descriptors
+    return rows
+
+
+def unpack(rows: npt.NDArray[np.uint8]) -> Keypoints:
+    """Read keypoints that ``pack`` wrote."""
+    places = _places(rows)
+    n = int(np.isfinite(places[:, 0]).sum())
+    return Keypoints(places[:n].astype(np.float32), np.ascontiguousarray(rows[:n, 8:]))
+
+
+def are_packed(images: npt.NDArray[np.uint8]) -> bool:
+    """Tell whether bytes, (n, *PACKED), can be those of keypoints: missing ones are the last."""
+    places = _places(images)
+    is_there = np.isfinite(places)
+    in_order = (is_there[:, :-1] | ~is_there[:, 1:]).all()
+    return bool(in_order and (is_there[..., 0] == is_there[..., 1]).all())
+
+
+def _places(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Read the places in bytes, (..., N_KEYPOINTS, 136), as (..., N_KEYPOINTS, 2)."""
+    return np.ascontiguousarray(images[..., :8]).view("<f4")
 
 
 def mirrored(keypoints: Keypoints, width: int) -> Keypoints:
