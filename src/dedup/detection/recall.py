@@ -289,7 +289,7 @@ def _maker(index: Index, looks: bool) -> Callable[[RgbImage, RgbImage, int], _Co
         ends = LocalFeatures.of(original), LocalFeatures.of(copy)
         words = [vocabulary.words(end.keypoints.descriptors)[None] for end in ends]
         similarity = similarities(words[0], words[1], vocabulary)
-        return _Copy(pixels, float(similarity[0]), placements(*ends), chain)
+        return _Copy(pixels, float(similarity[0]), placements(*ends, plausible=True), chain)
 
     return make
 
