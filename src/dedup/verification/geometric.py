@@ -142,8 +142,9 @@ class GeometricVerifier:
     Args:
         min_score: minimum score of a reported pair, 0 to 1; ``auto`` chooses the score that gives
             ``matcher.precision``.
-        word_candidates: candidates with visual words in common, a mean number for each image.
-        near_candidates: candidates with near embeddings, likewise, for ``matcher.threshold=auto``.
+        word_candidates: nearest images by visual words that each image is compared with.
+        near_candidates: candidates with near embeddings, a mean number for each image, for
+            ``matcher.threshold=auto``.
         judge: classifier of the compared pairs; the bundled one if ``None``.
         third_look: ``none`` or ``xfeat``, see ``look_again``.
 
