@@ -53,15 +53,20 @@ def text_of(cells: Cells, above: Sequence[str] = (), **way: Any) -> str:
     return file.getvalue()
 
 
+def zipped(data: bytes) -> bytes:
+    """Pack a table as a ZIP archive."""
+    with zipfile.ZipFile(file := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("export.csv", data)
+    return file.getvalue()
+
+
 def as_text(text: str, encoding: str = "utf-8", pack: str = "") -> Callable[[Path], object]:
     """Write a text, perhaps packed."""
     data = text.encode(encoding)
     if pack == "gz":
         data = gzip.compress(data)
     elif pack == "zip":
-        with zipfile.ZipFile(file := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("export.csv", data)
-        data = file.getvalue()
+        data = zipped(data)
     return lambda path: path.write_bytes(data)
 
 
