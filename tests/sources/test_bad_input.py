@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from dedup.errors import SourceError
 from dedup.sources.auto import AutoSource
 from dedup.sources.catalogue import Catalogue
 from tests.sources.exports import RSS, zipped
+from tests.support.commands import run_all
 
 ROWS = [(f"P{n}", title, f"https://cdn.test/{n}.jpg")
         for n, title in enumerate(["Hat", 'a "b", c', "d\ne", "Größe"])]  # fmt: skip
@@ -87,7 +89,7 @@ def test_a_table_that_is_cut_is_told_or_loses_its_last_rows_alone(
     tmp_path: Path, name: str
 ) -> None:
     data, path = WHOLE[name], tmp_path / "export"
-    step = max(1, len(data) // 25)
+    step = max(1, len(data) // 20)
     n_read = 0
     for cut in sorted({*range(1, len(data), step), *range(len(data) - 9, len(data))}):
         path.write_bytes(data[:cut])
@@ -113,8 +115,59 @@ def check_others(path: Path) -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_byte_that_is_another_is_told_or_costs_its_own_row(tmp_path: Path, name: str) -> None:
     data, path = WHOLE[name], tmp_path / "export"
-    for at in range(0, len(data), max(1, len(data) // 15)):
+    for at in range(0, len(data), max(1, len(data) // 10)):
         for byte in (0x22, 0xFF):
             path.write_bytes(data[:at] + bytes([byte]) + data[at + 1 :])
             message = refusal(path, check_others)
             assert not message or str(path) in message
+
+
+def two_tables() -> bytes:
+    """A ZIP archive with two tables."""
+    with zipfile.ZipFile(file := BytesIO(), "w") as archive:
+        for name in ("a.csv", "b.csv"):
+            archive.writestr(name, CSV)
+    return file.getvalue()
+
+
+def wrong_types() -> bytes:
+    """A Parquet file whose ids are logical values and whose addresses are numbers."""
+    table = pa.table({"productId": [True], "title": ["Hat"], "imageUrlStr": [1.5]})
+    pq.write_table(table, file := BytesIO())
+    return file.getvalue()
+
+
+ENTITY = f'<?xml version="1.0"?>\n<!DOCTYPE rss [<!ENTITY a "b">]>\n{RSS}'
+BAD: dict[str, tuple[Callable[[], bytes], list[str]]] = {
+    "open_quote": (lambda: CSV + b'P9,"Hat', ["line 7", "never closed", "correct that line"]),
+    "cut_feed": (
+        lambda: XML.encode()[:-30], ["line 6", "in item 4 where </g:image_link>", "export it"],
+    ),
+    "entity": (lambda: ENTITY.encode(), ["line 2", "document type", "remove it"]),
+    "cut_array": (lambda: WHOLE["array"][:-40], ["element 3", "correct it"]),
+    "wrong_types": (
+        wrong_types,
+        ["column 'productId' is bool", "write the ids as texts", "column 'imageUrlStr' is double",
+         "write addresses as texts"],
+    ),
+    "two_tables": (two_tables, ["'a.csv' and 'b.csv'", "set source.path= to one"]),
+    "bomb": (
+        lambda: zipped(CSV + (b" " * 2**20 + b"\n") * 70),
+        ["unpacks to more than 67,108,864 bytes", "unpack it and set source.path="],
+    ),
+    "cut_parquet": (lambda: parquet()[:-20], ["cut off or damaged", "download it again"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_command_says_what_is_wrong_and_what_to_write_once(tmp_path: Path, name: str) -> None:
+    make, words = BAD[name]
+    path = tmp_path / "export"
+    path.write_bytes(make())
+    settings = ["encoder=bundled", "source=auto", f"source.path={path}"]
+    (ended,) = run_all([["detect", *settings]], tmp_path)
+    assert ended.code == 2
+    said = ended.out + ended.err
+    for word in [str(path), *words]:
+        assert word in said
+    assert said.count(words[0]) == 1
