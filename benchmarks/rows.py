@@ -59,7 +59,7 @@ WORDS = (
     "cotton linen wool silk denim slim relaxed classic printed striped floral pleated hooded long "
     "short sleeve crew neck shirt dress skirt jacket coat trousers jeans sweater blouse cardigan "
     "women men kids black white navy red olive beige grey pack of two with pockets and belt"
-).split()
+)
 CATEGORIES = [
     f"Clothing>{who}'s>{what}>{kind}"
     for who in ("Women", "Men", "Kids")
@@ -79,9 +79,9 @@ class Product(NamedTuple):
 
 def products(n: int) -> Iterator[Product]:
     """Draw products; the first of them are the same for each n."""
-    draw = random.Random(0)
+    draw, words = random.Random(0), WORDS.split()
     for number in range(n):
-        title = " ".join(draw.choices(WORDS, k=draw.randint(4, 9))).capitalize()
+        title = " ".join(draw.choices(words, k=draw.randint(4, 9))).capitalize()
         code = f"{draw.getrandbits(32):08x}"
         urls = [f"{HOST}/{code}_{one}.jpg" for one in range(1, draw.randint(1, 3) + 1)]
         yield Product(f"P{number:07}", title, draw.choice(CATEGORIES), urls)

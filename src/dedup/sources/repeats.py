@@ -30,7 +30,7 @@ class Repeats:
         """Note the next requests by their ids, addresses and statuses."""
         self._ids.append(_hashes(product_ids))
         self._pairs.append(_hashes([*zip(product_ids, urls, strict=True)]))
-        self._open.append(np.array([not status for status in statuses]))
+        self._open.append(np.array([not status for status in statuses], bool))
 
     def skip(self, requests: pd.DataFrame) -> pd.DataFrame:
         """Skip requests that repeat an earlier row: the same product and the same address.
@@ -67,4 +67,5 @@ def _alike(chunks: Sequence[_Hashes], is_open: _Mask) -> _Mask:
     ordered = np.concatenate([*chunks, np.empty(0, np.uint32)])[is_open]
     ordered.sort()
     several = ordered[1:][ordered[1:] == ordered[:-1]]
-    return is_open & np.concatenate([*(np.isin(one, several) for one in chunks), is_open[:0]])
+    is_alike: _Mask = np.concatenate([*(np.isin(one, several) for one in chunks), is_open[:0]])
+    return is_open & is_alike
