@@ -25,7 +25,7 @@ from dedup.sources.records import Record
 from dedup.sources.table_files import file_digest, watched
 from dedup.sources.tables import TableSource
 
-_BATCH = 5_000
+_BATCH = 2_000
 _MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _LOG = logging.getLogger("dedup")

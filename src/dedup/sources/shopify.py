@@ -47,9 +47,11 @@ class ShopifySource(CsvSource):
         """
         catalogue = super(ShopifySource, self._named()).read()
         requests = catalogue.requests
-        with_image = {*requests.loc[requests["status"] == "", "product_id"]}
-        is_further = requests["reason"].eq("no_url") & requests["product_id"].isin(with_image)
-        requests.loc[is_further, "status"] = "skipped"
+        lacks_image = requests["reason"].eq("no_url")
+        if lacks_image.any():
+            with_image = requests.loc[requests["status"] == "", "product_id"].unique()
+            is_further = lacks_image & requests["product_id"].isin(with_image)
+            requests.loc[is_further, "status"] = "skipped"
         return catalogue
 
     def check(self) -> list[str]:

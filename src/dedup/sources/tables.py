@@ -15,7 +15,7 @@ from dedup.sources.headers import Header
 from dedup.sources.layouts import Layout
 from dedup.sources.paths import ImageFolder
 from dedup.sources.records import Record
-from dedup.sources.requests import RecordParser, category_paths, collect, skip_repeats
+from dedup.sources.requests import RecordParser, category_paths, collect
 from dedup.sources.table_files import file_digest
 
 CHOICES = ("first", "second", "all")
@@ -139,7 +139,7 @@ class TableSource:
         urls = [header.names[place] for place in parser.urls]
         return Catalogue(
             products=products,
-            requests=skip_repeats(requests),
+            requests=requests,
             id_column=header.names[parser.id],
             title_column=header.names[title[0]] if title else None,
             url_column=urls[0] if len(urls) == 1 else urls,
