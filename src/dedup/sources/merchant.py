@@ -14,6 +14,7 @@ from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
 from dedup.sources.paths import ImageFolder
 from dedup.sources.requests import MAX_FIELD
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import AUTO, fingerprint, read_head
 from dedup.sources.table_heads import TableHead, is_xml
 from dedup.sources.xml_feed import MAX_NAMES, Item, items_of
@@ -89,7 +90,7 @@ class MerchantSource(CsvSource):
         return self._named(names).check_header(names)
 
     def _is_xml(self) -> bool:
-        found = is_xml(read_head(Path(self.path)))
+        found = is_xml(read_head(table_path(self.path)))
         if found and self.dialect != AUTO:
             raise ConfigError(
                 f"source.dialect={self.dialect} is for tables, and {self.path} is XML: leave it out"
@@ -97,14 +98,14 @@ class MerchantSource(CsvSource):
         return found
 
     def _of_table(self) -> MerchantSource:
-        head = TableHead.of(Path(self.path), self.encoding, self.dialect)
+        head = TableHead.of(table_path(self.path), self.encoding, self.dialect)
         layout = head.layout_with([self.id_column, *self._url_columns], *HEADERS) or head.layout()
         return self._named(layout.header.names)
 
     def _names(self) -> list[str]:
         """Name the columns of a feed in XML."""
         self._categories()
-        path = Path(self.path)
+        path = table_path(self.path)
         names = [*_names_in(path, self.encoding, fingerprint(path))]
         if not names:
             raise SourceError(
@@ -117,7 +118,7 @@ class MerchantSource(CsvSource):
         named = self._named(names)
         known, urls = {*names}, {*named._url_columns}
         at = -1 if names[-1] != named.id_column else 0
-        for item in items_of(Path(self.path), self.encoding):
+        for item in items_of(table_path(self.path), self.encoding):
             if not known >= item.values.keys():
                 raise SourceError(
                     f"{self.path} changed while it was read: run again when it is complete"
