@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -72,7 +72,7 @@ _UNREACHABLE = ("connection", "dns", "timeout")
 _DETAILS = {
     "connection": "no connection to the object storage",
     "dns": "the name of the object storage's host is unknown",
-    "no_credentials": "the environment has no credentials for it",
+    "no_credentials": "the environment has no credentials, or their server does not answer",
     "timeout": "no answer in time",
     "tls": "the TLS handshake failed",
     "truncated": "the connection closed before the object was complete",
@@ -244,16 +244,15 @@ def copy(address: str, target: Path, known: str = "") -> str:
         FetchError: see ``Buckets.fetch``; after several attempts, or some time without a byte.
         OSError: the file cannot be written.
     """
-    last = [monotonic()]
-    answer = in_thread(lambda: _copied(address, target, known, last))
-    while True:
-        left = last[0] + PATIENCE_SECONDS - monotonic()
-        try:
-            return answer.result(max(left, 0.01))
-        except TimeoutError as error:
-            if answer.done() or monotonic() - last[0] < PATIENCE_SECONDS:
-                continue
-            raise UnreachableError("timeout", f"no byte in {PATIENCE_SECONDS:.0f} s") from error
+    progress = _Progress(monotonic())
+    answer = in_thread(lambda: _copied(address, target, known, progress))
+    while not answer.done():
+        left = progress.latest + PATIENCE_SECONDS - monotonic()
+        if left <= 0:
+            raise progress.failure
+        with suppress(TimeoutError):
+            answer.result(left)
+    return answer.result()
 
 
 def in_thread(function: Callable[[], T]) -> Future[T]:
@@ -271,22 +270,38 @@ def in_thread(function: Callable[[], T]) -> Future[T]:
     return answer
 
 
-def _copied(address: str, target: Path, known: str, last: list[float]) -> str:
-    """Copy an object with further attempts; ``last`` has the time of the latest byte."""
+@dataclass
+class _Progress:
+    """Progress of a copy.
+
+    Attributes:
+        latest: time of the latest byte.
+        failure: of the latest attempt.
+    """
+
+    latest: float
+    failure: FetchError = field(
+        default_factory=lambda: UnreachableError("timeout", f"no byte in {PATIENCE_SECONDS:.0f} s")
+    )
+
+
+def _copied(address: str, target: Path, known: str, progress: _Progress) -> str:
+    """Copy an object with further attempts."""
     buckets = Buckets(CONNECT_SECONDS, IDLE_SECONDS, attempts=3)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _copied_once(buckets, address, target, known, last)
+            return _copied_once(buckets, address, target, known, progress)
         except FetchError as error:
+            progress.failure = error
             is_passing = isinstance(error, UnreachableError) or error.reason in PASSING
-            if attempt == ATTEMPTS or not is_passing:
+            if not is_passing or attempt == (2 if error.reason == "dns" else ATTEMPTS):
                 raise
             sleep(PATIENCE.between(attempt))
     raise AssertionError("the last attempt returns or raises")
 
 
 def _copied_once(
-    buckets: Buckets, address: str, target: Path, known: str, last: list[float]
+    buckets: Buckets, address: str, target: Path, known: str, progress: _Progress
 ) -> str:
     with buckets.opened(address) as thing:
         if known and thing.etag == known:
@@ -295,7 +310,7 @@ def _copied_once(
         with target.open("wb") as file:
             while piece := thing.read(_PIECE):
                 size += file.write(piece)
-                last[0] = monotonic()
+                progress.latest = monotonic()
     thing.check_size(size)
     with buckets.opened(address) as after:
         if after[1:] != thing[1:]:
@@ -340,7 +355,7 @@ def _azure(place: Place, settings: Buckets) -> Any:
     key = known.get("AZURE_STORAGE_KEY") or known.get("AZURE_STORAGE_ACCOUNT_KEY")
     token = None if key else known.get("AZURE_STORAGE_SAS_TOKEN")
     if not account or not (key or token):  # pyarrow ends the process where it finds none itself
-        raise FetchError("no_credentials", _DETAILS["no_credentials"])
+        raise FetchError("no_credentials", "the environment has no credentials")
     if place.account not in ("", account.lower()):
         raise FetchError("bad_url", "it names another account than AZURE_STORAGE_ACCOUNT")
     scheme, _, host = known.get("AZURE_STORAGE_BLOB_ENDPOINT", "").rstrip("/").rpartition("://")

@@ -107,8 +107,8 @@ def _message(address: str, error: FetchError) -> str:
         )
     if error.reason in FORBIDDEN:
         return (
-            f"{shown} may not be read ({why}): set, in the environment, {CREDENTIALS[scheme]}, of "
-            "somebody who may read it"
+            f"{shown} may not be read ({why}), and credentials come from the environment alone: "
+            f"set {CREDENTIALS[scheme]}"
         )
     if error.reason == "no_package":
         return f"{shown} cannot be read: {why}"
