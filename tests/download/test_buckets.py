@@ -159,11 +159,12 @@ def test_an_answer_has_its_reason(service: Service, scheme: str, status: int) ->
         Buckets(1, 5, attempts=1).fetch(f"{scheme}://shop/1.jpg", 100)
 
 
-@pytest.mark.parametrize("scheme", ["s3", "gs"])  # Azure's own attempts take six seconds
-@pytest.mark.parametrize("status", [503, 0])
+@pytest.mark.parametrize(  # Azure's own attempts take six seconds
+    ("scheme", "status"), [("s3", 503), ("s3", 0), ("gs", 503)]
+)
 def test_an_answer_is_tried_again(service: Service, scheme: str, status: int) -> None:
     service.status = status
-    fetcher = Fetcher(attempts=2, connect_timeout=1, patience=Patience(backoff=0.01))
+    fetcher = Fetcher(attempts=1, connect_timeout=1, patience=Patience(backoff=0.01))
     with pytest.raises(FetchError, match=STATUSES[status]):
         fetcher.fetch(f"{scheme}://shop/1.jpg")
     assert len(service.asked) >= 2

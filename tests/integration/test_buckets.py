@@ -30,6 +30,7 @@ from dedup.sources.parquet import ParquetSource
 from dedup.sources.table_copies import table_path
 from dedup.store.image_store import ImageStore
 from tests.conftest import draw, encoded
+from tests.conftest import run as run_command
 from tests.store.test_image_store import asking_for
 from tests.support.buckets import Proxy, Storage, storage
 
@@ -267,3 +268,43 @@ def test_an_index_tells_that_its_table_changed(
     gone = {"table": {**described["table"], "path": "s3://shop/gone.csv"}}
     object.__setattr__(index, "manifest", gone)
     assert changes_since(index, CsvSource("s3://shop/gone.csv"), None) == ""
+
+
+def test_commands_read_a_shop_from_a_bucket(server: Storage, tmp_path: Path) -> None:
+    rows = [f"P{number},t,images/{number}.jpg\n" for number in (0, 1, 2, 3, 0)]
+    for number in range(4):
+        server.put(f"whole/images/{number}.jpg", IMAGES[number])
+    table = "productId,title,imageUrlStr\n" + "".join(rows).replace("P0", "P9", 1)
+    address = server.put("whole/products.csv", table.encode())
+    settings = [
+        *("encoder=bundled", "verifier=none", f"source.path={address}", "source=auto"),
+        *("store.workers=1", "fetch.schemes=[http,https,file,s3]"),
+    ]
+    done = run_command("detect", *settings, cwd=tmp_path, **server.environment)
+    assert "read 5 images of 5 products" in done.stderr
+    groups = pd.read_csv(tmp_path / "runs" / "detect" / "latest" / "groups.csv")
+    assert set(groups["product_id"]) == {"P0", "P9"}
+
+
+MISSING = {
+    "key": ("s3://shop/gone.csv", "s3://shop/gone.csv is not there (no such bucket"),
+    "bucket": ("s3://nowhere/a.csv", "s3://nowhere/a.csv is not there (no such bucket"),
+    "password": (
+        "s3://k:secret@shop/a.csv",
+        "s3://...@shop/a.csv is no address of a table",
+    ),
+    "azure": ("az://box/a.csv", "az://box/a.csv may not be read (the environment has no"),
+    "package": ("hf://datasets/a/b/c.csv", "hf:// needs the package huggingface_hub"),
+}
+
+
+@pytest.mark.parametrize(("address", "message"), MISSING.values(), ids=MISSING)
+def test_a_table_that_cannot_be_read_ends_a_command(
+    server: Storage, tmp_path: Path, address: str, message: str
+) -> None:
+    if address.startswith("hf:") and importlib.util.find_spec("huggingface_hub"):
+        pytest.skip("huggingface_hub is installed")
+    done = run_command("detect", address, cwd=tmp_path, code=2, **server.environment)
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "secret" not in done.stderr

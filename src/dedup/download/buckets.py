@@ -61,6 +61,9 @@ _WORDS = (
     ("THROTTLING", "http_503"),
     ("INTERNAL_FAILURE", "http_500"),
     ("Could not resolve", "dns"),
+    ("Name or service not known", "dns"),
+    ("Temporary failure in name resolution", "dns"),
+    ("Connection refused", "connection"),
     ("Timeout was reached", "timeout"),
     ("NETWORK_CONNECTION", "connection"),
     ("get a new connection", "connection"),
@@ -139,12 +142,12 @@ class Buckets:
     Args:
         connect_timeout: seconds to connect.
         idle_timeout: seconds without a byte.
-        attempts: attempts of one request within pyarrow. An object takes two requests.
+        attempts: attempts of one request within pyarrow.
     """
 
     connect_timeout: float
     idle_timeout: float
-    attempts: int = 2
+    attempts: int = 1
     _systems: dict[str, Any] = field(default_factory=dict)
 
     def fetch(self, address: str, max_bytes: int, before: Validators = UNKNOWN) -> Answer:

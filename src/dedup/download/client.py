@@ -7,6 +7,7 @@ connect to public addresses alone (see ``dedup.download.ssrf``). Each failure ha
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,8 @@ POLL_SECONDS = 0.5
 INCONCLUSIVE = frozenset({"blocked_address", "dns", "tls"})
 """Reasons that say nothing about whether the host answers."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+OBJECT_REQUESTS = 2
+"""Requests that an object takes: each may fail, so it has so many times the attempts."""
 SCHEMES = ("http", "https", "file")
 """Schemes of the addresses that a table may name; ``file`` is a path."""
 
@@ -238,15 +241,16 @@ class Session:
         link = None if is_bucket(address) else read_link(address)
         self.fetcher.check_scheme(address)
         attempt = 1
+        n_requests = OBJECT_REQUESTS if link is None else 1
         while True:
             try:
                 if link is None:
                     return await self._from_bucket(address, before)
                 return await self._attempt(link, before)
             except FetchError as error:
-                if attempt >= self._max_attempts(error):
+                if attempt >= self._max_attempts(error) * n_requests:
                     raise
-                delay = self._delay(attempt, error)
+                delay = self._delay(math.ceil(attempt / n_requests), error)
             await asyncio.sleep(delay)
             attempt += 1
 
