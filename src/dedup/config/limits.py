@@ -41,6 +41,13 @@ def _choice(*names: str) -> tuple[Check, str]:
     return lambda value: value in names, _ONE_OF + ", ".join(names)
 
 
+def _some(*names: str) -> tuple[Check, str]:
+    def check(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(one in names for one in value)
+
+    return check, f"a list of some of {', '.join(names)}, such as [{','.join(names[:2])}]"
+
+
 def _list(length: int, limit: tuple[Check, str]) -> tuple[Check, str]:
     check, expected = limit
 
@@ -84,6 +91,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "fetch.max_bytes": _whole(1, 2**31),
     "fetch.attempts": _whole(1, 100),
     "fetch.max_wait": _number(0, 3600),
+    "fetch.schemes": _some("http", "https", "file", "s3", "gs", "az", "abfs", "abfss", "hf"),
     "csv.formulas": _choice("keep", "escape"),
     "store.formulas": _choice("keep", "escape"),
     "data.batch_size": _whole(1),

@@ -14,6 +14,7 @@ from dedup.sources.catalogue import Catalogue
 from dedup.sources.exports import PLAIN, TOOLS, Tool
 from dedup.sources.kinds import is_parquet, is_parquet_folder
 from dedup.sources.layouts import Layout
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import AUTO, is_json, read_head
 from dedup.sources.table_heads import TableHead, is_xml
 
@@ -120,7 +121,7 @@ class AutoSource:
         Raises:
             SourceError: the file cannot be read, or no source fits, or several.
         """
-        path = Path(self.path)
+        path = table_path(self.path)
         if path.is_dir():
             if is_parquet_folder(path):
                 return Choice("parquet", "it is a folder of Parquet files without images")
@@ -205,7 +206,7 @@ def known_export(path: str | Path) -> str | None:
 def is_feed(path: str | Path) -> bool:
     """Tell whether a file is XML, which no plain table is."""
     try:
-        return is_xml(read_head(Path(path)))
+        return is_xml(read_head(table_path(path)))
     except SourceError:
         return False
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dedup.errors import SourceError
 from dedup.sources.image_formats import IMAGE_SUFFIXES
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import is_json, read_head
 
 PACKED = (".gz", ".zip")
@@ -18,12 +19,16 @@ ENDINGS = (".csv", ".tsv", ".txt", ".xml", *JSON, *PARQUET, *PACKED)
 """Endings of tables."""
 
 
-def kind_of(path: Path) -> str:
+def kind_of(path: str | Path) -> str:
     """Name the source that reads a path: ``csv``, ``folder``, ``jsonl`` or ``parquet``.
 
     A file that cannot be read, or is none, has the kind that its name says; its source then says
     what is wrong.
+
+    Raises:
+        SourceError: the path is one of object storage, and its table cannot be copied.
     """
+    path = table_path(path)
     if path.is_dir():
         return "parquet" if is_parquet_folder(path) else "folder"
     try:

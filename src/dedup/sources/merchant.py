@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 
 from dedup.errors import ConfigError, SourceError
 from dedup.sources.catalogue import Catalogue
@@ -14,6 +13,7 @@ from dedup.sources.csv import CsvSource
 from dedup.sources.feeds import Feed, check_feed, read_feed
 from dedup.sources.paths import ImageFolder
 from dedup.sources.requests import MAX_FIELD
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import AUTO, read_head
 from dedup.sources.table_heads import TableHead, is_xml
 from dedup.sources.xml_feed import Item
@@ -71,7 +71,7 @@ class MerchantSource(CsvSource):
         if not self._is_xml():
             return super(MerchantSource, self._of_table()).read()
         self._categories()
-        feed = read_feed(Path(self.path), self.encoding)
+        feed = read_feed(table_path(self.path), self.encoding)
         self._check_products(feed.names)
         return self._named(feed.names).read_records(chain([feed.names], self._rows(feed)))
 
@@ -89,12 +89,12 @@ class MerchantSource(CsvSource):
         if not self._is_xml():
             return super(MerchantSource, self._of_table()).check()
         self._categories()
-        names = check_feed(Path(self.path), self.encoding)
+        names = check_feed(table_path(self.path), self.encoding)
         self._check_products(names)
         return self._named(names).check_header(names)
 
     def _is_xml(self) -> bool:
-        found = is_xml(read_head(Path(self.path)))
+        found = is_xml(read_head(table_path(self.path)))
         if found and self.dialect != AUTO:
             raise ConfigError(
                 f"source.dialect={self.dialect} is for tables, and {self.path} is XML: leave it out"
@@ -102,7 +102,7 @@ class MerchantSource(CsvSource):
         return found
 
     def _of_table(self) -> MerchantSource:
-        head = TableHead.of(Path(self.path), self.encoding, self.dialect)
+        head = TableHead.of(table_path(self.path), self.encoding, self.dialect)
         layout = head.layout_with([self.id_column, *self._url_columns], *HEADERS) or head.layout()
         return self._named(layout.header.names)
 

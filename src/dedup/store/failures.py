@@ -27,6 +27,7 @@ HINTS = {
     "bad_json": "each line must be one JSON object in UTF-8, without a key twice",
     "bad_quotes": 'source.dialect=backslash reads quotes inside of fields written as \\"',
     "blocked_address": "fetch.allow_networks=[10.0.0.0/8] allows private networks",
+    "blocked_scheme": "fetch.schemes=[http,https,file,s3] lets the table read buckets of S3",
     "decoder_oom": "store.decode_memory=BYTES allows more memory for an image",
     "decoder_timeout": "store.decode_timeout=SECONDS waits longer",
     "no_id": "source.continue_rows=true takes such a row as an image of the product above",
