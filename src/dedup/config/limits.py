@@ -41,6 +41,13 @@ def _choice(*names: str) -> tuple[Check, str]:
     return lambda value: value in names, _ONE_OF + ", ".join(names)
 
 
+def _some(*names: str) -> tuple[Check, str]:
+    def check(value: Any) -> bool:
+        return isinstance(value, list) and all(one in names for one in value)
+
+    return check, f"a list of some of {', '.join(names)}"
+
+
 def _list(length: int, limit: tuple[Check, str]) -> tuple[Check, str]:
     check, expected = limit
 
@@ -166,6 +173,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "health.max_blockiness": _number(0),
     "health.min_quality": _number(0, 100),
     "report.html.max_groups": _whole(0),
+    "fail_on": _some("new", "gone", "changed", "reopened"),
 }
 """Limit of each setting by its dotted key."""
 
@@ -189,10 +197,15 @@ TEXTS = (
     "run",
     "since",
     "truth",
+    "old",
+    "new",
+    "before",
+    "decisions",
 )
 """Settings that must be texts: parsed as a number, a name is lost (1_0 becomes 10)."""
 MAY_BE_NULL = (
     *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
+    *("before", "decisions"),
     *("source.base_url", "source.category_column", "source.images_dir", "source.path"),
     "source.title_column",
 )
