@@ -165,9 +165,7 @@ def _text(value: object) -> str:
 
 
 def _refuse(path: Path, n: int, why: str) -> NoReturn:
-    raise SourceError(
-        f"{path}, line {n}: {why}. Export the decisions again, or correct the line"
-    )
+    raise SourceError(f"{path}, line {n}: {why}. Export the decisions again, or correct the line")
 
 
 def separating(decisions: Iterable[Decision]) -> dict[Pair, Decision]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,8 @@ class Difference:
         for state in STATES:
             rows = found[found.index.get_level_values("state") == state]
             if len(rows):
-                causes[state] = {str(key[1]): int(n) for key, n in rows.items()}
+                names = rows.index.get_level_values("cause")
+                causes[state] = {str(name): int(n) for name, n in zip(names, rows, strict=True)}
         return causes
 
     def group_counts(self) -> dict[str, int]:
@@ -147,16 +149,12 @@ def _both(old: DetectRun, new: DetectRun) -> pd.DataFrame:
     sides = []
     for name, run in (("old", old), ("new", new)):
         pairs, kept = run.result.pairs, _kept(run.result.groups)
-        sides.append(
-            pd.DataFrame(
-                {
-                    **{end: pairs[end] for end in ENDS},
-                    **{f"{name}_{column}": pairs[column] for column in
-                       ("tier", "relation", "score", "image_a", "image_b", "distance")},
-                    f"{name}_kept": _kept_of(pairs, kept),
-                }
-            )  # fmt: skip
-        )
+        own: dict[str, Any] = {
+            f"{name}_{column}": pairs[column]
+            for column in ("tier", "relation", "score", "image_a", "image_b", "distance")
+        }
+        own[f"{name}_kept"] = _kept_of(pairs, kept)
+        sides.append(pd.DataFrame({**{end: pairs[end] for end in ENDS}, **own}))
     both = sides[0].merge(sides[1], on=ENDS, how="outer", indicator=True, sort=True)
     for name, alone in (("old", "right_only"), ("new", "left_only")):
         both[f"in_{name}"] = (both["_merge"] != alone).to_numpy()
@@ -272,8 +270,10 @@ class _Details:
                 )
             elif each == "threshold":
                 values = [_measure(scores[row], distances[row]), _measure(own[row], np.nan)]
-                at = f"{values[0]} in the {there} run" if values[0] else f"too far in the {there} run"
-                text = at + (f", {values[1]} in the {here} run" if values[1] else "") + threshold
+                text = f"{values[0] or 'too far'} in the {there} run" + (
+                    f", {values[1]} in the {here} run" if values[1] else ""
+                )
+                text += threshold
                 text += f"; {self.settings}" if self.settings else ""
             elif each == "settings":
                 text = self.settings
@@ -358,7 +358,8 @@ def _explain_changed(both: pd.DataFrame) -> None:
         pairs = zip(columns, row[::2], row[1::2], strict=True)
         differ = [(name, old, new) for name, old, new in pairs if old != new]
         causes.append(" ".join(f"{name}_changed" for name, _, _ in differ))
-        details.append("; ".join(f"{name}: {o or 'none'} -> {n or 'none'}" for name, o, n in differ))
+        texts = (f"{name}: {old or 'none'} -> {new or 'none'}" for name, old, new in differ)
+        details.append("; ".join(texts))
     both.loc[rows.index, "cause"] = causes
     both.loc[rows.index, "detail"] = details
 
@@ -378,9 +379,7 @@ def _reopen(both: pd.DataFrame, old: DetectRun, new: DetectRun, decisions: Decis
     for place, pair in enumerate(_keys(rows)):
         decision = decisions[pair]
         shown = (digests[0].iloc[place], digests[1].iloc[place])
-        is_other = any(
-            unseen[end][place] and shown[end] != decision.pixels[end] for end in (0, 1)
-        )
+        is_other = any(unseen[end][place] and shown[end] != decision.pixels[end] for end in (0, 1))
         if is_other:
             names = [
                 rows[f"new_image_{'ab'[end]}"].iloc[place]
@@ -399,13 +398,13 @@ def _first_seen(
     both: pd.DataFrame, old: DetectRun, new: DetectRun, seen: pd.DataFrame | None
 ) -> pd.Series[str]:
     """Return for each pair the earliest known time of a run that reported it."""
-    own = pd.Series(np.where(both["in_old"], old.made, new.made), both.index)
-    own = own.where(~(both["in_old"] & both["in_new"]), min(old.made, new.made))
+    times = np.where(both["in_new"], min(old.made, new.made), old.made)
+    own = pd.Series(np.where(both["in_old"], times, new.made).astype(object), both.index)
     if seen is None or not len(seen):
         return own
     earliest = seen.groupby(ENDS, as_index=False)["first_seen"].min()
     known = both[ENDS].merge(earliest, on=ENDS, how="left")["first_seen"].set_axis(both.index)
-    return own.where(known.isna() | (own <= known.fillna("")), known)
+    return known.where(known.notna() & (known.fillna("") < own), own)
 
 
 def alarming(found: Difference, states: Mapping[str, int] | list[str]) -> list[str]:

@@ -65,9 +65,7 @@ def summary(found: Difference) -> dict[str, Any]:
         "pairs": found.counts(),
         "causes": found.causes(),
         "groups": found.group_counts(),
-        "settings": [
-            {"setting": key, "old": old, "new": new} for key, old, new in found.settings
-        ],
+        "settings": [{"setting": key, "old": old, "new": new} for key, old, new in found.settings],
     }
 
 

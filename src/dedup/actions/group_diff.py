@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pandas as pd
 
@@ -57,7 +57,7 @@ class _Side:
 
     def __init__(self, groups: pd.DataFrame) -> None:
         self.groups = groups
-        self.size = groups.groupby("group_id", sort=True).size().to_dict()
+        self.size = dict(sorted(Counter(groups["group_id"].tolist()).items()))
         kept = groups[groups["kept"].astype(bool)]
         self.kept = dict(zip(kept["group_id"], kept["product_id"], strict=True))
 
@@ -65,8 +65,7 @@ class _Side:
 def _shared(old: _Side, new: _Side) -> dict[tuple[str, str], int]:
     """Count the shared products of each old and new group that share any."""
     both = old.groups.merge(new.groups, on="product_id", suffixes=("_old", "_new"))
-    counts = both.groupby(["group_id_old", "group_id_new"], sort=True).size()
-    return {(str(key[0]), str(key[1])): int(n) for key, n in counts.items()}
+    return Counter(zip(both["group_id_old"], both["group_id_new"], strict=True))
 
 
 def _matched(shared: dict[tuple[str, str], int]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dedup.runtime.printable import visible_page
 def write_page(template: str, path: Path, **values: Any) -> None:
     """Write a page from a template of this folder, with the styles of the report's page."""
     reports = environment()
-    loader = ChoiceLoader([FileSystemLoader(Path(__file__).parent), reports.loader])
-    pages = reports.overlay(loader=loader)
+    loaders = [FileSystemLoader(Path(__file__).parent), *filter(None, [reports.loader])]
+    pages = reports.overlay(loader=ChoiceLoader(loaders))
     pages.filters["words"] = lambda text: str(text).replace("_", " ")
     write_text(visible_page(pages.get_template(template).render(**values)), path)

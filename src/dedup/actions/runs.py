@@ -15,7 +15,7 @@ from dedup.detection.results import DetectionResult, index_of
 from dedup.errors import ArtifactError
 from dedup.runtime.invocation import command
 from dedup.runtime.run_record import RUN, read_run
-from dedup.search.index import load_tables
+from dedup.search.index import Index, load_tables
 from dedup.search.manifest import MANIFEST, RESULT
 
 SECTIONS = ("matcher", "verifier", "detection")
@@ -65,8 +65,7 @@ def read_detect_run(folder: Path) -> DetectRun:
     home = index_of(folder)
     if home is not None and (home / MANIFEST).is_file():
         shown, products, manifest = load_tables(home)
-        images = shown[["product_id", "url", "sha256_pixels"]]
-        images = images.assign(sha256_pixels=images["sha256_pixels"].where(shown["status"] == "ok", ""))
+        images = _shown(shown)
     elif len(result.health):
         images = result.health[["product_id", "image", "sha256_pixels"]]
         images = images.set_axis(["product_id", "url", "sha256_pixels"], axis=1)
@@ -76,26 +75,66 @@ def read_detect_run(folder: Path) -> DetectRun:
             f"the index that {folder} was found in is gone ({home}), so nothing tells which "
             f"products there were: run {command('detect')} again"
         )
-    images = images[images["product_id"] != ""].drop_duplicates().reset_index(drop=True)
+    recorded = read_run(folder / RUN) if (folder / RUN).is_file() else {}
     return DetectRun(
-        str(folder), _time_of(folder), result, images, products, manifest,
-        _settings(folder, result),
+        _name_of(folder), _time_of(folder), result, _named(images), products, manifest,
+        _settings(recorded, result),
     )  # fmt: skip
+
+
+def present_run(
+    result: DetectionResult, index: Index, settings: Mapping[str, Any], folder: Path
+) -> DetectRun:
+    """Describe the run that is being made, before its files are written.
+
+    Args:
+        result: its result.
+        index: the index that it searched.
+        settings: its settings as plain values.
+        folder: its folder.
+    """
+    return DetectRun(
+        str(folder), _stamped(folder) or _written(datetime.now(UTC)), result,
+        _named(_shown(index.images)), index.products, index.manifest, _settings(settings, result),
+    )  # fmt: skip
+
+
+def _shown(images: pd.DataFrame) -> pd.DataFrame:
+    """Return product, address and digest of an index's images; "" where one is not ok."""
+    digests = images["sha256_pixels"].where(images["status"] == "ok", "")
+    return images[["product_id", "url"]].assign(sha256_pixels=digests)
+
+
+def _named(images: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the images of rows without an id, and repeated ones."""
+    return images[images["product_id"] != ""].drop_duplicates().reset_index(drop=True)
+
+
+def _name_of(folder: Path) -> str:
+    """Name a run's folder, and not the link that led there and will lead elsewhere."""
+    return str(folder.parent / folder.resolve().name if folder.is_symlink() else folder)
 
 
 def _time_of(folder: Path) -> str:
     """Read a run's time from its folder's name, or else from its result's file."""
+    written = datetime.fromtimestamp((folder / RESULT).stat().st_mtime, UTC)
+    return _stamped(folder) or _written(written)
+
+
+def _stamped(folder: Path) -> str:
+    """Read a time from a folder's name, in the zone of this machine; "" where it has none."""
     stamp = _STAMP.fullmatch(folder.resolve().name)
-    if stamp:
-        made = datetime.strptime(stamp[0], "%Y-%m-%d_%H-%M-%S-%f").astimezone(UTC)
-    else:
-        made = datetime.fromtimestamp((folder / RESULT).stat().st_mtime, UTC)
+    if not stamp:
+        return ""
+    return _written(datetime.strptime(stamp[0], "%Y-%m-%d_%H-%M-%S-%f").astimezone(UTC))
+
+
+def _written(made: datetime) -> str:
     return made.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _settings(folder: Path, result: DetectionResult) -> dict[str, str]:
+def _settings(recorded: Mapping[str, Any], result: DetectionResult) -> dict[str, str]:
     """Collect the settings that decide which pairs are found: of the run, and of its search."""
-    recorded = read_run(folder / RUN) if (folder / RUN).is_file() else {}
     settings = {
         key: value
         for section in SECTIONS

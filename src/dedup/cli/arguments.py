@@ -264,9 +264,7 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
     is_folder = Path(place).is_dir()
     if name in NO_CATALOGUE or not (is_folder or ending in ENDINGS):
         likely = "query" if ending in IMAGE_SUFFIXES else "source.path"
-        hint = (
-            "" if name in NO_CATALOGUE else f"did you mean {shown_override(likely, place)}? "
-        )
+        hint = "" if name in NO_CATALOGUE else f"did you mean {shown_override(likely, place)}? "
         raise ConfigError(
             f"{typed} is no setting: {hint}Settings have the form NAME=VALUE\n"
             f"See {command(name)} --help"
