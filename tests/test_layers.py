@@ -33,7 +33,7 @@ HOMES = {  # of libraries: rooms, or modules where the room as a whole does with
     "hydra": {"cli"},
     "omegaconf": {"config", "api", "cli"},
     "aiohttp": {"download"},
-    "urllib": {"download", "sources"},
+    "urllib": {"download", "sources", "actions.addresses"},
     "http": set(),
     "socket": {"download"},
     "sklearn": set(),

@@ -210,3 +210,18 @@ SEEN = pa.schema(
     ]
 )
 """When each reported pair was first reported, sorted by both ids."""
+
+PLAN = pa.schema(
+    [
+        ("group_id", pa.string()),  # the smallest product id of the group
+        ("product_id", pa.string()),
+        ("action", pa.string()),  # keep | redirect | review
+        ("target", pa.string()),  # the kept product that a redirect leads to; "" for others
+        ("reason", pa.string()),
+        ("decided_by", pa.string()),  # a person, "a rule" or "an applied plan"
+        ("change", pa.string()),  # new | changed | same, compared with what was applied before
+        ("former_target", pa.string()),  # where it leads already; "" for nowhere
+        ("pages", pa.string()),  # paths of a redirected product, with blanks between
+    ]
+)
+"""Plan of a merge: each product once, sorted by group and id."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from dedup.actions.decisions import read_decisions
 from dedup.actions.diff import Difference, alarming, difference
 from dedup.actions.diff_report import read_seen, write_seen
+from dedup.actions.plan import Plan, Planner
+from dedup.actions.receipts import PLAN_JSON
 from dedup.actions.runs import present_run, read_detect_run
-from dedup.config.instances import plain
+from dedup.config.instances import build, plain
 from dedup.detection.results import DetectionResult
 from dedup.errors import AlarmError, ArtifactError, ConfigError, CorruptError
 from dedup.search.index import Index
+from dedup.search.manifest import RESULT
 
 log = logging.getLogger("dedup")
 
@@ -61,6 +65,29 @@ def with_changes(
     found = difference(old, new, seen=read_seen(Path(cfg.since)))
     write_seen(found, folder)
     return dataclasses.replace(result, changes=found.sentence())
+
+
+def make_plan(cfg: DictConfig) -> Plan:
+    """Plan the merge of what the run of ``findings=`` found.
+
+    Raises:
+        DedupError: a setting, a file or an address cannot be used.
+    """
+    folder = Path(str(cfg.findings))
+    planner: Planner = build(cfg.plan)
+    plan = planner(read_detect_run(folder))
+    named = {"findings": folder / RESULT}
+    if planner.decisions is not None:
+        named["decisions"] = Path(planner.decisions)
+    for place in map(Path, planner.places()):
+        named[f"applied {place}"] = place / PLAN_JSON if place.is_dir() else place
+    return dataclasses.replace(plan, inputs=named)
+
+
+def plan_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Return the settings of a plan as plain values."""
+    settings: dict[str, Any] = plain(cfg.plan)
+    return {name: value for name, value in settings.items() if not name.startswith("_")}
 
 
 def check_alarm(found: Difference, cfg: DictConfig) -> None:

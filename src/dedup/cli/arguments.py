@@ -37,7 +37,7 @@ PLACES = (
     *("query", "runs", "ids", "store.path", "foreground.model", "encoder.weights", "encoder.path"),
     *("source.path", "source.folder", "source.images_dir", "against", "checkpoint", "index"),
     *("resume", "run", "since", "truth", "hydra.run.dir", "hydra.sweep.dir"),
-    *("old", "new", "before", "decisions"),
+    *("old", "new", "before", "decisions", "findings", "plan.applied", "plan.decisions"),
 )
 """Settings that name files, folders or web addresses."""
 NO_CATALOGUE = ("check", "verify", "diff", "plan")

@@ -57,6 +57,10 @@ SETTINGS: dict[str, Groups] = {
         ("What comes of it", ("fail_on", "csv")),
         ("The run", ("runs",)),
     ),
+    "plan": (
+        ("The plan", ("findings", "plan")),
+        ("The run", ("csv", "runs")),
+    ),
     "verify": (
         ("What to check", ("store.path", "index", "run", "repair")),
         ("Reading of images by a repair", ("store", "fetch")),
@@ -76,6 +80,10 @@ EXAMPLES = {
     "diff": (
         "old=runs/detect/2026-11-23_06-00-00-000000",
         "old=runs/detect/2026-11-23_06-00-00-000000 fail_on=[new]",
+    ),
+    "plan": (
+        "plan.trust=[same_bytes,same_pixels]",
+        "plan.decisions=decisions.jsonl plan.url_column=link",
     ),
     "verify": ("store.path=runs/store/pillow", "run=runs/detect/latest"),
 }

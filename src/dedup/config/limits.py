@@ -73,6 +73,10 @@ def _gpus(value: Any) -> bool:
     return value == "auto" or (type(value) is int and value >= -1)
 
 
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+
+
 LIMITS: dict[str, tuple[Check, str]] = {
     "epochs": _whole(1),
     "seed": _whole(0, 2**32 - 1),
@@ -173,6 +177,9 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "health.max_blockiness": _number(0),
     "health.min_quality": _number(0, 100),
     "report.html.max_groups": _whole(0),
+    "plan.trust": _some("same_url", "same_bytes", "same_pixels"),
+    "plan.redirects": _some("shopify", "woocommerce", "magento", "nginx", "apache"),
+    "plan.store_ids": (_whole_numbers, "a list of whole numbers, 0 or more"),
     "fail_on": _some("new", "gone", "changed", "reopened"),
 }
 """Limit of each setting by its dotted key."""
@@ -201,16 +208,28 @@ TEXTS = (
     "new",
     "before",
     "decisions",
+    "findings",
+    "plan.decisions",
+    "plan.url_column",
+    "plan.url_template",
 )
 """Settings that must be texts: parsed as a number, a name is lost (1_0 becomes 10)."""
 MAY_BE_NULL = (
     *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
-    *("before", "decisions", "old"),
+    *(
+        "before",
+        "decisions",
+        "old",
+        "plan.applied",
+        "plan.decisions",
+        "plan.url_column",
+        "plan.url_template",
+    ),
     *("source.base_url", "source.category_column", "source.images_dir", "source.path"),
     "source.title_column",
 )
 """Settings of ``TEXTS`` that may be left empty."""
-TEXT_LISTS = ("source.dialect", "source.url_column")
+TEXT_LISTS = ("source.dialect", "source.url_column", "plan.applied", "plan.columns")
 """Settings that must be a text, or a list of texts."""
 SECTIONS = ("csv", "data")
 """Sections of settings that are no parts."""
