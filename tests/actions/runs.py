@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -11,7 +12,7 @@ from dedup.actions.runs import DetectRun
 from dedup.detection.calibration import Calibration
 from dedup.detection.grouping import ENDS, _by_kept, _table
 from dedup.detection.results import DetectionResult
-from dedup.schemas import GROUPS, PAIRS, SHARED
+from dedup.schemas import FAMILIES, GROUPS, PAIRS, SHARED
 from dedup.search.state import SearchFacts
 
 Pair = tuple[str, str, str, float, str]
@@ -87,6 +88,25 @@ def make_run(
         candidates=pair_table(candidates, url),
     )
     return DetectRun("run", made, result, images, settings=settings or {"encoder": "e1"})
+
+
+def shop_run(
+    table: pd.DataFrame, pairs: Sequence[Pair], families: Mapping[str, str] | None = None,
+    kept: Sequence[str] = (),
+) -> DetectRun:  # fmt: skip
+    """A run on a user's table with the column ``id``.
+
+    Args:
+        table: the user's table.
+        pairs: what is reported.
+        families: family of each product that is a variant.
+        kept: products that are kept before all others.
+    """
+    run = make_run(pairs, {key: [key] for key in table["id"]}, kept=kept)
+    rows = [(key, family, key) for key, family in (families or {}).items()]
+    result = replace(run.result, families=pd.DataFrame(rows, columns=FAMILIES.names))
+    manifest = {"id_column": "id", "url_column": "image_link"}
+    return replace(run, result=result, products=table, manifest=manifest)
 
 
 def groups_of(pairs: pd.DataFrame, kept: Sequence[str] = ()) -> pd.DataFrame:

@@ -39,7 +39,7 @@ from dedup.runtime.invocation import command
 from dedup.runtime.nouns import counted
 
 EXACT = ("same_url", "same_bytes", "same_pixels")
-"""Tiers that a plan may trust without a decision."""
+"""Tiers that a plan may trust without a decision, the surest first."""
 ENDS = ["product_id_a", "product_id_b"]
 
 
@@ -110,7 +110,8 @@ class Planner:
 
     Args:
         decisions: file of people's decisions, see ``decisions.read_decisions``; ``None`` for none.
-        trust: tiers whose pairs are merged where nobody has decided on them, some of ``EXACT``.
+        trust: tiers whose pairs are merged where nobody has decided on them, some of ``EXACT``. A
+            tier stands for the surer ones too: one address or file has one picture.
         applied: what was done of earlier plans, see ``receipts.read_applied``: a place or several.
         columns: rules of columns, see ``columns.read_rules``.
         url_column: column with the addresses of pages.
@@ -254,7 +255,7 @@ def _links(run: DetectRun, decisions: Decisions, trust: Sequence[str]) -> list[L
         for pair, each in decisions.items() if each.verdict == DUPLICATE
     ]  # fmt: skip
     pairs = run.result.pairs
-    exact = pairs[pairs["tier"].isin(list(trust))]
+    exact = pairs[pairs["tier"].isin(_trusted(trust))]
     return links + [
         Link((a, b), tier.replace("_", " "), RULE)
         for a, b, tier in zip(exact[ENDS[0]], exact[ENDS[1]], exact["tier"], strict=True)
@@ -262,9 +263,14 @@ def _links(run: DetectRun, decisions: Decisions, trust: Sequence[str]) -> list[L
     ]
 
 
+def _trusted(trust: Sequence[str]) -> list[str]:
+    """List the tiers that are trusted: those named, and all surer ones."""
+    return list(EXACT[: max((EXACT.index(tier) + 1 for tier in trust), default=0)])
+
+
 def _n_undecided(run: DetectRun, decisions: Decisions, trust: Sequence[str]) -> int:
     pairs = run.result.pairs
-    others = pairs[~pairs["tier"].isin(list(trust))]
+    others = pairs[~pairs["tier"].isin(_trusted(trust))]
     return sum(pair not in decisions for pair in zip(others[ENDS[0]], others[ENDS[1]], strict=True))
 
 

@@ -216,15 +216,8 @@ TEXTS = (
 """Settings that must be texts: parsed as a number, a name is lost (1_0 becomes 10)."""
 MAY_BE_NULL = (
     *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
-    *(
-        "before",
-        "decisions",
-        "old",
-        "plan.applied",
-        "plan.decisions",
-        "plan.url_column",
-        "plan.url_template",
-    ),
+    *("before", "decisions", "old", "plan.applied", "plan.decisions"),
+    *("plan.url_column", "plan.url_template"),
     *("source.base_url", "source.category_column", "source.images_dir", "source.path"),
     "source.title_column",
 )
