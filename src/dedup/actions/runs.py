@@ -83,7 +83,7 @@ def read_detect_run(folder: Path) -> DetectRun:
 
 
 def present_run(
-    result: DetectionResult, index: Index, settings: Mapping[str, Any], folder: Path
+    result: DetectionResult, index: Index, settings: Mapping[str, Any], folder: Path | None
 ) -> DetectRun:
     """Describe the run that is being made, before its files are written.
 
@@ -91,10 +91,11 @@ def present_run(
         result: its result.
         index: the index that it searched.
         settings: its settings as plain values.
-        folder: its folder.
+        folder: its folder, if it has one.
     """
+    made = _stamped(folder) if folder is not None else ""
     return DetectRun(
-        str(folder), _stamped(folder) or _written(datetime.now(UTC)), result,
+        str(folder or ""), made or _written(datetime.now(UTC)), result,
         _named(_shown(index.images)), index.products, index.manifest, _settings(settings, result),
     )  # fmt: skip
 

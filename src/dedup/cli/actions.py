@@ -9,12 +9,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from dedup import __version__
 from dedup.actions.decisions import read_decisions
 from dedup.actions.diff import Difference, alarming, difference
 from dedup.actions.diff_report import read_seen, write_seen
 from dedup.actions.plan import Plan, Planner
 from dedup.actions.receipts import PLAN_JSON
-from dedup.actions.runs import present_run, read_detect_run
+from dedup.actions.runs import SECTIONS, present_run, read_detect_run
 from dedup.config.instances import build, plain
 from dedup.detection.results import DetectionResult
 from dedup.errors import AlarmError, ArtifactError, ConfigError, CorruptError
@@ -43,9 +44,9 @@ def compare(cfg: DictConfig) -> Difference:
 
 
 def with_changes(
-    cfg: DictConfig, index: Index, result: DetectionResult, folder: Path
+    cfg: DictConfig, index: Index, result: DetectionResult, folder: Path | None
 ) -> DetectionResult:
-    """Add a sentence on what changed since the run of ``since=``, and keep first dates.
+    """Add a sentence on what changed since the run of ``since=``, and keep first dates in a folder.
 
     Where that folder holds a search and no result, a warning says so.
 
@@ -61,9 +62,11 @@ def with_changes(
     except ArtifactError as error:
         log.warning("nothing is said of what changed since then: %s", error)
         return result
-    new = present_run(result, index, plain(cfg), folder)
+    own = {section: plain(cfg[section]) for section in SECTIONS}
+    new = present_run(result, index, {"version": __version__, **own}, folder)
     found = difference(old, new, seen=read_seen(Path(cfg.since)))
-    write_seen(found, folder)
+    if folder is not None:
+        write_seen(found, folder)
     return dataclasses.replace(result, changes=found.sentence())
 
 

@@ -269,7 +269,7 @@ def _images_of(cfg: DictConfig, index: Index, folder: Path) -> ImageReader | Non
 
 
 def find(
-    cfg: DictConfig, index: Index, run_dir: Path
+    cfg: DictConfig, index: Index, run_dir: Path | None = None
 ) -> tuple[Index, DetectionResult, SearchState]:
     """Find the duplicates in an index, or between it and the index of ``against=``.
 
