@@ -15,6 +15,10 @@ from dedup.runtime.printable import visible
 KEPT = "!$&'()*+,-./:;=?@_~%[]"
 """Characters of an address that stay as they are, besides letters and digits; RFC 3986."""
 
+_PLAIN = re.compile(
+    r"(?:https?://[a-z0-9.-]+)?(/(?:[A-Za-z0-9._~!$&'()*,;=:@-][A-Za-z0-9/._~!$&'()*,;=:@-]*)?)"
+)
+"""Most addresses: their path needs no change."""
 _LONE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -43,7 +47,7 @@ def page_addresses(
         raise ConfigError("plan.url_column and plan.url_template exclude each other: leave one out")
     read = _of_column(products, url_column) if url_column else _of_template(products, url_template)
     pages: dict[str, list[str]] = defaultdict(list)
-    for product, cell in zip(products[id_column], read, strict=True):
+    for product, cell in zip(products[id_column].to_numpy(object), read, strict=True):
         if not cell:
             continue
         page = as_path(cell)
@@ -60,8 +64,7 @@ def page_addresses(
 
 def _of_column(products: pd.DataFrame, column: str) -> Iterable[str]:
     _check_column(products, column, "plan.url_column")
-    cells: Iterable[str] = products[column].str.strip()
-    return cells
+    return [cell.strip() for cell in products[column].to_numpy(object)]
 
 
 def _of_template(products: pd.DataFrame, template: str | None) -> Iterable[str]:
@@ -75,7 +78,7 @@ def _of_template(products: pd.DataFrame, template: str | None) -> Iterable[str]:
         )
     for name in names:
         _check_column(products, name, "plan.url_template")
-    columns = [products[name].str.strip() for name in names]
+    columns = [[cell.strip() for cell in products[name].to_numpy(object)] for name in names]
     parts = _FIELD.split(template)[::2]
     return [
         "" if "" in cells else parts[0] + "".join(
@@ -107,6 +110,8 @@ def as_path(address: str) -> str | None:
     Returns:
         The path, with one ``/`` before it; ``None`` where the text is no address of a page.
     """
+    if plain := _PLAIN.fullmatch(address):
+        return plain[1]
     try:
         parts = urlsplit(address)
     except ValueError:
@@ -128,7 +133,8 @@ def same_page(path: str) -> str:
         character = chr(int(match[1], 16))
         return character if _UNRESERVED.fullmatch(character) else match[0].upper()
 
-    page, sign, query = _ESCAPE.sub(one_form, path).partition("?")
+    plain = _ESCAPE.sub(one_form, path) if "%" in path else path
+    page, sign, query = plain.partition("?")
     return f"{page.rstrip('/') or '/'}{sign}{query}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -132,8 +131,8 @@ class Cells:
     id_column: str
     rules: Mapping[str, str]
     image_columns: Sequence[str] = ()
-    _cells: dict[str, dict[str, list[str]]] = field(default_factory=dict, repr=False)
-    _amounts: dict[str, dict[str, list[Amount]]] = field(default_factory=dict, repr=False)
+    _cells: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict, repr=False)
+    _amounts: dict[str, dict[str, Amount]] = field(default_factory=dict, repr=False)
 
     def conflicts(self, products: Sequence[str]) -> Iterator[Conflict]:
         """Find the columns in which products differ that should not.
@@ -146,6 +145,10 @@ class Cells:
             products: ids of one class, sorted.
         """
         for column in self._compared:
+            own = self.cells(column)
+            filled = [own[each] for each in products if each in own]
+            if len(filled) < 2 or all(each == filled[0] for each in filled):
+                continue
             rule = self.rules.get(column, "")
             weight = BLOCKS if rule == EQUAL else FLAGS
             if is_gtin_column(column):
@@ -153,7 +156,7 @@ class Cells:
             elif rule == FLAG and MONEY.search(column):
                 yield from self._price_conflicts(column, products)
             else:
-                yield from self._text_conflicts(column, products, rule, weight)
+                yield from self._text_conflicts(column, products, weight)
 
     @cached_property
     def _compared(self) -> list[str]:
@@ -162,14 +165,19 @@ class Cells:
             if self.rules.get(str(name)) in (EQUAL, FLAG) or is_gtin_column(str(name))
         ]  # fmt: skip
 
-    def cells(self, column: str) -> Mapping[str, list[str]]:
+    def cells(self, column: str) -> Mapping[str, tuple[str, ...]]:
         """Return the distinct cells of each product in a column, in the order of its rows."""
         if column not in self._cells:
-            found: dict[str, list[str]] = defaultdict(list)
-            texts = self.products[column].str.strip()
-            for product, cell in zip(self.products[self.id_column], texts, strict=True):
-                if cell and cell not in found[product]:
-                    found[product].append(cell)
+            found: dict[str, tuple[str, ...]] = {}
+            alone: dict[str, tuple[str]] = {}  # most products have one cell, and many share it
+            ids, texts = (self.products[name].to_numpy(object) for name in (self.id_column, column))
+            for product, text in zip(ids, texts, strict=True):
+                if cell := text.strip():
+                    cells = found.get(product, ())
+                    if not cells:
+                        found[product] = alone.setdefault(cell, (cell,))
+                    elif cell not in cells:
+                        found[product] = (*cells, cell)
             self._cells[column] = found
         return self._cells[column]
 
@@ -189,7 +197,7 @@ class Cells:
                 yield _conflict("differs", column, differing, own, weight)
 
     def _text_conflicts(
-        self, column: str, products: Sequence[str], rule: str, weight: str
+        self, column: str, products: Sequence[str], weight: str
     ) -> Iterator[Conflict]:
         own = self.cells(column)
         texts = {each: {*map(folded, own.get(each, ()))} for each in products}
@@ -197,13 +205,9 @@ class Cells:
             yield _conflict("differs", column, differing, own, weight)
 
     def _price_conflicts(self, column: str, products: Sequence[str]) -> Iterator[Conflict]:
-        own, amounts = self.cells(column), self.amounts(column)
-        texts = {
-            each: {folded(cell) for cell in own.get(each, ())} for each in products
-            if each not in amounts
-        }  # fmt: skip
-        known = [(min(amounts[each]), max(amounts[each]), each) for each in products
-                 if each in amounts]  # fmt: skip
+        own = self.cells(column)
+        amounts = {each: self.amounts(column, each) for each in products}
+        known = [(min(some), max(some), each) for each, some in amounts.items() if some]
         for (low, high, one), (low_other, high_other, other) in combinations(known, 2):
             if not {a.currency for a in amounts[one]} & {a.currency for a in amounts[other]}:
                 yield _conflict("currency", column, (one, other), own, FLAGS)
@@ -212,14 +216,20 @@ class Cells:
             if large[0] > small[1] and not 0 < large[0] <= TOLERANCE * small[1]:
                 yield _conflict("differs", column, (one, other), own, FLAGS)
                 return
+        texts = {
+            each: {folded(cell) for cell in own.get(each, ())}
+            for each, some in amounts.items() if not some
+        }  # fmt: skip
         if differing := _apart(texts):
             yield _conflict("differs", column, differing, own, FLAGS)
 
-    def amounts(self, column: str) -> Mapping[str, list[Amount]]:
-        """Read the cells of a column as amounts; a product without one is left out."""
+    def amounts(self, column: str, product: str) -> list[Amount]:
+        """Return the cells of a product that are amounts."""
         if column not in self._amounts:
-            self._amounts[column] = _amounts(self.cells(column), column)
-        return self._amounts[column]
+            cells = {cell for some in self.cells(column).values() for cell in some}
+            self._amounts[column] = _amounts(sorted(cells), column)
+        known = self._amounts[column]
+        return [known[cell] for cell in self.cells(column).get(product, ()) if cell in known]
 
     def changes(self, kept: str, others: Sequence[str]) -> Iterator[Change]:
         """Choose the cells that a kept product gains from those that lead to it.
@@ -244,19 +254,19 @@ class Cells:
         self, column: str, rule: str, kept: str, old: str, others: Sequence[str]
     ) -> Iterator[Change]:
         """Take the highest or lowest amount of the kept one's currency."""
-        amounts = self.amounts(column)
+        amounts = {each: self.amounts(column, each) for each in (kept, *others)}
         sign = 1 if rule == "highest" else -1
-        first = next((amounts[each][0] for each in (kept, *others) if each in amounts), None)
-        if first is None:
+        first = next((some[0] for some in amounts.values() if some), None)
+        if first is None or (old and not amounts[kept]):
             return
         usable = [
             (sign * amount.value, -place, amount.cell, each)
-            for place, each in enumerate((kept, *others))
-            for amount in amounts.get(each, ())
+            for place, (each, some) in enumerate(amounts.items())
+            for amount in some
             if amount.currency == first.currency
         ]
         _, _, cell, source = max(usable)
-        if source != kept and cell != old and (not old or kept in amounts):
+        if source != kept and cell != old:
             yield Change(kept, column, old, cell, source)
 
     def _united(self, column: str, kept: str, others: Sequence[str]) -> Iterator[Change]:
@@ -264,7 +274,7 @@ class Cells:
         own = self.cells(column)
         cells = {each: own[each] for each in (kept, *others) if own.get(each)}
         split = self._split(column, [cell for some in cells.values() for cell in some])
-        old = " ".join(cells.get(kept, [])[:1])
+        old = " ".join(cells.get(kept, ())[:1])
         items = {folded(item): item for item in split.of(old)} if old else {}
         sources = []
         for each in others:
@@ -300,18 +310,16 @@ class _Split:
         return f"{self.sign}{blank}".join(items)  # type: ignore[arg-type]
 
 
-def _amounts(cells: Mapping[str, list[str]], column: str) -> dict[str, list[Amount]]:
+def _amounts(cells: Sequence[str], column: str) -> dict[str, Amount]:
     """Read amounts, those of each currency in the notation that its cells have together."""
-    rows = [(product, cell) for product, some in cells.items() for cell in some]
-    table = pd.DataFrame(rows, columns=["product", "cell"])
-    table["currency"] = table["cell"].map(_currency)
-    found: dict[str, list[Amount]] = defaultdict(list)
+    table = pd.DataFrame({"cell": cells, "currency": [_currency(cell) for cell in cells]})
+    found: dict[str, Amount] = {}
     for currency, part in table.groupby("currency", sort=True):
         numbers = numbers_of(part["cell"], column, SETTING)
-        for product, cell, value in zip(part["product"], part["cell"], numbers, strict=True):
+        for cell, value in zip(part["cell"], numbers, strict=True):
             if value == value:
-                found[product].append(Amount(str(currency), float(value), cell))
-    return dict(found)
+                found[cell] = Amount(str(currency), float(value), cell)
+    return found
 
 
 def _currency(cell: str) -> str:
@@ -336,7 +344,11 @@ def _is_code(cell: str) -> bool:
 
 
 def _conflict(
-    kind: str, column: str, products: tuple[str, str], cells: Mapping[str, list[str]], weight: str
+    kind: str,
+    column: str,
+    products: tuple[str, str],
+    cells: Mapping[str, Sequence[str]],
+    weight: str,
 ) -> Conflict:
-    values = tuple(" | ".join(cells.get(each, [])) for each in products)
+    values = tuple(" | ".join(cells.get(each, ())) for each in products)
     return Conflict(kind, column, products, values, weight)

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.compute as pc
 
 from dedup.actions.decisions import SEPARATING, Decisions
 from dedup.actions.group_diff import group_changes
 from dedup.actions.runs import DetectRun, changed_settings
+from dedup.actions.text_columns import is_in, joined, texts_of
 from dedup.runtime.nouns import counted
 from dedup.schemas import GROUP_CHANGES, PAIR_CHANGES, SEEN
 
@@ -206,10 +208,10 @@ def _explain(
     digests = _digests(rows, side, present.images)
     compared = _compared(rows, absent)
     named = "; ".join(f"{key}: {before} -> {after}" for key, before, after in settings)
-    gone = [~rows[end].isin(absent.images["product_id"]).to_numpy() for end in ENDS]
+    gone = [~is_in(rows[end], absent.images["product_id"]) for end in ENDS]
     lost = [_is_lost(rows[end], digest, absent.images)
             for end, digest in zip(ENDS, digests, strict=True)]  # fmt: skip
-    silent = [digest.isin(absent.result.shared["sha256_pixels"]).to_numpy() for digest in digests]
+    silent = [is_in(digest, absent.result.shared["sha256_pixels"]) for digest in digests]
     apart = np.array([_is_apart(pair, decisions) for pair in _keys(rows)], bool)
     far = _is_too_far(rows, side, absent)
     checks: dict[str, Bools] = {
@@ -300,20 +302,20 @@ def _limit(run: DetectRun) -> str:
 
 def _digests(rows: pd.DataFrame, side: str, images: pd.DataFrame) -> list[pd.Series[str]]:
     """Return the digests of the images that show each pair, of product a and of product b."""
-    known = images.drop_duplicates(["product_id", "url"])
+    known, shown = joined(images["product_id"], images["url"]), texts_of(images["sha256_pixels"])
     digests = []
     for end, image in zip(ENDS, (f"{side}_image_a", f"{side}_image_b"), strict=True):
-        keys = rows[[end, image]].set_axis(["product_id", "url"], axis=1)
-        found = keys.merge(known, on=["product_id", "url"], how="left")["sha256_pixels"]
-        digests.append(found.fillna("").set_axis(rows.index))
+        place = pc.index_in(joined(rows[end], rows[image]), value_set=known)
+        found = pc.fill_null(shown.take(place), "")
+        digests.append(pd.Series(found.to_numpy(zero_copy_only=False), rows.index, dtype=str))
     return digests
 
 
 def _is_lost(ids: pd.Series[str], digests: pd.Series[str], images: pd.DataFrame) -> Bools:
     """Tell which products do not show an image of these pixels."""
-    shown = pd.MultiIndex.from_frame(images[["product_id", "sha256_pixels"]].drop_duplicates())
-    is_shown = pd.MultiIndex.from_arrays([ids, digests]).isin(shown)
-    return ~np.asarray(is_shown, bool)
+    shown = joined(images["product_id"], images["sha256_pixels"])
+    is_shown: Bools = pc.is_in(joined(ids, digests), value_set=shown).to_numpy(zero_copy_only=False)
+    return ~is_shown
 
 
 def _compared(rows: pd.DataFrame, run: DetectRun) -> pd.DataFrame:

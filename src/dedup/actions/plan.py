@@ -160,11 +160,12 @@ class Planner:
         links = _links(run, decisions, self.trust)
         concerned = {product for link in links for product in link.pair}
         cells = Cells(
-            run.products[run.products[id_column].isin(concerned)], id_column, rules,
+            run.products[[key in concerned for key in run.products[id_column].to_numpy(object)]],
+            id_column, rules,
             _image_columns(run.manifest),
         )  # fmt: skip
         known = Merge(
-            alive=set(run.images["product_id"]),
+            alive=set(run.images["product_id"].to_numpy(object)),
             links=links,
             barriers={pair: each.verdict for pair, each in decisions.items()
                       if each.verdict in SEPARATING},
@@ -258,7 +259,7 @@ def _links(run: DetectRun, decisions: Decisions, trust: Sequence[str]) -> list[L
     exact = pairs[pairs["tier"].isin(_trusted(trust))]
     return links + [
         Link((a, b), tier.replace("_", " "), RULE)
-        for a, b, tier in zip(exact[ENDS[0]], exact[ENDS[1]], exact["tier"], strict=True)
+        for a, b, tier in exact[[*ENDS, "tier"]].to_numpy(object)
         if (a, b) not in decisions
     ]
 
@@ -271,7 +272,7 @@ def _trusted(trust: Sequence[str]) -> list[str]:
 def _n_undecided(run: DetectRun, decisions: Decisions, trust: Sequence[str]) -> int:
     pairs = run.result.pairs
     others = pairs[~pairs["tier"].isin(_trusted(trust))]
-    return sum(pair not in decisions for pair in zip(others[ENDS[0]], others[ENDS[1]], strict=True))
+    return sum((a, b) not in decisions for a, b in others[ENDS].to_numpy(object))
 
 
 def _chosen(decisions: Decisions) -> dict[str, int]:
