@@ -161,7 +161,8 @@ def _both(old: DetectRun, new: DetectRun) -> pd.DataFrame:
     for name, alone in (("old", "right_only"), ("new", "left_only")):
         both[f"in_{name}"] = (both["_merge"] != alone).to_numpy()
         for column in ("tier", "relation", "image_a", "image_b", "kept"):
-            both[f"{name}_{column}"] = both[f"{name}_{column}"].fillna("")
+            cells = both[f"{name}_{column}"].astype(object)  # of no rows, it may hold floats
+            both[f"{name}_{column}"] = cells.where(cells.notna(), "")
     return both.drop(columns="_merge")
 
 
@@ -174,6 +175,7 @@ def _kept(groups: pd.DataFrame) -> pd.DataFrame:
             "kept": groups["group_id"].map(kept).to_numpy(),
         },
         index=groups["product_id"].to_numpy(),
+        dtype=object,
     )
 
 

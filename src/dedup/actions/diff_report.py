@@ -9,6 +9,7 @@ import pandas as pd
 
 from dedup.actions.diff import STATES, Difference
 from dedup.actions.pages import write_page
+from dedup.actions.text_columns import mergeable
 from dedup.runtime.files import write_json
 from dedup.runtime.nouns import counted
 from dedup.runtime.tables import read_table, write_csv, write_table
@@ -53,7 +54,7 @@ def read_seen(*folders: Path | None) -> pd.DataFrame:
     """
     files = [folder / SEEN_FILE for folder in folders if folder is not None]
     advice = "remove the file; first dates then begin anew"
-    tables = [read_table(file, SEEN, advice) for file in files if file.is_file()]
+    tables = [mergeable(read_table(file, SEEN, advice)) for file in files if file.is_file()]
     return pd.concat(tables) if tables else pd.DataFrame(columns=SEEN.names)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from dedup.detection.results import DetectionResult, index_of
+from dedup.actions.text_columns import mergeable
+from dedup.detection.results import SCHEMAS, DetectionResult, index_of
 from dedup.errors import ArtifactError
 from dedup.runtime.invocation import command
 from dedup.runtime.run_record import RUN, read_run
@@ -57,6 +58,8 @@ def read_detect_run(folder: Path) -> DetectRun:
         CorruptError: a file is damaged.
     """
     result = DetectionResult.load(folder)
+    tables: dict[str, Any] = {name: mergeable(getattr(result, name)) for name in SCHEMAS}
+    result = replace(result, **tables)
     if result.search is not None and result.search.against:
         raise ArtifactError(
             f"{folder} compares two catalogues (against=): name a run of {command('detect')} on "

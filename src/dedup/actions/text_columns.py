@@ -15,6 +15,11 @@ def texts_of(column: pd.Series[str]) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
+def mergeable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that pandas can merge: it fails on texts of an empty table from a file."""
+    return table if len(table) else pd.DataFrame(columns=table.columns, dtype=object)
+
+
 def joined(first: pd.Series[str], second: pd.Series[str]) -> pa.Array:
     """Join two columns to keys, one for each row; no text of ours holds the sign between."""
     between = pa.scalar("\0", pa.large_string())
