@@ -161,8 +161,9 @@ def _both(old: DetectRun, new: DetectRun) -> pd.DataFrame:
     for name, alone in (("old", "right_only"), ("new", "left_only")):
         both[f"in_{name}"] = (both["_merge"] != alone).to_numpy()
         for column in ("tier", "relation", "image_a", "image_b", "kept"):
-            cells = both[f"{name}_{column}"].astype(object)  # of no rows, it may hold floats
-            both[f"{name}_{column}"] = cells.where(cells.notna(), "")
+            cells = both[f"{name}_{column}"]
+            is_text = isinstance(cells.dtype, pd.StringDtype)  # of no rows, it may hold floats
+            both[f"{name}_{column}"] = (cells if is_text else cells.astype(object)).fillna("")
     return both.drop(columns="_merge")
 
 
