@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,8 +166,3 @@ def _text(value: object) -> str:
 
 def _refuse(path: Path, n: int, why: str) -> NoReturn:
     raise SourceError(f"{path}, line {n}: {why}. Export the decisions again, or correct the line")
-
-
-def separating(decisions: Iterable[Decision]) -> dict[Pair, Decision]:
-    """Select the decisions that keep two products apart."""
-    return {each.pair: each for each in decisions if each.verdict in SEPARATING}

@@ -6,7 +6,7 @@ run, a pair that is gone about the later run. So the differences of two runs mir
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -412,7 +412,7 @@ def _first_seen(
     return known.where(known.notna() & (known.fillna("") < own), own)
 
 
-def alarming(found: Difference, states: Mapping[str, int] | list[str]) -> list[str]:
+def alarming(found: Difference, states: Sequence[str]) -> list[str]:
     """Say which of the given states occur, with their numbers; a decided pair does not count."""
     pairs = found.pairs[found.pairs["cause"] != "decided"]
     counts = pairs["state"].value_counts()
