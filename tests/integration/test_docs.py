@@ -86,7 +86,7 @@ def briefer(command: str) -> list[str]:
 def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     """Somebody beside the entry points, a small shop, and a training run."""
     folder = tmp_path_factory.mktemp("docs")
-    for entry in ("train.py", "cluster.py", "detect.py"):
+    for entry in ("train.py", "cluster.py", "detect.py", "diff.py", "plan.py"):
         (folder / entry).symlink_to(ROOT / entry)
     (folder / "images").mkdir()
     for number in range(1, 13):

@@ -38,8 +38,11 @@ PLACES = (
     *("query", "runs", "ids", "store.path", "foreground.model", "encoder.weights", "encoder.path"),
     *("source.path", "source.folder", "source.images_dir", "against", "checkpoint", "index"),
     *("resume", "run", "since", "truth", "hydra.run.dir", "hydra.sweep.dir"),
+    *("old", "new", "before", "decisions", "findings", "plan.applied", "plan.decisions"),
 )
 """Settings that name files, folders or addresses."""
+NO_CATALOGUE = ("check", "verify", "diff", "plan")
+"""Commands that read no catalogue."""
 NAMES = (*PLACES, *TEXTS, *TEXT_LISTS, "fetch.contact")
 """Settings whose value is quoted where Hydra cannot parse it as typed."""
 USE_BUNDLED = f"{command('detect')} encoder=bundled source.path=products.csv"
@@ -262,11 +265,9 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
     place = _at_home(typed)
     ending = Path(place).suffix.lower()
     is_folder = Path(place).is_dir()
-    if name in ("check", "verify") or not (is_folder or ending in ENDINGS):
+    if name in NO_CATALOGUE or not (is_folder or ending in ENDINGS):
         likely = "query" if ending in IMAGE_SUFFIXES else "source.path"
-        hint = (
-            "" if name in ("check", "verify") else f"did you mean {shown_override(likely, place)}? "
-        )
+        hint = "" if name in NO_CATALOGUE else f"did you mean {shown_override(likely, place)}? "
         raise ConfigError(
             f"{typed} is no setting: {hint}Settings have the form NAME=VALUE\n"
             f"See {command(name)} --help"

@@ -52,6 +52,15 @@ SETTINGS: dict[str, Groups] = {
         _IMAGES[1],
         ("The run", _RUN),
     ),
+    "diff": (
+        ("The runs", ("old", "new", "before", "decisions")),
+        ("What comes of it", ("fail_on", "csv")),
+        ("The run", ("runs",)),
+    ),
+    "plan": (
+        ("The plan", ("findings", "plan")),
+        ("The run", ("csv", "runs")),
+    ),
     "verify": (
         ("What to check", ("store.path", "index", "run", "repair")),
         ("Reading of images by a repair", ("store", "fetch")),
@@ -67,6 +76,14 @@ EXAMPLES = {
         "encoder=bundled source.path=products.csv",
         "index=runs/cluster/latest grouping.keep=[highest:price,most_images]",
         "index=runs/cluster/latest query=photo.jpg",
+    ),
+    "diff": (
+        "old=runs/detect/2026-11-23_06-00-00-000000",
+        "old=runs/detect/2026-11-23_06-00-00-000000 fail_on=[new]",
+    ),
+    "plan": (
+        "plan.trust=[same_bytes,same_pixels]",
+        "plan.decisions=decisions.jsonl plan.url_column=link",
     ),
     "verify": ("store.path=runs/store/pillow", "run=runs/detect/latest"),
 }

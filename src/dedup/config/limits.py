@@ -41,9 +41,10 @@ def _choice(*names: str) -> tuple[Check, str]:
     return lambda value: value in names, _ONE_OF + ", ".join(names)
 
 
-def _some(*names: str) -> tuple[Check, str]:
+def _some(*names: str, may_be_empty: bool = False) -> tuple[Check, str]:
     def check(value: Any) -> bool:
-        return isinstance(value, list) and bool(value) and all(one in names for one in value)
+        some = isinstance(value, list) and all(one in names for one in value)
+        return some and (bool(value) or may_be_empty)
 
     return check, f"a list of some of {', '.join(names)}, such as [{','.join(names[:2])}]"
 
@@ -71,6 +72,10 @@ def _gpus(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(type(gpu) is int and gpu >= 0 for gpu in value)
     return value == "auto" or (type(value) is int and value >= -1)
+
+
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
 
 
 LIMITS: dict[str, tuple[Check, str]] = {
@@ -174,6 +179,12 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "health.max_blockiness": _number(0),
     "health.min_quality": _number(0, 100),
     "report.html.max_groups": _whole(0),
+    "plan.trust": _some("same_url", "same_bytes", "same_pixels", may_be_empty=True),
+    "plan.redirects": _some(
+        "shopify", "woocommerce", "magento", "nginx", "apache", may_be_empty=True
+    ),
+    "plan.store_ids": (_whole_numbers, "a list of whole numbers, 0 or more"),
+    "fail_on": _some("new", "gone", "changed", "reopened", may_be_empty=True),
 }
 """Limit of each setting by its dotted key."""
 
@@ -197,15 +208,25 @@ TEXTS = (
     "run",
     "since",
     "truth",
+    "old",
+    "new",
+    "before",
+    "decisions",
+    "findings",
+    "plan.decisions",
+    "plan.url_column",
+    "plan.url_template",
 )
 """Settings that must be texts: parsed as a number, a name is lost (1_0 becomes 10)."""
 MAY_BE_NULL = (
     *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
+    *("before", "decisions", "old", "plan.applied", "plan.decisions"),
+    *("plan.url_column", "plan.url_template"),
     *("source.base_url", "source.category_column", "source.images_dir", "source.path"),
     "source.title_column",
 )
 """Settings of ``TEXTS`` that may be left empty."""
-TEXT_LISTS = ("source.dialect", "source.url_column")
+TEXT_LISTS = ("source.dialect", "source.url_column", "plan.applied", "plan.columns")
 """Settings that must be a text, or a list of texts."""
 SECTIONS = ("csv", "data")
 """Sections of settings that are no parts."""

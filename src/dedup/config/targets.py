@@ -77,6 +77,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "detection": ("dedup.detection.detector.Detector",),
     "grouping": ("dedup.detection.grouping.Grouping",),
     "health": ("dedup.detection.health.HealthRules",),
+    "plan": ("dedup.actions.plan.Planner",),
     "report.*": (
         "dedup.reports.csv.CsvReport",
         "dedup.reports.html.HtmlReport",

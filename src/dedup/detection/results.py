@@ -66,6 +66,8 @@ class DetectionResult:
         families: the schema ``FAMILIES``: the products of the variants in ``related``.
         health: the schema ``HEALTH``: the images and their problems; no rows where none were
             judged, and in results of earlier versions.
+        changes: a sentence on what changed since an earlier run, for reports; "" without one. It
+            is not saved.
     """
 
     pairs: pd.DataFrame
@@ -78,6 +80,7 @@ class DetectionResult:
     related: pd.DataFrame = field(default_factory=partial(_no_rows, PAIRS))
     families: pd.DataFrame = field(default_factory=partial(_no_rows, FAMILIES))
     health: pd.DataFrame = field(default_factory=partial(_no_rows, HEALTH))
+    changes: str = ""
 
     def save(self, folder: str | Path, index: Path | None = None) -> None:
         """Write the tables, ``calibration.json`` and last ``result.json`` with checksums.
@@ -133,7 +136,7 @@ class DetectionResult:
             search=SearchFacts.from_dict(search) if search else None,
             calibration=Calibration.from_dict(calibration) if calibration else None,
             measured=measured,
-            **frames,
+            **{name: frames[name] for name in names},  # type: ignore[arg-type]
         )
 
     def _calibration(self) -> dict[str, Any]:

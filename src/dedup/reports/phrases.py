@@ -72,6 +72,8 @@ def facts(
             texts.append(f"images at a distance of up to {given} count as duplicates")
     if n_more_groups:
         texts.append(f"{counted(n_more_groups, 'more group')} in groups.csv")
+    if findings.changes:
+        texts.append(findings.changes)
     texts += left_out(findings, index)
     if n_whole:
         texts.append(f"no product found in {counted(n_whole, 'image')}, used whole")

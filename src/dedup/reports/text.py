@@ -49,6 +49,8 @@ def report_findings(findings: DetectionResult, index: Index, folder: Path, secon
         seconds: duration.
     """
     log.info("%s%s", " ".join(headline(findings, index)), _how_surely(findings))
+    if findings.changes:
+        log.info("%s", findings.changes)
     _log_left_out(findings, index)
     for text in warnings(findings, index):
         log.warning(text)

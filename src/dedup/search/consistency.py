@@ -96,6 +96,29 @@ def check_images(
         pass
 
 
+def check_owners(images: pa.Table, ids: pa.ChunkedArray, origin: Origin) -> None:
+    """Check the product, the status and the digests of each image of an index, as above.
+
+    For readers of the tables alone, without vectors and clusters.
+
+    Args:
+        images: the schema ``INDEX_IMAGES``; nulls in columns of floats alone.
+        ids: product id of each record.
+        origin: file of the images.
+
+    Raises:
+        CorruptError: the tables contradict each other.
+    """
+    record = images["record"].to_numpy()
+    if len(record) and (record.min() < 0 or record.max() >= len(ids)):
+        origin.refuse(f"it names a record that products.parquet, of {len(ids)} rows, does not have")
+    _check_labels(images, "status", STATUSES, origin)
+    ok = pc.equal(images["status"], "ok").to_numpy()
+    for name in ("sha256_bytes", "sha256_pixels"):
+        _read_digits(images, name, ok, origin)
+    _check_owners(images["product_id"], ids, record, ok, origin)
+
+
 def _check_owners(
     owners: pa.ChunkedArray, ids: pa.ChunkedArray, record: Ints, ok: Bools, origin: Origin
 ) -> None:
