@@ -35,7 +35,8 @@ WITH_VALUE = (
 """Hydra's options whose value is the next argument."""
 PLACES = (
     *("query", "runs", "ids", "store.path", "foreground.model", "encoder.weights", "encoder.path"),
-    *("source.path", "source.folder", "source.images_dir", "against", "checkpoint", "index"),
+    *("ledger.path", "source.path", "source.folder", "source.images_dir"),
+    *("against", "checkpoint", "index"),
     *("resume", "run", "since", "truth", "hydra.run.dir", "hydra.sweep.dir"),
 )
 """Settings that name files, folders or web addresses."""

@@ -46,7 +46,7 @@ SETTINGS: dict[str, Groups] = {
     "detect": (
         ("The catalogues", ("index", "source", "against", "prefix", "since", "query")),
         ("Duplicates", ("matcher", "verifier", "detection", "truth")),
-        ("Groups and reports", ("grouping", "health", "report", "csv")),
+        ("Groups and reports", ("grouping", "ledger", "health", "report", "csv")),
         ("Making an index if there is none", ("checkpoint", "encoder", "clusterer", *_EMBEDDING)),
         ("Reading of images", ("store", "fetch")),
         _IMAGES[1],

@@ -171,6 +171,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
 
 TEXTS = (
     "detection.block_by",
+    "ledger.path",
     "prefix",
     "source.base_url",
     "source.category_column",

@@ -17,8 +17,20 @@ from dedup.runtime.checked_files import read_checked_tables
 from dedup.runtime.checksums import file_facts, write_checked
 from dedup.runtime.files import write_json
 from dedup.runtime.tables import as_frame, write_table
-from dedup.schemas import FAMILIES, GROUPS, HEALTH, PAIR_RELATIONS, PAIRS, PROBLEMS, SHARED, TIERS
+from dedup.schemas import (
+    DECIDED,
+    DECIDED_STATES,
+    FAMILIES,
+    GROUPS,
+    HEALTH,
+    PAIR_RELATIONS,
+    PAIRS,
+    PROBLEMS,
+    SHARED,
+    TIERS,
+)
 from dedup.search.consistency import (
+    check_decided,
     check_families,
     check_groups,
     check_health,
@@ -36,8 +48,10 @@ SCHEMAS = {
     "related": PAIRS,
     "families": FAMILIES,
     "health": HEALTH,
+    "decided": DECIDED,
 }
-"""The tables of a result by name; each is saved as ``<name>.parquet``."""
+"""The tables of a result by name; each is saved as ``<name>.parquet``, the last one if it is
+there."""
 
 
 def _no_rows(schema: pa.Schema) -> pd.DataFrame:
@@ -66,6 +80,7 @@ class DetectionResult:
         families: the schema ``FAMILIES``: the products of the variants in ``related``.
         health: the schema ``HEALTH``: the images and their problems; no rows where none were
             judged, and in results of earlier versions.
+        decided: the schema ``DECIDED``: pairs that people decided on; ``None`` without a ledger.
     """
 
     pairs: pd.DataFrame
@@ -78,6 +93,7 @@ class DetectionResult:
     related: pd.DataFrame = field(default_factory=partial(_no_rows, PAIRS))
     families: pd.DataFrame = field(default_factory=partial(_no_rows, FAMILIES))
     health: pd.DataFrame = field(default_factory=partial(_no_rows, HEALTH))
+    decided: pd.DataFrame | None = None
 
     def save(self, folder: str | Path, index: Path | None = None) -> None:
         """Write the tables, ``calibration.json`` and last ``result.json`` with checksums.
@@ -88,13 +104,14 @@ class DetectionResult:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, schema in SCHEMAS.items():
+        written = {name: SCHEMAS[name] for name in SCHEMAS if getattr(self, name) is not None}
+        for name, schema in written.items():
             write_table(getattr(self, name), schema, folder / f"{name}.parquet")
         calibration = self._calibration()
         write_json(calibration, folder / "calibration.json")
         files = {
             f"{name}.parquet": file_facts(folder / f"{name}.parquet", rows=len(getattr(self, name)))
-            for name in SCHEMAS
+            for name in written
         }
         content = {
             "format": RESULT_FORMAT,
@@ -126,6 +143,8 @@ class DetectionResult:
         check_families(tables["families"], origins["families"])
         if "health" in tables:
             check_health(tables["health"], PROBLEMS, origins["health"])
+        if "decided" in tables:
+            check_decided(tables["decided"], DECIDED_STATES, origins["decided"])
         frames = {name: as_frame(table) for name, table in tables.items()}
         search, calibration = manifest["search"], dict(manifest["calibration"])
         measured = calibration.pop("measured", None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dedup.detection.calibration import Calibration, Recall, floor
 from dedup.detection.results import DetectionResult
-from dedup.reports import health
+from dedup.reports import decided, health
 from dedup.reports.phrases import BELOW, given_threshold, left_out, n_compared, percent
 from dedup.reports.proofs import NEAR, n_matched, outcome, prefix_of, surest_pairs
 from dedup.runtime.invocation import command
@@ -50,6 +50,8 @@ def report_findings(findings: DetectionResult, index: Index, folder: Path, secon
     """
     log.info("%s%s", " ".join(headline(findings, index)), _how_surely(findings))
     _log_left_out(findings, index)
+    if people := decided.summary(findings):
+        log.info("%s", people)
     for text in warnings(findings, index):
         log.warning(text)
     if unfit := health.summary(findings):
