@@ -34,7 +34,7 @@ HOMES = {  # of libraries: rooms, or modules where the room as a whole does with
     "aiohttp": {"download"},
     "urllib": {"download", "sources"},
     "http": set(),
-    "socket": {"download"},
+    "socket": {"download", "review.server"},
     "sqlite3": {"review.database", "review.schema"},
     "psycopg": {"review.postgres"},
     "starlette": {"review"},

@@ -1,4 +1,4 @@
-"""Command line: ``dedup train``, ``cluster``, ``detect`` and ``check``."""
+"""Command line: ``dedup train``, ``cluster``, ``detect``, ``review`` and ``check``."""
 
 from __future__ import annotations
 

@@ -35,7 +35,15 @@ WITH_VALUE = (
 """Hydra's options whose value is the next argument."""
 PLACES = (
     *("query", "runs", "ids", "store.path", "foreground.model", "encoder.weights", "encoder.path"),
-    *("ledger.path", "source.path", "source.folder", "source.images_dir"),
+    *(
+        "ledger.path",
+        "findings",
+        "export",
+        "import",
+        "source.path",
+        "source.folder",
+        "source.images_dir",
+    ),
     *("against", "checkpoint", "index"),
     *("resume", "run", "since", "truth", "hydra.run.dir", "hydra.sweep.dir"),
 )
@@ -260,10 +268,12 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
     place = _at_home(typed)
     ending = Path(place).suffix.lower()
     is_folder = Path(place).is_dir()
-    if name in ("check", "verify") or not (is_folder or ending in ENDINGS):
+    if name in ("check", "verify", "review") or not (is_folder or ending in ENDINGS):
         likely = "query" if ending in IMAGE_SUFFIXES else "source.path"
         hint = (
-            "" if name in ("check", "verify") else f"did you mean {shown_override(likely, place)}? "
+            ""
+            if name in ("check", "verify", "review")
+            else f"did you mean {shown_override(likely, place)}? "
         )
         raise ConfigError(
             f"{typed} is no setting: {hint}Settings have the form NAME=VALUE\n"

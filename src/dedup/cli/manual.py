@@ -52,6 +52,12 @@ SETTINGS: dict[str, Groups] = {
         _IMAGES[1],
         ("The run", _RUN),
     ),
+    "review": (
+        ("The groups", ("findings", "work")),
+        ("The decisions", ("ledger", "reviewer", "export", "import")),
+        ("The page", ("server", "invite", "role")),
+        ("The run", ("runs",)),
+    ),
     "verify": (
         ("What to check", ("store.path", "index", "run", "repair")),
         ("Reading of images by a repair", ("store", "fetch")),
@@ -68,6 +74,7 @@ EXAMPLES = {
         "index=runs/cluster/latest grouping.keep=[highest:price,most_images]",
         "index=runs/cluster/latest query=photo.jpg",
     ),
+    "review": ("findings=runs/detect/latest", "invite=Ann", "export=decisions.jsonl"),
     "verify": ("store.path=runs/store/pillow", "run=runs/detect/latest"),
 }
 

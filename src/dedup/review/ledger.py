@@ -257,7 +257,12 @@ class Ledger:
             "SELECT product, print FROM product_seen")]  # fmt: skip
 
     def export(self, path: Path) -> int:
-        """Write all rows and fingerprints as JSON lines; return the number of decisions."""
+        """Write all rows and fingerprints as JSON lines; return the number of rows."""
+        write_text(self.exported(), path)
+        return len(self.history)
+
+    def exported(self) -> str:
+        """Return all rows and fingerprints as JSON lines."""
         self.refresh()
         lines = [{"fingerprint": name, "images": sorted(map(list, images))}
                  for name, images in sorted(self.images.items())]  # fmt: skip
@@ -265,8 +270,7 @@ class Ledger:
         rows = [row for batch in self.history.batches.values() for row in batch]
         rows.sort(key=lambda row: row.order)
         lines += [row.to_dict() for row in rows]
-        write_text("".join(f"{json.dumps(line)}\n" for line in lines), path)
-        return len(rows)
+        return "".join(f"{json.dumps(line)}\n" for line in lines)
 
     def import_(self, path: Path) -> int:
         """Read a file of ``export`` into this ledger; rows that are there already stay.

@@ -188,14 +188,14 @@ def standing(ledger: Ledger, catalogue: Catalogue, proposed: Sequence[Evidence])
     reopened: dict[Pair, Decision] = {}
     for one in known:
         row = history.current(one.pair)
-        if row is not None and not _was_there(one, [row], ledger.images):
+        if row is not None and not was_there(one, [row], ledger.images):
             reopened[one.pair] = row
     kept = [row for row in history.decisions() if row.pair not in reopened]
     holding = consistent(kept)
     settled: dict[Pair, Sequence[Decision]] = {}
     for one in known:
         rows = holding.follows(one.pair)
-        if rows and (rows[0].pair == one.pair or _was_there(one, rows, ledger.images)):
+        if rows and (rows[0].pair == one.pair or was_there(one, rows, ledger.images)):
             settled[one.pair] = rows
     rows = sorted(holding.decisions(), key=lambda row: row.order, reverse=True)
     gone = [row for row in rows if row.verdict == DUPLICATE and _is_gone(row, catalogue)]
@@ -260,7 +260,7 @@ def _with_renamed(history: History, carried: Sequence[Renamed]) -> History:
     return History([*rows, *new])
 
 
-def _was_there(
+def was_there(
     evidence: Evidence, rows: Sequence[Decision], images: Mapping[str, Collection[Digests]]
 ) -> bool:
     """Tell whether the images of a pair were there when it, or what settles it, was decided."""
