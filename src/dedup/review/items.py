@@ -172,9 +172,13 @@ class Table:
         return "" if at is None else str(self._cells[column][at]).strip()
 
     def named(self, names: Sequence[str]) -> list[str]:
-        """Find columns by name, whatever their case."""
-        folded = {name.casefold(): name for name in self.all_columns}
-        return [folded[name.casefold()] for name in names if name.casefold() in folded]
+        """Find columns by name, whatever their case: brand is also productBrand."""
+        found: dict[str, None] = {}
+        for wanted in map(str.casefold, names):
+            equal = [name for name in self.all_columns if name.casefold() == wanted]
+            holding = [name for name in self.all_columns if wanted in name.casefold()]
+            found.update(dict.fromkeys([*equal, *holding][:1]))
+        return list(found)
 
 
 def _place(name: str) -> int:

@@ -73,6 +73,7 @@ class App {
 
   render() {
     const focused = $("work").querySelector("button:focus-visible")?.getAttribute("aria-keyshortcuts");
+    $("work").replaceChildren(); // so that decoded images can be taken again
     this.views[this.view].render($("work"));
     if (focused) $("work").querySelector(`button[aria-keyshortcuts="${CSS.escape(focused)}"]`)?.focus();
     this.counted();

@@ -2,6 +2,7 @@
 
 import { el, text } from "./dom.js";
 import { pictureOf } from "./client.js";
+import { imageOf } from "./images.js";
 import { outline } from "./viewer.js";
 import { VERDICTS, WORDS } from "./words.js";
 
@@ -9,7 +10,7 @@ import { VERDICTS, WORDS } from "./words.js";
 export function picture(product, digest, other, isOutlined) {
   const shown = digest || product.images[0];
   if (!shown) return el("div", { class: "no-image" }, "no image");
-  const frame = el("span", { class: "frame" }, el("img", { src: pictureOf(shown), alt: `Image of ${product.id}`, draggable: "false" }));
+  const frame = el("span", { class: "frame" }, imageOf(shown, `Image of ${product.id}`));
   if (isOutlined && other && other !== shown) setTimeout(() => frame.isConnected && outline(frame, other, shown), 400);
   return frame;
 }

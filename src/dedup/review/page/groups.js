@@ -110,8 +110,8 @@ export class GroupView {
     question.open = false;
     question.given = verdict;
     const isDone = !this.open().length;
-    if (isDone) this.next();
     this.work.decide([choice], "key", [item], WORDS[verdict]);
+    if (isDone) this.next();
     if (!isDone) this.shownAt = performance.now();
     this.app.render();
     this.app.decided(`${WORDS[verdict]}`);
@@ -124,9 +124,8 @@ export class GroupView {
     const kept = this.kept === this.item.kept ? "" : this.kept;
     const choices = open.map((one) => this.work.choice(one, one.proposed, kept, took));
     for (const one of open) { one.open = false; one.given = one.proposed; }
-    const item = this.item;
+    this.work.decide(choices, "key", [this.item], "As proposed");
     this.next();
-    this.work.decide(choices, "key", [item], "As proposed");
     this.app.render();
     this.app.decided("As proposed");
   }

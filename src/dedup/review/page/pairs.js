@@ -65,10 +65,10 @@ export class PairView {
     const choices = this.page.map((row) => this.work.choice(row.question, row.verdict, "", took));
     for (const row of this.page) { row.question.open = false; row.question.given = row.verdict; }
     const { items } = this;
-    this.work.queue = this.work.queue.filter((item) => !items.includes(item));
     const n = choices.length;
     this.page = null;
     this.work.decide(choices, "page", items, count(n, "pair"));
+    this.work.queue = this.work.queue.filter((item) => !items.includes(item));
     this.work.refill().then(() => { this.page = null; this.app.render(); });
     this.app.render();
     this.app.decided(`${count(n, "pair")} saved`);

@@ -1,9 +1,10 @@
 // The items that this reviewer holds, and the decisions that are on their way.
 
-import { get, newBatch, pictureOf, post, Saves } from "./client.js";
+import { get, newBatch, post, Saves } from "./client.js";
+import { preload } from "./images.js";
 
-const PREFETCH = 20;
-const REFILL = 12;
+const PREFETCH = 30;
+const REFILL = 24;
 const HEARTBEAT_MS = 40_000;
 
 export const pairKey = (one) => JSON.stringify([one.left, one.right]);
@@ -17,8 +18,7 @@ export class Work {
     this.total = 0;
     this.isEmpty = false;
     this.filling = null;
-    this.pictures = new Map();
-    this.saves = new Saves((n) => app.saving(n));
+    this.saves = new Saves((n) => { app.saving(n); if (n === 0) this.drained(); });
     setInterval(() => this.renew(), HEARTBEAT_MS);
     addEventListener("pagehide", () => this.release());
   }
@@ -29,18 +29,20 @@ export class Work {
   async restart() {
     await this.release();
     this.queue = [];
+    this.finished.clear();
     this.isEmpty = false;
+    await this.filling;
     await this.refill();
   }
 
   /** Fetch more items before they are needed. */
   refill() {
     if (this.filling || this.isEmpty || this.queue.length >= REFILL) return this.filling ?? Promise.resolve();
-    const held = this.held();
+    const held = [...this.held(), ...this.justDone];
     this.filling = get("/api/work", { n: PREFETCH, order: this.app.order, filter: this.app.filter, held: held.join(",") })
       .then((answer) => {
         const known = new Set(this.held());
-        const fresh = answer.items.filter((item) => !known.has(item.item) && !this.justDone.has(item.item));
+        const fresh = answer.items.filter((item) => !known.has(item.item) && !this.finished.has(item.item));
         this.queue.push(...fresh);
         this.open = answer.open;
         this.total = answer.total;
@@ -51,22 +53,27 @@ export class Work {
     return this.filling;
   }
 
+  /** Items whose decision is on its way, and all that were decided on in this session. */
   justDone = new Set();
+  finished = new Set();
+
+  done(items) {
+    for (const { item } of items) { this.justDone.add(item); this.finished.add(item); }
+  }
+
+  notDone(numbers) {
+    for (const number of numbers) { this.justDone.delete(number); this.finished.delete(number); }
+  }
+
+  /** All is saved: what the server kept back may be open now. */
+  drained() {
+    if (this.queue.length || this.isEmpty) return;
+    this.finished.clear(); // what was undone elsewhere may come again
+    Promise.resolve(this.filling).then(() => this.refill()).then(() => this.app.render()).catch((error) => this.app.failed(error));
+  }
 
   /** Fetch and decode the pictures of the items to come. */
-  preload() {
-    for (const item of this.queue) {
-      const digests = new Set(item.questions.flatMap((one) => one.shown));
-      for (const digest of digests) {
-        if (!digest || this.pictures.has(digest)) continue;
-        const image = new Image();
-        image.src = pictureOf(digest);
-        image.decode?.().catch(() => undefined);
-        this.pictures.set(digest, image);
-        if (this.pictures.size > 400) this.pictures.delete(this.pictures.keys().next().value);
-      }
-    }
-  }
+  preload() { preload(this.queue.flatMap((item) => item.questions.flatMap((one) => one.shown))); }
 
   /** Make the choice of a verdict on a question. */
   choice(question, verdict, kept, tookMs) {
@@ -80,7 +87,7 @@ export class Work {
     const batch = newBatch();
     const entry = { batch, label, items: items.map((item) => item.item) };
     this.batches.push(entry);
-    for (const item of items) this.justDone.add(item.item);
+    this.done(items.filter((item) => !item.questions.some((one) => one.open)));
     this.saves.add("/api/decisions", { batch, source, choices })
       .then(() => this.settleDone(items))
       .catch((error) => this.bringBack(entry, items, choices, error));
@@ -91,12 +98,11 @@ export class Work {
     this.open = Math.max(0, this.open - items.filter((item) => !item.questions.some((one) => one.open)).length);
     for (const item of items) this.justDone.delete(item.item);
     this.app.counted();
-    if (this.queue.length === 0) this.refill().then(() => this.app.render());
   }
 
   bringBack(entry, items, choices, error) {
     this.batches = this.batches.filter((one) => one !== entry);
-    for (const item of items) this.justDone.delete(item.item);
+    this.notDone(items.map((item) => item.item));
     const given = new Set(choices.map(pairKey));
     for (const item of items) {
       for (const question of item.questions) if (given.has(pairKey(question))) question.open = true;
@@ -126,7 +132,7 @@ export class Work {
       .then((answer) => {
         const again = new Map(answer.items.map((item) => [item.item, item]));
         this.queue = [...answer.items, ...this.queue.filter((item) => !again.has(item.item))];
-        for (const number of again.keys()) this.justDone.delete(number);
+        this.notDone(again.keys());
         this.isEmpty = false;
         this.open += 1;
         this.preload();
@@ -138,8 +144,9 @@ export class Work {
 
   skip(items) {
     this.queue = this.queue.filter((item) => !items.includes(item));
-    for (const item of items) this.justDone.add(item.item);
+    this.done(items);
     this.saves.add("/api/skip", { items: items.map((item) => item.item) }).catch((error) => {
+      this.notDone(items.map((item) => item.item));
       this.queue.unshift(...items);
       this.app.cameBack(error);
     }).finally(() => { for (const item of items) this.justDone.delete(item.item); });
