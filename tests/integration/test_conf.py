@@ -21,7 +21,8 @@ from dedup.errors import ConfigError
 CONF = ROOT / "conf"
 ENTRIES = ["train", "cluster", "detect"]
 FOLDERS = {
-    "encoder": "encoders", "foreground": "foregrounds", "matcher": "search", "report": "reports",
+    "encoder": "encoders", "foreground": "foregrounds", "ledger": "review", "matcher": "search",
+    "report": "reports",
     "source": "sources", "task": "training/tasks", "verifier": "verification",
 }  # fmt: skip
 NAMED = {
@@ -29,7 +30,9 @@ NAMED = {
     ("verifier", "local"): "geometric",
 }  # fmt: skip
 """Parts whose module has another name: people have theirs in scripts, or it reads several."""
-WITHOUT_CLASS = [("source", "trained"), ("verifier", "none"), ("foreground", "none")]
+WITHOUT_CLASS = [
+    ("source", "trained"), ("verifier", "none"), ("foreground", "none"), ("ledger", "none"),
+]  # fmt: skip
 PARTS = [
     (group.name, file.stem)
     for group in sorted(CONF.iterdir())
@@ -148,6 +151,7 @@ def test_every_limit_is_of_a_setting_that_exists() -> None:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         for override, entry in product(chosen, ENTRIES):
             known |= set(keys(hydra.compose(entry, overrides=[override])))
+        known |= set(keys(hydra.compose("review")))
     assert set(LIMITS) <= known
 
 

@@ -177,6 +177,7 @@ TEXTS = (
     "findings",
     "import",
     "invite",
+    "ledger.address",
     "ledger.path",
     "prefix",
     "reviewer",

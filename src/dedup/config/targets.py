@@ -77,7 +77,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "detection": ("dedup.detection.detector.Detector",),
     "grouping": ("dedup.detection.grouping.Grouping",),
     "health": ("dedup.detection.health.HealthRules",),
-    "ledger": ("dedup.review.sqlite.SqliteLedger",),
+    "ledger": ("dedup.review.postgres.PostgresLedger", "dedup.review.sqlite.SqliteLedger"),
     "report.*": (
         "dedup.reports.csv.CsvReport",
         "dedup.reports.html.HtmlReport",
