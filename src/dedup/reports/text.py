@@ -72,7 +72,11 @@ def _next_steps(findings: DetectionResult, index: Index, folder: Path) -> list[s
     else:
         meanings["matches.json"] = "%s lists their products beside yours"
     made = {name: folder / name for name in meanings if (folder / name).is_file()}
-    return [meanings[name] % path for name, path in made.items()]
+    steps = [meanings[name] % path for name, path in made.items()]
+    if len(findings.groups) and prefix_of(index.manifest) is None:
+        steps.append(f"{command('review')} findings={shlex.quote(str(folder))} opens a page to "
+                     "decide on each group")  # fmt: skip
+    return steps
 
 
 def report_index(index: Index, folder: Path, seconds: float, settings: Sequence[str] = ()) -> None:

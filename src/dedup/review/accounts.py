@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from dedup.review.database import Database
 ROLES = ("reviewer", "lead")
 """A lead may also undo what others decided."""
 MAX_NAME = 60
+REMEMBERED = 60.0
+"""Seconds for which a session is not looked up again."""
 
 
 class Reviewer(NamedTuple):
@@ -36,6 +39,7 @@ class Accounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known: dict[str, tuple[float, Reviewer]] = {}
 
     def invite(self, name: str, role: str = "reviewer") -> str:
         """Make a link's token for a person; it opens one session.
@@ -65,13 +69,20 @@ class Accounts:
             return self._made(rows[0][0], "session") if rows else None
 
     def reviewer(self, session: str) -> Reviewer | None:
-        """Return whose session it is; ``None`` for a wrong one."""
+        """Return whose session it is; ``None`` for a wrong one. It is remembered for a minute."""
+        digest, now = _digest(session), time.monotonic()
+        since, known = self._known.get(digest, (0.0, None))
+        if known is not None and now - since < REMEMBERED:
+            return known
         rows = self._database.rows(
             "SELECT reviewer.name, reviewer.role FROM token JOIN reviewer "
             "ON reviewer.name = token.reviewer WHERE sha256 = ? AND kind = 'session'",
-            [_digest(session)],
+            [digest],
         )
-        return Reviewer(*rows[0]) if rows else None
+        if not rows:
+            return None
+        self._known[digest] = now, Reviewer(*rows[0])
+        return self._known[digest][1]
 
     def named(self, name: str) -> Reviewer:
         """Return a person whom a proxy has recognised."""

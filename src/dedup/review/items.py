@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dedup.review.decisions import DUPLICATE, Pair, pair_of
-from dedup.review.standing import Catalogue, Evidence
+from dedup.review.standing import Catalogue, Evidence, plain_rows
 from dedup.schemas import RELATIONS, SHARED_IMAGE, TIERS
 from dedup.search.index import Index
 
@@ -94,13 +94,11 @@ def items_of(
         catalogue: the products' images.
     """
     rows = proofs[["product_id", "other", "image", "other_image", "tier", "score", "distance",
-                   "relation", "words"]].itertuples(index=False, name=None)  # fmt: skip
-    proof = {row[0]: row for row in rows}
+                   "relation", "words"]]  # fmt: skip
+    proof = {row[0]: row for row in plain_rows(rows)}
     members: dict[str, list[str]] = defaultdict(list)
     kept: dict[str, str] = {}
-    for product, group, is_kept in groups[["product_id", "group_id", "kept"]].itertuples(
-        index=False, name=None
-    ):
+    for product, group, is_kept in plain_rows(groups[["product_id", "group_id", "kept"]]):
         members[group].append(product)
         if is_kept:
             kept[group] = product
@@ -117,7 +115,7 @@ def items_of(
             items.append(Item(len(items), first, tuple(ordered), tuple(questions)))
     pairs = others[["product_id_a", "product_id_b", "image_a", "image_b", "tier", "score",
                     "distance", "relation", "words"]]  # fmt: skip
-    for row in pairs.itertuples(index=False, name=None):
+    for row in plain_rows(pairs):
         question = _question(catalogue, *row)
         if question.pair not in asked:
             asked.add(question.pair)
@@ -159,8 +157,8 @@ class Table:
         self.columns = names[:MAX_COLUMNS]
         self.all_columns = names
         rows = index.products.drop_duplicates(key)
-        self._row = {product: at for at, product in enumerate(rows[key])}
-        self._cells = {name: rows[name].astype(str).to_numpy() for name in names}
+        self._row = {product: at for at, product in enumerate(rows[key].to_numpy(object).tolist())}
+        self._cells = {name: rows[name].astype(str).to_numpy(object).tolist() for name in names}
 
     def cells(self, product: str) -> list[str]:
         """Return the cells of a product in ``columns``."""

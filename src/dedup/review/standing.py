@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -55,16 +55,17 @@ class Catalogue:
         """Read the images of an index."""
         ok = index.images[index.images["status"] == "ok"]
         ok = ok[["product_id", "url", "sha256_pixels", "sha256_bytes"]]
-        images: dict[str, set[Digests]] = {key: set() for key in index.images["product_id"] if key}
+        ids = index.images["product_id"].to_numpy(object).tolist()
+        images: dict[str, set[Digests]] = {key: set() for key in ids if key}
         of_address: dict[str, Digests] = {}
-        for product, url, pixels, content in ok.itertuples(index=False, name=None):
+        for product, url, pixels, content in plain_rows(ok):
             of_address[url] = digests = Digests(pixels, content)
             images[product].add(digests)
         return cls({key: frozenset(some) for key, some in images.items()}, of_address)
 
     def evidence(self, pairs: pd.DataFrame) -> list[Evidence]:
         """Return the evidence of pairs, schema ``PAIRS``."""
-        rows = pairs[[*ENDS, "image_a", "image_b"]].itertuples(index=False, name=None)
+        rows = plain_rows(pairs[[*ENDS, "image_a", "image_b"]])
         return [
             Evidence(
                 (left, right),
@@ -80,6 +81,12 @@ class Catalogue:
             for product, some in self.images.items()
             if some
         }
+
+
+def plain_rows(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a table as plain values, texts more quickly than ``itertuples``."""
+    columns = [table[name].to_numpy(object).tolist() for name in table.columns]
+    return zip(*columns, strict=True)
 
 
 class Renamed(NamedTuple):
