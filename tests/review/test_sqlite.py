@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -301,3 +302,50 @@ def test_a_file_that_is_no_ledger(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(DedupError, match="folder"):
         SqliteLedger(tmp_path / "folder")
+
+
+def test_threads_share_a_commit_and_fail_alone(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    refused: list[str] = []
+
+    def decide(number: int) -> None:
+        for turn in range(10):
+            choice = Choice((f"a{number}", f"b{turn}"), "different")
+            ledger.append(f"{number}-{turn}", [choice], "ann")
+            try:
+                ledger.append(f"{number}-{turn}-late", [choice], "bob")
+            except RefusedError:
+                refused.append(f"{number}-{turn}")
+
+    threads = [threading.Thread(target=decide, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 60 == len(ledger.history)
+    other = SqliteLedger(tmp_path / "ledger.sqlite")  # nothing is left open
+    assert verdicts(other) == verdicts(ledger)
+    other.append("other", [Choice(("x", "y"), "variant")], "eve")
+    ledger.refresh()
+    assert len(ledger.history) == 61
+
+
+def test_a_commit_that_fails_leaves_nothing(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(ledger, "ab", "duplicate")
+    end = ledger.database._end
+
+    def full(word: str) -> None:
+        if word == "COMMIT":
+            raise sqlite3.OperationalError("database or disk is full")
+        end(word)
+
+    monkeypatch.setattr(ledger.database, "_end", full)
+    with pytest.raises(sqlite3.OperationalError):
+        given(ledger, "ac", "duplicate")
+    assert verdicts(ledger) == {("a", "b"): "duplicate"}
+    monkeypatch.undo()
+    given(ledger, "ac", "duplicate")
+    assert verdicts(SqliteLedger(ledger.name)) == verdicts(ledger)
+    assert len(ledger.history) == 2

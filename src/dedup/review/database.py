@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dedup.errors import ArtifactError, CorruptError, LockedError
+from dedup.errors import ArtifactError, CorruptError, LockedError, StalledError
 
 Row = tuple[Any, ...]
 
 BUSY_SECONDS = 5.0
 """Seconds to wait for another process that writes into the same ledger."""
+
+PATIENCE = 0.005
+"""Seconds for which a commit waits for other threads that are about to write."""
 
 
 class Database(ABC):
@@ -29,30 +33,92 @@ class Database(ABC):
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._commit_lock, self._count_lock = threading.Lock(), threading.Lock()
         self._depth = 0
+        self._waiting = 0
+        self._is_open = False
+        self._transaction, self._ended = 1, 0
+        self._failed: dict[int, Exception] = {}
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Run a transaction: all statements inside take effect, or none; may be nested.
+        """Write: all statements inside take effect, or none; may be nested.
+
+        Several threads share a transaction: one of them commits for those that wrote before it.
+        The statements are on the disk when the block has ended.
 
         Raises:
             LockedError: another process writes for longer than ``BUSY_SECONDS``.
         """
-        with self._lock:
-            if self._depth:
-                yield
-                return
-            self._begin()
-            self._depth += 1
-            try:
-                yield
-            except BaseException:
-                self._end("ROLLBACK")
-                raise
-            else:
-                self._end("COMMIT")
-            finally:
-                self._depth -= 1
+        transaction = 0
+        self._wait(1)
+        try:
+            with self._lock:
+                self._wait(-1)
+                if self._depth:
+                    yield
+                    return
+                if not self._is_open:
+                    self._begin()
+                    self._is_open = True
+                transaction = self._transaction
+                with self._part():
+                    yield
+        finally:
+            if transaction:
+                self._commit(transaction)
+
+    @contextmanager
+    def _part(self) -> Iterator[None]:
+        """Run one thread's part of a transaction, which alone is rolled back if it fails."""
+        self.rows("SAVEPOINT one")
+        self._depth += 1
+        is_done = False
+        try:
+            yield
+            is_done = True
+        finally:
+            if not is_done:
+                self.rows("ROLLBACK TO SAVEPOINT one")
+            self.rows("RELEASE SAVEPOINT one")
+            self._depth -= 1
+
+    def _wait(self, n: int) -> None:
+        """Count the threads that are about to write."""
+        with self._count_lock:
+            self._waiting += n
+
+    def _commit(self, transaction: int) -> None:
+        """End a transaction, or wait until another thread has ended it.
+
+        Raises:
+            Exception: it could not be written.
+        """
+        with self._commit_lock:
+            end = time.monotonic() + PATIENCE
+            while self._ended < transaction and self._waiting and time.monotonic() < end:
+                time.sleep(0.0005)  # so that those who wait come along
+            with self._lock:
+                if transaction in self._failed:
+                    raise self._failed[transaction]
+                if self._ended >= transaction:
+                    return
+                try:
+                    self._end("COMMIT")
+                except Exception as error:
+                    self._failed[transaction] = error
+                    self._end("ROLLBACK")
+                    raise
+                finally:
+                    self._is_open = False
+                    self._ended, self._transaction = transaction, transaction + 1
+
+    def is_busy(self) -> bool:
+        """Tell whether another thread uses the connection."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            return False
+        return True
 
     @abstractmethod
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
@@ -145,6 +211,10 @@ class SqliteDatabase(Database):
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return LockedError(
                 f"{self.path} is in use by another process that writes: try again when it is done"
+            )
+        if code == sqlite3.SQLITE_FULL:
+            return StalledError(
+                f"cannot write {self.path}: the disk is full. Make room; all that was saved is there"
             )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return CorruptError(

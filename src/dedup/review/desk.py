@@ -132,8 +132,9 @@ class Desk:
             raise ConfigError(f"there is no facet {facet[0]}: choose one of {self.facets}")
         if len(held) > MAX_HELD:
             raise ConfigError(f"{len(held)} items are held: {MAX_HELD} are the most")
-        with self._lock:
+        if not self.ledger.database.is_busy():  # else who writes reads them, too
             self.ledger.refresh()
+        with self._lock:
             found: list[dict[str, Any]] = []
             known = [number for number in held if 0 <= number < len(self.items)]
             while len(found) < n:
@@ -143,10 +144,11 @@ class Desk:
                 )  # fmt: skip
                 if not leased:
                     break
-                closed = [number for number in leased if not self._is_open(number)]
+                with self.ledger.lock:
+                    closed = [number for number in leased if not self._is_open(number)]
+                    found += [self.describe(number) for number in leased if number not in closed]
                 if closed:
                     self.queue.set_open(closed, False)
-                found += [self.describe(number) for number in leased if number not in closed]
             return {"items": found, "open": self.queue.n_open(facet), "total": len(self.items)}
 
     def describe(self, number: int) -> dict[str, Any]:
@@ -200,9 +202,8 @@ class Desk:
         if source not in ("key", "page"):
             raise ConfigError(f"source={source}: choose key or page")
         made = [self._choice(one) for one in choices]
-        with self._lock:
-            rows = self.ledger.append(batch, made, reviewer, self.images, source, self.run)
-            self._recheck(product for row in rows for product in row.pair)
+        rows = self.ledger.append(batch, made, reviewer, self.images, source, self.run)
+        self._recheck(product for row in rows for product in row.pair)
         return rows
 
     def _choice(self, values: Mapping[str, Any]) -> Choice:
@@ -241,13 +242,13 @@ class Desk:
 
     def undo(self, undone: str, batch: str, reviewer: str) -> list[dict[str, Any]]:
         """Undo a batch, and describe the items that are open again, leased to the reviewer."""
-        with self._lock:
-            rows = self.ledger.undo(undone, batch, reviewer)
-            products = [product for row in rows for product in row.pair]
-            opened = self._recheck(products)
-            direct = {number for product in products for number in self._items_of.get(product, ())}
-            own = [number for number in opened if number in direct][:MAX_HELD]
-            self.queue.take(own, reviewer, self._clock())
+        rows = self.ledger.undo(undone, batch, reviewer)
+        products = [product for row in rows for product in row.pair]
+        opened = self._recheck(products)
+        direct = {number for product in products for number in self._items_of.get(product, ())}
+        own = [number for number in opened if number in direct][:MAX_HELD]
+        self.queue.take(own, reviewer, self._clock())
+        with self.ledger.lock:
             return [self.describe(number) for number in own]
 
     def owner(self, batch: str) -> str:
@@ -270,7 +271,7 @@ class Desk:
 
     def sample(self, rule: int, reviewer: str) -> dict[str, Any]:
         """Describe random open items of a rule, and note that the reviewer looks at them."""
-        with self._lock:
+        with self._lock, self.ledger.lock:
             chosen = self._samples.get(rule)
             still = [number for number in chosen or () if self._is_open(number)]
             if chosen is None or not still:
@@ -287,7 +288,7 @@ class Desk:
         Raises:
             ConfigError: the reviewer has not looked at the sample of the rule.
         """
-        with self._lock:
+        with self._lock, self.ledger.lock:
             numbers = self._open_items(self._rule(rule))
             if batch in self.ledger.history.batches:
                 return self.ledger.history.batches[batch]
@@ -306,9 +307,9 @@ class Desk:
                         Choice(one.pair, one.proposed, "", one.evidence.shown,
                                None if now is None else now.place, {"rule": self._words(rule)})
                     )  # fmt: skip
-            rows = self._append_rest(batch, choices, reviewer)
-            self._recheck(product for row in rows for product in row.pair)
-            del self._samples[rule]
+        rows = self._append_rest(batch, choices, reviewer)
+        self._recheck(product for row in rows for product in row.pair)
+        self._samples.pop(rule, None)
         return rows
 
     def _append_rest(self, batch: str, choices: list[Choice], reviewer: str) -> list[Decision]:
@@ -322,7 +323,7 @@ class Desk:
 
     def list_rules(self) -> list[dict[str, Any]]:
         """Describe the rules that have open items."""
-        with self._lock:
+        with self.ledger.lock:
             told = [self._told(number) for number in range(min(len(self.rules), 100))]
             return [one for one in told if one["open"]]
 
@@ -350,7 +351,7 @@ class Desk:
         """Describe a product and all decisions on it, the latest first."""
         if product not in self.catalogue.images and not self.ledger.history.knows(product):
             raise MissingError(f"there is no product {product!r}")
-        with self._lock:
+        with self.ledger.lock:
             rows = self.ledger.history.of_product(product)
         return {
             "product": self.product(product),
@@ -360,7 +361,7 @@ class Desk:
 
     def latest(self, n: int = 50) -> list[dict[str, Any]]:
         """Describe the latest batches."""
-        with self._lock:
+        with self.ledger.lock:
             every = list(self.ledger.history.batches.values())
         batches = sorted(every, key=lambda rows: rows[0].order, reverse=True)
         return [
@@ -382,7 +383,7 @@ class Desk:
         by_reviewer: dict[str, Counter[str]] = defaultdict(Counter)
         n_today = 0
         today = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
-        with self._lock:
+        with self.ledger.lock:
             rows = list(self.ledger.history.decisions())
         for row in rows:
             by_reviewer[row.reviewer][row.verdict] += 1
@@ -400,14 +401,17 @@ class Desk:
         Returns:
             The items that are open.
         """
-        reached: set[str] = set()
-        for product in products:
-            if product not in reached:
-                reached |= self.ledger.history.same(product).keys()
-        numbers = sorted({one for product in reached for one in self._items_of.get(product, ())})
-        opened = [number for number in numbers if self._is_open(number)]
-        self.queue.set_open([*set(numbers) - set(opened)], False)
-        self.queue.reopen(opened)
+        with self._lock:
+            reached: set[str] = set()
+            with self.ledger.lock:
+                for product in products:
+                    if product not in reached:
+                        reached |= self.ledger.history.same(product).keys()
+                every = (self._items_of.get(product, ()) for product in reached)
+                numbers = sorted({number for some in every for number in some})
+                opened = [number for number in numbers if self._is_open(number)]
+            self.queue.set_open([*set(numbers) - set(opened)], False)
+            self.queue.reopen(opened)
         return opened
 
     def _is_open(self, number: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -96,6 +97,8 @@ class Ledger:
     Attributes:
         history: all rows, in memory.
         images: images of every fingerprint.
+        lock: held while the history is read or changed, and never while the database is waited
+            for.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Ledger:
         self._clock = clock
         self._last = 0
         self._places = set[Place]()
+        self.lock = threading.RLock()
         database.prepare("decision", self.schema)
         version = database.rows("SELECT value FROM meta WHERE name = 'schema'")
         if version != [(schema.VERSION,)]:
@@ -133,13 +137,19 @@ class Ledger:
             f"SELECT decision_id, {_COLUMNS} FROM decision WHERE decision_id > ? ORDER BY 1",
             [self._last],
         )
-        for number, *values in rows:
-            self._last = number
-            if (decision := _decision(values)).place not in self._places:
-                self._remember(decision)
-        if rows:
-            for print_, pixels, content in self.database.rows("SELECT * FROM fingerprint"):
-                self.images.setdefault(print_, set()).add(Digests(pixels, content))
+        if not rows:
+            return
+        decisions = [_decision(values) for _, *values in rows]
+        with self.lock:
+            self._last = max(self._last, rows[-1][0])
+            new = [row for row in decisions if row.place not in self._places]
+            for row in new:
+                self._remember(row)
+        if new:
+            images = self.database.rows("SELECT * FROM fingerprint")
+            with self.lock:
+                for print_, pixels, content in images:
+                    self.images.setdefault(print_, set()).add(Digests(pixels, content))
 
     def _remember(self, decision: Decision) -> None:
         self._places.add(decision.place)
@@ -174,43 +184,66 @@ class Ledger:
                 does not replace.
             ConfigError: a value is none that a decision can have, or the batch has other choices.
         """
+        shown = {product: images(product) for one in choices for product in one.pair}
+        prints = {key: fingerprint(one.pixels for one in shown[key]) for key in shown}
+        last, is_new = self._last, False
         try:
             with self.database.writing():
                 self.refresh()
-                if (known := self.history.batches.get(batch)) is not None:
-                    _check_repeated(batch, known, choices, reviewer)
-                    return known
-                shown = {product: images(product) for one in choices for product in one.pair}
-                prints = {
-                    product: fingerprint(d.pixels for d in shown[product]) for product in shown
-                }
-                made_at, rows, conflicts = self._now(), list[Decision](), list[Conflict]()
-                for seq, choice in enumerate(choices):
-                    row = Decision(
-                        batch, seq, *choice.pair, choice.verdict, choice.kept,
-                        prints[choice.pair[0]], prints[choice.pair[1]], *choice.shown, reviewer,
-                        source, run, choice.context, choice.note, choice.took_ms, made_at,
-                        "", self._replaced(choice),
-                    )  # fmt: skip
-                    row.check()
-                    conflicts += self._conflicts(choice)
-                    self.history.add(row)
-                    rows.append(row)
-                if conflicts:
-                    raise RefusedError(conflicts)
-                if not rows:
-                    raise ConfigError(f"the batch {visible(batch)} has no choices")
-                new = self._new_images({prints[product]: shown[product] for product in shown})
+                with self.lock:
+                    if (known := self.history.batches.get(batch)) is not None:
+                        _check_repeated(batch, known, choices, reviewer)
+                        return known
+                    is_new = True
+                    rows = self._rows(batch, choices, reviewer, prints, source, run)
+                    new = self._new_images({prints[product]: shown[product] for product in shown})
                 self.database.many(_ADD_IMAGE, new)
                 self._write(rows)
+                with self.lock:
+                    self._places.update(row.place for row in rows)
         except BaseException:
-            if (batch, 0) not in self._places:
-                self.history.forget(batch)
+            if is_new:
+                self._forget(batch, last)
             raise
-        self._places.update(row.place for row in rows)
-        for name, *digests in new:
-            self.images.setdefault(name, set()).add(Digests(*digests))
+        with self.lock:
+            for name, *digests in new:
+                self.images.setdefault(name, set()).add(Digests(*digests))
         return rows
+
+    def _rows(
+        self,
+        batch: str,
+        choices: Sequence[Choice],
+        reviewer: str,
+        prints: Mapping[str, str],
+        source: str,
+        run: str,
+    ) -> list[Decision]:
+        """Make the rows of a batch, and add them to the history."""
+        made_at, rows, conflicts = self._now(), list[Decision](), list[Conflict]()
+        for seq, choice in enumerate(choices):
+            row = Decision(
+                batch, seq, *choice.pair, choice.verdict, choice.kept,
+                prints[choice.pair[0]], prints[choice.pair[1]], *choice.shown, reviewer,
+                source, run, choice.context, choice.note, choice.took_ms, made_at,
+                "", self._replaced(choice),
+            )  # fmt: skip
+            row.check()
+            conflicts += self._conflicts(choice)
+            self.history.add(row)
+            rows.append(row)
+        if conflicts:
+            raise RefusedError(conflicts)
+        if not rows:
+            raise ConfigError(f"the batch {visible(batch)} has no choices")
+        return rows
+
+    def _forget(self, batch: str, last: int) -> None:
+        """Drop a batch that was not written, and read again what others wrote since."""
+        with self.lock:
+            self._places -= {row.place for row in self.history.batches.get(batch, ())}
+            self.history.forget(batch)
+            self._last = min(self._last, last)
 
     def undo(self, undone: str, batch: str, reviewer: str) -> list[Decision]:
         """Undo a batch by a row of a new batch; undoing can be undone in the same way.
@@ -226,22 +259,30 @@ class Ledger:
         Raises:
             ConfigError: there is no such batch, or it is undone already.
         """
-        with self.database.writing():
-            self.refresh()
-            rows = self.history.batches.get(undone)
-            if rows is None:
-                raise ConfigError(f"there is no batch {visible(undone)} to undo")
-            known = self.history.batches.get(batch)
-            if known is not None and [row.undoes for row in known] == [undone]:
-                return rows
-            if known is not None or self.history.is_undone(undone):
-                raise ConfigError(f"the batch {visible(undone)} is undone already")
-            row = Decision(
-                batch, 0, "", "", "", reviewer=reviewer, made_at=self._now(), undoes=undone
-            )
-            row.check()
-            self._write([row])
-            self._remember(row)
+        last, is_new = self._last, False
+        try:
+            with self.database.writing():
+                self.refresh()
+                with self.lock:
+                    rows = self.history.batches.get(undone)
+                    if rows is None:
+                        raise ConfigError(f"there is no batch {visible(undone)} to undo")
+                    known = self.history.batches.get(batch)
+                    if known is not None and [row.undoes for row in known] == [undone]:
+                        return rows
+                    if known is not None or self.history.is_undone(undone):
+                        raise ConfigError(f"the batch {visible(undone)} is undone already")
+                    row = Decision(
+                        batch, 0, "", "", "", reviewer=reviewer, made_at=self._now(), undoes=undone
+                    )
+                    row.check()
+                    is_new = True
+                    self._remember(row)
+                self._write([row])
+        except BaseException:
+            if is_new:
+                self._forget(batch, last)
+            raise
         return rows
 
     def saw(self, products: Mapping[str, str]) -> None:
