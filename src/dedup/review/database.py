@@ -214,7 +214,7 @@ class SqliteDatabase(Database):
             )
         if code == sqlite3.SQLITE_FULL:
             return StalledError(
-                f"cannot write {self.path}: the disk is full. Make room; all that was saved is there"
+                f"cannot write {self.path}: the disk is full. Make room; what was saved is there"
             )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return CorruptError(
