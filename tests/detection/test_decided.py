@@ -102,7 +102,7 @@ def test_decided_pairs_are_settled(tmp_path: Path) -> None:
     index = make_index(SHOP)
     before = detected(index, None)
     assert [*as_dict(before.pairs)] == [("a", "b"), ("b", "c"), ("d", "e")]
-    assert before.decided is None
+    assert not len(before.decided)
     ledger = ledger_of(
         [("a", "b", "duplicate"), ("b", "c", "different"), ("f", "g", "duplicate")], index
     )
@@ -112,7 +112,6 @@ def test_decided_pairs_are_settled(tmp_path: Path) -> None:
     assert (row["tier"], row["score"], row["evidence"]) == ("near", 1.0, "confirmed")
     assert as_dict(after.pairs)["f", "g"] > 0
     assert as_sets(after.groups) == {"b": {"a", "b"}, "d": {"d", "e"}, "f": {"f", "g"}}
-    assert after.decided is not None
     states = after.decided[["product_id_a", "product_id_b", "verdict", "state"]]
     assert states.to_numpy().tolist() == [
         ["a", "b", "duplicate", "decided"], ["b", "c", "different", "decided"],
@@ -121,7 +120,6 @@ def test_decided_pairs_are_settled(tmp_path: Path) -> None:
     assert set(decided.open_groups(after)["group_id"]) == {"d", "f"}
     replace(after, search=None).save(tmp_path)
     loaded = DetectionResult.load(tmp_path).decided
-    assert loaded is not None
     pd.testing.assert_frame_equal(loaded, after.decided, check_dtype=False)
 
 
@@ -129,7 +127,6 @@ def test_a_new_image_is_asked_again() -> None:
     ledger = ledger_of([("a", "b", "different")], make_index(SHOP))
     index = make_index({**SHOP, "a": [2]})
     after = detected(index, ledger)
-    assert after.decided is not None
     assert after.decided["state"].tolist() == ["reopened"]
     assert ("a", "b") in as_dict(after.pairs)
     assert "1 pair to be asked again" in decided.summary(after)

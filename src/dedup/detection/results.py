@@ -50,8 +50,8 @@ SCHEMAS = {
     "health": HEALTH,
     "decided": DECIDED,
 }
-"""The tables of a result by name; each is saved as ``<name>.parquet``, the last one if it is
-there."""
+"""The tables of a result by name; each is saved as ``<name>.parquet``, the last one if it
+has rows."""
 
 
 def _no_rows(schema: pa.Schema) -> pd.DataFrame:
@@ -80,7 +80,8 @@ class DetectionResult:
         families: the schema ``FAMILIES``: the products of the variants in ``related``.
         health: the schema ``HEALTH``: the images and their problems; no rows where none were
             judged, and in results of earlier versions.
-        decided: the schema ``DECIDED``: pairs that people decided on; ``None`` without a ledger.
+        decided: the schema ``DECIDED``: pairs that people decided on; no rows
+            without a ledger.
     """
 
     pairs: pd.DataFrame
@@ -93,7 +94,7 @@ class DetectionResult:
     related: pd.DataFrame = field(default_factory=partial(_no_rows, PAIRS))
     families: pd.DataFrame = field(default_factory=partial(_no_rows, FAMILIES))
     health: pd.DataFrame = field(default_factory=partial(_no_rows, HEALTH))
-    decided: pd.DataFrame | None = None
+    decided: pd.DataFrame = field(default_factory=partial(_no_rows, DECIDED))
 
     def save(self, folder: str | Path, index: Path | None = None) -> None:
         """Write the tables, ``calibration.json`` and last ``result.json`` with checksums.
@@ -104,7 +105,9 @@ class DetectionResult:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        written = {name: SCHEMAS[name] for name in SCHEMAS if getattr(self, name) is not None}
+        written = {
+            name: SCHEMAS[name] for name in SCHEMAS if name != "decided" or len(self.decided)
+        }
         for name, schema in written.items():
             write_table(getattr(self, name), schema, folder / f"{name}.parquet")
         calibration = self._calibration()

@@ -21,7 +21,7 @@ MOST = 5
 def summary(findings: DetectionResult) -> str:
     """Count the pairs that people decided on, by reviewer, and those to be asked again."""
     table = findings.decided
-    if table is None or not len(table):
+    if not len(table):
         return ""
     settled = table[table["state"].isin(SETTLED)]
     states = table["state"].value_counts()
@@ -47,7 +47,7 @@ def _by_whom(settled: pd.DataFrame) -> str:
 def open_groups(findings: DetectionResult) -> pd.DataFrame:
     """Return the groups in which a pair is not settled, schema ``GROUPS``."""
     table, groups = findings.decided, findings.groups
-    if table is None or not len(table) or not len(groups):
+    if not len(table) or not len(groups):
         return groups
     settled = set(table.loc[table["state"].isin(SETTLED), ENDS].itertuples(index=False, name=None))
     proofs = surest_pairs(groups, findings.pairs)
