@@ -30,9 +30,15 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from dedup.cli.reviews import questions  # noqa: E402
+from dedup.detection.results import DetectionResult  # noqa: E402
 from dedup.review.accounts import Accounts  # noqa: E402
+from dedup.review.desk import Desk  # noqa: E402
+from dedup.review.items import Table  # noqa: E402
 from dedup.review.ledger import Ledger  # noqa: E402
 from dedup.review.sqlite import SqliteLedger  # noqa: E402
+from dedup.review.standing import Catalogue  # noqa: E402
+from dedup.search.index import Index  # noqa: E402
 from tests.support.reviews import Running, Shop  # noqa: E402
 
 
@@ -47,12 +53,14 @@ def ledger_at(address: str) -> Ledger:
 
 def serve(address: str, n_groups: int, ready: str) -> None:
     """Serve a made-up run until the process is killed."""
+    shop = Shop(sizes=[2] * n_groups)
+    index, result = shop.index(), shop.result()
     started = time.perf_counter()
     ledger = ledger_at(address)
-    running = Running(Shop(sizes=[2] * n_groups).desk(ledger))
+    running = Running(opened(ledger, index, result))
+    seconds = time.perf_counter() - started
     accounts = Accounts(ledger.database)
     links = [accounts.invite(f"reviewer {number}", "lead") for number in range(8)]
-    seconds = time.perf_counter() - started
     content = {"port": running.port, "tokens": links, "seconds": seconds}
     part = Path(ready + ".part")
     part.write_text(json.dumps(content))
@@ -118,21 +126,19 @@ def percentiles(seconds: list[float]) -> str:
     return f"median {p50:.0f} ms, p99 {p99:.0f} ms, most {most:.0f} ms, n {len(seconds):,}"
 
 
-def measure_import(folder: Path, n_groups: int) -> None:
-    """Open a run of so many groups, from tables in memory to the first item."""
-    from dedup.cli.reviews import questions
-    from dedup.review.desk import Desk
-    from dedup.review.items import Table
-    from dedup.review.standing import Catalogue
+def opened(ledger: Ledger, index: Index, result: DetectionResult) -> Desk:
+    """Open a run, from tables in memory to the first item."""
+    catalogue = Catalogue.of(index)
+    items = questions(result, catalogue)
+    return Desk.opened(ledger, catalogue, Table(index), items, "run", ["brand"], ["brand"])
 
+
+def measure_import(folder: Path, n_groups: int) -> None:
+    """Time the opening of a run of so many groups."""
     shop = Shop(sizes=[2] * n_groups)
     index, result = shop.index(), shop.result()
     started, used = time.perf_counter(), time.process_time()
-    catalogue = Catalogue.of(index)
-    items = questions(result, catalogue)
-    ledger = SqliteLedger(folder / "import.sqlite")
-    desk = Desk.opened(ledger, catalogue, Table(index), items, "run", ["brand"], ["brand"])
-    desk.next(20, "ann")
+    opened(SqliteLedger(folder / "import.sqlite"), index, result).next(20, "ann")
     seconds, used = time.perf_counter() - started, time.process_time() - used
     print(f"import: {n_groups:,} groups in {seconds:.1f} s, {used:.1f} s of CPU time")
 
