@@ -1,4 +1,4 @@
-"""Command line: ``dedup train``, ``cluster``, ``detect`` and ``check``."""
+"""Command line: ``dedup train``, ``cluster``, ``detect``, ``review``, ``diff``, ``plan``, ``check``."""
 
 from __future__ import annotations
 

@@ -89,6 +89,22 @@ PAIRS = pa.schema(
 )
 """Pairs of products that show the same image; each pair once, sorted by both ids."""
 
+DECIDED_STATES = ("decided", "follows", "reopened", "gone")
+"""States of a pair in the schema ``DECIDED``."""
+
+DECIDED = pa.schema(
+    [
+        ("product_id_a", pa.string()),  # product_id_a < product_id_b
+        ("product_id_b", pa.string()),
+        ("verdict", pa.string()),  # of a person, see review.decisions.VERDICTS
+        ("state", pa.string()),  # one of DECIDED_STATES
+        ("reviewer", pa.string()),
+        ("made_at", pa.string()),  # time in UTC
+    ]
+)
+"""Pairs that people decided on: decided themselves, following from other decisions, to be asked
+again since an image is new, or duplicates without their images. Each once, sorted by both ids."""
+
 FAMILIES = pa.schema(
     [
         ("product_id", pa.string()),

@@ -23,7 +23,8 @@ ENTRIES = ["train", "cluster", "detect"]
 ACTIONS = ["diff", "plan"]
 """Entry points that read no catalogue."""
 FOLDERS = {
-    "encoder": "encoders", "foreground": "foregrounds", "matcher": "search", "report": "reports",
+    "encoder": "encoders", "foreground": "foregrounds", "ledger": "review", "matcher": "search",
+    "report": "reports",
     "source": "sources", "task": "training/tasks", "verifier": "verification",
 }  # fmt: skip
 NAMED = {
@@ -31,7 +32,9 @@ NAMED = {
     ("verifier", "local"): "geometric",
 }  # fmt: skip
 """Parts whose module has another name: people have theirs in scripts, or it reads several."""
-WITHOUT_CLASS = [("source", "trained"), ("verifier", "none"), ("foreground", "none")]
+WITHOUT_CLASS = [
+    ("source", "trained"), ("verifier", "none"), ("foreground", "none"), ("ledger", "none"),
+]  # fmt: skip
 PARTS = [
     (group.name, file.stem)
     for group in sorted(CONF.iterdir())
@@ -150,7 +153,7 @@ def test_every_limit_is_of_a_setting_that_exists() -> None:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         for override, entry in product(chosen, ENTRIES):
             known |= set(keys(hydra.compose(entry, overrides=[override])))
-        for entry in ACTIONS:
+        for entry in ("review", *ACTIONS):
             known |= set(keys(hydra.compose(entry)))
     assert set(LIMITS) <= known
 

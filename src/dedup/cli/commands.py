@@ -325,6 +325,7 @@ def _detection(cfg: DictConfig, index: Index) -> Detector:
         grouping=build(cfg.grouping),
         verifier=build(verifier),
         health=build(cfg.health),
+        ledger=build(cfg.ledger),
     )
     return detection
 

@@ -46,7 +46,7 @@ SETTINGS: dict[str, Groups] = {
     "detect": (
         ("The catalogues", ("index", "source", "against", "prefix", "since", "query")),
         ("Duplicates", ("matcher", "verifier", "detection", "truth")),
-        ("Groups and reports", ("grouping", "health", "report", "csv")),
+        ("Groups and reports", ("grouping", "ledger", "health", "report", "csv")),
         ("Making an index if there is none", ("checkpoint", "encoder", "clusterer", *_EMBEDDING)),
         ("Reading of images", ("store", "fetch")),
         _IMAGES[1],
@@ -60,6 +60,12 @@ SETTINGS: dict[str, Groups] = {
     "plan": (
         ("The plan", ("findings", "plan")),
         ("The run", ("csv", "runs")),
+    ),
+    "review": (
+        ("The groups", ("findings", "work")),
+        ("The decisions", ("ledger", "reviewer", "export", "import")),
+        ("The page", ("server", "invite", "role")),
+        ("The run", ("runs",)),
     ),
     "verify": (
         ("What to check", ("store.path", "index", "run", "repair")),
@@ -85,6 +91,7 @@ EXAMPLES = {
         "plan.trust=[same_bytes,same_pixels]",
         "plan.decisions=decisions.jsonl plan.url_column=link",
     ),
+    "review": ("findings=runs/detect/latest", "invite=Ann", "export=decisions.jsonl"),
     "verify": ("store.path=runs/store/pillow", "run=runs/detect/latest"),
 }
 

@@ -138,6 +138,8 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "verifier.near_candidates": _number(0, 10_000, open_ends=True),
     "verifier.third_look": _choice("none", "xfeat"),
     "matcher.max_pairs": _whole(1),
+    "role": _choice("reviewer", "lead"),
+    "server.port": _whole(0, 65_535),
     "preview": _or_null(_whole(1, 2000)),
     "framing.margin": _number(0, 1),
     "framing.ground": _whole(0, 255),
@@ -190,7 +192,18 @@ LIMITS: dict[str, tuple[Check, str]] = {
 
 TEXTS = (
     "detection.block_by",
+    "export",
+    "findings",
+    "import",
+    "invite",
+    "ledger.address",
+    "ledger.path",
     "prefix",
+    "reviewer",
+    "server.address",
+    "server.host",
+    "server.sso_header",
+    "server.trusted_proxy",
     "source.base_url",
     "source.category_column",
     "source.encoding",
@@ -223,12 +236,13 @@ MAY_BE_NULL = (
     *("before", "decisions", "old", "plan.applied", "plan.decisions"),
     *("plan.url_column", "plan.url_template"),
     *("source.base_url", "source.category_column", "source.images_dir", "source.path"),
-    "source.title_column",
+    *("source.title_column", "export", "import", "invite", "reviewer", "server.address"),
+    *("server.sso_header", "server.trusted_proxy"),
 )
 """Settings of ``TEXTS`` that may be left empty."""
 TEXT_LISTS = ("source.dialect", "source.url_column", "plan.applied", "plan.columns")
 """Settings that must be a text, or a list of texts."""
-SECTIONS = ("csv", "data")
+SECTIONS = ("csv", "data", "server", "work")
 """Sections of settings that are no parts."""
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dedup.detection.calibration import Calibration, Recall
 from dedup.detection.results import DetectionResult
+from dedup.reports import decided
 from dedup.reports.proofs import NEAR, prefix_of
 from dedup.reports.records import n_left_out
 from dedup.runtime.nouns import counted
@@ -70,6 +71,8 @@ def facts(
         texts.append(f"{counted(n_compared(images), 'product')} compared")
         if given := given_threshold(findings):
             texts.append(f"images at a distance of up to {given} count as duplicates")
+    if people := decided.summary(findings):
+        texts.append(people)
     if n_more_groups:
         texts.append(f"{counted(n_more_groups, 'more group')} in groups.csv")
     if findings.changes:

@@ -240,6 +240,18 @@ def check_pairs(
     _check_labels(pairs, "relation", ["", *relations], origin)
 
 
+def check_decided(decided: pa.Table, states: Collection[str], origin: Origin) -> None:
+    """Check the pairs that people decided on, schema ``DECIDED`` without nulls.
+
+    Raises:
+        CorruptError: a pair is repeated or out of order, or its state does not exist.
+    """
+    products = decided["product_id_a"], decided["product_id_b"]
+    if not _all(pc.less(*products)) or not _is_increasing(*products):
+        origin.refuse("its pairs are unsorted or repeated")
+    _check_labels(decided, "state", states, origin)
+
+
 def check_groups(groups: pa.Table, origin: Origin) -> None:
     """Check the groups of products in a result, schema ``GROUPS`` without nulls.
 
