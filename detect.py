@@ -27,7 +27,7 @@ def main(cfg: DictConfig, run_dir: Path) -> None:
     if cfg.query is not None:
         say(answer(cfg, index))
         return
-    index, result, state = find(cfg, index)
+    index, result, state = find(cfg, index, run_dir)
     state.save(run_dir)
     result.save(run_dir, folder)
     for report in reports:  # report.csv=null leaves one out

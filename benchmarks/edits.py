@@ -34,7 +34,7 @@ from pipeline import Found
 from relisted import Broad, opened, relisted
 from scoring import Decided, figure
 
-from dedup.metrics import average_precision
+from dedup.runtime.metrics import average_precision
 
 STRENGTHS = (0.33, 0.66, 1.0)
 MIDDLE = 1

@@ -37,7 +37,7 @@ from quality import named
 from scipy.spatial.distance import cdist, pdist
 
 from dedup.foregrounds.masked_store import Framed, Framing, ImageReader, Product
-from dedup.metrics import average_precision
+from dedup.runtime.metrics import average_precision
 from dedup.search.embedding import Embed, embed_stored
 from dedup.sources.folder import FolderSource
 from dedup.store.image_store import ImageStore

@@ -18,7 +18,7 @@ from pipeline import sureness
 from scoring import figure, share
 
 from dedup.detection.results import DetectionResult
-from dedup.metrics import recall_at_precision, wilson
+from dedup.runtime.metrics import recall_at_precision, wilson
 from dedup.schemas import RELATIONS
 
 HEAD = (

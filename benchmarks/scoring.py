@@ -11,7 +11,13 @@ import pandas as pd
 from labelled import ENDS, Bools, Floats, Labelled
 
 from dedup.detection.grouping import Grouping
-from dedup.metrics import average_precision, bcubed, pair_scores, recall_at_precision, wilson
+from dedup.runtime.metrics import (
+    average_precision,
+    bcubed,
+    pair_scores,
+    recall_at_precision,
+    wilson,
+)
 from dedup.schemas import PAIRS
 
 HEAD = (

@@ -67,6 +67,13 @@ LIGHT = ("white_balance", "brightness", "contrast", "gamma", "curve", "saturatio
          "haze", "fade", "gray", "sepia", "posterize", "palette")  # fmt: skip
 """Edits of light and colour, which variants must be told from."""
 
+PLAIN = ("mirror", "crop", "border", "sticker", "gray", "brightness", "white_balance", "contrast",
+         "rescale", "recompress")  # fmt: skip
+"""Edits that most copies of a catalogue have, and hardly any other."""
+
+MOST_PLAIN = 0.5
+"""Strength of such an edit, at most."""
+
 MOVED = FEATURES.index("moved")
 LEAST_MOVED = 6.0
 """CIELAB units between the products of two variants, at least."""
@@ -121,6 +128,12 @@ def one_edit(image: RgbImage, rng: Generator, other: RgbImage) -> RgbImage:
     return as_stored(edited, quality_of(rng))
 
 
+def plain_edit(image: RgbImage, rng: Generator) -> RgbImage:
+    """Apply one edit as most copies of a catalogue have it."""
+    edited = edit(image, str(rng.choice(PLAIN)), rng.uniform(0.05, MOST_PLAIN), rng)
+    return as_stored(edited, quality_of(rng))
+
+
 def in_other_light(image: RgbImage, rng: Generator) -> RgbImage:
     """Apply one edit of light or colour, of any strength."""
     edited = edit(image, str(rng.choice(LIGHT)), rng.uniform(0.1, 1), rng)
@@ -154,6 +167,8 @@ def of_photo(seed: int, base: Sequence[Item], fillers: Sequence[Item], at: int) 
     ]
     rows.append(row("copy_in_light", 1, original, LocalFeatures.of(in_other_light(image, rng))))
     for _ in range(2):
+        rows.append(row("plain_copy", 1, original, LocalFeatures.of(plain_edit(image, rng))))
+    for _ in range(2):
         variant = variant_of(image, rng, filler)
         if variant is not None:
             rows.append(row("variant", 0, original, LocalFeatures.of(variant)))
@@ -171,7 +186,7 @@ def of_photo(seed: int, base: Sequence[Item], fillers: Sequence[Item], at: int) 
 
 
 def of_goods(seed: int, base: Sequence[Item], at: int) -> list[Row]:
-    """Make three copies of an image of goods, one in another light, and a variant."""
+    """Make four copies of an image of goods, one in another light, one plain, and a variant."""
     rng = np.random.default_rng([seed, 1, at])
     item, filler = base[at], base[int(rng.integers(len(base)))].image
     original = LocalFeatures.of(item.image)
@@ -182,6 +197,7 @@ def of_goods(seed: int, base: Sequence[Item], at: int) -> list[Row]:
 
     rows = [row("copy_of_goods", 1, one_edit(item.image, rng, filler)) for _ in range(2)]
     rows.append(row("copy_in_light_of_goods", 1, in_other_light(item.image, rng)))
+    rows.append(row("plain_copy_of_goods", 1, plain_edit(item.image, rng)))
     variant = variant_of(item.image, rng, filler)
     if variant is not None:
         rows.append(row("variant_of_goods", 0, variant))
@@ -200,9 +216,11 @@ def of_family(seed: int, photos: Sequence[Item], job: tuple[str, int, bool]) -> 
         Row(name, group, 0, placed(rng, one, other), held_out)
         for one, other in list(combinations(seen, 2))[:6]
     ]
-    for at in range(2):
-        edited = LocalFeatures.of(one_edit(members[at], rng, drawn[0]))
-        rows.append(Row("copy_of_drawn", group, 1, placed(rng, seen[at], edited), held_out))
+    for at in range(4):
+        at, is_plain = at % 2, at > 1
+        copy = plain_edit(members[at], rng) if is_plain else one_edit(members[at], rng, drawn[0])
+        edited, of = LocalFeatures.of(copy), "plain_copy_of_drawn" if is_plain else "copy_of_drawn"
+        rows.append(Row(of, group, 1, placed(rng, seen[at], edited), held_out))
         other = seen[(at + 1) % len(seen)]
         rows.append(Row(name, group, 0, placed(rng, other, edited), held_out))
     if name in VARIANTS:

@@ -56,7 +56,13 @@ __all__ = [
 ]
 
 
+_MOVED = {"check": "dedup.cli.check"}
+"""Modules that had another place, by their old names."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MOVED:
+        return importlib.import_module(_MOVED[name])
     if name not in __all__:
         raise AttributeError(f"module 'dedup' has no attribute {name!r}")
     home = (

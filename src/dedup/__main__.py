@@ -1,4 +1,4 @@
-"""Command line: ``dedup train``, ``cluster``, ``detect`` and ``check``."""
+"""Command line: ``dedup train``, ``cluster``, ``detect``, ``review``, ``diff``, ``plan``, ``check``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _run(name: str) -> None:
     if name in SCRIPTS:
         runpy.run_path(str(ROOT / f"{name}.py"), run_name="__main__")
     else:
-        runpy.run_module("dedup.check", run_name="__main__")
+        runpy.run_module("dedup.cli.check", run_name="__main__")
 
 
 def _usage(typed: str) -> str:

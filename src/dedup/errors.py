@@ -12,6 +12,7 @@
     ├── NonFiniteLossError     training diverged                                   exit code 7
     ├── StoppedError           training was stopped: Ctrl-C, SIGTERM         exit code 130, 143
     ├── LostProcessError       one of several processes ended early                exit code 8
+    ├── AlarmError             fail_on= names what was found; all files are written   exit code 1
     └── ImageError             one image failed: never stops a run, becomes a row's status
         ├── FetchError         its bytes could not be fetched
         └── DecodeError        its bytes are not a readable image
@@ -77,6 +78,12 @@ class LostProcessError(DedupError):
     """One of several processes ended early, without reporting an error."""
 
     exit_code = 8
+
+
+class AlarmError(DedupError):
+    """A finished run found what it was asked to fail on."""
+
+    exit_code = 1
 
 
 class ImageError(DedupError):

@@ -89,6 +89,22 @@ PAIRS = pa.schema(
 )
 """Pairs of products that show the same image; each pair once, sorted by both ids."""
 
+DECIDED_STATES = ("decided", "follows", "reopened", "gone")
+"""States of a pair in the schema ``DECIDED``."""
+
+DECIDED = pa.schema(
+    [
+        ("product_id_a", pa.string()),  # product_id_a < product_id_b
+        ("product_id_b", pa.string()),
+        ("verdict", pa.string()),  # of a person, see review.decisions.VERDICTS
+        ("state", pa.string()),  # one of DECIDED_STATES
+        ("reviewer", pa.string()),
+        ("made_at", pa.string()),  # time in UTC
+    ]
+)
+"""Pairs that people decided on: decided themselves, following from other decisions, to be asked
+again since an image is new, or duplicates without their images. Each once, sorted by both ids."""
+
 FAMILIES = pa.schema(
     [
         ("product_id", pa.string()),
@@ -165,3 +181,63 @@ NEAR = pa.schema(
 
 COMPARED = pa.schema([("sha256_pixels", pa.string())])
 """The images that a search compared, sorted."""
+
+PAIR_CHANGES = pa.schema(
+    [
+        ("product_id_a", pa.string()),  # product_id_a < product_id_b
+        ("product_id_b", pa.string()),
+        ("state", pa.string()),  # new | gone | changed | reopened
+        ("cause", pa.string()),  # a word, see actions.diff
+        ("detail", pa.string()),  # a sentence
+        ("first_seen", pa.string()),  # time of the first run that reported the pair, ISO 8601
+        ("in_old", pa.bool_()),  # whether each run reports the pair
+        ("in_new", pa.bool_()),
+        ("old_tier", pa.string()),  # "" where a run does not report the pair
+        ("new_tier", pa.string()),
+        ("old_relation", pa.string()),
+        ("new_relation", pa.string()),
+        ("old_kept", pa.string()),  # of the pair's group; "" where it has none
+        ("new_kept", pa.string()),
+        ("old_score", pa.float64()),
+        ("new_score", pa.float64()),
+    ]
+)
+"""Pairs of products that two runs report differently; each once, by state and ids."""
+
+GROUP_CHANGES = pa.schema(
+    [
+        ("old_group", pa.string()),  # "" where the group is new
+        ("new_group", pa.string()),  # "" where the group is gone
+        ("changes", pa.string()),  # some of actions.diff.GROUP_KINDS with blanks between
+        ("old_size", pa.int64()),
+        ("new_size", pa.int64()),
+        ("in_both", pa.int64()),  # products that are in both groups
+        ("old_kept", pa.string()),
+        ("new_kept", pa.string()),
+    ]
+)
+"""Groups in which two runs differ, sorted by both ids."""
+
+SEEN = pa.schema(
+    [
+        ("product_id_a", pa.string()),
+        ("product_id_b", pa.string()),
+        ("first_seen", pa.string()),
+    ]
+)
+"""When each reported pair was first reported, sorted by both ids."""
+
+PLAN = pa.schema(
+    [
+        ("group_id", pa.string()),  # the smallest product id of the group
+        ("product_id", pa.string()),
+        ("action", pa.string()),  # keep | redirect | review
+        ("target", pa.string()),  # the kept product that a redirect leads to; "" for others
+        ("reason", pa.string()),
+        ("decided_by", pa.string()),  # a person, "a rule" or "an applied plan"
+        ("change", pa.string()),  # new | changed | same, compared with what was applied before
+        ("former_target", pa.string()),  # where it leads already; "" for nowhere
+        ("pages", pa.string()),  # paths of a redirected product, with blanks between
+    ]
+)
+"""Plan of a merge: each product once, sorted by group and id."""

@@ -84,6 +84,17 @@ def test_duplicates_among_products_with_a_size_chart_are_found() -> None:
     assert found.shared["n_products"].tolist() == [23] * 23
 
 
+def test_a_shared_image_is_evidence_for_the_two_whose_main_image_it_is() -> None:
+    chain = {f"P{k}": [k, k % 6 + 1] for k in range(1, 7)} | {"P7": [1, 4], "P8": [9]}
+    found = detected(make_index(chain))
+    pairs = dict(zip(ends(found.pairs), found.pairs["evidence"], strict=True))
+    assert pairs[("P1", "P7")] == "same bytes; the main image is the same"
+    assert ("P1", "P6") not in pairs
+    assert ("P3", "P4") not in pairs
+    three = {name: [CHART, 70 + n] for n, name in enumerate("XYZ")}
+    assert detected(make_index(own(9, CHART) | three)).pairs.empty
+
+
 @pytest.mark.parametrize(
     ("x", "y", "words", "is_pair"),
     [
@@ -137,10 +148,11 @@ def test_judgements_are_those_of_slow_loops(seed: int) -> None:
     for number in range(int(rng.integers(3, 11))):
         some = [100 + int(n) for n in rng.choice(n_shared, rng.integers(0, n_shared + 1), False)]
         mine = [number] if rng.random() < 0.8 else []
-        pixels[f"P{number:03}"] = [*mine, *some] or [number]
+        shown = [*mine, *some] or [number]
+        pixels[f"P{number:03}"] = shown if rng.random() < 0.8 else shown[::-1]
     index = make_index(pixels)
-    shown = index.images[["product_id", "sha256_pixels"]].itertuples(index=False, name=None)
-    rows = sorted(shown)
+    images = index.images[["product_id", "sha256_pixels"]]
+    rows = sorted(images.itertuples(index=False, name=None))
     agreements = [
         Agreement((a, b), (one, two))
         for n, (a, one) in enumerate(rows) for b, two in rows[n + 1 :] if one == two and a != b

@@ -92,7 +92,6 @@ OTHER_SCHEMES = [  # U2 to U6
         "file:///etc/passwd",
         "data:image/png;base64,AAAA",
         "ftp://127.0.0.1/1.jpg",
-        "s3://shop/1.jpg",
     ),
     *(
         "gopher://127.0.0.1:{port}/_GET",
@@ -104,11 +103,13 @@ OTHER_SCHEMES = [  # U2 to U6
 OTHER_PORTS = [  # U15
     f"http://8.8.8.8:{port}/" for port in (0, 22, 25, 81, 1433, 2375, 3306, 5432, 6379, 9200, 27017)
 ]  # fmt: skip
+BUCKETS = ["s3://shop/1.jpg", "GS://shop/1.jpg", "az://shop/1.jpg", "hf://datasets/a/b/1.jpg"]
 CORPUS = {
     **{f"http://{host}:{{port}}/picture": "blocked_address" for host in BLOCKED_HOSTS},
     **dict.fromkeys(BAD_URLS, "bad_url"),
     **dict.fromkeys(OTHER_SCHEMES, "scheme"),
     **dict.fromkeys(OTHER_PORTS, "port"),
+    **dict.fromkeys(BUCKETS, "blocked_scheme"),
 }
 # Not as the value of a header, and not where they mean a page of the site that redirects.
 NO_REDIRECT = {"www.shop.test/1.jpg", "/etc/passwd", "", "http:/127.0.0.1/", "http:///x"}

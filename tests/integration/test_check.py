@@ -98,3 +98,10 @@ def test_it_refuses_what_it_cannot_check(tmp_path: Path, asked: list[str], said:
     assert (code, lines) == (2, [])
     assert said in messages
     assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+
+
+def test_the_module_has_its_old_name_too() -> None:
+    from dedup import check
+    from dedup.cli.check import main
+
+    assert check.main is main

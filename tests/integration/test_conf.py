@@ -20,8 +20,11 @@ from dedup.errors import ConfigError
 
 CONF = ROOT / "conf"
 ENTRIES = ["train", "cluster", "detect"]
+ACTIONS = ["diff", "plan"]
+"""Entry points that read no catalogue."""
 FOLDERS = {
-    "encoder": "encoders", "foreground": "foregrounds", "matcher": "search", "report": "reports",
+    "encoder": "encoders", "foreground": "foregrounds", "ledger": "review", "matcher": "search",
+    "report": "reports",
     "source": "sources", "task": "training/tasks", "verifier": "verification",
 }  # fmt: skip
 NAMED = {
@@ -29,7 +32,9 @@ NAMED = {
     ("verifier", "local"): "geometric",
 }  # fmt: skip
 """Parts whose module has another name: people have theirs in scripts, or it reads several."""
-WITHOUT_CLASS = [("source", "trained"), ("verifier", "none"), ("foreground", "none")]
+WITHOUT_CLASS = [
+    ("source", "trained"), ("verifier", "none"), ("foreground", "none"), ("ledger", "none"),
+]  # fmt: skip
 PARTS = [
     (group.name, file.stem)
     for group in sorted(CONF.iterdir())
@@ -148,6 +153,8 @@ def test_every_limit_is_of_a_setting_that_exists() -> None:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         for override, entry in product(chosen, ENTRIES):
             known |= set(keys(hydra.compose(entry, overrides=[override])))
+        for entry in ("review", *ACTIONS):
+            known |= set(keys(hydra.compose(entry)))
     assert set(LIMITS) <= known
 
 
@@ -302,6 +309,6 @@ def test_a_path_alone_is_a_csv(entry: str) -> None:
 
 
 def test_the_entry_points_are_thin() -> None:
-    for entry in ENTRIES:
+    for entry in ENTRIES + ACTIONS:
         lines = Path(ROOT / f"{entry}.py").read_text().splitlines()
         assert len(lines) <= 40

@@ -8,8 +8,10 @@ import importlib.util
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MAKE = {"make demo", "make test"}  # make test runs this file; .ci/run runs make test
 ACTIVATE = ". .venv/bin/activate"
 SERVER = "tensorboard --logdir runs/train/latest"
+REVIEW = "python review.py"
 
 
 def commands(path: Path) -> list[str]:
@@ -86,7 +89,7 @@ def briefer(command: str) -> list[str]:
 def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     """Somebody beside the entry points, a small shop, and a training run."""
     folder = tmp_path_factory.mktemp("docs")
-    for entry in ("train.py", "cluster.py", "detect.py"):
+    for entry in ("train.py", "cluster.py", "detect.py", "review.py", "diff.py", "plan.py"):
         (folder / entry).symlink_to(ROOT / entry)
     (folder / "images").mkdir()
     for number in range(1, 13):
@@ -109,6 +112,8 @@ def test_the_commands_run(path: Path, reader: Reader) -> None:
             continue
         if command == SERVER:
             check_tensorboard(reader.folder)
+        elif command == REVIEW:
+            check_review(reader.folder)
         else:
             reader.run(command)
 
@@ -123,6 +128,23 @@ def check_tensorboard(folder: Path) -> None:
         served = any("http://localhost" in line for line in server.stderr)
         server.terminate()
     assert served
+
+
+def check_review(folder: Path) -> None:
+    """Start the review app on a free port, open its page, and stop it as Ctrl-C does."""
+    arguments = [sys.executable, *shlex.split(REVIEW)[1:], "server.port=0"]
+    with subprocess.Popen(
+        arguments, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as server:  # fmt: skip
+        assert server.stdout is not None
+        link = server.stdout.readline().split()[1]
+        with urllib.request.urlopen(link) as answer:
+            assert b"Review duplicates" in answer.read()
+        server.send_signal(signal.SIGINT)
+        _, said = server.communicate(timeout=30)
+    assert server.returncode == 0, said
+    assert "every decision is in runs/ledger.sqlite" in said
 
 
 def test_the_two_commands_of_the_readme_exist() -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "dedup"
-CARRIED = {"assets": ["safetensors"], "reports": ["html", "css", "js"]}
+CARRIED = {
+    "assets": ["safetensors"], "reports": ["html", "css", "js"], "actions": ["html", "css"],
+    "review/page": ["html", "css", "js", "svg"],
+}  # fmt: skip
 NEEDED = [
     "assets/judge.safetensors", "assets/vocabulary.safetensors", "reports/page.html",
-    "reports/page.css", "reports/page.js", "reports/certainty.html",
+    "reports/page.css", "reports/page.js", "reports/certainty.html", "actions/plan.html",
+    "review/page/index.html", "review/page/app.js", "review/page/review.css",
 ]  # fmt: skip
 
 
@@ -23,7 +27,8 @@ def test_the_wheel_runs_by_itself(tmp_path: Path) -> None:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
     configs = {f"dedup/{file.relative_to(ROOT)}" for file in (ROOT / "conf").rglob("*.yaml")}
-    entries = {f"dedup/{entry}.py" for entry in ("train", "cluster", "detect")}
+    commands = ("train", "cluster", "detect", "review", "diff", "plan")
+    entries = {f"dedup/{command}.py" for command in commands}
     carried = {
         f"dedup/{file.relative_to(PACKAGE)}"
         for folder, endings in CARRIED.items()

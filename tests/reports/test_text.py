@@ -47,7 +47,8 @@ def test_the_last_lines_say_what_was_found(caplog: pytest.LogCaptureFixture) -> 
         "1 image skipped: 1\N{NO-BREAK SPACE}duplicate_row",
         "3 products without a readable image",
         "it took 4 min 30 s; the reports are in run",
-        "next: open run/report.html; run/groups.csv lists the product that each one duplicates",
+        "next: open run/report.html; run/groups.csv lists the product that each one duplicates; "
+        "python review.py findings=run opens a page to decide on each group",
     ]
 
 

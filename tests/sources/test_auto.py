@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dedup.cli.arguments import prepared
 from dedup.config.instances import build, default_settings
 from dedup.errors import ConfigError, SourceError
 from dedup.sources.auto import AutoSource, is_feed, known_export
+from dedup.sources.kinds import kind_of
 
 WEB = "https://a.test/{}.jpg"
 GOOGLE, ATOM = "http://base.google.com/ns/1.0", "http://www.w3.org/2005/Atom"
@@ -296,3 +299,28 @@ def test_a_changed_file_has_another_digest(tmp_path, name):
     assert AutoSource(str(path)).digest() == before
     path.write_text(texts[name].replace("1", "2"))
     assert AutoSource(str(path)).digest() != before
+
+
+def test_a_folder_of_parquet_files_is_one_table_unless_it_has_images(tmp_path):
+    pq.write_table(pa.table({"productId": ["1"], "imageUrlStr": ["b.jpg"]}), tmp_path / "a.parquet")
+    source = AutoSource(str(tmp_path))
+    assert source.choose().part == kind_of(tmp_path) == "parquet"
+    assert outcomes(source) == [("1", str(tmp_path.resolve() / "b.jpg"), "")]
+    (tmp_path / "b.jpg").touch()
+    assert source.choose().part == kind_of(tmp_path) == "folder"
+
+
+def test_names_of_wix_start_from_a_folder_that_is_set(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "handleId,fieldType,name,productImageUrl\n1,Product,Hat,a.jpg\n"
+    )
+    found = outcomes(AutoSource(str(tmp_path / "a.csv"), images_dir=str(tmp_path)))
+    assert found == [("1", str(tmp_path.resolve() / "a.jpg"), "")]
+
+
+def test_columns_of_the_user_win_over_those_of_a_tool(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("item_sku,item_name,main_image_url,nr\n1,Hat,a.jpg,N1\n")
+    assert known_export(path) == "auto"
+    assert prepared("detect", [str(path)])[0] == "source=auto"
+    assert outcomes(AutoSource(str(path), id_column="nr"))[0][0] == "N1"

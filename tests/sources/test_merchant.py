@@ -1,6 +1,7 @@
 """Google Merchant feeds: what is read from XML and tables, and which feeds are refused."""
 
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,27 @@ def test_an_item_that_is_too_long_as_a_whole_fails_alone(tmp_path):
     many = "".join(f"<g:n{n}>{'x' * 100_000}</g:n{n}>" for n in range(200))
     catalogue = read(tmp_path, f"<item><g:id>1</g:id>{many}</item><item>{GOOD}</item>")
     assert outcomes(catalogue) == [("1", "failed:field_too_long"), ("P9", "")]
+
+
+def test_a_feed_that_was_checked_is_not_parsed_again(tmp_path):
+    path = tmp_path / "feed.xml"
+    path.write_text(f"{TOP}<item><g:color>Red</g:color>{GOOD}</item>{END}")
+    before = path.stat()
+    assert "color" in MerchantSource(str(path)).check()
+    with path.open("r+") as file:  # as large, and of the same time: nothing tells
+        file.write(f"{TOP}<item><g:color>Tan</g:color>")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    read_after_check, read_again = (MerchantSource(str(path)).read() for _ in range(2))
+    assert read_after_check.products["color"].tolist() == ["Red"]
+    assert read_again.products["color"].tolist() == ["Tan"]
+
+
+def test_a_feed_that_changes_after_the_check_is_parsed_again(tmp_path):
+    path = tmp_path / "feed.xml"
+    path.write_text(f"{TOP}<item><g:color>Red</g:color>{GOOD}</item>{END}")
+    MerchantSource(str(path)).check()
+    path.write_text(f"{TOP}<item><g:color>Green</g:color>{GOOD}</item>{END}")
+    assert MerchantSource(str(path)).read().products["color"].tolist() == ["Green"]
 
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "iso-8859-1", "windows-1252", "gbk"]

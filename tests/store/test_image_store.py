@@ -13,8 +13,10 @@ import pytest
 from dedup.errors import ArtifactError, ConfigError, CorruptError, SourceError
 from dedup.runtime.files import read_array
 from dedup.schemas import IMAGES, REQUESTS
+from dedup.sources import requests
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
+from dedup.store import failures
 from dedup.store.decode import decode
 from dedup.store.image_store import ImageStore
 from tests.conftest import LOCAL, QuietHandler, cut, draw, empty, encoded, scribble, write_shop
@@ -113,6 +115,29 @@ def test_what_is_not_ok_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         ["000", "skipped", "duplicate_row"],
     ]
     assert f"See {tmp_path / 'failures.csv'}" in caplog.text
+    assert all(listed["failure_detail"])
+    assert listed["failure_detail"].tolist()[3:5] == [
+        "column 'imageUrlStr' is empty: write the address of an image",
+        "column 'imageUrlStr' has an address that is neither http(s) nor a path: write one of "
+        "these",
+    ]
+
+
+def test_each_reason_of_a_source_has_a_sentence_and_cells_that_cannot_be_assigned_are_shown(
+    tmp_path: Path,
+) -> None:
+    assert failures.WRITE.keys() == {*requests.CLOSED}
+    (tmp_path / "0.jpg").write_bytes(encoded(draw(0)))
+    table = tmp_path / "shop.csv"
+    table.write_text("title,productId,imageUrlStr\nHat,1,0.jpg\nBag,red,2,0.jpg\nCap,3\n")
+    ImageStore(tmp_path / "store").ingest(CsvSource(str(table)).read(), tmp_path)
+    listed = pd.read_csv(tmp_path / "failures.csv", dtype=str, keep_default_na=False)
+    assert listed["failure_record"].tolist() == ["1", "2"]
+    assert listed["title"].tolist() == ["", ""]
+    wrong = failures.WRITE["bad_field_count"]
+    assert listed["failure_detail"].tolist() == [
+        f"{wrong}. It begins: Bag | red | 2", f"{wrong}. It begins: Cap | 3",
+    ]  # fmt: skip
 
 
 def test_nothing_is_listed_where_all_is_well(

@@ -24,7 +24,7 @@ def run_all(commands: Sequence[Sequence[str]], cwd: Path) -> list[Ended]:
 
 
 def _ended(name: str, *arguments: str, cwd: Path) -> Ended:
-    program = ["-m", "dedup.check"] if name == "verify" else [str(ROOT / f"{name}.py")]
+    program = ["-m", "dedup", "check"] if name == "verify" else [str(ROOT / f"{name}.py")]
     done = python(*program, *arguments, cwd=cwd)
     assert "Traceback" not in done.stderr, done.stderr
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -52,6 +52,13 @@ def slowly(
         gallery = {key: shown - found for key, shown in gallery.items()}
         agreed = {ends: same - found for ends, same in agreed.items()}
     words, related = {}, set()
+    first = [main[key] for key in records if len(records[key]) == 1]
+    ours = {each.ends: copy_of[each.digests[0]] for each in agreements
+            if all(len(records[key]) == 1 for key in each.ends)
+            and main[each.ends[0]] == main[each.ends[1]] == copy_of[each.digests[0]]
+            and first.count(copy_of[each.digests[0]]) == 2}  # fmt: skip
+    for ends, image in ours.items():
+        agreed[ends] = agreed[ends] | {image}
     for ends, same in agreed.items():
         if not same:
             continue
@@ -60,7 +67,7 @@ def slowly(
         orderly = all(len(records[key]) == 1 for key in ends)
         words[ends] = (
             "" if all(len(everything[key]) == 1 for key in ends)
-            else "all images the same" if same == a == b
+            else "all images the same" if same - shared == a == b != set()
             else "an image is the same" if not orderly
             else "the main image is the same" if mains[0] == mains[1] in same
             else "a secondary image is shared"
@@ -68,7 +75,8 @@ def slowly(
         least = min(len(a), len(b))
         if orderly and not same & set(mains) and least > 1 and 2 * len(same) <= least:
             related.add(ends)
-    left = [each for each in agreements if copy_of[each.digests[0]] not in shared]
+    left = [each for each in agreements if copy_of[each.digests[0]] not in shared
+            or ours.get(each.ends) == copy_of[each.digests[0]]]  # fmt: skip
     return Slow(
         [each for each in left if each.ends not in related],
         [each for each in left if each.ends in related],

@@ -8,6 +8,7 @@ from dedup.augmentations import RgbImage
 from dedup.verification.alignment import Alignment, LocalFeatures
 from dedup.verification.difference import (
     NOTHING,
+    SMALLEST,
     Difference,
     Region,
     differ,
@@ -56,14 +57,16 @@ def noisy(image: RgbImage) -> RgbImage:
         noisy(packshot()),
         np.clip(packshot() * 0.7 + 20, 0, 255).astype(np.uint8),
         cv2.GaussianBlur(packshot(), (0, 0), 1.2),
-        np.roll(packshot(), 1, axis=1),
+        cv2.warpAffine(
+            packshot(), np.float32([[1, 0, 0.6], [0, 1, 0]]), (320, 320), borderMode=cv2.BORDER_WRAP
+        ),
         np.repeat(cv2.cvtColor(packshot(), cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2),
     ],
-    ids=["equal", "jpeg", "noise", "tone", "blur", "a pixel off", "grey"],
+    ids=["equal", "jpeg", "noise", "tone", "blur", "part of a pixel off", "grey"],
 )
 def test_what_an_edit_does_everywhere_is_no_difference(edited: RgbImage) -> None:
     found, region = compared(packshot(), edited)
-    assert region is None
+    assert found.area < SMALLEST
     assert found.rest > 0.95
     assert found.tinted < 0.01
     assert difference_in_words(found, region) == ""

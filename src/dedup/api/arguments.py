@@ -288,7 +288,7 @@ def source_of(
 
 def _part_of(path: str | Path, given: Mapping[str, Any], before: str) -> str:
     """Choose the source of a folder or a file; columns that are named make a file a plain table."""
-    kind = kind_of(Path(path))
+    kind = kind_of(path)
     if kind != "csv":
         return kind
     if before not in ("", "csv"):

@@ -21,12 +21,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from dedup.config.instances import escaped
 from dedup.config.limits import TEXT_LISTS, TEXTS
+from dedup.download.buckets import is_bucket
 from dedup.errors import ConfigError
 from dedup.runtime.invocation import ROOT, command
 from dedup.runtime.nearest import meant
 from dedup.sources.image_formats import IMAGE_SUFFIXES
 from dedup.sources.kinds import ENDINGS, kind_of
-from dedup.store.local_files import is_http
+from dedup.store.local_files import is_remote
 
 WITH_VALUE = (
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p"),
@@ -37,8 +38,12 @@ PLACES = (
     *("query", "runs", "ids", "store.path", "foreground.model", "encoder.weights", "encoder.path"),
     *("source.path", "source.folder", "source.images_dir", "against", "checkpoint", "index"),
     *("resume", "run", "since", "truth", "hydra.run.dir", "hydra.sweep.dir"),
+    *("old", "new", "before", "decisions", "findings", "plan.applied", "plan.decisions"),
+    *("ledger.path", "export", "import"),
 )
-"""Settings that name files, folders or web addresses."""
+"""Settings that name files, folders or addresses."""
+NO_CATALOGUE = ("check", "verify", "review", "diff", "plan")
+"""Commands that read no catalogue."""
 NAMES = (*PLACES, *TEXTS, *TEXT_LISTS, "fetch.contact")
 """Settings whose value is quoted where Hydra cannot parse it as typed."""
 USE_BUNDLED = f"{command('detect')} encoder=bundled source.path=products.csv"
@@ -208,7 +213,7 @@ def _unknown(wrong: str, name: str, arguments: Sequence[str]) -> str:
         hint = f"choose a part that has it, {' or '.join(parts)}"
     if wrong == "source.path":
         typed = next((a.partition("=")[2] for a in arguments if a.startswith("source.path=")), "")
-        place = Path(_at_home(typed.strip("'")))
+        place = _at_home(typed.strip("'"))
         hint += f"; here add source={kind_of(place)}"
         if name == "train" and "encoder=bundled" in arguments:
             hint += f" task=contrastive. Or use encoder=bundled as it is: {USE_BUNDLED}"
@@ -246,6 +251,8 @@ def _is_override(argument: str) -> bool:
     """Tell whether an argument is an override, and not the name of a file."""
     if re.fullmatch(r"[+~]{1,2}\w[\w.@/:]*", argument):  # ~verifier
         return True
+    if is_bucket(argument):
+        return False
     key, sign, _ = argument.partition("=")
     return bool(sign and re.fullmatch(r"[+~]{0,2}[\w.@/:$-]+", key)) and not _exists(argument)
 
@@ -259,11 +266,9 @@ def _of_catalogue(name: str, typed: str, arguments: Sequence[str]) -> list[str]:
     place = _at_home(typed)
     ending = Path(place).suffix.lower()
     is_folder = Path(place).is_dir()
-    if name in ("check", "verify") or not (is_folder or ending in ENDINGS):
+    if name in NO_CATALOGUE or not (is_folder or ending in ENDINGS):
         likely = "query" if ending in IMAGE_SUFFIXES else "source.path"
-        hint = (
-            "" if name in ("check", "verify") else f"did you mean {shown_override(likely, place)}? "
-        )
+        hint = "" if name in NO_CATALOGUE else f"did you mean {shown_override(likely, place)}? "
         raise ConfigError(
             f"{typed} is no setting: {hint}Settings have the form NAME=VALUE\n"
             f"See {command(name)} --help"
@@ -281,7 +286,7 @@ def _part_of(place: str, arguments: Sequence[str]) -> str:
     """
     from dedup.sources.auto import is_feed, known_export  # pandas: not for --help
 
-    kind = kind_of(Path(place))
+    kind = kind_of(place)
     if kind != "csv":
         return kind
     is_named = any(argument.startswith("source.") for argument in arguments)
@@ -307,7 +312,7 @@ def _parsable(argument: str, is_sweep: bool) -> str:
 
 def _value(name: str, typed: str, is_sweep: bool) -> str:
     """Quote the value of a text setting if Hydra would read it as something else."""
-    is_one = name in PLACES and (_exists(typed) or is_http(typed))
+    is_one = name in PLACES and (_exists(typed) or is_remote(typed))
     if is_one and "${" in typed:
         return _in_quotes(escaped(typed))
     try:

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from dedup import pipeline
+from dedup.cli.actions import with_changes
 from dedup.cli.arguments import typed
 from dedup.cli.latest import (
     foreground_of,
@@ -267,8 +268,12 @@ def _images_of(cfg: DictConfig, index: Index, folder: Path) -> ImageReader | Non
     return pipeline.open_images_of(index, _store_of(cfg, index), folder)
 
 
-def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, SearchState]:
+def find(
+    cfg: DictConfig, index: Index, run_dir: Path | None = None
+) -> tuple[Index, DetectionResult, SearchState]:
     """Find the duplicates in an index, or between it and the index of ``against=``.
+
+    With ``since=`` the result says what changed, see ``with_changes``.
 
     Returns:
         The index that was searched, the result, and the state for a later search.
@@ -282,7 +287,8 @@ def find(cfg: DictConfig, index: Index) -> tuple[Index, DetectionResult, SearchS
     truth = None if cfg.truth is None else Path(cfg.truth)
     if cfg.against is None:
         since = None if cfg.since is None else SearchState.load(Path(cfg.since))
-        return index, *pipeline.detect(index, detection, sampling, since, truth)
+        result, state = pipeline.detect(index, detection, sampling, since, truth)
+        return index, with_changes(cfg, index, result, run_dir), state
     if cfg.since is not None:
         raise ConfigError("since= searches one catalogue and against= two: leave one of them out")
     against = Path(cfg.against)
@@ -319,6 +325,7 @@ def _detection(cfg: DictConfig, index: Index) -> Detector:
         grouping=build(cfg.grouping),
         verifier=build(verifier),
         health=build(cfg.health),
+        ledger=build(cfg.ledger),
     )
     return detection
 

@@ -30,7 +30,7 @@ from dedup.cli.sweep import end_broken, keep_failure
 from dedup.config.instances import build, plain
 from dedup.config.renames import RENAMED, old_names, renewed
 from dedup.config.targets import check_config
-from dedup.errors import ConfigError
+from dedup.errors import AlarmError, ConfigError
 from dedup.runtime import processes
 from dedup.runtime.invocation import ROOT
 from dedup.runtime.invocation import command as called
@@ -115,7 +115,11 @@ def _run(name: str, job: Job, cfg: DictConfig, run_dir: Path) -> float | None:
     check_config(settings)
     check_memory(run_dir, _computes(name, settings))
     check_settings(name, settings, HydraConfig.get().overrides.task, build)
-    metric = job(cfg, run_dir)
+    metric, alarm = None, None
+    try:
+        metric = job(cfg, run_dir)
+    except AlarmError as error:  # the run is finished all the same
+        alarm = error
     if not processes.is_first():
         return metric
     from dedup.runtime.run_record import write_run  # pandas and pyarrow: not for --help
@@ -126,6 +130,8 @@ def _run(name: str, job: Job, cfg: DictConfig, run_dir: Path) -> float | None:
         point_latest(run_dir, Path(cfg.runs) / name / "latest")
     if lost := incomplete():
         log.warning(lost)  # no argument: the text may have several lines
+    if alarm is not None:
+        raise alarm
     return metric
 
 

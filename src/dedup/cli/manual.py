@@ -46,11 +46,26 @@ SETTINGS: dict[str, Groups] = {
     "detect": (
         ("The catalogues", ("index", "source", "against", "prefix", "since", "query")),
         ("Duplicates", ("matcher", "verifier", "detection", "truth")),
-        ("Groups and reports", ("grouping", "health", "report", "csv")),
+        ("Groups and reports", ("grouping", "ledger", "health", "report", "csv")),
         ("Making an index if there is none", ("checkpoint", "encoder", "clusterer", *_EMBEDDING)),
         ("Reading of images", ("store", "fetch")),
         _IMAGES[1],
         ("The run", _RUN),
+    ),
+    "diff": (
+        ("The runs", ("old", "new", "before", "decisions")),
+        ("What comes of it", ("fail_on", "csv")),
+        ("The run", ("runs",)),
+    ),
+    "plan": (
+        ("The plan", ("findings", "plan")),
+        ("The run", ("csv", "runs")),
+    ),
+    "review": (
+        ("The groups", ("findings", "work")),
+        ("The decisions", ("ledger", "reviewer", "export", "import")),
+        ("The page", ("server", "invite", "role")),
+        ("The run", ("runs",)),
     ),
     "verify": (
         ("What to check", ("store.path", "index", "run", "repair")),
@@ -68,6 +83,15 @@ EXAMPLES = {
         "index=runs/cluster/latest grouping.keep=[highest:price,most_images]",
         "index=runs/cluster/latest query=photo.jpg",
     ),
+    "diff": (
+        "old=runs/detect/2026-11-23_06-00-00-000000",
+        "old=runs/detect/2026-11-23_06-00-00-000000 fail_on=[new]",
+    ),
+    "plan": (
+        "plan.trust=[same_bytes,same_pixels]",
+        "plan.decisions=decisions.jsonl plan.url_column=link",
+    ),
+    "review": ("findings=runs/detect/latest", "invite=Ann", "export=decisions.jsonl"),
     "verify": ("store.path=runs/store/pillow", "run=runs/detect/latest"),
 }
 

@@ -16,7 +16,8 @@ from dedup.config.targets import TARGET
 from dedup.errors import ConfigError, DedupError
 from dedup.runtime.invocation import command
 from dedup.runtime.processes import is_first
-from dedup.store.local_files import is_http
+from dedup.sources.table_copies import is_there
+from dedup.store.local_files import is_remote
 
 log = logging.getLogger("dedup")
 
@@ -98,7 +99,7 @@ def _check_columns(name: str, settings: Settings, build: Build) -> None:
     if not is_read or not is_first() or not isinstance(source.get("path"), str):
         return
     table = build(source)
-    if name == "detect" and Path(source["path"]).exists():  # an index may be all that is left
+    if name == "detect" and is_there(source["path"]):  # an index may be all that is left
         from dedup.pipeline import check_columns
 
         reports = (build(settings["report"]) or {}).values()
@@ -120,7 +121,7 @@ def _check_query(name: str, settings: Settings, build: Build) -> None:
             "leave it out"
         )
     is_read = isinstance((settings.get("source") or {}).get("path"), str)
-    gone = [one for one in several if is_read and not is_http(one) and not Path(one).exists()]
+    gone = [one for one in several if is_read and not is_remote(one) and not Path(one).exists()]
     if gone:
         raise ConfigError(
             f"query={gone[0]}: there is no such file. query= takes images, each a path or an "

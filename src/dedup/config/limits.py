@@ -41,6 +41,14 @@ def _choice(*names: str) -> tuple[Check, str]:
     return lambda value: value in names, _ONE_OF + ", ".join(names)
 
 
+def _some(*names: str, may_be_empty: bool = False) -> tuple[Check, str]:
+    def check(value: Any) -> bool:
+        some = isinstance(value, list) and all(one in names for one in value)
+        return some and (bool(value) or may_be_empty)
+
+    return check, f"a list of some of {', '.join(names)}, such as [{','.join(names[:2])}]"
+
+
 def _list(length: int, limit: tuple[Check, str]) -> tuple[Check, str]:
     check, expected = limit
 
@@ -66,6 +74,10 @@ def _gpus(value: Any) -> bool:
     return value == "auto" or (type(value) is int and value >= -1)
 
 
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+
+
 LIMITS: dict[str, tuple[Check, str]] = {
     "epochs": _whole(1),
     "seed": _whole(0, 2**32 - 1),
@@ -84,6 +96,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "fetch.max_bytes": _whole(1, 2**31),
     "fetch.attempts": _whole(1, 100),
     "fetch.max_wait": _number(0, 3600),
+    "fetch.schemes": _some("http", "https", "file", "s3", "gs", "az", "abfs", "abfss", "hf"),
     "csv.formulas": _choice("keep", "escape"),
     "store.formulas": _choice("keep", "escape"),
     "data.batch_size": _whole(1),
@@ -125,6 +138,8 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "verifier.near_candidates": _number(0, 10_000, open_ends=True),
     "verifier.third_look": _choice("none", "xfeat"),
     "matcher.max_pairs": _whole(1),
+    "role": _choice("reviewer", "lead"),
+    "server.port": _whole(0, 65_535),
     "preview": _or_null(_whole(1, 2000)),
     "framing.margin": _number(0, 1),
     "framing.ground": _whole(0, 255),
@@ -166,12 +181,29 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "health.max_blockiness": _number(0),
     "health.min_quality": _number(0, 100),
     "report.html.max_groups": _whole(0),
+    "plan.trust": _some("same_url", "same_bytes", "same_pixels", may_be_empty=True),
+    "plan.redirects": _some(
+        "shopify", "woocommerce", "magento", "nginx", "apache", may_be_empty=True
+    ),
+    "plan.store_ids": (_whole_numbers, "a list of whole numbers, 0 or more"),
+    "fail_on": _some("new", "gone", "changed", "reopened", may_be_empty=True),
 }
 """Limit of each setting by its dotted key."""
 
 TEXTS = (
     "detection.block_by",
+    "export",
+    "findings",
+    "import",
+    "invite",
+    "ledger.address",
+    "ledger.path",
     "prefix",
+    "reviewer",
+    "server.address",
+    "server.host",
+    "server.sso_header",
+    "server.trusted_proxy",
     "source.base_url",
     "source.category_column",
     "source.encoding",
@@ -189,17 +221,28 @@ TEXTS = (
     "run",
     "since",
     "truth",
+    "old",
+    "new",
+    "before",
+    "decisions",
+    "findings",
+    "plan.decisions",
+    "plan.url_column",
+    "plan.url_template",
 )
 """Settings that must be texts: parsed as a number, a name is lost (1_0 becomes 10)."""
 MAY_BE_NULL = (
     *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
+    *("before", "decisions", "old", "plan.applied", "plan.decisions"),
+    *("plan.url_column", "plan.url_template"),
     *("source.base_url", "source.category_column", "source.images_dir", "source.path"),
-    "source.title_column",
+    *("source.title_column", "export", "import", "invite", "reviewer", "server.address"),
+    *("server.sso_header", "server.trusted_proxy"),
 )
 """Settings of ``TEXTS`` that may be left empty."""
-TEXT_LISTS = ("source.dialect", "source.url_column")
+TEXT_LISTS = ("source.dialect", "source.url_column", "plan.applied", "plan.columns")
 """Settings that must be a text, or a list of texts."""
-SECTIONS = ("csv", "data")
+SECTIONS = ("csv", "data", "server", "work")
 """Sections of settings that are no parts."""
 
 

@@ -77,6 +77,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "detection": ("dedup.detection.detector.Detector",),
     "grouping": ("dedup.detection.grouping.Grouping",),
     "health": ("dedup.detection.health.HealthRules",),
+    "plan": ("dedup.actions.plan.Planner",),
+    "ledger": ("dedup.review.postgres.PostgresLedger", "dedup.review.sqlite.SqliteLedger"),
     "report.*": (
         "dedup.reports.csv.CsvReport",
         "dedup.reports.html.HtmlReport",
@@ -126,7 +128,7 @@ NESTED: Mapping[tuple[str, str], str] = {
 }
 """Place of a part inside of another part, by the outer place and the key."""
 
-OPTIONAL = ("callbacks.*", "foreground", "health", "report.*", "verifier", "views")
+OPTIONAL = ("callbacks.*", "foreground", "health", "ledger", "report.*", "verifier", "views")
 """Places that may be null."""
 
 TARGET, PARTIAL = "_target_", "_partial_"

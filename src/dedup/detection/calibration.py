@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.detection.mixture import Posterior, Strata, Z
-from dedup.metrics import wilson
 from dedup.runtime.digits import SCORE, score, share
+from dedup.runtime.metrics import wilson
 
 Floats = npt.NDArray[np.float64]
 

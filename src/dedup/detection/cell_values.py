@@ -45,7 +45,9 @@ _CURRENCY = re.compile(r"[a-z]{3}|[^\w]{1,2}|zł|kč|kr\.?|лв\.?|r\$|us\$|rs\.
 POINT, COMMA = ".", ","
 
 
-def numbers_of(cells: pd.Series[str], column: str) -> pd.Series[float]:
+def numbers_of(
+    cells: pd.Series[str], column: str, setting: str = "grouping.keep"
+) -> pd.Series[float]:
     """Read the cells of one column as numbers; NaN where a cell is none.
 
     ``1,299.00``, ``1.299,00``, ``1 299,00``, ``€ 12``, ``12,99 EUR`` and ``1e3`` are numbers. A
@@ -56,6 +58,7 @@ def numbers_of(cells: pd.Series[str], column: str) -> pd.Series[float]:
     Args:
         cells: (n,) texts without blanks around them.
         column: name of the column, for messages.
+        setting: the setting that needs the numbers, for messages.
 
     Returns:
         (n,) int64 where all are whole, else float64.
@@ -78,7 +81,8 @@ def numbers_of(cells: pd.Series[str], column: str) -> pd.Series[float]:
             cell for cell, body in zip(cells, bodies, strict=True) if _decimal_sign(body) == COMMA
         )
         log.info(
-            "grouping.keep: numbers in the column %s have a decimal comma, such as %r",
+            "%s: numbers in the column %s have a decimal comma, such as %r",
+            setting,
             column,
             shown,
         )

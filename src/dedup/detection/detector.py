@@ -14,12 +14,14 @@ import pandas as pd
 from dedup.detection.blocks import Blocks, are_together, block_cells
 from dedup.detection.calibration import of_report
 from dedup.detection.comparison import Comparison, decided, meant
+from dedup.detection.decided import settle
 from dedup.detection.exact import exact_pairs
 from dedup.detection.galleries import judge
 from dedup.detection.grouping import Grouping, best_pairs
 from dedup.detection.health import HealthRules
 from dedup.detection.results import DetectionResult
 from dedup.errors import ArtifactError, ConfigError
+from dedup.review.ledger import Ledger
 from dedup.runtime.parallel import one_thread
 from dedup.schemas import AUTO, NEAR, PAIRS, SHARED_IMAGE
 from dedup.search.clustering import nearest_centroids
@@ -64,6 +66,7 @@ class Detector:
         estimate_recall: whether the caller estimates recall with edited copies, see
             ``dedup.detection.recall``.
         health: limits of a healthy image; ``None`` judges none.
+        ledger: people's decisions, which come before what the images say; ``None`` for none.
     """
 
     matcher: RadiusSearch
@@ -74,6 +77,7 @@ class Detector:
     block_by: str | None = None
     estimate_recall: bool = True
     health: HealthRules | None = field(default_factory=HealthRules)
+    ledger: Ledger | None = None
 
     @one_thread()
     def __call__(
@@ -118,22 +122,30 @@ class Detector:
         aside = _without(aside, pd.concat([pairs, related])).assign(relation=SHARED_IMAGE)
         related = best_pairs(pd.concat([related, aside])) if len(aside) else related
         candidates = self._allowed(index, compared.assign(score=compared["verified"]), others)
+        candidates = best_pairs(candidates[PAIRS.names])
         silent = placeholders(index.images, self.max_products, self.min_contrast)
         shared = listed(pd.concat([silent, judged.shared])) if len(judged.shared) else silent
         health = None if self.health is None else self.health(index, shared)
-        groups = self.grouping(directed, index, health)
+        links, reported, table = None, pairs, None
+        if self.ledger is not None:
+            settled = settle(self.ledger, index, directed, related, candidates)
+            directed, related, links = settled.directed, settled.related, settled.links
+            pairs, reported, table = directed[PAIRS.names], settled.proposed, settled.table
+        groups = self.grouping(directed, index, health, links)
         result = DetectionResult(
             pairs=pairs,
             groups=groups,
             shared=shared,
             search=search.facts,
-            calibration=of_report(calibration, pairs),
-            candidates=best_pairs(candidates[PAIRS.names]),
+            calibration=of_report(calibration, reported),
+            candidates=candidates,
             related=related,
             families=variant_families(related[related["relation"] == VARIANT], groups),
         )
         if health is not None:
             result = replace(result, health=health)
+        if table is not None:
+            result = replace(result, decided=table)
         return result, search
 
     def _allowed(

@@ -56,7 +56,8 @@ def judge(
     An image is shared, and gives no pair, where at least ``FEW`` products show it beside other
     images, and most pairs of these products agree in nothing else. Images that the same products
     show, such as a size chart and a note on delivery, count as one image if they are no product's
-    main image and more than ``FEWEST`` products show them.
+    main image and more than ``FEWEST`` products show them. A shared image still gives the pair of
+    two products whose main image it is, if it is no third one's.
 
     Two products with several images are only related where they agree in secondary images alone,
     and these are at most half of the images of either. Shared images do not count. The main image
@@ -77,7 +78,7 @@ def judge(
     pairs, shown = pairs.reset_index(drop=True), _shown(images, is_evidence, near)
     agreed = _agreed(pairs, shown)
     is_shared = _are_shared(shown, agreed)
-    left = agreed[~is_shared[agreed["image"]]]
+    left = agreed[~is_shared[agreed["image"]] | _are_mains_of_two(agreed, shown)]
     words, is_related = _words(left, shown, is_shared)
     stay = pairs.loc[left.index]
     text = stay["evidence"].to_numpy(object)
@@ -149,6 +150,16 @@ def _are_shared(shown: pd.DataFrame, agreed: pd.DataFrame) -> Bools:
         is_shared |= found
 
 
+def _are_mains_of_two(agreed: pd.DataFrame, shown: pd.DataFrame) -> Bools:
+    """Tell which pairs agree in the main image of both, which is the main one of no other."""
+    mains = shown.loc[shown["main"], ["product", "image"]].drop_duplicates()
+    counts = mains["image"].value_counts()
+    main = mains.set_index("product")["image"]
+    ends = [agreed[end].map(main) == agreed["image"] for end in ("a", "b")]
+    is_of_two = agreed["image"].map(counts) == 2
+    return np.asarray(ends[0] & ends[1] & is_of_two, bool)
+
+
 def _together(shown: pd.DataFrame) -> Ints:
     """Give secondary images of the same more than ``FEWEST`` products one number, (n_images,)."""
     n = shown["image"].max() + 1
@@ -184,7 +195,9 @@ def _words(
     a, b, image = (matches[name].to_numpy(np.int64) for name in ("a", "b", "image"))
     main_a, main_b = (np.isin(product * n_images + image, main) for product in (a, b))
     facts = matches.assign(
-        n=1, both=main_a & main_b, either=main_a | main_b | ~orderly[a] | ~orderly[b]
+        n=~is_shared[image],
+        both=main_a & main_b,
+        either=main_a | main_b | ~orderly[a] | ~orderly[b],
     )
     facts = facts.groupby(["a", "b"], sort=False)[["n", "both", "either"]].agg(
         {"n": "sum", "both": "max", "either": "max"}
@@ -195,7 +208,7 @@ def _words(
     least, most = np.minimum(sizes[a], sizes[b]), np.maximum(sizes[a], sizes[b])
     words = np.where(orderly[a] & orderly[b], SECONDARY, SOME).astype(object)
     words[both] = MAIN
-    words[n_agreed == most] = ALL
+    words[(n_agreed == most) & (most > 0)] = ALL
     words[~several[a] & ~several[b]] = ""
     return words, ~either & (least > 1) & (2 * n_agreed <= least)
 

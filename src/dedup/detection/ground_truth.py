@@ -14,7 +14,7 @@ from scipy import sparse
 
 from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError
-from dedup.metrics import bcubed, pair_scores
+from dedup.runtime.metrics import bcubed, pair_scores
 from dedup.runtime.nouns import counted
 from dedup.runtime.shortages import pass_on
 

@@ -13,7 +13,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dedup.detection.cell_values import numbers_of, truths_of
+from dedup.detection.constraints import Nodes, grouped
 from dedup.errors import ConfigError
+from dedup.review.standing import Links
 from dedup.schemas import GROUPS, PAIR_RELATIONS, PAIRS, PROBLEMS, TIERS
 from dedup.search.index import Index
 
@@ -76,7 +78,11 @@ class Grouping:
         self.keep = keep
 
     def __call__(
-        self, pairs: pd.DataFrame, index: Index, health: pd.DataFrame | None = None
+        self,
+        pairs: pd.DataFrame,
+        index: Index,
+        health: pd.DataFrame | None = None,
+        links: Links | None = None,
     ) -> pd.DataFrame:
         """Group products; the order of the rows does not matter.
 
@@ -93,6 +99,9 @@ class Grouping:
                 copy) to 1; without it ``cleanest`` is a draw.
             index: index with the images and the table that the rules read.
             health: schema ``HEALTH``, for the rule ``healthiest``.
+            links: people's decisions. Products that are the same share a group; products that are
+                not never do. The product that somebody chose to keep comes before the rules,
+                among those that were decided to be the same.
 
         Returns:
             Schema ``GROUPS``; a group's id is its smallest product id, the same in every run.
@@ -105,11 +114,15 @@ class Grouping:
         left, right = codes.reshape(-1, 2).T
         known = {"cleanest": _copied(pairs), "healthiest": _ills(health)}
         place = _places(self._rules(), pd.Index(ids), index, known)
-        if self.linkage == "single":
+        rank = np.array([TIERS.index(tier) for tier in pairs["tier"]], np.int64)
+        distance = pairs["distance"].to_numpy()
+        if links is not None:
+            nodes = Nodes.of(list(ids), place, links)
+            member, kept = grouped(left, right, rank, distance, nodes, self.linkage)
+        elif self.linkage == "single":
             member, kept = _single(left, right, place)
         else:
-            rank = np.array([TIERS.index(tier) for tier in pairs["tier"]], np.int64)
-            member, kept = _by_kept(left, right, rank, pairs["distance"].to_numpy(), place)
+            member, kept = _by_kept(left, right, rank, distance, place)
         return _table(member, kept, ids)
 
     def check(self, columns: Sequence[str], judged: bool = True) -> None:

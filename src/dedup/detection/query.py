@@ -34,7 +34,7 @@ from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
 from dedup.store.decode import Pixels, decode_preview
 from dedup.store.decode_pool import Decoders, Reading
-from dedup.store.local_files import is_http
+from dedup.store.local_files import is_remote
 from dedup.store.placeholders import MaxProducts, most_products, without_placeholders
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import GeometricVerifier
@@ -283,14 +283,14 @@ class Query:
 
     def _begin(self, address: str, decoders: Decoders) -> Future[Reading]:
         with _about(address):
-            return decoders.submit(self.fetcher.fetch(address) if is_http(address) else address)
+            return decoders.submit(self.fetcher.fetch(address) if is_remote(address) else address)
 
     def _image(self, address: str, reading: Reading) -> QueryImage:
         detail = decode_preview(reading.image.detail)
         mask, shown = self.product_of(detail) or (None, reading.image.pixels)
         return QueryImage(
             address=address,
-            place=address if is_http(address) else os.path.realpath(address),
+            place=address if is_remote(address) else os.path.realpath(address),
             pixels=reading.image.pixels,
             detail=detail,
             flat=bool(np.float32(reading.contrast) < self.min_contrast),  # stored as float32

@@ -17,8 +17,20 @@ from dedup.runtime.checked_files import read_checked_tables
 from dedup.runtime.checksums import file_facts, write_checked
 from dedup.runtime.files import write_json
 from dedup.runtime.tables import as_frame, write_table
-from dedup.schemas import FAMILIES, GROUPS, HEALTH, PAIR_RELATIONS, PAIRS, PROBLEMS, SHARED, TIERS
+from dedup.schemas import (
+    DECIDED,
+    DECIDED_STATES,
+    FAMILIES,
+    GROUPS,
+    HEALTH,
+    PAIR_RELATIONS,
+    PAIRS,
+    PROBLEMS,
+    SHARED,
+    TIERS,
+)
 from dedup.search.consistency import (
+    check_decided,
     check_families,
     check_groups,
     check_health,
@@ -36,8 +48,10 @@ SCHEMAS = {
     "related": PAIRS,
     "families": FAMILIES,
     "health": HEALTH,
+    "decided": DECIDED,
 }
-"""The tables of a result by name; each is saved as ``<name>.parquet``."""
+"""The tables of a result by name; each is saved as ``<name>.parquet``, the last one if it
+has rows."""
 
 
 def _no_rows(schema: pa.Schema) -> pd.DataFrame:
@@ -66,6 +80,10 @@ class DetectionResult:
         families: the schema ``FAMILIES``: the products of the variants in ``related``.
         health: the schema ``HEALTH``: the images and their problems; no rows where none were
             judged, and in results of earlier versions.
+        changes: a sentence on what changed since an earlier run, for reports; "" without one. It
+            is not saved.
+        decided: the schema ``DECIDED``: pairs that people decided on; no rows
+            without a ledger.
     """
 
     pairs: pd.DataFrame
@@ -78,6 +96,8 @@ class DetectionResult:
     related: pd.DataFrame = field(default_factory=partial(_no_rows, PAIRS))
     families: pd.DataFrame = field(default_factory=partial(_no_rows, FAMILIES))
     health: pd.DataFrame = field(default_factory=partial(_no_rows, HEALTH))
+    changes: str = ""
+    decided: pd.DataFrame = field(default_factory=partial(_no_rows, DECIDED))
 
     def save(self, folder: str | Path, index: Path | None = None) -> None:
         """Write the tables, ``calibration.json`` and last ``result.json`` with checksums.
@@ -88,13 +108,16 @@ class DetectionResult:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, schema in SCHEMAS.items():
+        written = {
+            name: SCHEMAS[name] for name in SCHEMAS if name != "decided" or len(self.decided)
+        }
+        for name, schema in written.items():
             write_table(getattr(self, name), schema, folder / f"{name}.parquet")
         calibration = self._calibration()
         write_json(calibration, folder / "calibration.json")
         files = {
             f"{name}.parquet": file_facts(folder / f"{name}.parquet", rows=len(getattr(self, name)))
-            for name in SCHEMAS
+            for name in written
         }
         content = {
             "format": RESULT_FORMAT,
@@ -126,6 +149,8 @@ class DetectionResult:
         check_families(tables["families"], origins["families"])
         if "health" in tables:
             check_health(tables["health"], PROBLEMS, origins["health"])
+        if "decided" in tables:
+            check_decided(tables["decided"], DECIDED_STATES, origins["decided"])
         frames = {name: as_frame(table) for name, table in tables.items()}
         search, calibration = manifest["search"], dict(manifest["calibration"])
         measured = calibration.pop("measured", None)
@@ -133,7 +158,7 @@ class DetectionResult:
             search=SearchFacts.from_dict(search) if search else None,
             calibration=Calibration.from_dict(calibration) if calibration else None,
             measured=measured,
-            **frames,
+            **{name: frames[name] for name in names},  # type: ignore[arg-type]
         )
 
     def _calibration(self) -> dict[str, Any]:

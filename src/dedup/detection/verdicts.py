@@ -50,13 +50,13 @@ KEPT = 512
 STEP = 128
 """Number of candidates verified at a time: about a second of work on 2 cores."""
 
-VERSION = 8
+VERSION = 9
 """Version of verdicts: raised when the same two images get another one."""
 
 THIRD = "third look"
 """Part of the key of a verdict that had, or could have had, a third look."""
 
-MAX_EVIDENCE = 200
+MAX_EVIDENCE = 500
 """Maximum length of evidence; the verifier's texts are far shorter."""
 
 VERDICTS = pa.schema(

@@ -1,1 +1,1 @@
-"""Fetch images over HTTP: the only package that uses the network."""
+"""Fetch images over HTTP, and read object storage: the only room that uses the network."""

@@ -1,4 +1,4 @@
-"""HTTP client that fetches images, with limits on time and size.
+"""Client that fetches images over HTTP and from object storage, with limits on time and size.
 
 Addresses, hosts and answers are untrusted. Every wait and every size has a limit, and sockets
 connect to public addresses alone (see ``dedup.download.ssrf``). Each failure has one reason.
@@ -7,10 +7,11 @@ connect to public addresses alone (see ``dedup.download.ssrf``). Each failure ha
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from socket import EAI_AGAIN
 from time import monotonic
 from typing import Self
@@ -21,8 +22,18 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from dedup import __version__
+from dedup.download.buckets import CREDENTIALS, Buckets, in_thread, is_bucket, read_place
 from dedup.download.content_encoding import decoder_for
-from dedup.download.hosts import PATIENCE, Hosts, Patience, Turn, check_robots, retry_after
+from dedup.download.hosts import (
+    PATIENCE,
+    RETRYABLE,
+    Hosts,
+    Patience,
+    Turn,
+    UnreachableError,
+    check_robots,
+    retry_after,
+)
 from dedup.download.ssrf import (
     Guard,
     GuardedResolver,
@@ -45,15 +56,13 @@ IDLE_SECONDS = 5.0
 POLL_SECONDS = 0.5
 """Interval between checks that a connection still stands, for an answer of unknown length."""
 
-RETRYABLE = frozenset({"truncated", *(f"http_{n}" for n in (408, 425, 429, 500, 502, 503, 504))})
-"""Reasons worth another attempt, besides those of an ``UnreachableError``."""
 INCONCLUSIVE = frozenset({"blocked_address", "dns", "tls"})
 """Reasons that say nothing about whether the host answers."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-class UnreachableError(FetchError):
-    """No answer: ``timeout``, ``connection``, or ``dns`` when no name server answers."""
+OBJECT_REQUESTS = 2
+"""Requests that an object takes: each may fail, so it has so many times the attempts."""
+SCHEMES = ("http", "https", "file")
+"""Schemes of the addresses that a table may name; ``file`` is a path."""
 
 
 class StatusError(FetchError):
@@ -71,7 +80,7 @@ class StatusError(FetchError):
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Settings of the HTTP client.
+    """Settings of the client.
 
     Args:
         connections: most connections at once, over all hosts.
@@ -85,6 +94,8 @@ class Fetcher:
         allow_networks: private networks that may be reached, such as ``10.0.0.0/8``.
         robots: words of ``X-Robots-Tag`` that exclude an image, such as ``noai``.
         contact: address or page, for the user agent, where a site's owner finds out who fetches.
+        schemes: schemes of the addresses that a table may name. A scheme of object storage, such
+            as ``s3``, lets a table read what the credentials of the environment allow.
         patience: waits for a host that does not answer.
     """
 
@@ -99,20 +110,38 @@ class Fetcher:
     allow_networks: Sequence[str] = ()
     robots: Sequence[str] = ()
     contact: str = ""
+    schemes: Sequence[str] = SCHEMES
     patience: Patience = PATIENCE
+
+    def check_scheme(self, address: str) -> None:
+        """Refuse an address of a table whose scheme is not among ``schemes``.
+
+        Raises:
+            FetchError: ``blocked_scheme``.
+        """
+        scheme = "file" if address.startswith("/") else address.partition("://")[0].lower()
+        if scheme not in self.schemes:
+            which = ",".join([*self.schemes, scheme])
+            raise FetchError(
+                "blocked_scheme",
+                f"a table may not name {scheme} addresses (see fetch.schemes): if you trust this "
+                f"one, set fetch.schemes=[{which}]",
+            )
 
     def session(self) -> Session:
         """Open a session with these settings, to be entered with ``async with``."""
         return Session(self, patience=self.patience)
 
     def fetch(self, address: str) -> bytes:
-        """Fetch one image. Inside a running event loop, use a ``session`` instead.
+        """Fetch one image that the user names, so that any scheme is read.
+
+        Inside a running event loop, use a ``session`` instead.
 
         Raises:
             FetchError: see ``Session.fetch``.
             ConfigError: see ``Session``.
         """
-        return asyncio.run(self._fetch(address))
+        return asyncio.run(replace(self, schemes=(*SCHEMES, *CREDENTIALS))._fetch(address))
 
     async def _fetch(self, address: str) -> bytes:
         async with self.session() as session:
@@ -156,6 +185,7 @@ class Session:
         self.gate.set()
         self._guard = Guard(read_networks(fetcher.allow_networks))
         self._hosts = Hosts(fetcher.connections, fetcher.per_host, self._patience)
+        self._buckets = Buckets(fetcher.connect_timeout, fetcher.idle_timeout)
         names = self._resolver or SystemResolver(LOOKUPS_PER_CONNECTION * fetcher.connections)
         self._client = aiohttp.ClientSession(
             headers={"User-Agent": _user_agent(fetcher.contact), "Accept-Encoding": "identity"},
@@ -196,25 +226,31 @@ class Session:
         """Fetch one image if it changed, with further attempts for failures that may pass.
 
         Args:
-            address: http(s) address.
+            address: http(s) address, or one of object storage.
             before: validators of the image that is known already.
 
         Raises:
-            FetchError: the address is refused (``bad_url``, ``scheme``, ``port``,
-                ``blocked_address``); the host does not answer (``dns``, ``tls``, ``timeout``,
-                ``connection``, ``host_down``); or the answer holds no image (``http_404`` and
-                so on, ``redirect``, ``robots``, ``empty``, ``truncated``, ``too_large``,
-                ``bad_answer``, ``encoding``, ``bomb``).
+            FetchError: the address is refused (``bad_url``, ``scheme``, ``blocked_scheme``,
+                ``port``, ``blocked_address``); the host does not answer (``dns``, ``tls``,
+                ``timeout``, ``connection``, ``host_down``); or the answer holds no image
+                (``http_404`` and so on, ``redirect``, ``robots``, ``empty``, ``truncated``,
+                ``too_large``, ``bad_answer``, ``encoding``, ``bomb``). See ``Buckets.fetch`` for
+                object storage.
             ConfigError: this process may open no further connection.
         """
-        link, attempt = read_link(address), 1
+        link = None if is_bucket(address) else read_link(address)
+        self.fetcher.check_scheme(address)
+        attempt = 1
+        n_requests = OBJECT_REQUESTS if link is None else 1
         while True:
             try:
+                if link is None:
+                    return await self._from_bucket(address, before)
                 return await self._attempt(link, before)
             except FetchError as error:
-                if attempt >= self._max_attempts(error):
+                if attempt >= self._max_attempts(error) * n_requests:
                     raise
-                delay = self._delay(attempt, error)
+                delay = self._delay(math.ceil(attempt / n_requests), error)
             await asyncio.sleep(delay)
             attempt += 1
 
@@ -242,6 +278,30 @@ class Session:
                 return answer
             link = _follow(link, answer)
         raise FetchError("redirect", f"more than {MAX_HOPS} redirects")
+
+    async def _from_bucket(self, address: str, before: Validators) -> Answer:
+        """Fetch an object once."""
+        fetch, max_bytes = self._buckets.fetch, self.fetcher.max_bytes
+        async with self._hosts.turn(read_place(address).origin) as turn:
+            await self.gate.wait()
+            self.requests += 1
+            try:
+                async with asyncio.timeout(self.fetcher.timeout):
+                    answer = await asyncio.wrap_future(
+                        in_thread(lambda: fetch(address, max_bytes, before))
+                    )
+            except TimeoutError as error:
+                turn.failed()
+                raise UnreachableError("timeout", "no answer in time") from error
+            except UnreachableError:
+                turn.failed()
+                raise
+            except FetchError:
+                turn.answered()
+                raise
+            turn.answered()
+        self.received += len(answer.image or b"")
+        return answer
 
     async def _exchange(
         self, link: Link, turn: Turn, seconds: float, before: Validators

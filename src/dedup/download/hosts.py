@@ -12,6 +12,13 @@ from email.utils import parsedate_to_datetime
 
 from dedup.errors import FetchError
 
+RETRYABLE = frozenset({"truncated", *(f"http_{n}" for n in (408, 425, 429, 500, 502, 503, 504))})
+"""Reasons worth another attempt, besides those of an ``UnreachableError``."""
+
+
+class UnreachableError(FetchError):
+    """No answer: ``timeout``, ``connection``, or ``dns`` when no name server answers."""
+
 
 @dataclass(frozen=True)
 class Patience:

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dedup.download.buckets import is_bucket
+from dedup.errors import SourceError
 from dedup.foregrounds.masked_store import Framed, ImageReader
-from dedup.runtime.files import sha256_file
 from dedup.runtime.invocation import command
 from dedup.runtime.nouns import counted
 from dedup.search.index import Index
 from dedup.sources.requests import CLOSED
+from dedup.sources.table_copies import is_there, table_path
+from dedup.sources.table_files import file_digest
 
 log = logging.getLogger("dedup")
 
@@ -28,7 +31,8 @@ def describe_table(source: Any) -> dict[str, Any]:
     """
     if not hasattr(source, "digest"):
         return {}
-    return {TABLE: {"path": str(Path(source.path).absolute()), "sha256": source.digest()}}
+    path = source.path if is_bucket(source.path) else str(Path(source.path).absolute())
+    return {TABLE: {"path": path, "sha256": source.digest()}}
 
 
 def changes_since(index: Index, source: Any, images: ImageReader | None) -> str:
@@ -46,7 +50,7 @@ def changes_since(index: Index, source: Any, images: ImageReader | None) -> str:
         SourceError: the table cannot be read.
     """
     path = getattr(source, "path", None)
-    if not hasattr(source, "digest") or not Path(str(path)).exists():
+    if not hasattr(source, "digest") or not is_there(str(path)):
         return ""
     known = index.manifest.get(TABLE)
     made = index.manifest.get("source")
@@ -85,10 +89,10 @@ def warn_of_changed_table(index: Index, folder: Path, runs: Path) -> None:
     is_own = folder.resolve().is_relative_to(runs.resolve())
     if not isinstance(table, Mapping) or not is_own:
         return
-    path = Path(table["path"])
+    path = table["path"]
     try:
-        is_changed = path.is_file() and sha256_file(path) != table["sha256"]
-    except OSError as error:
+        is_changed = is_there(path) and file_digest(table_path(path)) != table["sha256"]
+    except (OSError, SourceError) as error:
         log.warning("cannot tell whether %s has changed since the index was made: %s", path, error)
         return
     if is_changed:

@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError
-from dedup.reports import health, phrases, pr_curve, related, text
+from dedup.reports import decided, health, phrases, pr_curve, related, text
 from dedup.reports.proofs import prefix_of, surest_pairs
 from dedup.reports.thumbnails import Thumbnail, collect
 from dedup.runtime.files import write_text
@@ -215,7 +215,7 @@ class HtmlReport:
         self, findings: DetectionResult, index: Index, tiles: Sequence[related.Tile]
     ) -> tuple[list[Group], list[LeftOut], dict[str, Thumbnail]]:
         """Make the cards of groups and of placeholders, and encode all images by address."""
-        shown = _largest(findings.groups, self.max_groups)
+        shown = _largest(decided.open_groups(findings), self.max_groups)
         proofs = _proofs(shown, findings.pairs)
         members = _members(shown, proofs)
         faces = _faces(shown, proofs, index.images)

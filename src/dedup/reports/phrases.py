@@ -10,6 +10,7 @@ import pandas as pd
 
 from dedup.detection.calibration import Calibration, Recall
 from dedup.detection.results import DetectionResult
+from dedup.reports import decided
 from dedup.reports.proofs import NEAR, prefix_of
 from dedup.reports.records import n_left_out
 from dedup.runtime.nouns import counted
@@ -70,8 +71,12 @@ def facts(
         texts.append(f"{counted(n_compared(images), 'product')} compared")
         if given := given_threshold(findings):
             texts.append(f"images at a distance of up to {given} count as duplicates")
+    if people := decided.summary(findings):
+        texts.append(people)
     if n_more_groups:
         texts.append(f"{counted(n_more_groups, 'more group')} in groups.csv")
+    if findings.changes:
+        texts.append(findings.changes)
     texts += left_out(findings, index)
     if n_whole:
         texts.append(f"no product found in {counted(n_whole, 'image')}, used whole")

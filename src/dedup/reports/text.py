@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dedup.detection.calibration import Calibration, Recall, floor
 from dedup.detection.results import DetectionResult
-from dedup.reports import health
+from dedup.reports import decided, health
 from dedup.reports.phrases import BELOW, given_threshold, left_out, n_compared, percent
 from dedup.reports.proofs import NEAR, n_matched, outcome, prefix_of, surest_pairs
 from dedup.runtime.invocation import command
@@ -49,7 +49,11 @@ def report_findings(findings: DetectionResult, index: Index, folder: Path, secon
         seconds: duration.
     """
     log.info("%s%s", " ".join(headline(findings, index)), _how_surely(findings))
+    if findings.changes:
+        log.info("%s", findings.changes)
     _log_left_out(findings, index)
+    if people := decided.summary(findings):
+        log.info("%s", people)
     for text in warnings(findings, index):
         log.warning(text)
     if unfit := health.summary(findings):
@@ -70,7 +74,11 @@ def _next_steps(findings: DetectionResult, index: Index, folder: Path) -> list[s
     else:
         meanings["matches.json"] = "%s lists their products beside yours"
     made = {name: folder / name for name in meanings if (folder / name).is_file()}
-    return [meanings[name] % path for name, path in made.items()]
+    steps = [meanings[name] % path for name, path in made.items()]
+    if len(findings.groups) and prefix_of(index.manifest) is None:
+        steps.append(f"{command('review')} findings={shlex.quote(str(folder))} opens a page to "
+                     "decide on each group")  # fmt: skip
+    return steps
 
 
 def report_index(index: Index, folder: Path, seconds: float, settings: Sequence[str] = ()) -> None:

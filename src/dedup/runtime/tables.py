@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -221,8 +222,14 @@ def write_csv(table: pd.DataFrame, path: Path, formulas: str = "keep") -> None:
     if table.isna().to_numpy().any():
         table = table.astype(object).where(table.notna(), "")
     # By columns: iterating over the rows of a table of texts takes three times as long.
-    columns = [table.iloc[:, place].tolist() for place in range(table.shape[1])]
+    columns = [_values(table.iloc[:, place]) for place in range(table.shape[1])]
     write_rows(list(table.columns), zip(*columns, strict=True), path, formulas)
+
+
+def _values(column: pd.Series[Any]) -> list[object]:
+    """List a column's values; pandas would take Arrow's texts out one by one."""
+    is_text = isinstance(column.dtype, pd.StringDtype)
+    return (column.to_numpy(dtype=object) if is_text else column).tolist()
 
 
 def write_rows(

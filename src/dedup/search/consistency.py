@@ -96,6 +96,29 @@ def check_images(
         pass
 
 
+def check_owners(images: pa.Table, ids: pa.ChunkedArray, origin: Origin) -> None:
+    """Check the product, the status and the digests of each image of an index, as above.
+
+    For readers of the tables alone, without vectors and clusters.
+
+    Args:
+        images: the schema ``INDEX_IMAGES``; nulls in columns of floats alone.
+        ids: product id of each record.
+        origin: file of the images.
+
+    Raises:
+        CorruptError: the tables contradict each other.
+    """
+    record = images["record"].to_numpy()
+    if len(record) and (record.min() < 0 or record.max() >= len(ids)):
+        origin.refuse(f"it names a record that products.parquet, of {len(ids)} rows, does not have")
+    _check_labels(images, "status", STATUSES, origin)
+    ok = pc.equal(images["status"], "ok").to_numpy()
+    for name in ("sha256_bytes", "sha256_pixels"):
+        _read_digits(images, name, ok, origin)
+    _check_owners(images["product_id"], ids, record, ok, origin)
+
+
 def _check_owners(
     owners: pa.ChunkedArray, ids: pa.ChunkedArray, record: Ints, ok: Bools, origin: Origin
 ) -> None:
@@ -215,6 +238,18 @@ def check_pairs(
     _check_ranges(pairs, ("score",), origin)
     _check_labels(pairs, "tier", tiers, origin)
     _check_labels(pairs, "relation", ["", *relations], origin)
+
+
+def check_decided(decided: pa.Table, states: Collection[str], origin: Origin) -> None:
+    """Check the pairs that people decided on, schema ``DECIDED`` without nulls.
+
+    Raises:
+        CorruptError: a pair is repeated or out of order, or its state does not exist.
+    """
+    products = decided["product_id_a"], decided["product_id_b"]
+    if not _all(pc.less(*products)) or not _is_increasing(*products):
+        origin.refuse("its pairs are unsorted or repeated")
+    _check_labels(decided, "state", states, origin)
 
 
 def check_groups(groups: pa.Table, origin: Origin) -> None:

@@ -23,7 +23,7 @@ from dedup.runtime.checksums import file_facts, write_checked
 from dedup.runtime.files import sha256_file, write_array
 from dedup.runtime.invocation import command
 from dedup.runtime.tables import as_frame, write_table
-from dedup.search.consistency import check_columns, check_images
+from dedup.search.consistency import check_columns, check_images, check_owners
 from dedup.search.manifest import (
     AGAIN,
     INDEX_FORMAT,
@@ -145,3 +145,22 @@ class Index:
         mapped: Any = CheckedArray(paths[0], vectors, files["vectors.npy"], AGAIN)
         frames = as_frame(images), as_frame(products)
         return cls(frames[0], mapped, centroids, frames[1], manifest, folder=folder)
+
+
+def load_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Read an index without its vectors: the images, the user's table and the manifest.
+
+    Returns:
+        The schema ``INDEX_IMAGES``, the table, and the manifest.
+
+    Raises:
+        ArtifactError: ``folder`` holds no index, or one of another format.
+        CorruptError: a table is damaged or invalid.
+    """
+    manifest, files = read_manifest(folder)
+    schemas = {"images.parquet": INDEX_IMAGES, "products.parquet": None}
+    images, products = read_checked_tables(folder, schemas, files, AGAIN)
+    check_columns(products, manifest, Origin(folder / MANIFEST, AGAIN))
+    origin = Origin(folder / "images.parquet", AGAIN)
+    check_owners(images, products[manifest["id_column"]], origin)
+    return as_frame(images), as_frame(products), manifest

@@ -31,8 +31,8 @@ SEARCH_FILES = ("near.parquet", "compared.parquet")
 RESULT_FILES = tuple(
     f"{name}.parquet" for name in ("pairs", "groups", "shared", "candidates", "related", "families")
 )
-HEALTH = "health.parquet"
-"""A file of a result that earlier versions did not write."""
+LATER = ("health.parquet", "decided.parquet")
+"""Files of a result that earlier versions did not write; the last one needs a ledger."""
 AGAIN = f"run {command('cluster')} again"
 """Advice for a damaged index."""
 WITHOUT = "name the folder of another detect run, or leave since out"
@@ -293,7 +293,7 @@ def read_result(folder: Path) -> tuple[Facts, Facts]:
     facts = read_checked(origin.file, "a result", ANEW)
     _check_format(facts, "a result", RESULT_FORMAT, origin)
     listed = facts.get(FILES)
-    later = (HEALTH,) if isinstance(listed, dict) and HEALTH in listed else ()
+    later = [name for name in LATER if isinstance(listed, dict) and name in listed]
     files = _pop_files(facts, (*RESULT_FILES, *later), origin)
     for name, file in files.items():
         _check_rows(name, file["rows"], MAX_ROWS_A_BYTE * file["size"], origin)

@@ -16,6 +16,7 @@ from dedup.config.limits import wrong_in
 from dedup.config.parts import Record, shown
 from dedup.config.renames import renewed
 from dedup.config.targets import FOREGROUNDS, TARGET
+from dedup.download.buckets import is_bucket
 from dedup.encoders.paths import BUNDLED
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds.masked_store import Framed, Product
@@ -316,6 +317,9 @@ def trained_on(checkpoint: Path, runs: Path) -> TrainingSource:
 
 def _check_table_source(source: Any, runs: Path, is_own: bool, record: Record) -> None:
     """Check that a table's images lie in its folder, or below."""
+    if is_bucket(source.path):
+        _check_bucket(source, runs, is_own, record)
+        return
     table = Path(source.path)
     if table.is_file() and not table.stat().st_size:  # files in /proc have size 0 too
         raise record.refused("source.path", f"names {shown(source.path)}, which is empty")
@@ -331,6 +335,14 @@ def _check_table_source(source: Any, runs: Path, is_own: bool, record: Record) -
             "source.images_dir",
             f"names {shown(source.images_dir)}, which is not the folder of its table, and the run "
             f"is not one of {runs}",
+        )
+
+
+def _check_bucket(source: Any, runs: Path, is_own: bool, record: Record) -> None:
+    """Check that a table in object storage, read with our rights, is named by our own run."""
+    if not is_own:
+        raise record.refused(
+            "source.path", f"names {shown(source.path)}, and the run is not one of {runs}"
         )
 
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from dedup.config.instances import build, default_settings
 from dedup.errors import ConfigError, SourceError
-from dedup.sources import merchant
 from dedup.sources.catalogue import Catalogue
-from dedup.sources.headers import Header
-from dedup.sources.kinds import is_parquet
+from dedup.sources.exports import PLAIN, TOOLS, Tool
+from dedup.sources.kinds import is_parquet, is_parquet_folder
+from dedup.sources.layouts import Layout
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import AUTO, is_json, read_head
 from dedup.sources.table_heads import TableHead, is_xml
 
@@ -34,23 +35,18 @@ class Kind(NamedTuple):
     why: str
 
 
-class Tool(NamedTuple):
-    """Export of a shop's tool, which its header tells.
+class Choice(NamedTuple):
+    """Source that was chosen, and why.
 
     Attributes:
-        part: the source that reads it.
-        headers: sets of columns; the header has one of them.
+        part: the source.
+        why: what tells that it fits, for messages.
+        settings: settings of it that the file asks for.
     """
 
     part: str
-    headers: tuple[tuple[str, ...], ...]
-
-
-class Choice(NamedTuple):
-    """Source that was chosen, and why."""
-
-    part: str
     why: str
+    settings: Mapping[str, Any] = {}
 
 
 KINDS = (
@@ -59,25 +55,6 @@ KINDS = (
     Kind("jsonl", is_json, "it is JSON"),
 )
 """Kinds of files, one a line."""
-TOOLS = (
-    Tool("csv", (("productId", "imageUrlStr"),)),
-    Tool(
-        "shopify",
-        (
-            ("Handle", "Title", "Image Src"),
-            ("Handle", "Title", "Variant Image"),
-            ("URL handle", "Title", "Product image URL"),
-            ("URL handle", "Title", "Variant image URL"),
-        ),
-    ),
-    Tool("woocommerce", (("ID", "SKU", "Type", "Parent", "Images"),)),
-    Tool("magento", (("sku", "base_image", "additional_images"),)),
-    Tool(
-        "merchant",
-        tuple((*header, header[0].replace("id", "title")) for header in merchant.HEADERS),
-    ),
-)
-"""Exports that are known, one a line; one with the columns of ``source=csv`` is read by it."""
 
 
 @dataclass(frozen=True)
@@ -144,22 +121,23 @@ class AutoSource:
         Raises:
             SourceError: the file cannot be read, or no source fits, or several.
         """
-        path = Path(self.path)
+        path = table_path(self.path)
         if path.is_dir():
+            if is_parquet_folder(path):
+                return Choice("parquet", "it is a folder of Parquet files without images")
             return Choice("folder", "it is a folder")
         head = read_head(path)
         for kind in KINDS:
             if kind.fits(head):
                 return Choice(kind.part, kind.why)
         table = TableHead.of(path, self.encoding, self.dialect)
-        fits = {tool.part: found for tool in TOOLS if (found := table.layout_with(*tool.headers))}
-        if "csv" in fits or len(fits) == 1:
-            part = "csv" if "csv" in fits else next(iter(fits))
-            return _of_table(part, fits[part].dialect.delimiter, _written(part, fits[part].header))
+        fits = [(tool, found) for tool in TOOLS if (found := table.layout_with(*tool.headers))]
+        if fits and (len(fits) == 1 or fits[0][0].name == PLAIN):
+            return _of_export(*fits[0])
         if fits:
             raise SourceError(
-                f"{path} has the columns of several exports: choose one with source="
-                f"{' or source='.join(fits)}"
+                f"{path} has the columns of several exports: choose one with "
+                f"{' or '.join(_way(*fit) for fit in fits)}"
             )
         return self._by_columns(table)
 
@@ -203,26 +181,32 @@ class AutoSource:
                 f"has no {' and no '.join(f'source.{name}' for name in absent)}: leave that "
                 "out, or choose another source with source=NAME"
             )
-        return build({**settings, "path": self.path, **given})
+        own = {**choice.settings}
+        if self.images_dir:  # paths start there then, and on no host
+            own.pop("base_url", None)
+        return build({**settings, **own, "path": self.path, **given})
 
 
 def known_export(path: str | Path) -> str | None:
     """Name the source of a file that is an export of a known tool and no plain table.
 
     Returns:
-        Such as ``shopify``; ``None`` for a plain table, and for what cannot be read.
+        Such as ``shopify``, or ``auto`` where that alone knows the columns; ``None`` for a plain
+        table, and for what cannot be read.
     """
     try:
-        part = AutoSource(str(path)).choose().part
+        choice = AutoSource(str(path)).choose()
     except SourceError:  # the source of plain tables says what is wrong
         return None
-    return None if part in ("csv", "tsv", "folder") else part
+    if choice.settings:
+        return "auto"
+    return None if choice.part in ("csv", "tsv", "folder") else choice.part
 
 
 def is_feed(path: str | Path) -> bool:
     """Tell whether a file is XML, which no plain table is."""
     try:
-        return is_xml(read_head(Path(path)))
+        return is_xml(read_head(table_path(path)))
     except SourceError:
         return False
 
@@ -231,8 +215,12 @@ def _of_table(part: str, delimiter: str, why: str) -> Choice:
     return Choice("tsv" if part == "csv" and delimiter == "\t" else part, why)
 
 
-def _written(part: str, header: Header) -> str:
-    """Name the columns that tell an export."""
-    headers = next(tool.headers for tool in TOOLS if tool.part == part)
-    found = next(names for names in headers if all(map(header.places, names)))
-    return f"its header has {' and '.join(map(repr, found))}"
+def _of_export(tool: Tool, layout: Layout) -> Choice:
+    chosen = _of_table(tool.part, layout.dialect.delimiter, tool.why(layout.header))
+    return chosen._replace(settings=tool.settings(layout.header))
+
+
+def _way(tool: Tool, layout: Layout) -> str:
+    """Write the settings by which an export is read where others fit too."""
+    found = tool.settings(layout.header)
+    return f"source={tool.part}" + (f" source.id_column='{found['id_column']}'" if found else "")

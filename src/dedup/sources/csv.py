@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 from dedup.errors import ConfigError
@@ -17,6 +16,7 @@ from dedup.sources.dialects import parse_words
 from dedup.sources.layouts import Layout
 from dedup.sources.records import MAX_RECORD, Record
 from dedup.sources.requests import MAX_FIELD, MAX_ID, MAX_MISSING, RecordParser
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import (
     AUTO,
     CP1252,
@@ -63,7 +63,7 @@ class CsvSource(TableSource):
     def _open(self, act: Callable[[Layout], T]) -> T:
         """Open the file, and act on what is in it; again, if it turns out to be cp1252."""
         self._categories()
-        path, asked = Path(self.path), parse_words(self.dialect)
+        path, asked = table_path(self.path), parse_words(self.dialect)
         head = read_head(path)
         codec = choose_codec(path, self.encoding, head)
         try:

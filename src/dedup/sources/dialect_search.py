@@ -130,6 +130,18 @@ def find_dialect(head: Head, needed: Iterable[str], asked: Asked) -> Dialect:
     return replace(dialect, n_surplus=_count_surplus(names, reading))
 
 
+def may_have(head: Head, needed: Iterable[str], asked: Asked) -> bool:
+    """Tell fast whether a header may have columns: not where ``find_dialect`` finds none.
+
+    Raises:
+        SourceError: the header can be read in two ways.
+    """
+    wanted = {*needed}
+    dialect, at = _find_header(head, wanted, asked)
+    names = head.names(dialect, at)
+    return names is None or {name.strip() for name in wanted} <= _known(names)
+
+
 def _find_header(head: Head, needed: set[str], asked: Asked) -> tuple[Dialect, int]:
     """Find the delimiter and the line of the header, counted from 0."""
     sep = _SEP.match(head.lines[0].rstrip("\r\n")) if head.lines and not asked.header else None
@@ -150,11 +162,11 @@ def _find_header(head: Head, needed: set[str], asked: Asked) -> tuple[Dialect, i
         if fits:
             return _only(head, fits, at, is_first), at
         names = [head.names(one, at) for one in readings]
-        if is_first and names[0] is None:  # its quotes are broken, which is said
-            usual = readings[0], at
         widest = max(range(len(names)), key=lambda place: len(names[place] or ()))
         if not usual and len(names[widest] or ()) > 1:
             usual = readings[widest], at
+        elif is_first and names[0] is None:  # its quotes are broken, which is said
+            usual = readings[0], at
     return usual or (replace(base, delimiter=signs[0]), lines[0] if lines else 0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
 from typing import TypeVar
 
 from dedup.errors import SourceError
@@ -13,6 +12,7 @@ from dedup.sources.archives import open_bytes
 from dedup.sources.headers import Header
 from dedup.sources.json_records import JsonTable
 from dedup.sources.layouts import Layout
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import watched
 from dedup.sources.tables import TableSource
 
@@ -37,7 +37,7 @@ class JsonlSource(TableSource):
 
     def _open(self, act: Callable[[Layout], T]) -> T:
         self._categories()
-        path = Path(self.path)
+        path = table_path(self.path)
         with watched(path), open_bytes(path) as file:
             table = JsonTable(path, self.id_column)
             records = table.records(file)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
-from pathlib import Path
 
 from dedup.errors import ConfigError, SourceError
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
+from dedup.sources.feeds import Feed, check_feed, read_feed
 from dedup.sources.paths import ImageFolder
 from dedup.sources.requests import MAX_FIELD
-from dedup.sources.table_files import AUTO, fingerprint, read_head
+from dedup.sources.table_copies import table_path
+from dedup.sources.table_files import AUTO, read_head
 from dedup.sources.table_heads import TableHead, is_xml
-from dedup.sources.xml_feed import MAX_NAMES, Item, items_of
+from dedup.sources.xml_feed import Item
 
 URLS = ("image_link", "additional_image_link")
 """Columns with addresses: of the main image, and of further ones, which a feed may lack."""
@@ -70,14 +70,17 @@ class MerchantSource(CsvSource):
         """
         if not self._is_xml():
             return super(MerchantSource, self._of_table()).read()
-        names = self._names()
-        return self._named(names).read_records(chain([names], self._rows(names)))
+        self._categories()
+        feed = read_feed(table_path(self.path), self.encoding)
+        self._check_products(feed.names)
+        return self._named(feed.names).read_records(chain([feed.names], self._rows(feed)))
 
     def check(self) -> list[str]:
         """Check the settings, and that the feed is whole and has the columns.
 
         Returns:
-            All columns of the feed. One in XML is parsed to its end for them.
+            All columns of the feed. One in XML is parsed to its end for them, and kept packed for
+            ``read``.
 
         Raises:
             SourceError: the feed cannot be read, or lacks columns; the message names each.
@@ -85,11 +88,13 @@ class MerchantSource(CsvSource):
         """
         if not self._is_xml():
             return super(MerchantSource, self._of_table()).check()
-        names = self._names()
+        self._categories()
+        names = check_feed(table_path(self.path), self.encoding)
+        self._check_products(names)
         return self._named(names).check_header(names)
 
     def _is_xml(self) -> bool:
-        found = is_xml(read_head(Path(self.path)))
+        found = is_xml(read_head(table_path(self.path)))
         if found and self.dialect != AUTO:
             raise ConfigError(
                 f"source.dialect={self.dialect} is for tables, and {self.path} is XML: leave it out"
@@ -97,31 +102,23 @@ class MerchantSource(CsvSource):
         return found
 
     def _of_table(self) -> MerchantSource:
-        head = TableHead.of(Path(self.path), self.encoding, self.dialect)
+        head = TableHead.of(table_path(self.path), self.encoding, self.dialect)
         layout = head.layout_with([self.id_column, *self._url_columns], *HEADERS) or head.layout()
         return self._named(layout.header.names)
 
-    def _names(self) -> list[str]:
-        """Name the columns of a feed in XML."""
-        self._categories()
-        path = Path(self.path)
-        names = [*_names_in(path, self.encoding, fingerprint(path))]
+    def _check_products(self, names: Sequence[str]) -> None:
         if not names:
             raise SourceError(
-                f"{path} has 0 products: a feed has each in an <item>, or in Atom in an <entry>: "
-                "check source.path="
+                f"{self.path} has 0 products: a feed has each in an <item>, or in Atom in an "
+                "<entry>: check source.path="
             )
-        return names
 
-    def _rows(self, names: Sequence[str]) -> Iterator[list[str]]:
+    def _rows(self, feed: Feed) -> Iterator[list[str]]:
+        names = feed.names
         named = self._named(names)
-        known, urls = {*names}, {*named._url_columns}
+        urls = {*named._url_columns}
         at = -1 if names[-1] != named.id_column else 0
-        for item in items_of(Path(self.path), self.encoding):
-            if not known >= item.values.keys():
-                raise SourceError(
-                    f"{self.path} changed while it was read: run again when it is complete"
-                )
+        for item in feed.items():
             cells = _cells(item, names, urls)
             if item.is_too_long:  # so is a cell of it then
                 cells[at] += " " * (MAX_FIELD + 1)
@@ -145,20 +142,6 @@ class MerchantSource(CsvSource):
     def _image_folder(self) -> ImageFolder:
         kind = FeedFolder if self._is_xml() else ImageFolder
         return kind(self.images_dir or str(self._folder), self.base_url or "")
-
-
-@lru_cache(maxsize=8)
-def _names_in(path: Path, encoding: str, print_: tuple[int, int, int]) -> tuple[str, ...]:
-    """List the names of a feed's columns, in order; the fingerprint tells that it is the same."""
-    names: dict[str, None] = {}
-    for item in items_of(path, encoding):
-        names |= dict.fromkeys(item.values)
-        if len(names) > MAX_NAMES:
-            raise SourceError(
-                f"{path}: its items have more than {MAX_NAMES:,} kinds of elements: remove those "
-                "that you do not need"
-            )
-    return tuple(names)
 
 
 def _cells(item: Item, names: Sequence[str], urls: set[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,10 +23,11 @@ from dedup.sources.headers import Header
 from dedup.sources.kinds import PARQUET
 from dedup.sources.layouts import Layout
 from dedup.sources.records import Record
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import file_digest, watched
 from dedup.sources.tables import TableSource
 
-_BATCH = 5_000
+_BATCH = 2_000
 _MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _LOG = logging.getLogger("dedup")
@@ -63,7 +65,7 @@ class ParquetSource(TableSource):
     """
 
     @property
-    def _folder(self) -> Path:
+    def _folder(self) -> Path | str:
         return Path(self.path) if Path(self.path).is_dir() else super()._folder
 
     def digest(self) -> str:
@@ -72,7 +74,7 @@ class ParquetSource(TableSource):
         Raises:
             SourceError: a file cannot be read.
         """
-        root = Path(self.path)
+        root = table_path(self.path)
         if not root.is_dir():
             return super().digest()
         lines = (f"{path.relative_to(root)}\0{file_digest(path)}\n" for path in _paths(root))
@@ -80,7 +82,7 @@ class ParquetSource(TableSource):
 
     def _open(self, act: Callable[[Layout], T]) -> T:
         self._categories()
-        root = Path(self.path)
+        root = table_path(self.path)
         with ExitStack() as stack:
             paths = _paths(root)
             for path in paths:
@@ -201,7 +203,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         )
     try:
         with (
-            pa.OSFile(str(path)) as data,
+            pa.OSFile(os.fspath(path)) as data,
             pq.ParquetFile(data, buffer_size=2**16, page_checksum_verification=True) as file,
         ):
             yield file

@@ -1,14 +1,16 @@
-"""Check addresses of images: web addresses, or paths below a folder."""
+"""Check addresses of images: of the web or of object storage, or paths below a folder."""
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from urllib.parse import unquote, urljoin, urlsplit
 
-from dedup.errors import ConfigError
+from dedup.download.buckets import is_bucket, read_place
+from dedup.errors import ConfigError, FetchError
 from dedup.sources.addresses import is_web_host, split_addresses
 
 MAX_ADDRESS = 8192
@@ -24,7 +26,8 @@ class ImageFolder:
     """Folder that relative addresses start from and that no address may leave.
 
     Args:
-        path: folder of images, which may be a symbolic link itself.
+        path: folder of images, which may be a symbolic link itself; or its address in object
+            storage.
         base_url: http(s) address that relative addresses start from instead; "" for none.
 
     Raises:
@@ -52,7 +55,7 @@ class ImageFolder:
         for cell in cells:
             some, reason = split_addresses(cell)
             name = cell.strip()
-            if some != [name] and not self.base_url and self._is_file(name):
+            if some != [name] and not self._is_remote and self._is_file(name):
                 some, reason = [name], ""
             addresses += some
             reasons.add(reason)
@@ -62,30 +65,46 @@ class ImageFolder:
         """Check and resolve the address of an image.
 
         Args:
-            address: http(s) address, ``//host/path``, ``host/path`` or path, stripped. A host
-                without a scheme means https, or the scheme of ``base_url``; a path whose folder
-                exists stays a path.
+            address: http(s) address, address of object storage, ``//host/path``, ``host/path`` or
+                path, stripped. A host without a scheme means https, or the scheme of
+                ``base_url``; a path whose folder exists stays a path.
 
         Returns:
-            ``(place, "")``, where place is the http(s) address as given or an absolute path
-            without symbolic links; or ``("", reason)``, where reason is ``bad_url``, ``scheme``
+            ``(place, "")``, where place is the address as given or an absolute path without
+            symbolic links; or ``("", reason)``, where reason is ``bad_url``, ``scheme``
             or ``outside_folder``. The image itself may still be missing.
         """
         if len(address) <= MAX_ADDRESS and _PLAIN.fullmatch(address):  # nearly all, and fast
             return address, ""
         address = self._with_scheme(address)
         web = _WEB.match(address)
-        if not web and _SCHEME.match(address):
+        if not web and _SCHEME.match(address) and not is_bucket(address):
             return "", "scheme"
         if len(address) > MAX_ADDRESS or _UNSAFE.search(address):
             return "", "bad_url"
+        if is_bucket(address):
+            return _in_bucket(address)
         if not web and self.base_url:
             address = _joined(self.base_url, address)
             web = _WEB.match(address)
         if web:
             return (address, "") if _is_host(web[1]) else ("", "bad_url")
+        if is_bucket(self.path):
+            return self._below_bucket(address)
         place = self.below(self._literal_or_decoded(address))
         return (place, "") if place else ("", "outside_folder")
+
+    @property
+    def _is_remote(self) -> bool:
+        """Whether relative addresses start from an address."""
+        return bool(self.base_url) or is_bucket(self.path)
+
+    def _below_bucket(self, path: str) -> tuple[str, str]:
+        """Resolve a path that starts from a folder in object storage, which it may not leave."""
+        real = posixpath.normpath(path)
+        if real.startswith("/") or real.split("/")[0] in ("..", "."):
+            return "", "outside_folder"
+        return _in_bucket(f"{self.path}/{real}")
 
     def _with_scheme(self, address: str) -> str:
         """Put the scheme before an address that begins with a web host."""
@@ -94,7 +113,7 @@ class ImageFolder:
         if not is_web_host(address) or len(address) > MAX_ADDRESS:
             return address
         folder = address.partition("/")[0]
-        if not self.base_url and os.path.lexists(self._absolute(folder)):
+        if not self._is_remote and os.path.lexists(self._absolute(folder)):
             return address
         return f"{self._scheme}://{address}"
 
@@ -127,6 +146,15 @@ class ImageFolder:
             return address
         decoded = unquote(address)
         return decoded if os.path.lexists(self._absolute(decoded)) else address
+
+
+def _in_bucket(address: str) -> tuple[str, str]:
+    """Check an address of object storage, and write its scheme in lower case."""
+    try:
+        scheme = read_place(address).scheme
+    except FetchError as error:
+        return "", error.reason
+    return scheme + address[len(scheme) :], ""
 
 
 @lru_cache(maxsize=4096)

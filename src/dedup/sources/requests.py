@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from dedup.errors import ConfigError, SourceError
-from dedup.runtime.nouns import counted
 from dedup.schemas import REQUESTS
 from dedup.sources.paths import ImageFolder
 from dedup.sources.records import Record
+from dedup.sources.repeats import Repeats
 
 MAX_FIELD = 131_072
 """A record with a longer cell, in characters, fails with ``field_too_long``."""
@@ -32,8 +34,15 @@ CLOSED = (
 """Reasons of requests that a source closes, so that no image is read."""
 
 _SKIPPED = {"blank_row", "category"}
-_CHUNK = 5_000
-_LOG = logging.getLogger("dedup")
+_CHUNK = 2_000
+_MAX_JOINED = 2**31 - 1
+
+_TEXT, _LIST = pa.large_string(), pa.list_(pa.string())
+_LISTS = {_LIST: pd.ArrowDtype(_LIST)}
+"""Type of pandas for lists, which stay Arrow's; texts of any size are pandas' own ``str``."""
+_REQUESTS = pa.schema(
+    [(one.name, _TEXT if one.type == pa.string() else one.type) for one in REQUESTS]
+)
 
 _Request = tuple[str, str, list[str], str, str]  # product_id, url, alternates, status, reason
 
@@ -119,7 +128,9 @@ class RecordParser:
 def collect(
     records: Iterator[Record], columns: list[str], parser: RecordParser, path: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Build the products and the requests, in chunks to save memory.
+    """Build the products and the requests, as Arrow's arrays in chunks to save memory.
+
+    Requests that repeat an earlier row are skipped.
 
     Args:
         records: records of the table.
@@ -127,37 +138,116 @@ def collect(
         parser: parser of a record.
         path: the table, for messages.
     """
-    products = [_text_schema(columns).empty_table()]
-    requests = [pd.DataFrame(columns=REQUESTS.names)]
-    n_missing = 0
+    products, requests = [_text_schema(columns).empty_table()], [_REQUESTS.empty_table()]
+    repeats = Repeats()
+    n_missing = n_records = 0
     while chunk := list(islice(records, _CHUNK)):
-        width, pad = len(columns), [""] * len(columns)
-        n_missing += sum(max(0, width - len(record.cells)) for record in chunk)
+        n_missing += sum(max(0, len(columns) - len(record.cells)) for record in chunk)
         if n_missing > MAX_MISSING:
             raise SourceError(
-                f"{path}: its records lack {n_missing:,} fields or more, of {width:,} in the "
-                "header: remove its blank lines, or correct its header"
+                f"{path}: its records lack {n_missing:,} fields or more, of {len(columns):,} in "
+                "the header: remove its blank lines, or correct its header"
             )
-        first = (len(products) - 1) * _CHUNK
-        rows = [
-            (number, *request)
-            for number, record in enumerate(chunk, first)
-            for request in parser.requests(record)
-        ]
-        requests.append(pd.DataFrame(rows, columns=REQUESTS.names))
-        fitted = [
-            cells if len(cells) == width else (cells + pad)[:width]
-            for cells in (record.cells for record in chunk)
-        ]
-        arrays = [pa.array(column, pa.string()) for column in zip(*fitted, strict=True)]
-        products.append(pa.Table.from_arrays(arrays, schema=_text_schema(columns)))
-    requests = requests[1:] or requests
-    products = [_widened(table, columns) for table in products]
-    return pa.concat_tables(products).to_pandas(), pd.concat(requests, ignore_index=True)
+        rows, asked = _tables(chunk, n_records, columns, parser, repeats)
+        products.append(rows)
+        requests.append(asked)
+        n_records += len(chunk)
+    table = _frame([_widened(rows, columns) for rows in products])
+    products.clear()
+    return table, repeats.skip(_frame(requests))
+
+
+def _frame(tables: list[pa.Table]) -> pd.DataFrame:
+    """Join tables to one of pandas without a copy, and drop what is copied all the same."""
+    joined = pa.concat_tables(tables)
+    tables.clear()
+    frame: pd.DataFrame = joined.to_pandas(types_mapper=_LISTS.get)
+    return frame
+
+
+def _tables(
+    chunk: Sequence[Record], first: int, columns: Sequence[str], parser: RecordParser,
+    repeats: Repeats,
+) -> tuple[pa.Table, pa.Table]:  # fmt: skip
+    """Make the tables of products and of requests of some records; the first has a number."""
+    width, pad = len(columns), [""] * len(columns)
+    fitted = [
+        cells if len(cells) == width else (cells + pad)[:width]
+        for cells in (record.cells for record in chunk)
+    ]
+    cells = [*zip(*fitted, strict=True)]
+    arrays = [_array(column, _TEXT) for column in cells]
+    rows = [
+        (number, *request)
+        for number, record in enumerate(chunk, first)
+        for request in parser.requests(record)
+    ]
+    fields = [*zip(*rows, strict=True)]
+    repeats.add(fields[1], fields[2], fields[4])
+    same = [(cells[place], arrays[place]) for place in (parser.id, *parser.urls)]
+    products = pa.Table.from_arrays(arrays, schema=_text_schema(columns))
+    return products, _request_table(fields, same)
+
+
+def _request_table(
+    fields: Sequence[Sequence[Any]], same: Sequence[tuple[Sequence[str], pa.Array]]
+) -> pa.Table:
+    """Make a table of requests.
+
+    Args:
+        fields: the fields of all requests, in the order of ``REQUESTS``.
+        same: columns of the products, as texts and as arrays, which requests may repeat: an array
+            that they share takes no memory.
+    """
+    numbers, ids, urls, alternates, statuses, reasons = fields
+    arrays = [pa.array(numbers, pa.int64()), *(_shared(column, same) for column in (ids, urls))]
+    has_lists = any(alternates)
+    arrays += [_array(alternates, _LIST) if has_lists else _blank(_LIST, len(numbers))]
+    arrays += [
+        _array(column, _TEXT) if any(column) else _blank(_TEXT, len(numbers))
+        for column in (statuses, reasons)
+    ]
+    return pa.Table.from_arrays(arrays, schema=_REQUESTS)
+
+
+def _shared(texts: Sequence[str], same: Sequence[tuple[Sequence[str], pa.Array]]) -> pa.Array:
+    """Return the array of texts: one that is there, or a new one."""
+    found = next((array for known, array in same if known == texts), None)
+    return _array(texts, _TEXT) if found is None else found
+
+
+@lru_cache(maxsize=4)
+def _blank(kind: pa.DataType, n: int) -> pa.Array:
+    """Make an array of empty texts or lists, which many chunks share."""
+    return _array([()] * n if kind == _LIST else [""] * n, kind)
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Make an array of texts, or of lists of texts.
+
+    Its buffers are as large as their content. Those that Arrow makes grow by doubling, which costs
+    a tenth more memory where they are many.
+    """
+    if kind == _LIST:
+        texts = _array([*chain.from_iterable(values)], pa.string())
+        return pa.ListArray.from_arrays(pa.array(_ends(values, np.int32)), texts)
+    joined = "".join(values)
+    if not joined.isascii() or len(joined) > _MAX_JOINED:
+        return pa.array(values, kind, memory_pool=pa.system_memory_pool())
+    ends = _ends(values, np.int64 if kind == _TEXT else np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(joined.encode())]
+    return pa.Array.from_buffers(kind, len(values), buffers)
+
+
+def _ends(values: Sequence[Any], kind: type[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
+    """Compute where each of some texts or lists ends, if one follows the other, after a 0."""
+    ends = np.zeros(len(values) + 1, kind)
+    np.cumsum([*map(len, values)], out=ends[1:])
+    return ends
 
 
 def _text_schema(columns: Sequence[str]) -> pa.Schema:
-    return pa.schema([(name, pa.string()) for name in columns])
+    return pa.schema([(name, _TEXT) for name in columns])
 
 
 def _widened(table: pa.Table, columns: Sequence[str]) -> pa.Table:
@@ -165,22 +255,9 @@ def _widened(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     n_more = len(columns) - table.num_columns
     if not n_more:
         return table
-    blank = pa.chunked_array([pa.repeat("", len(table))], pa.string())
+    blank = pa.chunked_array([_blank(_TEXT, len(table))], _TEXT)
     arrays = [*table.columns, *[blank] * n_more]
     return pa.Table.from_arrays(arrays, schema=_text_schema(columns))
-
-
-def skip_repeats(requests: pd.DataFrame) -> pd.DataFrame:
-    """Skip requests that repeat an earlier row: the same product and the same address."""
-    pending = requests[requests["status"] == ""]
-    repeats = pending.duplicated(["product_id", "url"])
-    requests.loc[repeats.index[repeats], ["status", "reason"]] = ["skipped", "duplicate_row"]
-    rows = pending[~repeats].drop_duplicates(["record", "product_id"])["product_id"]
-    n_ids = rows[rows.duplicated()].nunique()
-    if n_ids:
-        ids = counted(n_ids, "product id")
-        _LOG.warning("%s on several rows with different images: all rows are read", ids)
-    return requests
 
 
 @lru_cache(maxsize=65536)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from dedup.errors import SourceError
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import AUTO
 from dedup.sources.table_heads import TableHead
 
@@ -47,9 +47,11 @@ class ShopifySource(CsvSource):
         """
         catalogue = super(ShopifySource, self._named()).read()
         requests = catalogue.requests
-        with_image = {*requests.loc[requests["status"] == "", "product_id"]}
-        is_further = requests["reason"].eq("no_url") & requests["product_id"].isin(with_image)
-        requests.loc[is_further, "status"] = "skipped"
+        lacks_image = requests["reason"].eq("no_url")
+        if lacks_image.any():
+            with_image = requests.loc[requests["status"] == "", "product_id"].unique()
+            is_further = lacks_image & requests["product_id"].isin(with_image)
+            requests.loc[is_further, "status"] = "skipped"
         return catalogue
 
     def check(self) -> list[str]:
@@ -60,7 +62,7 @@ class ShopifySource(CsvSource):
         """Return the source with the names of this file's columns."""
         if AUTO not in (self.id_column, self.url_column, self.category_column):
             return self
-        head = TableHead.of(Path(self.path), self.encoding, self.dialect)
+        head = TableHead.of(table_path(self.path), self.encoding, self.dialect)
         alternatives = [[name] for name in (self.id_column, *IDS) if name != AUTO]
         names = (head.layout_with(*alternatives) or head.layout()).header.names
         found = self

@@ -6,15 +6,18 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from dedup.errors import SourceError
+from dedup.sources.dialect_search import Head, may_have
 from dedup.sources.dialects import Asked, parse_words
 from dedup.sources.layouts import Layout
 from dedup.sources.records import MAX_RECORD
-from dedup.sources.table_files import AUTO, UTF_8, choose_codec, decode_head, read_head
+from dedup.sources.table_files import AUTO, HEAD, UTF_8, choose_codec, decode_head, read_head
 
 _BEFORE_XML = b"\xef\xbb\xbf\xff\xfe \t\r\n"
 """Bytes of a byte order mark or of blanks, which may stand before the first ``<``."""
@@ -89,17 +92,32 @@ class TableHead:
         Raises:
             SourceError: the header is broken, or can be read in two ways.
         """
-        text = io.StringIO(decode_head(self.head, self.encoding[1]), newline="")
-        limit = csv.field_size_limit(MAX_RECORD)
-        try:
+        text = io.StringIO(self._text, newline="")
+        with _long_cells():
             return Layout.of(text, self.path, self.encoding, self.head, needed, self.asked)
-        finally:
-            csv.field_size_limit(limit)
 
     def layout_with(self, *alternatives: Iterable[str]) -> Layout | None:
         """Find the header with the first of several sets of columns; ``None`` if it has none."""
+        start = Head.of(self._text, len(self.head) < HEAD, self.path)
         for needed in map(list, alternatives):
+            with _long_cells():
+                if not may_have(start, needed, self.asked):
+                    continue
             layout = self.layout(needed)
             if all(layout.header.places(name) for name in needed):
                 return layout
         return None
+
+    @cached_property
+    def _text(self) -> str:
+        return decode_head(self.head, self.encoding[1])
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Let ``csv`` accept the longest cell that a table may have."""
+    limit = csv.field_size_limit(MAX_RECORD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)

@@ -9,13 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from dedup.download.buckets import is_bucket
 from dedup.errors import ConfigError, SourceError
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.headers import Header
 from dedup.sources.layouts import Layout
 from dedup.sources.paths import ImageFolder
 from dedup.sources.records import Record
-from dedup.sources.requests import RecordParser, category_paths, collect, skip_repeats
+from dedup.sources.requests import RecordParser, category_paths, collect
+from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import file_digest
 
 CHOICES = ("first", "second", "all")
@@ -94,7 +96,7 @@ class TableSource:
         Raises:
             SourceError: the file cannot be read.
         """
-        return file_digest(Path(self.path))
+        return file_digest(table_path(self.path))
 
     def read_records(self, records: Iterable[list[str]]) -> Catalogue:
         """Read records from memory, the header first, as ``read`` does from a file."""
@@ -108,7 +110,7 @@ class TableSource:
         """Take records from memory, whose names are as they are meant."""
         several = iter(records)
         header = Header.of(next((cells for cells in several if cells), []))
-        return Layout(Path(self.path), header, map(Record, several))
+        return Layout(table_path(self.path), header, map(Record, several))
 
     def _open(self, act: Callable[[Layout], T]) -> T:
         """Open the table, and act on its header and its records."""
@@ -120,12 +122,14 @@ class TableSource:
         return islice(layout.records, start, stop)
 
     @property
-    def _folder(self) -> Path:
-        """Folder of the table, from which relative paths start."""
+    def _folder(self) -> Path | str:
+        """Folder of the table, from which relative paths start; an address in object storage."""
+        if is_bucket(self.path):
+            return self.path.rpartition("/")[0]
         return Path(self.path).parent
 
     def _read(self, layout: Layout) -> Catalogue:
-        path, header = Path(self.path), layout.header
+        path, header = layout.path, layout.header
         parser = self._parser(layout, self._categories())
         products, requests = collect(self._records(layout, parser), header.names, parser, path)
         title = None if self.title_column is None else header.places(self.title_column)
@@ -139,7 +143,7 @@ class TableSource:
         urls = [header.names[place] for place in parser.urls]
         return Catalogue(
             products=products,
-            requests=skip_repeats(requests),
+            requests=requests,
             id_column=header.names[parser.id],
             title_column=header.names[title[0]] if title else None,
             url_column=urls[0] if len(urls) == 1 else urls,

@@ -347,9 +347,10 @@ class ImageStore:
     def _read(self, requests: pd.DataFrame) -> list[str]:
         """Read an image for each open request; return the addresses used, or tried last."""
         is_open, urls = requests["status"] == "", requests["url"].tolist()
-        alternates, start = requests["alternates"].tolist(), 0
         self._add(requests.loc[is_open, "url"].drop_duplicates().tolist())
         rows = np.flatnonzero(is_open & requests["url"].isin(self._failed())).tolist()
+        others = requests["alternates"].iloc[rows].tolist()
+        alternates, start = dict(zip(rows, others, strict=True)), 0
         while rows:
             # First one at a time, then more: thousands in one cell need few turns.
             stop = start + max(1, start // 2)

@@ -25,7 +25,7 @@ from dedup.errors import ImageError, StalledError
 from dedup.runtime.progress import Tally
 from dedup.store.decode_pool import Decoders, Reading
 from dedup.store.image_file import readable_formats
-from dedup.store.local_files import is_http, version
+from dedup.store.local_files import is_remote, version
 from dedup.store.refresh import Known
 from dedup.store.shards import ENTRIES, Loaded
 
@@ -53,10 +53,10 @@ Show = Callable[[Tally], None]
 
 @dataclass(frozen=True)
 class Ingest:
-    """Reader of images from web addresses and files.
+    """Reader of images from addresses of the web and of object storage, and from files.
 
     Args:
-        fetcher: HTTP client for web addresses.
+        fetcher: client for what is no file.
         reader: method of resizing, see ``decode``.
         workers: number of child processes that decode; ``None`` for one on each core.
         decode_timeout: seconds for one image, after which its child is killed.
@@ -79,6 +79,7 @@ class Ingest:
         settings: dict[str, dict[str, Any]] = {
             "blocked_address": {"fetch.allow_networks": list(self.fetcher.allow_networks)},
             "format": {"formats": readable_formats()},
+            "blocked_scheme": {"fetch.schemes": list(self.fetcher.schemes)},
             "decoder_oom": {"store.decode_memory": self.decode_memory},
             "decoder_timeout": {"store.decode_timeout": self.decode_timeout},
             "robots": {"fetch.robots": list(self.fetcher.robots)},
@@ -171,8 +172,8 @@ async def _has_network(session: Session, urls: Sequence[str]) -> bool:
 
     A catalogue may begin with thousands of rows of a host that is down, before any other host.
     """
-    at_host = {_host(url): url for url in urls if is_http(url)}
-    hosts = Counter(_host(url) for url in urls if is_http(url)).most_common(MAX_PROBES)
+    at_host = {_host(url): url for url in urls if is_remote(url)}
+    hosts = Counter(_host(url) for url in urls if is_remote(url)).most_common(MAX_PROBES)
     probes = {asyncio.create_task(_probe(session, at_host[host])) for host, _ in hosts}
     end = asyncio.get_running_loop().time() + PROBE_SECONDS
     waiting = probes
@@ -232,7 +233,7 @@ class _Pipeline:
         entry |= {"width": 0, "height": 0, "contrast": 0.0}
         known, validators = self.known.get(url), UNKNOWN
         try:
-            if is_http(url):
+            if is_remote(url):
                 answer = await self.session.ask(url, known.validators if known else UNKNOWN)
                 validators = answer.validators
                 if known and _is_same(answer, known):
@@ -242,6 +243,7 @@ class _Pipeline:
                     return number, Loaded(entry, None, validators, is_kept=True)
                 reading = await self._decode(answer.image or b"")
             else:
+                self.session.fetcher.check_scheme(url)
                 reading = await asyncio.wrap_future(self.decoders.submit(url))
         except ImageError as error:
             status = "skipped" if error.reason in SKIPPED else "failed"

@@ -1,4 +1,4 @@
-"""Read image files, and tell their paths from web addresses."""
+"""Read image files, and tell their paths from addresses of the web and of object storage."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import re
 import stat
 from pathlib import Path
 
+from dedup.download.buckets import is_bucket
 from dedup.errors import FetchError
 
 
-def is_http(address: str) -> bool:
-    """Whether an address is a web address; all others are files."""
-    return re.match(r"https?://", address, re.IGNORECASE) is not None
+def is_remote(address: str) -> bool:
+    """Whether an address is one of the web or of object storage; all others are files."""
+    return re.match(r"https?://", address, re.IGNORECASE) is not None or is_bucket(address)
 
 
 def version(address: str) -> str:
-    """Return size and modification time of a file, to detect changes; "" for web addresses."""
-    if is_http(address):
+    """Return size and modification time of a file, to detect changes; "" for other addresses."""
+    if is_remote(address):
         return ""
     try:
         info = Path(address).stat()

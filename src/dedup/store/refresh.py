@@ -29,7 +29,7 @@ from dedup.runtime.durations import DAY, seconds_in
 from dedup.runtime.files import read_json, write_json
 from dedup.runtime.nouns import counted
 from dedup.store.derived import DerivedRows
-from dedup.store.local_files import is_http
+from dedup.store.local_files import is_remote
 from dedup.store.shards import Loaded
 
 log = logging.getLogger("dedup")
@@ -132,7 +132,7 @@ class Refresh:
         """
         if self._max_age is None and not self._is_forced:
             return {}
-        urls = [url for url in urls if is_http(url) and url not in self._answered]
+        urls = [url for url in urls if is_remote(url) and url not in self._answered]
         rows = self._find(urls, entries)
         is_old, now = np.zeros(len(urls), bool), self._clock()
         confirmed, asked = (rows[name].to_numpy() for name in _TIMES)
@@ -159,12 +159,12 @@ class Refresh:
     def note(self, loaded: Iterable[Loaded]) -> None:
         """Keep what web addresses have answered; of new images, once they are in the store."""
         now = self._clock()
-        self._answers.add(self._row(row, now) for row in loaded if is_http(str(row.entry["url"])))
+        self._answers.add(self._row(row, now) for row in loaded if is_remote(str(row.entry["url"])))
 
     def reused(self, urls: Iterable[str]) -> None:
         """Say how many web images were not asked for, where no setting tells to ask for them."""
         if self._max_age is None and not self._is_forced:
-            n_reused = len({url for url in urls if is_http(url)} - self._answered)
+            n_reused = len({url for url in urls if is_remote(url)} - self._answered)
             if n_reused:
                 log.info(
                     "%s from the web as read before: store.refresh=true asks for them again, "
@@ -195,7 +195,7 @@ class Refresh:
     def _find(self, urls: Sequence[str], entries: pd.DataFrame) -> pd.DataFrame:
         """Find the rows of addresses, with empty ones for addresses that have none."""
         if self._rows is None:  # all at once: alternates come in several turns
-            web = [url for url in entries.index if is_http(url)]
+            web = [url for url in entries.index if is_remote(url)]
             self._rows = self._answers.find([_key(url) for url in web])
         rows = self._rows.reindex([_key(url) for url in urls])
         return rows.fillna({**dict.fromkeys(_TEXTS, ""), **dict.fromkeys(_TIMES, 0.0)})

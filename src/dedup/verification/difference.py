@@ -19,7 +19,7 @@ from dedup.verification.alignment import MAX_ERROR, Alignment, LocalFeatures, er
 from dedup.verification.appearance import MIN_OVERLAP, warp_onto
 from dedup.verification.keypoints import RgbImage, mirrored
 
-SIZE = 224
+SIZE = 320
 """Long side at which images are compared, in pixels."""
 
 WINDOW = (7, 7)
@@ -228,20 +228,28 @@ class _Windows:
 
     def compare(self, a: Map, b: Map) -> tuple[Map, Map, Map]:
         """Correlate two images in each window; also their standard deviations."""
-        mean_a, mean_b = self.mean(a), self.mean(b)
-        spread_a = np.sqrt(np.maximum(self.mean(a * a) - mean_a**2, 0))
-        spread_b = np.sqrt(np.maximum(self.mean(b * b) - mean_b**2, 0))
-        together = self.mean(a * b) - mean_a * mean_b
-        return (together + _SMOOTH) / (spread_a * spread_b + _SMOOTH), spread_a, spread_b
+        (mean_a, spread_a), (mean_b, spread_b) = self._moments(a), self._moments(b)
+        return self._correlation(a * b, mean_a * mean_b, spread_a * spread_b), spread_a, spread_b
 
     def shifted(self, a: Map, b: Map) -> Map:
         """Take the best correlation over the shifts of the second image but none."""
+        mean, spread = self._moments(a)
         best = np.full(a.shape, -1, np.float32)
         steps = range(-SHIFT, SHIFT + 1)
         for down, across in ((y, x) for y in steps for x in steps if x or y):
             moved = np.roll(b, (down, across), (0, 1))
-            best = np.maximum(best, self.compare(a, moved)[0])
+            mean_b, spread_b = self._moments(moved)
+            best = np.maximum(best, self._correlation(a * moved, mean * mean_b, spread * spread_b))
         return best
+
+    def _moments(self, values: Map) -> tuple[Map, Map]:
+        """Compute the mean and the standard deviation in each window."""
+        mean = self.mean(values)
+        return mean, np.sqrt(np.maximum(self.mean(values * values) - mean**2, 0))
+
+    def _correlation(self, product: Map, means: Map, spreads: Map) -> Map:
+        """Correlate from the product of two images, and those of their moments."""
+        return np.asarray((self.mean(product) - means + _SMOOTH) / (spreads + _SMOOTH))
 
 
 def _soft(image: Map, sigma: float) -> Map:

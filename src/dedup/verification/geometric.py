@@ -120,7 +120,13 @@ class Verdict(NamedTuple):
         if self.relation != VARIANT or colours is None:
             return in_words(self.placement)
         parts = [word for word in _edits(self.placement) if word != OTHER_COLOURS]
-        return ", ".join([*parts, f"other colours, {colours.apart:.0f} CIEDE2000 apart"])
+        return ", ".join([*parts, f"{OTHER_COLOURS}, {_apart(colours)}"])
+
+
+def _apart(colours: Colours) -> str:
+    """Say how far the products' mean colours lie apart: "lightness by 34 of 100, hue by 5"."""
+    hue = float(np.sqrt(max(colours.moved**2 - colours.lighter**2, 0)))
+    return f"lightness by {colours.lighter:.0f} of 100, hue by {hue:.0f}"
 
 
 class LooksAgain(Protocol):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dedup.encoders.checkpoint import describe
-from dedup.metrics import average_precision
+from dedup.runtime.metrics import average_precision
 from dedup.training.distributed import gather_rows
 from dedup.training.views import ViewBatch
 
@@ -127,7 +127,7 @@ def uap(originals: Tensor, copies: Tensor, variants: Tensor, labels: Tensor) -> 
         labels: (n,), equal for products that share an image.
 
     Returns:
-        From 0 to 1; see ``dedup.metrics.average_precision``.
+        From 0 to 1; see ``dedup.runtime.metrics.average_precision``.
     """
     same = labels[:, None] == labels
     own = torch.eye(len(labels), dtype=torch.bool)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score
 
-from dedup.metrics import (
+from dedup.runtime.metrics import (
     BCubed,
     PairScores,
     average_precision,

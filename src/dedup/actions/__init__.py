@@ -1,0 +1,1 @@
+"""Actions on a result: the difference of two runs, and the plan of a merge."""

@@ -1,0 +1,168 @@
+"""Read people's decisions on pairs of products, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dedup.errors import ArtifactError, SourceError
+
+DUPLICATE, UNSURE = "duplicate", "unsure"
+SEPARATING = ("other_product", "variant", "different")
+"""Verdicts that keep two products apart."""
+VERDICTS = (DUPLICATE, *SEPARATING, UNSURE)
+
+Pair = tuple[str, str]
+"""Ids of two products, the smaller one first."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A person's verdict on two products.
+
+    Attributes:
+        pair: ids of the products, the smaller one first.
+        verdict: one of ``VERDICTS``.
+        kept_id: the product that the person wants to keep; "" for no choice.
+        made_at: seconds since 1970.
+        reviewer: name of the person; "" where unknown.
+        pixels: digests of the images that were shown, left and right; "" where unknown.
+    """
+
+    pair: Pair
+    verdict: str
+    kept_id: str = ""
+    made_at: float = 0.0
+    reviewer: str = ""
+    pixels: Pair = ("", "")
+
+
+Decisions = Mapping[Pair, Decision]
+"""The decision that holds for each pair."""
+
+
+def read_decisions(path: str | Path | None) -> dict[Pair, Decision]:
+    """Read the decisions that hold: of each pair the newest that is not undone.
+
+    A line has ``left_id``, ``right_id``, ``verdict``, ``kept_id``, ``made_at`` (ISO 8601, or
+    seconds since 1970) and ``undoes``, and perhaps ``decision_id``, ``batch_id``, ``reviewer``,
+    ``pixels_left`` and ``pixels_right``; others are ignored. ``undoes`` is the ``decision_id`` or
+    the ``batch_id`` of what a line takes back. A line without ``decision_id`` has its number, from
+    1. An undo may be undone. The order of the lines does not matter, unless they have one time.
+
+    Args:
+        path: a file in JSONL; ``None`` for no decisions.
+
+    Raises:
+        ArtifactError: the file is missing or cannot be read.
+        SourceError: a line is no decision; the message names it.
+    """
+    if path is None:
+        return {}
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror}): name the file of decisions, or leave the "
+            "setting out"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is no text in UTF-8 ({error}): export the decisions") from error
+    lines = enumerate(text.split("\n"), start=1)
+    return _standing(path, [(n, _row(path, n, line)) for n, line in lines if line.strip()])
+
+
+def _standing(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> dict[Pair, Decision]:
+    """Keep the decisions that are not undone, the newest of each pair."""
+    known = {name for n, row in rows for name in _names(n, row)}
+    made = [(_time(path, n, row), n, row) for n, row in rows]
+    made.sort(key=lambda each: (each[0], _number(each[2], each[1]), json.dumps(each[2])))
+    undone: set[str] = set()
+    standing: dict[Pair, Decision] = {}
+    for seconds, n, row in reversed(made):
+        taken_back = _text(row.get("undoes"))
+        if taken_back and taken_back not in known:
+            _refuse(path, n, f"undoes is {taken_back[:100]!r}, which no line has as its id")
+        if undone & set(_names(n, row)):
+            continue
+        if taken_back:
+            undone.add(taken_back)
+            continue
+        decision = _decision(path, n, row, seconds)
+        standing.setdefault(decision.pair, decision)
+    return dict(sorted(standing.items()))
+
+
+def _row(path: Path, n: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        _refuse(path, n, f"it is no JSON ({error})")
+    if not isinstance(row, dict):
+        _refuse(path, n, "it is no JSON object")
+    return row
+
+
+def _decision(path: Path, n: int, row: Mapping[str, Any], seconds: float) -> Decision:
+    """Read one line; check its ids and its verdict."""
+    left, right = (_id(path, n, row, name) for name in ("left_id", "right_id"))
+    if left >= right:
+        _refuse(path, n, f"left_id {left[:100]!r} does not come before right_id {right[:100]!r}")
+    verdict, kept = row.get("verdict"), _text(row.get("kept_id"))
+    if verdict not in VERDICTS:
+        _refuse(path, n, f"verdict is {str(verdict)[:100]!r}, not one of {', '.join(VERDICTS)}")
+    if kept not in ("", left, right):
+        _refuse(path, n, f"kept_id is {kept[:100]!r}, which is neither product")
+    return Decision(
+        pair=(left, right),
+        verdict=str(verdict),
+        kept_id=kept,
+        made_at=seconds,
+        reviewer=_text(row.get("reviewer")),
+        pixels=(_text(row.get("pixels_left")), _text(row.get("pixels_right"))),
+    )
+
+
+def _id(path: Path, n: int, row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value:
+        _refuse(path, n, f"{name} is {str(value)[:100]!r}, and must be a product's id as a text")
+    return value
+
+
+def _time(path: Path, n: int, row: Mapping[str, Any]) -> float:
+    """Read ``made_at`` as seconds since 1970; a time without a zone is in UTC."""
+    value = row.get("made_at")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    try:
+        made = datetime.fromisoformat(str(value))
+    except ValueError:
+        _refuse(path, n, f"made_at is {str(value)[:100]!r}, and must be a time in ISO 8601")
+    return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
+
+
+def _names(n: int, row: Mapping[str, Any]) -> Iterator[str]:
+    """List the names by which a later line may undo a line."""
+    yield _text(row.get("decision_id")) or str(n)
+    if batch := _text(row.get("batch_id")):
+        yield batch
+
+
+def _number(row: Mapping[str, Any], n: int) -> tuple[float, int]:
+    """Sort lines of one time by their ids, where these are numbers, or else as they stand."""
+    number = row.get("decision_id")
+    return (float(number), 0) if isinstance(number, int) else (float("inf"), n)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _refuse(path: Path, n: int, why: str) -> NoReturn:
+    raise SourceError(f"{path}, line {n}: {why}. Export the decisions again, or correct the line")
