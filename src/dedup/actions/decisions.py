@@ -55,11 +55,12 @@ def read_decisions(path: str | Path | None) -> dict[Pair, Decision]:
     """Read the decisions that hold: of each pair the newest that is not undone.
 
     The file is what ``review.py export=`` writes, or has lines of one's own, in any mixture.
-    A line of one's own has ``left_id``, ``right_id``, ``verdict``, ``kept_id``, ``made_at`` (ISO 8601, or
-    seconds since 1970) and ``undoes``, and perhaps ``decision_id``, ``batch_id``, ``reviewer``,
-    ``pixels_left`` and ``pixels_right``; others are ignored. ``undoes`` is the ``decision_id`` or
-    the ``batch_id`` of what a line takes back. A line without ``decision_id`` has its number, from
-    1. An undo may be undone. The order of the lines does not matter, unless they have one time.
+    A line of one's own has ``left_id``, ``right_id``, ``verdict``, ``kept_id``, ``made_at`` (ISO
+    8601, or seconds since 1970) and ``undoes``, and perhaps ``decision_id``, ``batch_id``,
+    ``reviewer``, ``pixels_left`` and ``pixels_right``; others are ignored. ``undoes`` is the
+    ``decision_id`` or the ``batch_id`` of what a line takes back. A line without ``decision_id``
+    has its number, from 1. An undo may be undone. The order of the lines does not matter, unless
+    they have one time.
 
     Args:
         path: a file in JSONL; ``None`` for no decisions.
