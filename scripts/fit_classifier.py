@@ -74,6 +74,10 @@ PLAIN = ("mirror", "crop", "border", "sticker", "gray", "brightness", "white_bal
 MOST_PLAIN = 0.5
 """Strength of such an edit, at most."""
 
+PLAIN_COPIES = ("plain_copy", "plain_copy_of_goods", "plain_copy_of_drawn")
+"""Kinds of copies with such an edit. They are fitted on; a catalogue may have harder ones, and
+a threshold that is chosen by plainer ones is too shy then."""
+
 MOVED = FEATURES.index("moved")
 LEAST_MOVED = 6.0
 """CIELAB units between the products of two variants, at least."""
@@ -307,7 +311,7 @@ def main() -> None:
         exported(trees)
         | {OF_VARIANTS + name: array for name, array in exported(own).items()}
         | tails(
-            seen[test & (truth == 1)],
+            seen[test & (truth == 1) & ~np.isin(kinds, PLAIN_COPIES)],
             strangers=[seen[test & np.isin(kinds, sort)] for sort in MINED],
             look_alikes=[seen[test & np.isin(kinds, [*KINDS])]],
         ),

@@ -1,4 +1,4 @@
-"""Command line: ``dedup train``, ``cluster``, ``detect``, ``review``, ``diff``, ``plan``, ``check``."""
+"""Command line: ``dedup train``, ``cluster``, ``detect``, ``review``, and the other commands."""
 
 from __future__ import annotations
 

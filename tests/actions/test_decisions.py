@@ -9,6 +9,9 @@ import pytest
 
 from dedup.actions.decisions import read_decisions
 from dedup.errors import ArtifactError, SourceError
+from dedup.review.decisions import Digests
+from dedup.review.ledger import Choice
+from dedup.review.sqlite import SqliteLedger
 
 
 def line(verdict: str = "duplicate", day: int = 1, **more: Any) -> dict[str, Any]:
@@ -96,3 +99,28 @@ def test_no_file(tmp_path: Path) -> None:
     assert read_decisions(None) == {}
     with pytest.raises(ArtifactError, match="name the file of decisions, or leave"):
         read_decisions(tmp_path / "gone.jsonl")
+
+
+def test_what_reviewers_decided_and_exported_is_what_holds(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    shown = (Digests("pa", "ba"), Digests("pb", "bb"))
+    images = {"A": frozenset(shown[:1]), "B": frozenset(shown[1:]), "C": frozenset(shown[1:])}
+    given = [
+        ("first", Choice(("A", "B"), "duplicate", kept="B", shown=shown), "ann"),
+        ("second", Choice(("A", "C"), "variant"), "bob"),
+    ]
+    for batch, choice, reviewer in given:
+        ledger.append(batch, [choice], reviewer, images.__getitem__)
+    ledger.undo("second", "third", "bob")
+    ledger.export(tmp_path / "decisions.jsonl")
+    decisions = read_decisions(tmp_path / "decisions.jsonl")
+    assert [*decisions] == [("A", "B")]
+    decision = decisions["A", "B"]
+    assert (decision.verdict, decision.kept_id, decision.reviewer) == ("duplicate", "B", "ann")
+    assert decision.pixels == ("pa", "pb")
+    ledger.undo("third", "fourth", "bob")
+    ledger.export(tmp_path / "decisions.jsonl")
+    again = read_decisions(tmp_path / "decisions.jsonl")
+    assert {pair: one.verdict for pair, one in again.items()} == {
+        row.pair: row.verdict for row in ledger.history.decisions()
+    }

@@ -3,11 +3,12 @@
 import csv
 import io
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dedup.errors import ConfigError, SourceError
@@ -399,6 +400,15 @@ def test_what_csv_writes_in_other_quotes_is_read_back_where_it_is_said(
 
 @MANY
 @given(TABLE, WAYS)
+@example([('\n"\n', "", "0.jpg")], {"delimiter": "\t", "quoting": 1, "lineterminator": "\n"})
+@example(
+    [('\t"\n', "", "0.jpg"), ('"0', "", "0.jpg")],
+    {"delimiter": "\t", "quoting": 0, "lineterminator": "\n"},
+)
+@example(
+    [("\\", "", "0.jpg"), ('\t"\n', "", "0.jpg")],
+    {"delimiter": "\t", "quoting": 0, "lineterminator": "\n"},
+)
 def test_backslashes_are_read_back_or_as_before_or_not_at_all(
     tmp_path_factory: pytest.TempPathFactory, table: Any, way: Any
 ) -> None:
@@ -408,9 +418,14 @@ def test_backslashes_are_read_back_or_as_before_or_not_at_all(
     try:
         found = load(folder, text).products.to_numpy().tolist()
     except SourceError as error:
+        said = [plain[0], "backslash"]
+        if "are one record if quotes" in str(error):
+            ways = re.findall(r"source\.dialect=\[([^]]+)\]", str(error))
+            assert said in [way.split(",") for way in ways]
+            assert read_back(folder, text, dialect=said) == table
+            return
         if "has a backslash" in str(error):  # an id that is never guessed
             assert any("\\" in row[0] for row in table)
-            said = [plain[0], "backslash"]
             assert read_back(folder, text, dialect=said) == table
             return
         with pytest.raises(SourceError):

@@ -16,6 +16,12 @@ SEPARATING = ("other_product", "variant", "different")
 """Verdicts that keep two products apart."""
 VERDICTS = (DUPLICATE, *SEPARATING, UNSURE)
 
+FINGERPRINT = "fingerprint"
+"""Key of the lines of an exported ledger that tell of images, and of no decision."""
+
+OF_LEDGER = {"left": "left_id", "right": "right_id", "kept": "kept_id", "batch": "batch_id"}
+"""Names in an exported ledger, see ``review.decisions.Decision``, and in lines of one's own."""
+
 Pair = tuple[str, str]
 """Ids of two products, the smaller one first."""
 
@@ -48,11 +54,13 @@ Decisions = Mapping[Pair, Decision]
 def read_decisions(path: str | Path | None) -> dict[Pair, Decision]:
     """Read the decisions that hold: of each pair the newest that is not undone.
 
-    A line has ``left_id``, ``right_id``, ``verdict``, ``kept_id``, ``made_at`` (ISO 8601, or
-    seconds since 1970) and ``undoes``, and perhaps ``decision_id``, ``batch_id``, ``reviewer``,
-    ``pixels_left`` and ``pixels_right``; others are ignored. ``undoes`` is the ``decision_id`` or
-    the ``batch_id`` of what a line takes back. A line without ``decision_id`` has its number, from
-    1. An undo may be undone. The order of the lines does not matter, unless they have one time.
+    The file is what ``review.py export=`` writes, or has lines of one's own, in any mixture.
+    A line of one's own has ``left_id``, ``right_id``, ``verdict``, ``kept_id``, ``made_at`` (ISO
+    8601, or seconds since 1970) and ``undoes``, and perhaps ``decision_id``, ``batch_id``,
+    ``reviewer``, ``pixels_left`` and ``pixels_right``; others are ignored. ``undoes`` is the
+    ``decision_id`` or the ``batch_id`` of what a line takes back. A line without ``decision_id``
+    has its number, from 1. An undo may be undone. The order of the lines does not matter, unless
+    they have one time.
 
     Args:
         path: a file in JSONL; ``None`` for no decisions.
@@ -74,7 +82,8 @@ def read_decisions(path: str | Path | None) -> dict[Pair, Decision]:
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is no text in UTF-8 ({error}): export the decisions") from error
     lines = enumerate(text.split("\n"), start=1)
-    return _standing(path, [(n, _row(path, n, line)) for n, line in lines if line.strip()])
+    rows = [(n, _row(path, n, line)) for n, line in lines if line.strip()]
+    return _standing(path, [(n, _renamed(row)) for n, row in rows if FINGERPRINT not in row])
 
 
 def _standing(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> dict[Pair, Decision]:
@@ -106,6 +115,18 @@ def _row(path: Path, n: int, line: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         _refuse(path, n, "it is no JSON object")
     return row
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a decision of an exported ledger the names that other lines have."""
+    if not {"batch", "seq", "left", "right"} <= row.keys():
+        return row
+    named = {OF_LEDGER.get(name, name): value for name, value in row.items()}
+    named["decision_id"] = f"{row['batch']} {row['seq']}"
+    for side in ("left", "right"):
+        shown = row.get(f"shown_{side}")
+        named[f"pixels_{side}"] = shown[0] if isinstance(shown, list) and shown else ""
+    return named
 
 
 def _decision(path: Path, n: int, row: Mapping[str, Any], seconds: float) -> Decision:

@@ -219,7 +219,8 @@ def _find_quoting(
     others = []
     if bad and any(_ESCAPES.search(line) for line in head.lines):
         others.append(replace(dialect, quoting="backslash", is_guess=True))
-    if bad and dialect.delimiter == "\t":
+    is_escaped = any('\\"' in line for line in head.lines)  # such a quote is no part of a field
+    if bad and dialect.delimiter == "\t" and not is_escaped:
         others.append(replace(dialect, quoting="unquoted", is_guess=True))
     for other in others:
         again = head.read(other, at)

@@ -87,6 +87,10 @@ class _Lines:
         """Whether the first line of the record has a text."""
         return bool(self._record) and text in self._record[0]
 
+    def have(self, text: str) -> bool:
+        """Whether a line of the record has a text."""
+        return any(text in line for line in self._record)
+
     def start(self) -> None:
         """Begin a new record."""
         self.first += len(self._record)
@@ -149,8 +153,11 @@ def read_records(
 
 def _two_ways(path: Path, lines: _Lines, dialect: Dialect) -> TwoWaysError:
     words = [word for word in dialect.words if word != "header:1"]
-    ways = " or ".join(f"source.dialect={listed([*words, way])}" for way in ("doubled", "unquoted"))
+    escaped = ["backslash"] if lines.have('\\"') else []
+    quotings = ["doubled", "unquoted", *escaped]
+    ways = " or ".join(f"source.dialect={listed([*words, way])}" for way in quotings)
+    hint = ', the last if \\" stands for a quote' if escaped else ""
     return TwoWaysError(
         f"{path}: lines {lines.first} to {lines.last} are one record if quotes enclose fields, and "
-        f"each line is one if quotes are part of them: set {ways}"
+        f"each line is one if quotes are part of them: set {ways}{hint}"
     )
