@@ -382,7 +382,7 @@ def too_alike(rows: np.ndarray) -> np.ndarray:
 
 
 def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Make the pairs: features, (n, 51), truth, kind, group and whether they are held out."""
+    """Make the pairs: ``FEATURES``, truth, kind, group and whether they are held out."""
     rng = np.random.default_rng(options.seed)
     photos = photos_of(options.photos, options.senders)
     known = same_products(options.true_dups)
