@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -11,7 +11,12 @@ import numpy.typing as npt
 N_KEYPOINTS = 300
 """Maximum number of keypoints of an image: the most distinct ones."""
 
-VERSION = 1
+SIDE = 200
+"""Long side at which keypoints are sought, in pixels. At 320 the most distinct ones are of weave
+and JPEG's blocks, which an edit changes: of 259 edits at full strength .988 were aligned, at 226
+and at 192 pixels all, for less than half of the time."""
+
+VERSION = 2
 """Raised when ``find_keypoints`` gives others for the same image and settings."""
 
 CONTRAST_THRESHOLD = 0.01
@@ -27,6 +32,7 @@ _BINS = (4, 4, 8)
 
 RgbImage = npt.NDArray[np.uint8]
 Descriptors = npt.NDArray[np.uint8]
+Number = TypeVar("Number", bound=np.generic)
 
 # For the whole process: images share the cores among them (``parallel.in_order``), and threads
 # that OpenCV starts within each, as it does unless told otherwise, would only wait for each other.
@@ -53,6 +59,7 @@ def keypoint_settings() -> dict[str, Any]:
     return {
         "version": VERSION,
         "n_keypoints": N_KEYPOINTS,
+        "side": SIDE,
         "contrast_threshold": CONTRAST_THRESHOLD,
         "edge_threshold": EDGE_THRESHOLD,
         "opencv": cv2.__version__,
@@ -62,16 +69,24 @@ def keypoint_settings() -> dict[str, Any]:
 def find_keypoints(image: RgbImage) -> Keypoints:
     """Find the keypoints of an image, (h, w, 3) uint8 RGB, with OpenCV's SIFT.
 
-    Lowe, Distinctive image features from scale-invariant keypoints, 2004.
+    Lowe, Distinctive image features from scale-invariant keypoints, 2004. The image is reduced to
+    ``SIDE`` first; places are in its own pixels.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    shrink = max(1.0, max(gray.shape) / SIDE)
+    if shrink > 1:
+        size = [max(1, round(side / shrink)) for side in gray.shape[::-1]]
+        gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+    across, down = image.shape[1] / gray.shape[1], image.shape[0] / gray.shape[0]
     sift = cv2.SIFT.create(
         nfeatures=N_KEYPOINTS, contrastThreshold=CONTRAST_THRESHOLD, edgeThreshold=EDGE_THRESHOLD
     )
     points, descriptors = sift.detectAndCompute(gray, None)
     if descriptors is None:
         return Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
-    places = np.array([point.pt for point in points[:N_KEYPOINTS]], np.float32)
+    found = np.array([point.pt for point in points[:N_KEYPOINTS]])
+    # The centre of a pixel is a whole number, its border half a pixel before.
+    places = ((found + 0.5) * [across, down] - 0.5).astype(np.float32)
     # At equal strength SIFT keeps more points than asked for.
     return Keypoints(places, descriptors[:N_KEYPOINTS].astype(np.uint8))
 
@@ -112,8 +127,8 @@ def mirrored(keypoints: Keypoints, width: int) -> Keypoints:
     return Keypoints(places, mirrored_descriptors(keypoints.descriptors))
 
 
-def mirrored_descriptors(descriptors: Descriptors) -> Descriptors:
-    """Mirror descriptors, (n, 128) uint8.
+def mirrored_descriptors(descriptors: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Mirror descriptors, (n, 128), or what was computed from each of their numbers.
 
     A descriptor lies along its own direction, so a mirror reverses its rows and its directions.
     """
