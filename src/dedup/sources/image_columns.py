@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -195,8 +195,7 @@ def _values(column: ImageColumn, cells: pa.Array, n: int) -> list[bytes]:
     for at in range(len(cells)):
         if len(found) >= n:
             break
-        items = range(len(cells[at] or ())) if column.shape.is_list else [None]
-        for item in items:
+        for item in _items(column, cells[at]):
             value = column.image(cells, at, item)
             if value is not None and value.size:
                 found.append(value[:_START].to_pybytes())
@@ -222,18 +221,17 @@ def cell_texts(column: ImageColumn, cells: pa.Array) -> list[list[tuple[int | No
         For each cell the items that are there: the number in its list, and "" for an image, or
         the path or address of one without bytes.
     """
-    found: list[list[tuple[int | None, str]]] = []
-    for at in range(len(cells)):
-        cell = cells[at]
-        if not column.shape.is_list:
-            found.append(_entries(column, cells, at, None))
-        elif cell.is_valid:
-            found.append(
-                [one for item in range(len(cell)) for one in _entries(column, cells, at, item)]
-            )
-        else:
-            found.append([])
-    return found
+    return [
+        [one for item in _items(column, cells[at]) for one in _entries(column, cells, at, item)]
+        for at in range(len(cells))
+    ]
+
+
+def _items(column: ImageColumn, cell: pa.Scalar) -> Sequence[int | None]:
+    """Return the numbers of the images in a cell's list; ``None`` for a cell that is no list."""
+    if not column.shape.is_list:
+        return [None]
+    return range(len(cell)) if cell.is_valid else []
 
 
 def _entries(
