@@ -206,8 +206,9 @@ def test_rows_are_numbered_where_a_table_has_no_ids(tmp_path: Path) -> None:
 
 def test_a_damaged_part_costs_its_rows_alone(tmp_path: Path) -> None:
     images = pa.array([*JPEG, *JPEG[::-1]], pa.binary())
-    table = write(tmp_path / "t.parquet", {"image": images}, row_group_size=3, compression="none",
-                  write_page_checksum=True, use_dictionary=False, write_statistics=False)  # fmt: skip
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    checked = {"row_group_size": 3, "write_page_checksum": True}
+    table = write(tmp_path / "t.parquet", {"image": images}, **plain, **checked)
     data = bytearray(table.read_bytes())
     catalogue = ParquetSource(str(table), title_column=None).read()
     at = data.index(JPEG[4])  # of the second row group
