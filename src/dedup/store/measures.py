@@ -154,7 +154,7 @@ def sharpness(luma: Pixels) -> float:
     sampled = np.bincount(gradient.ravel()[::SAMPLED], minlength=3)
     above = np.cumsum(sampled[::-1])  # pixels with the highest gradient, the two highest, ...
     threshold = len(sampled) - 1 - int(np.searchsorted(above, EDGES * above[-1]))
-    edges = cv2.compare(gradient, max(threshold, 2), cv2.CMP_GE)  # 1 is rounding
+    edges = (gradient >= max(threshold, 2)).view(np.uint8)  # 1 is rounding
     steep, strength = (
         int(cv2.norm(cv2.copyTo(each, edges), cv2.NORM_L1))  # of whole numbers, exact
         for each in (cv2.Laplacian(luma, cv2.CV_16S), gradient)
