@@ -264,7 +264,7 @@ def test_settings_that_the_chosen_source_has_not_are_refused(tmp_path):
 
 
 def test_each_source_that_can_be_chosen_takes_the_settings_of_tables():
-    own = default_settings("source", "auto").keys() - {"_target_", "pattern"}
+    own = default_settings("source", "auto").keys() - {"_target_", "pattern", "image_column"}
     for part in ("csv", "tsv", "shopify", "woocommerce", "magento", "merchant"):
         settings = default_settings("source", part)
         assert settings.keys() - {"_target_"} == own

@@ -94,6 +94,7 @@ def test_floats_as_ids_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+TWO = pa.struct([("a", pa.binary()), ("b", pa.binary())])
 
 
 @pytest.mark.parametrize(
@@ -103,16 +104,22 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         ("productId", [["1"]], pa.list_(pa.string()), "which is no id: write the ids as texts"),
         ("productId", [True], pa.bool_(), "column 'productId' is bool, which is no id"),
         ("imageUrlStr", [1], pa.int64(), "int64, which is no address.*set source.url_column="),
-        ("imageUrlStr", [{"bytes": b"x", "path": "a.jpg"}], IMAGE, "images inside of a table"),
-        ("imageUrlStr", [b"\xff\xd8\xff"], pa.binary(), "of record 0 .*images inside of a table"),
+        ("imageUrlStr", [{"a": b"x", "b": b"y"}], TWO, "with bytes in several places"),
+        (
+            "imageUrlStr",
+            [b"a.jpg", *[b"b.jpg"] * 40, b"\xff\xd8\xff"],
+            pa.binary(),
+            "of record 41 .* set source.image_column= to it if it holds images",
+        ),
         ("categories", [["A", "B"]], pa.list_(pa.string()), "which is no category: write paths"),
     ],
 )
 def test_columns_of_other_types_are_refused(
     tmp_path: Path, column: str, values: list[Any], kind: pa.DataType, words: str
 ) -> None:
-    columns = {"productId": ["1"], "imageUrlStr": ["a.jpg"], "categories": ["A"]}
-    table = pa.table({**columns, column: pa.array(values, kind)})
+    n_rows = len(values)
+    columns = {"productId": ["1"] * n_rows, "imageUrlStr": ["a.jpg"] * n_rows}
+    table = pa.table({**columns, "categories": ["A"] * n_rows, column: pa.array(values, kind)})
     with pytest.raises(SourceError, match=words) as caught:
         read(tmp_path, table, categories=["A"])
     assert str(tmp_path / "shop.parquet") in str(caught.value)

@@ -235,12 +235,18 @@ MAY_BE_NULL = (
     *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
     *("before", "decisions", "old", "plan.applied", "plan.decisions"),
     *("plan.url_column", "plan.url_template"),
-    *("source.base_url", "source.category_column", "source.images_dir", "source.path"),
-    *("source.title_column", "export", "import", "invite", "reviewer", "server.address"),
-    *("server.sso_header", "server.trusted_proxy"),
+    *("source.base_url", "source.category_column", "source.image_column", "source.images_dir"),
+    *("source.path", "source.title_column", "export", "import", "invite", "reviewer"),
+    *("server.address", "server.sso_header", "server.trusted_proxy"),
 )
 """Settings of ``TEXTS`` that may be left empty."""
-TEXT_LISTS = ("source.dialect", "source.url_column", "plan.applied", "plan.columns")
+TEXT_LISTS = (
+    "source.dialect",
+    "source.image_column",
+    "source.url_column",
+    "plan.applied",
+    "plan.columns",
+)
 """Settings that must be a text, or a list of texts."""
 SECTIONS = ("csv", "data", "server", "work")
 """Sections of settings that are no parts."""

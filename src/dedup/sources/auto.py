@@ -68,6 +68,7 @@ class AutoSource:
         path: a table, a feed or a folder.
         pattern: pattern of a folder's files, see ``FolderSource``.
         choice: ``auto`` for the default of the source that is chosen; so for the columns.
+        image_column: columns of images in Parquet files, see ``ParquetSource``.
         categories: see ``CsvSource``; so for the other arguments.
     """
 
@@ -78,6 +79,7 @@ class AutoSource:
     choice: str = AUTO
     id_column: str = AUTO
     url_column: str | Sequence[str] = AUTO
+    image_column: str | Sequence[str] | None = AUTO
     title_column: str | None = AUTO
     category_column: str = AUTO
     encoding: str = AUTO
