@@ -42,7 +42,7 @@ WRITE = {
     "bad_field_count": "the record has more or fewer fields than the header names columns: quote "
     "a field that has a delimiter or a line break in it",
     "bad_id": f"{{id}} has an id of more than {MAX_ID:,} characters, or with a NUL in it, or that "
-    "is no text and no number: write a short text",
+    "is no text and no number, or several ids: write a short text",
     "bad_json": "the line is no JSON object: write one object on each line",
     "bad_quotes": "a field goes on after its closing quote: write each quote inside of it twice",
     "bad_url": "{url} has no address that can be used: write http(s) addresses or paths, with ; "
