@@ -395,3 +395,49 @@ def test_a_missing_title_column_is_a_warning(tmp_path, caplog):
     caplog.clear()
     assert read(tmp_path, GOOD, title_column=None).title_column is None
     assert not caplog.records
+
+
+LOST = ["4.05012E+12", "4,05012E+12", "1.2E+100", "#N/A", "#REF!", "########"]
+KEPT = ["4050123456789", "4E05", "1e5", "1.5", "#12", "#", "A1.5E+12"]
+
+
+@pytest.mark.parametrize("product_id", LOST)
+def test_ids_that_a_spreadsheet_has_lost_are_told(tmp_path, caplog, product_id):
+    path = tmp_path / "shop.csv"
+    rows = "".join(f'"{product_id}",t,{n}.jpg\n' for n in range(2))
+    path.write_text(f"productId,title,imageUrlStr\n{rows}")
+    assert CsvSource(str(path)).read().products["productId"].tolist() == [product_id] * 2
+    assert f"the id {product_id!r} is as spreadsheets write" in caplog.text
+
+
+def test_other_ids_are_not_told(tmp_path, caplog):
+    path = tmp_path / "shop.csv"
+    rows = "".join(f"{product_id},t,{product_id}.jpg\n" for product_id in KEPT)
+    path.write_text(f"productId,title,imageUrlStr\n{rows}")
+    CsvSource(str(path)).read()
+    assert "spreadsheets" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "encoding"),
+    [("АРТ", "cp1251"), ("Ä", "mac-roman"), ("ł", "cp1250"), ("货号", "gbk")],
+)
+def test_ids_of_a_guessed_encoding_are_told(tmp_path, caplog, written, encoding):
+    path = tmp_path / "shop.csv"
+    rows = "".join(f"{written}{n},t,{n}.jpg\n" for n in range(2))
+    path.write_bytes(f"productId,title,imageUrlStr\n{rows}".encode(encoding))
+    CsvSource(str(path)).read()
+    assert "2 ids such as" in caplog.text
+    assert "set source.encoding=" in caplog.text
+    caplog.clear()
+    found = CsvSource(str(path), encoding=encoding).read().products["productId"].tolist()
+    assert found == [f"{written}{n}" for n in range(2)]
+    assert "encoding" not in caplog.text
+
+
+def test_another_encoding_than_the_one_that_failed_is_named(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_bytes("productId,title,imageUrlStr\nA1,ソファー,1.jpg\n".encode("cp932"))
+    with pytest.raises(SourceError, match="is not cp1252 .line 2.: set .*shift_jis") as caught:
+        CsvSource(str(path)).read()
+    assert "latin-1" not in str(caught.value)

@@ -27,6 +27,8 @@ N_WIDE = 4
 """Letters of the first name by which UTF-16 without a mark is found out."""
 UTF_8, CP1252 = "utf-8-sig", "cp1252"
 """Codecs of nearly all tables: UTF-8 with or without a mark, and what Excel wrote before."""
+OTHER_CODECS = "cp1250, cp1251 (Cyrillic), gbk, shift_jis or mac-roman"
+"""Codecs of tables that are no UTF-8 and no cp1252, for messages."""
 
 _MARKS = (
     (codecs.BOM_UTF8, UTF_8),
@@ -81,9 +83,10 @@ def open_table(path: Path, encoding: str, codec: str, max_record: int) -> Iterat
         if encoding == AUTO and codec == UTF_8 and is_ascii:
             raise AsciiSoFarError(f"{path}: byte {offset} is not UTF-8") from error
         name = codec.removesuffix("-sig") if encoding == AUTO else encoding
+        others = OTHER_CODECS if codec == CP1252 else "cp1252 or latin-1"
         raise SourceError(
             f"{path}: byte {offset} is not {name}{where}: set source.encoding=, "
-            "such as cp1252 or latin-1, or correct the file"
+            f"such as {others}, or correct the file"
         ) from error
     finally:
         csv.field_size_limit(limit)
