@@ -171,7 +171,7 @@ def test_repeated_ids(tmp_path, caplog):
     cells = ["P1,t,a.jpg", "P1,t,a.jpg", "P1,t,b.jpg", "p1,t,a.jpg", "P1,t,", "P2,t,c.jpg;x"]
     with caplog.at_level(logging.WARNING, logger="dedup"):
         catalogue = read(tmp_path, "".join(f"{line},A\n" for line in cells))
-    ends = ["", "skipped:duplicate_row", "", "", "failed:no_url", ""]
+    ends = ["", "skipped:duplicate_row", "", "", "skipped:no_url", ""]
     assert [end for *_, end in outcomes(catalogue)] == ends
     assert [record.getMessage()[:13] for record in caplog.records] == ["1 product id "]
 
@@ -418,11 +418,11 @@ def test_other_ids_are_not_told(tmp_path, caplog):
     assert "spreadsheets" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("written", "encoding"),
-    [("АРТ", "cp1251"), ("Ä", "mac-roman"), ("ł", "cp1250"), ("货号", "gbk")],
-)
-def test_ids_of_a_guessed_encoding_are_told(tmp_path, caplog, written, encoding):
+CODECS = {"cp1251": "Шуба", "mac-roman": "Ä", "cp1250": "ł", "gbk": "货号"}
+
+
+@pytest.mark.parametrize(("encoding", "written"), CODECS.items())
+def test_ids_of_a_guessed_encoding_are_told(tmp_path, caplog, encoding, written):
     path = tmp_path / "shop.csv"
     rows = "".join(f"{written}{n},t,{n}.jpg\n" for n in range(2))
     path.write_bytes(f"productId,title,imageUrlStr\n{rows}".encode(encoding))
@@ -438,6 +438,15 @@ def test_ids_of_a_guessed_encoding_are_told(tmp_path, caplog, written, encoding)
 def test_another_encoding_than_the_one_that_failed_is_named(tmp_path):
     path = tmp_path / "shop.csv"
     path.write_bytes("productId,title,imageUrlStr\nA1,ソファー,1.jpg\n".encode("cp932"))
-    with pytest.raises(SourceError, match="is not cp1252 .line 2.: set .*shift_jis") as caught:
+    with pytest.raises(SourceError, match=r"is not cp1252 .line 2.: set .*shift_jis") as caught:
         CsvSource(str(path)).read()
     assert "latin-1" not in str(caught.value)
+
+
+def test_a_row_without_an_address_is_skipped_where_its_product_has_an_image(tmp_path):
+    rows = "A,t,,\nA,t,1.jpg,\nA,t,,\nB,t,,\nC,t,ftp://a.test/1,\nC,t,,\n,t,,\n"
+    assert outcomes(read(tmp_path, rows)) == [
+        (0, "A", "skipped:no_url"), (1, "A", ""), (2, "A", "skipped:no_url"),
+        (3, "B", "failed:no_url"), (4, "C", "failed:scheme"), (5, "C", "failed:no_url"),
+        (6, "", "failed:no_id"),
+    ]  # fmt: skip

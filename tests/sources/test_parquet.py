@@ -136,8 +136,11 @@ def test_all_wrong_types_are_named_at_once_and_early(tmp_path: Path) -> None:
          pa.list_(pa.struct([("url", pa.string()), ("w", pa.int64())])), ["a.jpg", "é.jpg"]),
         ([{"src": "a.jpg"}], pa.struct([("src", pa.string())]), ["a.jpg"]),
         (["a.jpg;b.jpg"], pa.dictionary(pa.int32(), pa.string()), ["a.jpg", "b.jpg"]),
+        ([[("front", "a.jpg"), ("back", "b.jpg")], [], None], pa.map_(pa.string(), pa.string()),
+         ["a.jpg", "b.jpg"]),
+        ([{"url": "a.jpg"}, {"url": None}], pa.struct([("url", pa.string())]), ["a.jpg"]),
     ],
-    ids=["list", "large-list", "objects", "object", "dictionary"],
+    ids=["list", "large-list", "objects", "object", "dictionary", "map", "no-address"],
 )  # fmt: skip
 def test_a_list_has_several_addresses(
     tmp_path: Path, values: list[Any], kind: pa.DataType, names: list[str]
@@ -346,5 +349,5 @@ def test_parquet_in_an_archive_is_named(tmp_path: Path, ending: str) -> None:
     else:
         with zipfile.ZipFile(packed, "w") as archive:
             archive.write(plain, "shop.parquet")
-    with pytest.raises(SourceError, match="is an archive.*unpack it"):
+    with pytest.raises(SourceError, match=r"is an archive.*unpack it"):
         ParquetSource(str(packed)).read()

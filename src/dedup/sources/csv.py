@@ -119,7 +119,5 @@ def _warn_of(ids: pd.Series[str], pattern: str, what: str) -> None:
     found = ids[ids.str.contains(pattern, regex=True)].drop_duplicates()
     if len(found):
         shown = repr(found.iloc[0][:100])
-        number = (
-            f"the id {shown} is" if len(found) == 1 else f"{len(found):,} ids such as {shown} are"
-        )
-        _LOG.warning("%s %s", number, what)
+        several = f"{len(found):,} ids such as {shown} are"
+        _LOG.warning("%s %s", several if len(found) > 1 else f"the id {shown} is", what)

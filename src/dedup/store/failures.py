@@ -52,7 +52,8 @@ WRITE = {
     "duplicate_row": "a record above has the same id and the same address",
     "field_too_long": f"a cell is longer than {MAX_FIELD:,} characters: shorten it",
     "no_id": "{id} is empty: write the product's id",
-    "no_url": "{url} is empty: write the address of an image",
+    "no_url": "{url} is empty: write the address of an image, unless another row of the product "
+    "has one",
     "outside_folder": "{url} has a path that leaves the folder of images: write one below it",
     "scheme": "{url} has an address that is neither http(s) nor a path: write one of these",
 }
