@@ -450,3 +450,22 @@ def test_a_row_without_an_address_is_skipped_where_its_product_has_an_image(tmp_
         (3, "B", "failed:no_url"), (4, "C", "failed:scheme"), (5, "C", "failed:no_url"),
         (6, "", "failed:no_id"),
     ]  # fmt: skip
+
+
+def test_a_quote_that_swallows_whole_records_is_told(tmp_path, caplog):
+    body = 'P1,"5 pipe,1.jpg,A\nP2,b,2.jpg,A\nP3,c","3.jpg",A\nP4,d,4.jpg,A\n'
+    read(tmp_path, body)
+    assert "shop.csv: lines 2 to 4 are one record" in caplog.text
+    assert "1 record)" in caplog.text
+    caplog.clear()
+    read(tmp_path, 'P1,"red\nblue",1.jpg,A\nP2,"a, b\n1, 2, 3",2.jpg,A\n' + GOOD)
+    assert "one record" not in caplog.text
+
+
+@pytest.mark.parametrize("sign", "^~:#")
+def test_a_header_in_one_name_tells_the_setting(tmp_path, sign):
+    header = sign.join(["productId", "title", "imageUrlStr"]) + "\n"
+    line = header.replace("productId", "P1").replace("imageUrlStr", "1.jpg")
+    with pytest.raises(SourceError, match=r"set source\.dialect= to the sign between them"):
+        read(tmp_path, line, header)
+    assert outcomes(read(tmp_path, line, header, dialect=sign)) == [(0, "P1", "")]

@@ -155,7 +155,8 @@ class AutoSource:
         is_named = {"id_column", "url_column"} & self._given.keys()
         layout = table.layout_with(needed) if is_named else None
         if layout is None:
-            shown = ", ".join(map(repr, table.layout(needed).header.names))[:1000]
+            header = table.layout(needed).header
+            shown = ", ".join(map(repr, header.names))[:1000] + header.hint
             lacks = f"no columns {' and '.join(map(repr, needed))}"
             raise SourceError(
                 f"{self.path} is none of the exports that source=auto knows, and has {lacks}: set "

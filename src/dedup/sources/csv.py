@@ -65,6 +65,12 @@ class CsvSource(TableSource):
         catalogue, layout = self._open(lambda layout: (self._read(layout), layout))
         if AUTO in (self.encoding, self.dialect) and (words := layout.words):
             _LOG.info("%s", words)
+        if layout.doubts and layout.doubts.n:
+            _LOG.warning(
+                "%s: lines %d to %d are one record, as a quote encloses them, and each would be "
+                "one without it (so are %s): if products are missing, close that quote",
+                layout.path, *layout.doubts.first, counted(layout.doubts.n, "record"),
+            )  # fmt: skip
         ids = catalogue.products[catalogue.id_column]
         if layout.codec == CP1252 and self.encoding == AUTO:
             _warn_of(

@@ -246,7 +246,7 @@ class TableSource:
             raise SourceError(
                 f"{self.path} has no column {' and no column '.join(map(repr, absent.values()))}: "
                 f"set {which} to one of its columns, "
-                f"{', '.join(map(repr, header.names))[:1000]}"
+                f"{', '.join(map(repr, header.names))[:1000]}{header.hint}"
             )
         for setting, named in places.items():
             for name, several in named.items():
