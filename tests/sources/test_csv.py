@@ -469,3 +469,9 @@ def test_a_header_in_one_name_tells_the_setting(tmp_path, sign):
     with pytest.raises(SourceError, match=r"set source\.dialect= to the sign between them"):
         read(tmp_path, line, header)
     assert outcomes(read(tmp_path, line, header, dialect=sign)) == [(0, "P1", "")]
+
+
+def test_every_column_that_is_absent_is_named(tmp_path):
+    words = r"no column 'a' and no column 'b' and no column 'c': set source\.id_column= and source"
+    with pytest.raises(SourceError, match=words):
+        read(tmp_path, GOOD, id_column="a", url_column=["b", "c", "title"])

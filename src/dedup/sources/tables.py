@@ -235,16 +235,17 @@ class TableSource:
         self, places: Mapping[str, Mapping[str, Sequence[int]]], header: Header
     ) -> None:
         """Check that the file has the columns that the settings name, and but one with an id."""
-        absent = {
-            setting: name
+        absent = [
+            (setting, name)
             for setting, named in places.items()
             for name, several in named.items()
             if not several
-        }
+        ]
         if absent:
-            which = " and ".join(f"source.{setting}=" for setting in absent)
+            which = " and ".join(f"source.{setting}=" for setting in dict(absent))
+            names = " and no column ".join(repr(name) for _, name in absent)
             raise SourceError(
-                f"{self.path} has no column {' and no column '.join(map(repr, absent.values()))}: "
+                f"{self.path} has no column {names}: "
                 f"set {which} to one of its columns, "
                 f"{', '.join(map(repr, header.names))[:1000]}{header.hint}"
             )
