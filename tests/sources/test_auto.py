@@ -5,6 +5,7 @@ import csv
 import io
 import logging
 import lzma
+import zipfile
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -350,4 +351,13 @@ def test_files_that_are_no_tables_are_named(tmp_path, name, data):
     path = tmp_path / "shop.csv"
     path.write_bytes(data)
     with pytest.raises(SourceError, match=f"{name}.*: (unpack|export)"):
+        AutoSource(str(path)).read()
+
+
+def test_an_open_document_is_named(tmp_path):
+    path = tmp_path / "shop.ods"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("mimetype", "content.xml", "styles.xml"):
+            archive.writestr(name, "x")
+    with pytest.raises(SourceError, match=r"shop\.ods is a document of LibreOffice.*as CSV"):
         AutoSource(str(path)).read()
