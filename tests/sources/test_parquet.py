@@ -1,9 +1,11 @@
 """A Parquet file gives the catalogue that its texts would give."""
 
 import datetime
+import gzip
 import json
 import logging
 import uuid
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -141,8 +143,11 @@ def test_all_wrong_types_are_named_at_once_and_early(tmp_path: Path) -> None:
          pa.list_(pa.struct([("url", pa.string()), ("w", pa.int64())])), ["a.jpg", "é.jpg"]),
         ([{"src": "a.jpg"}], pa.struct([("src", pa.string())]), ["a.jpg"]),
         (["a.jpg;b.jpg"], pa.dictionary(pa.int32(), pa.string()), ["a.jpg", "b.jpg"]),
+        ([[("front", "a.jpg"), ("back", "b.jpg")], [], None], pa.map_(pa.string(), pa.string()),
+         ["a.jpg", "b.jpg"]),
+        ([{"url": "a.jpg"}, {"url": None}], pa.struct([("url", pa.string())]), ["a.jpg"]),
     ],
-    ids=["list", "large-list", "objects", "object", "dictionary"],
+    ids=["list", "large-list", "objects", "object", "dictionary", "map", "no-address"],
 )  # fmt: skip
 def test_a_list_has_several_addresses(
     tmp_path: Path, values: list[Any], kind: pa.DataType, names: list[str]
@@ -314,3 +319,42 @@ def test_the_digest_of_a_folder_is_of_its_names_and_contents(tmp_path: Path) -> 
     third = digest()
     pq.write_table(table.slice(0, 0), tmp_path / "c.parquet")
     assert len({first, second, third, digest()}) == 4
+
+
+LAKES = {
+    "delta": ("_delta_log/00000000000000000000.json", "Delta"),
+    "hudi": (".hoodie/hoodie.properties", "Hudi"),
+    "iceberg": ("metadata/v1.metadata.json", "Iceberg"),
+}
+
+
+@pytest.mark.parametrize("place", ["", "tables/shop/", "../"], ids=["in", "below", "above"])
+@pytest.mark.parametrize(("log", "name"), LAKES.values(), ids=LAKES)
+def test_files_of_removed_rows_are_not_read(
+    tmp_path: Path, log: str, name: str, place: str
+) -> None:
+    folder = tmp_path / "lake" / "shop"
+    folder.mkdir(parents=True)
+    for part in ("removed", "present"):
+        rows = pa.table({"productId": [part], "imageUrlStr": [f"{WEB}{part}.jpg"]})
+        pq.write_table(rows, folder / f"{part}.parquet")
+    assert len(ParquetSource(str(folder)).read().products) == 2
+    (folder / place / log).parent.mkdir(parents=True, exist_ok=True)
+    (folder / place / log).write_text("{}")
+    with pytest.raises(SourceError, match=f"of {name} .*removed") as caught:
+        ParquetSource(str(folder)).read()
+    assert str(folder) in str(caught.value)
+    assert "source.path=" in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zip"])
+def test_parquet_in_an_archive_is_named(tmp_path: Path, ending: str) -> None:
+    plain, packed = tmp_path / "shop.parquet", tmp_path / f"shop.parquet{ending}"
+    pq.write_table(pa.table({"productId": ["1"], "imageUrlStr": [f"{WEB}1.jpg"]}), plain)
+    if ending == ".gz":
+        packed.write_bytes(gzip.compress(plain.read_bytes()))
+    else:
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.write(plain, "shop.parquet")
+    with pytest.raises(SourceError, match=r"is an archive.*unpack it"):
+        ParquetSource(str(packed)).read()

@@ -125,7 +125,7 @@ class Detector:
         candidates = best_pairs(candidates[PAIRS.names])
         silent = placeholders(index.images, self.max_products, self.min_contrast)
         shared = listed(pd.concat([silent, judged.shared])) if len(judged.shared) else silent
-        health = None if self.health is None else self.health(index, shared)
+        health = None if self.health is None else self.health(index, silent)
         links, reported, table = None, pairs, None
         if self.ledger is not None:
             settled = settle(self.ledger, index, directed, related, candidates)

@@ -110,9 +110,10 @@ def add_products(
     missing = set(index.images["product_id"]) - set(table["product_id"]) - {""}
     if change == "update" and missing:
         log.warning(
-            "%s of the index %s not in this table and stay in the index, such as %s: "
+            "%s of the index not in this table %s in the index, such as %s: "
             "change=remove ids=FILE removes products",
-            counted(len(missing), "product"), "is" if len(missing) == 1 else "are", min(missing),
+            counted(len(missing), "product"), "stays" if len(missing) == 1 else "stay",
+            min(missing),
         )  # fmt: skip
     changed = call(index, catalogue, table, images, embedding.batch_size, embedding.devices)
     is_whole = change == "update" and not missing

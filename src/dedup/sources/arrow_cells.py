@@ -120,7 +120,8 @@ def texts(array: pa.Array) -> list[str]:
     if is_text(kind):
         return _decoded(array)
     if types.is_nested(kind):
-        return ["" if value is None else _as_json(value) for value in array.to_pylist()]
+        values = array.to_pylist(maps_as_pydicts="strict")
+        return ["" if value is None else _as_json(value) for value in values]
     if types.is_floating(kind):
         written = array.to_numpy(zero_copy_only=False).astype(str).tolist()
         return ["" if text == "nan" else text for text in written]

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from dedup.download.buckets import is_bucket
 from dedup.errors import SourceError
 from dedup.runtime.shortages import pass_on
+from dedup.sources.archives import GZIP, ZIP
 from dedup.sources.arrow_cells import WHOLE, NoTextError, has_bytes, id_texts, texts, why_not
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.cells import cell_address, column_address, is_cell
@@ -46,6 +48,13 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 ROW = "row"
 """Column with the number of each row, where ``id_column`` names it and the table has none."""
 _LOG = logging.getLogger("dedup")
+_LAKES = {
+    "_delta_log/": ("Delta", "deltalake.DeltaTable(path).to_pandas()"),
+    ".hoodie/": ("Hudi", "spark.read.format('hudi').load(path)"),
+    "metadata/*.metadata.json": ("Iceberg", "StaticTable.from_metadata(path).scan().to_pandas()"),
+}
+"""Logs of tables whose folder also holds files of rows that were removed, by their pattern: the
+format, and what reads it in Python."""
 
 T = TypeVar("T")
 _Name = tuple[str, int]  # of a column, and how many of the same name stand before it
@@ -285,10 +294,11 @@ def _paths(root: Path) -> list[Path]:
     """List the files of the table, sorted by their paths.
 
     Raises:
-        SourceError: a folder has none.
+        SourceError: a folder has none, or has files of rows that were removed.
     """
     if not root.is_dir():
         return [root]
+    _check_plain(root)
     found = sorted(
         path
         for path in root.rglob("*")
@@ -301,6 +311,24 @@ def _paths(root: Path) -> list[Path]:
             "a folder of them, or read images with source=folder"
         )
     return found
+
+
+def _check_plain(root: Path) -> None:
+    """Check that all files of a folder are of the table, and not those that a log names alone.
+
+    Raises:
+        SourceError: a log is in the folder, in one below it, or in one above it.
+    """
+    for pattern, (name, call) in _LAKES.items():
+        within = root.rglob(pattern)
+        above = (found for folder in root.absolute().parents for found in folder.glob(pattern))
+        log = next((found for found in chain(within, above) if found.exists()), None)
+        if log is not None:
+            raise SourceError(
+                f"{root} is of a table of {name} ({log}), whose folder also holds files of rows "
+                "that were changed or removed since: write the rows it has now into one Parquet "
+                f"file, such as with {call}, and set source.path= to that"
+            )
 
 
 def _described(path: Path, root: Path) -> _File:
@@ -327,6 +355,11 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
     with path.open("rb") as start:
         head = start.read(4)
     if head != _MAGIC:
+        if head.startswith((GZIP, ZIP)):
+            raise SourceError(
+                f"{path} is an archive, and Parquet is read as it is (its columns are compressed "
+                "already): unpack it and set source.path= to the Parquet file"
+            )
         what = "is encrypted" if head == _ENCRYPTED else "is no Parquet file"
         what = what if head else "is empty"
         raise SourceError(
