@@ -257,8 +257,8 @@ def _with_compared(plan: Plan, compared: Mapping[str, str]) -> Plan:
     """Add the columns that are compared, and a note where products are merged without any."""
     if plan.actions and not compared:
         note = (
-            "No column is compared before products are merged, as no name is a known one: say which "
-            "hold the brand and the price, as in 'plan.columns=[equal:BRAND,flag:PRICE]'"
+            "No column is compared before products are merged, as no name is a known one: say "
+            "which hold the brand and the price, as in 'plan.columns=[equal:BRAND,flag:PRICE]'"
         )
         return replace(plan, notes=[*plan.notes, note])
     return replace(plan, compared=compared)
