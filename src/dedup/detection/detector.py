@@ -195,7 +195,8 @@ class Detector:
         if facts.block_by not in (None, self.block_by):
             raise ArtifactError(
                 f"since= names a search with detection.block_by={facts.block_by}, which lacks "
-                f"pairs that detection.block_by={self.block_by} needs: leave since out"
+                f"pairs that detection.block_by={self.block_by} needs: set "
+                f"detection.block_by={facts.block_by} too, or leave since out"
             )
         is_verified = self.verifier is not None or threshold == AUTO
         if facts.looked != is_verified or (threshold == AUTO) != (facts.asked == AUTO):
