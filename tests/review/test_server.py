@@ -1,6 +1,7 @@
 """The app without a browser: leases, decisions, undoing, rules, and who may ask for what."""
 
 import json
+import math
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from dedup.errors import ConfigError
-from dedup.review.decisions import pair_of
+from dedup.review.decisions import Digests, pair_of
+from dedup.review.desk import shown_score
+from dedup.review.items import Question
 from dedup.review.queue import LEASE_SECONDS
 from dedup.review.sqlite import SqliteLedger
+from dedup.review.standing import Evidence
 from tests.support.reviews import Running, Shop, choice, digest, memory
 
 
@@ -352,3 +356,15 @@ def test_eight_reviewers_decide_each_pair_once() -> None:
     assert sum(counts) == 120 == len(desk.ledger.history)
     pairs = {row.pair for row in desk.ledger.history.decisions()}
     assert pairs == {pair_of(f"g{number}-a", f"g{number}-b") for number in range(120)}
+
+
+@pytest.mark.parametrize(
+    ("score", "proposed", "shown"),
+    [(0.875, "duplicate", 0.875), (0.99983, "duplicate", 0.999), (1.0, "duplicate", 1.0),
+     (0.0015, "different", None), (0.87, "variant", 0.87), (math.nan, "duplicate", None)],
+)  # fmt: skip
+def test_the_score_of_a_copy_is_not_shown_beside_a_proposal_that_it_is_none(
+    score: float, proposed: str, shown: float | None
+) -> None:
+    evidence = Evidence(("A", "B"), (Digests("a", "b"), Digests("c", "d")))
+    assert shown_score(Question(evidence, proposed, "near", score, 0.5, "words")) == shown

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from dedup.actions.addresses import check_pages, page_addresses, same_page
-from dedup.actions.columns import Cells, Change, read_rules
+from dedup.actions.columns import Cells, Change, compared_columns, read_rules
 from dedup.actions.decisions import DUPLICATE, SEPARATING, Decisions, read_decisions
 from dedup.actions.merge import (
     KEEP,
@@ -59,6 +59,7 @@ class Plan:
         shops: formats of redirects to write; none without addresses.
         store_ids: Magento's stores.
         notes: sentences on what the plan lacks.
+        compared: columns that must agree before products are merged, each with its rule.
         n_undecided: reported pairs that nobody has decided on and no rule trusts.
         inputs: files that the plan was made from.
     """
@@ -75,6 +76,7 @@ class Plan:
     store_ids: Sequence[int]
     notes: list[str]
     n_undecided: int
+    compared: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Path] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
@@ -97,12 +99,18 @@ class Plan:
         return [each for each in self.actions if each.action == REDIRECT and each.change == NEW]
 
     def sentence(self) -> str:
-        """Say in one line what the plan does."""
+        """Say in one line what the plan does, and which columns it compared."""
         counts = self.counts()
+        compared = "; compared " + self.named_columns() if self.compared and self.actions else ""
         return (
             f"{counted(counts['groups'], 'group')}: {counts[KEEP]:,} kept, {counts['retire']:,} to "
             f"retire, {counts[REVIEW]:,} to review ({counted(counts['conflicts'], 'conflict')})"
+            f"{compared}"
         )
+
+    def named_columns(self) -> str:
+        """Name the columns that are compared, each with its rule."""
+        return ", ".join(f"{name} ({rule})" for name, rule in self.compared.items())
 
 
 class Planner:
@@ -175,7 +183,8 @@ class Planner:
         )  # fmt: skip
         actions, conflicts = merge(known, cells.conflicts)
         changes = _changes(actions, cells, known)
-        return self._with_pages(run, actions, conflicts, changes, pages, retired, decisions)
+        plan = self._with_pages(run, actions, conflicts, changes, pages, retired, decisions)
+        return _with_compared(plan, compared_columns(rules, list(map(str, run.products.columns))))
 
     def _check(self, run: DetectRun) -> None:
         wrong = [tier for tier in self.trust if tier not in EXACT]
@@ -242,6 +251,17 @@ class Planner:
             notes=notes + ([] if actions else [_nothing(self.decisions, self.trust)]),
             n_undecided=_n_undecided(run, decisions, self.trust),
         )  # fmt: skip
+
+
+def _with_compared(plan: Plan, compared: Mapping[str, str]) -> Plan:
+    """Add the columns that are compared, and a note where products are merged without any."""
+    if plan.actions and not compared:
+        note = (
+            "No column is compared before products are merged, as no name is a known one: say "
+            "which hold the brand and the price, as in 'plan.columns=[equal:BRAND,flag:PRICE]'"
+        )
+        return replace(plan, notes=[*plan.notes, note])
+    return replace(plan, compared=compared)
 
 
 def _image_columns(manifest: Mapping[str, object]) -> list[str]:

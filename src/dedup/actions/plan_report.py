@@ -138,6 +138,7 @@ def _write_page(plan: Plan, path: Path) -> None:
         f"{counted(counts['changes'], 'cell')} to change",
         f"{counted(counts['redirects'], 'redirect')} of pages",
         f"{counted(counts['undecided_pairs'], 'pair')} undecided",
+        *([f"compared {plan.named_columns()}"] if plan.compared else []),
     ]
     rows = conflict_rows(plan)
     write_page(

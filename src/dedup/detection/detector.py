@@ -164,10 +164,11 @@ class Detector:
         if self.block_by is None:
             return None
         cells = block_cells(index.products, index.manifest["id_column"], self.block_by)
-        if n_blank := int((cells == "").sum()):
+        named = cells[cells.index != ""]  # a record without an id is no product
+        if n_blank := int((named == "").sum()):
             log.info(
                 "%d of %d products have no %s: each is compared with all",
-                n_blank, len(cells), self.block_by,
+                n_blank, len(named), self.block_by,
             )  # fmt: skip
         return Blocks.of(images, cells, len(index.vectors))
 
@@ -195,7 +196,8 @@ class Detector:
         if facts.block_by not in (None, self.block_by):
             raise ArtifactError(
                 f"since= names a search with detection.block_by={facts.block_by}, which lacks "
-                f"pairs that detection.block_by={self.block_by} needs: leave since out"
+                f"pairs that detection.block_by={self.block_by} needs: set "
+                f"detection.block_by={facts.block_by} too, or leave since out"
             )
         is_verified = self.verifier is not None or threshold == AUTO
         if facts.looked != is_verified or (threshold == AUTO) != (facts.asked == AUTO):

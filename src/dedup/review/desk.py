@@ -14,12 +14,12 @@ from typing import Any
 
 from dedup.errors import ConfigError
 from dedup.review.decisions import IN_WORDS, VERDICTS, Decision, Digests, Pair, Place, pair_of
-from dedup.review.items import Item, Question, Rule, Table, orders, rules_of
+from dedup.review.items import PROPOSED, Item, Question, Rule, Table, orders, rules_of
 from dedup.review.ledger import NO_IMAGES, Choice, Conflict, Ledger, RefusedError
 from dedup.review.queue import LEASE_SECONDS, MAX_HELD, ORDERS, WorkQueue
 from dedup.review.standing import Catalogue, Standing, standing, was_there
 from dedup.runtime.nouns import counted
-from dedup.schemas import TIERS
+from dedup.schemas import RELATIONS, TIERS
 
 TIER_WORDS: dict[str, str] = dict(
     zip(TIERS, ("same address", "same bytes", "same pixels", "near"), strict=True)
@@ -181,7 +181,7 @@ class Desk:
             "shown": [left.pixels, right.pixels],
             "proposed": one.proposed if before is None else before.verdict,
             "tier": TIER_WORDS[one.tier],
-            "score": None if math.isnan(one.score) else round(one.score, 3),
+            "score": shown_score(one),
             "words": one.words,
             "open": is_open,
             "verdict": history.verdict(one.pair) if not is_open else "",
@@ -459,3 +459,14 @@ def _place(value: Any) -> Place:
     if not isinstance(value, list) or len(value) != 2 or type(value[1]) is not int:
         raise ConfigError(f"{value!r} names no decision: expected its batch and its number")
     return str(value[0]), value[1]
+
+
+def shown_score(one: Question) -> float | None:
+    """Round the score of a pair for the page; ``None`` where it says nothing of the proposal.
+
+    A probability below 1 is never rounded to 1, and that of a copy is no reason to keep two
+    products apart.
+    """
+    if math.isnan(one.score) or one.proposed == PROPOSED[RELATIONS[2]]:
+        return None
+    return one.score if one.score == 1 else min(round(one.score, 3), 0.999)
