@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -157,17 +158,28 @@ def measure_keys(folder: Path, n_keys: int, executable: str) -> None:
         })  # fmt: skip
         page.wait_for_timeout(3000)
         page.evaluate(TIMER)
+        devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+        before = _used(devtools)
         for _ in range(n_keys):
             page.keyboard.press("1")
             page.wait_for_timeout(300)
-        page.wait_for_timeout(5000)
+        used = _used(devtools) - before
+        saved = "() => !document.getElementById('counts').textContent.includes('on the way')"
+        page.wait_for_function(saved, timeout=300_000)
         times = page.evaluate("() => window.painted")
         alert = page.locator("#alert").inner_text() if page.locator("#alert").is_visible() else ""
         browser.close()
     server.kill()
     print(f"keys: key to next images painted: {percentiles([one / 1000 for one in times])}")
+    print(f"keys: {1000 * used / n_keys:.1f} ms of CPU time of the page's thread for each")
     print(f"keys: {n_keys:,} pressed, with 150 ms of delay; message: {alert or 'none'}")
     check(str(folder / "keys.sqlite"), n_keys)
+
+
+def _used(devtools: Any) -> float:
+    """Return the seconds of CPU time of the page's thread."""
+    metrics = devtools.send("Performance.getMetrics")["metrics"]
+    return float({one["name"]: one["value"] for one in metrics}["TaskDuration"])
 
 
 TIMER = """() => {

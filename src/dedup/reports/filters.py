@@ -79,7 +79,7 @@ class Filters:
             The filters that separate groups, and the tokens of each group.
         """
         tokens: dict[str, list[str]] = {group: [] for group in members}
-        found = []
+        found: list[Filter] = []
         for name, cell in self._cells.items():
             values = {
                 group: {str(cell[key]).strip() for key in ids if key in cell}
@@ -88,7 +88,12 @@ class Filters:
             found.append(_filter(name, f"c{len(found)}", values, tokens))
         reasons = {group: {*_reasons(words)} for group, words in evidence.items()}
         found.append(_filter("reason", "r", reasons, tokens))
-        return [one for one in found if len(one.options) > 1], tokens
+        return [one for one in found if _separates(one, len(members))], tokens
+
+
+def _separates(one: Filter, n_groups: int) -> bool:
+    """Tell whether a choice leaves some groups out."""
+    return len(one.options) > 1 or (len(one.options) == 1 and one.options[0][2] < n_groups)
 
 
 def _filter(
