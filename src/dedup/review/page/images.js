@@ -15,7 +15,7 @@ function make(digest) {
   return image;
 }
 
-const SOON = 12;
+const SOON = 12, AT_ONCE = 4, WHEN_BUSY_MS = 300;
 const waiting = new Set();
 const whenIdle = globalThis.requestIdleCallback ?? ((call) => setTimeout(call, 50));
 
@@ -27,12 +27,12 @@ export function preload(digests) {
   for (const digest of missing.slice(0, SOON)) { waiting.delete(digest); get(digest); }
   const isIdle = waiting.size === 0;
   for (const digest of missing.slice(SOON)) waiting.add(digest);
-  if (isIdle && waiting.size) whenIdle(more, { timeout: 1000 });
+  if (isIdle && waiting.size) whenIdle(more, { timeout: WHEN_BUSY_MS });
 }
 
 function more() {
-  for (const digest of [...waiting].slice(0, 2)) { waiting.delete(digest); if (!known.has(digest)) get(digest); }
-  if (waiting.size) whenIdle(more, { timeout: 1000 });
+  for (const digest of [...waiting].slice(0, AT_ONCE)) { waiting.delete(digest); if (!known.has(digest)) get(digest); }
+  if (waiting.size) whenIdle(more, { timeout: WHEN_BUSY_MS });
 }
 
 /** An element of an image: the decoded one, unless the page shows that already. */
