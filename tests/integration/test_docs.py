@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,9 +131,9 @@ def check_tensorboard(folder: Path) -> None:
     assert served
 
 
-def check_review(folder: Path) -> None:
+def check_review(folder: Path, command: str = REVIEW) -> None:
     """Start the review app on a free port, open its page, and stop it as Ctrl-C does."""
-    arguments = [sys.executable, *shlex.split(REVIEW)[1:], "server.port=0"]
+    arguments = [sys.executable, *shlex.split(command)[1:], "server.port=0"]
     with subprocess.Popen(
         arguments, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
@@ -145,6 +146,16 @@ def check_review(folder: Path) -> None:
         _, said = server.communicate(timeout=30)
     assert server.returncode == 0, said
     assert "every decision is in runs/ledger.sqlite" in said
+
+
+def test_the_demo_names_the_command_that_opens_the_app(trained: Path, tmp_path: Path) -> None:
+    (line,) = re.findall(r'^\t@echo "(.*)"$', (ROOT / "Makefile").read_text(), re.MULTILINE)
+    words, _, told = line.partition(": ")
+    assert words == "Decide on the groups"
+    assert told == "$(V)/bin/python review.py"
+    shutil.copytree(trained, tmp_path / "demo", symlinks=True)
+    (tmp_path / "demo" / "review.py").symlink_to(ROOT / "review.py")
+    check_review(tmp_path / "demo", told)
 
 
 def test_the_two_commands_of_the_readme_exist() -> None:

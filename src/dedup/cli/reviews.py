@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -22,7 +23,8 @@ from dedup.review.accounts import Accounts
 from dedup.review.desk import Desk
 from dedup.review.items import Item, Table, items_of
 from dedup.review.ledger import Ledger
-from dedup.review.standing import Catalogue
+from dedup.review.standing import Catalogue, plain_rows
+from dedup.runtime.garbage import staying
 from dedup.runtime.invocation import command
 from dedup.runtime.nouns import counted
 from dedup.search import origins
@@ -63,7 +65,8 @@ def open_page(cfg: DictConfig) -> None:
     settings = plain(cfg.server)
     _check_server(settings)
     ledger = _ledger(cfg)
-    desk, index = opened(Path(str(cfg.findings)), ledger, plain(cfg.work))
+    with staying():
+        desk, index = opened(Path(str(cfg.findings)), ledger, plain(cfg.work))
     accounts = Accounts(ledger.database)
     app = ReviewApp(
         desk, Pictures(desk.catalogue, index.sight), accounts,
@@ -127,9 +130,11 @@ def questions(result: DetectionResult, catalogue: Catalogue) -> list[Item]:
     """Make the items of a result: its groups, then other pairs, then related products."""
     proofs = surest_pairs(result.groups, result.pairs)
     proofs = proofs.assign(words=evidence_of(proofs))
-    home = dict(zip(result.groups["product_id"], result.groups["group_id"], strict=True))
-    ends = [result.pairs[end].map(home) for end in ("product_id_a", "product_id_b")]
-    across = result.pairs[(ends[0] != ends[1]).to_numpy()]
+    home = dict(plain_rows(result.groups[["product_id", "group_id"]]))
+    ends = plain_rows(result.pairs[["product_id_a", "product_id_b"]])
+    homes = [(home.get(one), home.get(other)) for one, other in ends]
+    is_across = [one is None or one != other for one, other in homes]
+    across = result.pairs[np.array(is_across, bool)]
     others = pd.concat([across, result.related])
     others = others.assign(words=evidence_of(others))
     return items_of(result.groups, proofs, others, catalogue)

@@ -126,9 +126,9 @@ def _tell_missing(missing: set[str], n_known: int, run_dir: Path) -> None:
 
     A table with less than half of the index's products is taken for one of new rows alone.
     """
-    text = "%s of the index %s not in this table and stay in the index, such as %s"
+    text = "%s of the index not in this table %s in the index, such as %s"
     facts = (
-        counted(len(missing), "product"), "is" if len(missing) == 1 else "are", min(missing),
+        counted(len(missing), "product"), "stays" if len(missing) == 1 else "stay", min(missing),
     )  # fmt: skip
     if 2 * len(missing) > n_known:
         log.info(text, *facts)
