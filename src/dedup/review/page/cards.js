@@ -37,6 +37,7 @@ function parts(cell, against) {
 
 /** How sure a pair is, and the evidence in words. */
 export function evidence(question) {
+  if (question.blind) return el("p", { class: "evidence" }, "Drawn by chance to measure the search: what it thinks is not shown");
   const sure = question.score === null ? "" : `${Math.round(question.score * 100)} % `;
   const words = question.words && question.words !== question.tier ? `: ${question.words}` : "";
   return el("p", { class: "evidence" }, `${sure}${question.tier}`, words ? text(words) : "");
