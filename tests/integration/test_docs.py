@@ -89,8 +89,8 @@ def briefer(command: str) -> list[str]:
 def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     """Somebody beside the entry points, a small shop, and a training run."""
     folder = tmp_path_factory.mktemp("docs")
-    for entry in ("train.py", "cluster.py", "detect.py", "review.py", "diff.py", "plan.py"):
-        (folder / entry).symlink_to(ROOT / entry)
+    for entry in ("train", "cluster", "detect", "review", "calibrate", "diff", "plan"):
+        (folder / f"{entry}.py").symlink_to(ROOT / f"{entry}.py")
     (folder / "images").mkdir()
     for number in range(1, 13):
         (folder / "images" / f"a{number}.jpg").write_bytes(encoded(draw(number)))
