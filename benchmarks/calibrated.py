@@ -21,8 +21,8 @@ import argparse
 import numpy as np
 
 from dedup.actions.calibrator import log_odds
-from dedup.actions.confidence import RISK
-from dedup.actions.measurement import Labels, Sample, interval_ends
+from dedup.actions.confidence import RISK, capital_against
+from dedup.actions.measurement import Labels, Sample, draws_of, interval_ends
 from dedup.detection.calibration import calibrated, of_scores
 from dedup.detection.mixture import _GRID, _POWERS, LEAST, Mixture, _decay
 from dedup.detection.recalibration import Recalibration
@@ -31,7 +31,7 @@ from dedup.runtime.digits import score
 from dedup.verification.classifier import CopyClassifier
 
 JUDGE = CopyClassifier.load()
-AT = (50, 60, 100, 150, 200, 300)
+ERRORS = (0.0, 0.02)
 ROUNDS = 3
 
 
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--labels", type=int, default=300)
     parser.add_argument("--uniform", type=int, default=600, help="labels of uniform draws")
-    parser.add_argument("--widths", type=int, default=40, help="catalogues for the widths")
+    parser.add_argument("--widths", type=int, default=12, help="catalogues for the widths")
+    parser.add_argument("--corrections", type=int, default=60, help="repetitions of corrections")
+    parser.add_argument("--intervals", type=int, default=10, help="catalogues for mean intervals")
     parser.add_argument("--copies", type=int, default=2000)
     parser.add_argument("--only", choices=TABLES, action="append", help="print this table alone")
     options = parser.parse_args()
@@ -55,8 +57,8 @@ def ends(options: argparse.Namespace) -> None:
           "mean interval of precision after 50, 100, 300 labels |")  # fmt: skip
     print("|---|---|---|---|---|")
     for asked in (0.95, 0.99):
-        for error in (0.0, 0.02):
-            print(ends_row(asked, error, options), flush=True)
+        for row in ends_rows(asked, options):
+            print(row, flush=True)
 
 
 def widths(options: argparse.Namespace) -> None:
@@ -137,23 +139,39 @@ def sequences(sample: Sample, reported: np.ndarray) -> tuple[np.ndarray, ...]:
     return *precision, recall_low, recall_high
 
 
-def ends_row(asked: float, error: float, options: argparse.Namespace) -> str:
-    """Count the runs in which a lower end was wrong at any time."""
-    wrong, wrong_recall, shown_ends = 0, 0, []
+def ends_rows(asked: float, options: argparse.Namespace) -> list[str]:
+    """Count the runs in which a lower end was wrong at any time.
+
+    An end is above the true share only if the capital against that share has reached ``1 / RISK``.
+    Recall's lower end is wrong only if that of the reported pairs is, or the upper end of the
+    others, each at half the risk.
+    """
+    wrong = {error: np.zeros(2) for error in ERRORS}
+    shown: dict[float, list[list[float]]] = {error: [] for error in ERRORS}
     for number in range(options.repetitions):
         rng = np.random.default_rng(number)
         scores, truth, reported = run(rng, asked, options)
         frame = Frame.of(names(len(scores)), scores, reported, f"run {number}")
-        sample = sample_of(frame, labelled(rng, truth, error), options.labels)
-        low, high, recall_low, _ = sequences(sample, reported)
-        wrong += bool((low > truth[reported].mean() + 1e-9).any())
-        wrong_recall += bool((recall_low > (truth & reported).sum() / truth.sum() + 1e-9).any())
-        shown_ends.append([(low[min(at, len(low)) - 1], high[min(at, len(low)) - 1])
-                     for at in (50, 100, 300)])  # fmt: skip
-    mean = np.mean(shown_ends, axis=0)
-    shown = ", ".join(f"{low:.3f}-{high:.3f}" for low, high in mean)
-    n = options.repetitions
-    return f"| {asked} | {error:g} | {wrong / n:.3f} | {wrong_recall / n:.3f} | {shown} |"
+        for error in ERRORS:
+            sample = sample_of(frame, labelled(rng, truth, error), options.labels)
+            own, others = sample.within(reported), sample.within(~reported)
+            one = draws_of(own, reported, own.right)
+            other = draws_of(others, ~reported, others.right).mirrored()
+            above = capital_against(one, truth[reported].mean()).max()
+            below = capital_against(other, 1 - truth[~reported].mean()).max()
+            is_wrong = above >= 1 / RISK, max(above, below) >= 2 / RISK
+            wrong[error] += np.array(is_wrong)
+            if number < options.intervals:
+                low, high = interval_ends(own, reported)
+                places = [min(at, len(low)) - 1 for at in (50, 100, 300)]
+                shown[error].append([end for at in places for end in (low[at], high[at])])
+    rows, n = [], options.repetitions
+    for error in ERRORS:
+        ends = np.mean(shown[error], axis=0).reshape(-1, 2)
+        text = ", ".join(f"{low:.3f}-{high:.3f}" for low, high in ends)
+        of_precision, of_recall = wrong[error] / n
+        rows.append(f"| {asked} | {error:g} | {of_precision:.3f} | {of_recall:.3f} | {text} |")
+    return rows
 
 
 def width_rows(asked: float, options: argparse.Namespace) -> list[str]:
@@ -192,11 +210,12 @@ def by_labels(widths: np.ndarray, n: int) -> np.ndarray:
 def correction_row(share: float, asked: float, error: float, options: argparse.Namespace) -> str:
     """Recalibrate catalogues with other shares of copies than the scores were made for."""
     before, after = [], []
-    for number in range(options.repetitions):
+    for number in range(options.corrections):
         rng = np.random.default_rng(20_000 + number)
         usual, _ = catalogue(rng, options.copies, 2 * options.copies)
         fitted = Mixture.fit(usual, JUDGE.copies, JUDGE.strangers)
-        odds, truth = catalogue(rng, int(share * options.copies * 2.5), 5 * options.copies)
+        n_copies = round(5 * options.copies * share / (share + 2))
+        odds, truth = catalogue(rng, n_copies, 5 * options.copies - n_copies)
         one, other = corrected(rng, fitted.log_odds(odds), truth, asked, error, options.labels)
         before.append(one)
         after.append(other)

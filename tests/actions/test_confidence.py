@@ -7,7 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from dedup.actions.confidence import FRACTIONS, PRIOR, RISK, STEPS, Draws, lower_ends, upper_ends
+from dedup.actions.confidence import (
+    FRACTIONS,
+    PRIOR,
+    RISK,
+    STEPS,
+    Draws,
+    capital_against,
+    lower_ends,
+    upper_ends,
+)
 
 WEIGHTS = np.array([0.1, 0.4, 0.2, 0.3])
 GUESSES = np.array([0.9, 0.2, 0.5, 0.99])
@@ -44,6 +53,13 @@ def test_the_capital_against_the_true_share_stays_the_same_on_average() -> None:
             left -= WEIGHTS[pair]
         mean += chance * np.array(capital(order[:-1], RIGHT.mean()))
     np.testing.assert_allclose(mean, 1, atol=1e-9)
+
+
+def test_the_capital_is_the_one_written_out() -> None:
+    order = np.array([2, 0, 3])
+    draws = Draws.of(RIGHT[order], order, WEIGHTS, GUESSES)
+    for share in (0.6, 0.75, 0.9):
+        np.testing.assert_allclose(capital_against(draws, share), capital(order.tolist(), share))
 
 
 def test_an_end_is_the_first_share_that_the_capital_does_not_rule_out() -> None:

@@ -97,8 +97,8 @@ def test_impossible_values_are_refused(change: dict[str, Any], tmp_path: Path) -
     path = tmp_path / CALIBRATION
     if not np.isinf(values["offset"]):
         write_checked({"recalibration": values}, {}, path)
-        with pytest.raises(CorruptError, match="no calibration by decisions"):
+        with pytest.raises(CorruptError, match="is damaged"):
             Recalibration.read(path)
     path.write_text(json.dumps({"threshold": 0.9}))
-    with pytest.raises(CorruptError, match="no calibration by decisions"):
+    with pytest.raises(ArtifactError, match="no calibration by decisions"):
         Recalibration.read(path)

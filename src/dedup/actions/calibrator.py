@@ -177,7 +177,7 @@ def calibrate(
     pairs: list[Pair] = list(zip(*(near[end].tolist() for end in ENDS), strict=True))
     odds = log_odds(near["score"].to_numpy(np.float64))
     categories = of_pairs(category, *zip(*pairs, strict=True)) if pairs else np.empty(0, object)
-    odds = known.undone(odds, categories)
+    odds = known.undone(odds, categories.tolist())
     fitted = fit(labels, pairs, odds, categories, column, result.search.verdicts or "")
     is_reported = {pair for pair, is_one in zip(frame.pairs, frame.reported, strict=True) if is_one}
     shown = np.array([pair in is_reported for pair in pairs], bool)

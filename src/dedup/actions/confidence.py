@@ -103,19 +103,13 @@ def lower_ends(draws: Draws, risk: float = RISK) -> Floats:
         draws: the draws.
         risk: probability that an end is above the true share, at any time.
     """
-    m, n = len(draws.right), draws.n
-    right = draws.right.astype(np.float64)
-    before = np.concatenate([[0.0], np.cumsum(right)[:-1]])  # right pairs that are drawn already
-    left = draws.weight - np.concatenate([[0.0], np.cumsum(draws.weights)[:-1]])
-    guess = draws.guess - np.concatenate([[0.0], np.cumsum(draws.guesses)[:-1]])
-    left = np.maximum(left, draws.weights)
-    value = left * (right - draws.guesses) / draws.weights
-    least = -left * draws.most_wrong
-    ends = np.zeros(m)
+    n = draws.n
+    right, before, guess, value, least = _terms(draws)
+    ends = np.zeros(len(right))
     capital = np.repeat(np.log(PRIOR)[:, None], STEPS + 1, axis=1)
     shares = np.arange(STEPS + 1) * n / STEPS
     first, end = 0, 0.0
-    for at in range(m):
+    for at in range(len(right)):
         mean = shares - before[at] - guess[at] - least[at]
         first = max(first, int(np.searchsorted(mean, 0, side="right")))  # no share below can be
         with np.errstate(divide="ignore"):
@@ -126,6 +120,37 @@ def lower_ends(draws: Draws, risk: float = RISK) -> Floats:
         end = max(end, (first - 1) / STEPS, (before[at] + right[at]) / n)
         ends[at] = end
     return ends
+
+
+def capital_against(draws: Draws, share: float) -> Floats:
+    """Compute the capital, 1 at first, of bets that the share of right pairs is above one, (m,)."""
+    _, before, guess, value, least = _terms(draws)
+    mean = share * draws.n - before - guess - least
+    gain = np.where(mean > 0, np.maximum(value - least, 0) / np.where(mean > 0, mean, 1), np.inf)
+    with np.errstate(divide="ignore"):
+        steps = np.log(1 + FRACTIONS[:, None] * (gain - 1))
+    capital = np.exp(np.minimum(np.log(PRIOR)[:, None] + np.cumsum(steps, axis=1), 700))
+    return np.asarray(capital.sum(axis=0))
+
+
+def _terms(draws: Draws) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Compute of each draw, in pairs: its label, the right ones before it, the estimates of those
+    that are left, the variable that is bet on, and the least value that this can have.
+    """
+
+    def before(values: Floats) -> Floats:
+        return np.concatenate([[0.0], np.cumsum(values)])[: len(values)]
+
+    right = draws.right.astype(np.float64)
+    left = np.maximum(draws.weight - before(draws.weights), draws.weights)
+    value = left * (right - draws.guesses) / draws.weights
+    return (
+        right,
+        before(right),
+        draws.guess - before(draws.guesses),
+        value,
+        -left * draws.most_wrong,
+    )
 
 
 def upper_ends(draws: Draws, risk: float = RISK) -> Floats:

@@ -51,7 +51,7 @@ class Labels:
 
     Attributes:
         verdicts: by pair.
-        blind: pairs whose last decision was made without the score.
+        blind: pairs whose verdict follows from decisions that were made without the score.
         twice: the two last verdicts of pairs that two people decided on without it.
     """
 
@@ -71,8 +71,7 @@ class Labels:
                 if not (verdict := _label(ledger, one)):
                     continue
                 verdicts[one.pair] = verdict
-                now = history.current(one.pair)
-                if now is not None and now.context.get("blind"):
+                if all(row.context.get("blind") for row in history.follows(one.pair)):
                     blind.add(one.pair)
                 if (both := second_opinions(history, one.pair)) is not None:
                     twice.append((both[0].verdict, both[1].verdict))
@@ -189,8 +188,8 @@ def interval_ends(own: Sample, part: Bools, risk: float = RISK) -> tuple[Floats,
         part: (n,) bool, the part.
         risk: as in ``share_right``.
     """
-    low = lower_ends(_draws(own, part, own.right), risk)
-    return low, upper_ends(_draws(own, part, own.right | own.unsure), risk)
+    low = lower_ends(draws_of(own, part, own.right), risk)
+    return low, upper_ends(draws_of(own, part, own.right | own.unsure), risk)
 
 
 def recall(sample: Sample) -> Interval:
@@ -227,12 +226,12 @@ def labels_needed(sample: Sample, part: Bools, wanted: float) -> int | None:
     right = np.ones(len(inside), bool)
     right[: len(own.drawn)] = own.right
     longer = Sample(sample.frame, inside, right, ~right, 0, 0)
-    ends = lower_ends(_draws(longer, part, right))
+    ends = lower_ends(draws_of(longer, part, right))
     proved = np.flatnonzero(ends >= wanted)
     return max(0, int(proved[0]) + 1 - len(own.drawn)) if len(proved) else None
 
 
-def _draws(sample: Sample, part: Bools, right: Bools) -> Draws:
+def draws_of(sample: Sample, part: Bools, right: Bools) -> Draws:
     """Describe the draws of a part for a confidence sequence."""
     place = np.cumsum(part) - 1
     frame = sample.frame

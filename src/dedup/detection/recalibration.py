@@ -85,18 +85,18 @@ class Recalibration:
         """Read the file of a calibration, or that in a folder.
 
         Raises:
-            ArtifactError: the file is missing.
-            CorruptError: it is damaged, or no calibration by decisions.
+            ArtifactError: the file is missing, or no calibration by decisions.
+            CorruptError: it is damaged.
         """
         file = path / CALIBRATION if path.is_dir() else path
         advice = f"make one with {command('calibrate')}, or leave calibration= out"
         content = read_checked(file, "a calibration", advice)
+        if "recalibration" not in content:
+            raise ArtifactError(f"{file} is no calibration by decisions: {advice}")
         try:
             return cls.from_dict(content["recalibration"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CorruptError(
-                f"{file} is no calibration by decisions ({error}): {advice}"
-            ) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise CorruptError(f"{file} is damaged ({error}): {advice}") from error
 
     def check(self, verdicts: str | None) -> None:
         """Check that the scores of a search are those that this was fitted on.

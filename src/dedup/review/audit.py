@@ -38,10 +38,10 @@ EXACT = 0.999
 EDGES = (MIN_SCORE, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
 """Lower ends of the strata of scores but the first, which is below."""
 
-REPORTED = 0.75
+REPORTED = 0.5
 """Share of the draws from the reported pairs; the rest tell of recall."""
 
-EVEN = 0.65
+EVEN = 0.8
 """Share of the draws of each part that is spread evenly over its pairs. The others go by
 ``sqrt(p (1 - p))`` of a stratum (Neyman, On the two different aspects of the representative method,
 1934). Chosen on ``benchmarks/calibrated.py``: with less, one wrong sure pair weighs too much."""
