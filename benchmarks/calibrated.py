@@ -175,7 +175,7 @@ def ends_rows(asked: float, options: argparse.Namespace) -> list[str]:
 
 
 def width_rows(asked: float, options: argparse.Namespace) -> list[str]:
-    """Compare the labels for equal mean widths, of precision and of recall."""
+    """Compare the labels for equal widths, medians over catalogues, of precision and of recall."""
     audit: dict[str, list[np.ndarray]] = {"precision": [], "recall": []}
     even: dict[str, list[np.ndarray]] = {"precision": [], "recall": []}
     for number in range(options.widths):
@@ -193,7 +193,7 @@ def width_rows(asked: float, options: argparse.Namespace) -> list[str]:
             into["precision"].append(by_labels(high - low, options.uniform))
     rows = []
     for figure in audit:
-        ours, uniform = np.mean(audit[figure], axis=0), np.mean(even[figure], axis=0)
+        ours, uniform = np.median(audit[figure], axis=0), np.median(even[figure], axis=0)
         for n in (200, 300, 450, 600):
             reached = np.flatnonzero(ours <= uniform[n - 1])
             needed = int(reached[0]) + 1 if len(reached) else options.uniform
