@@ -177,8 +177,8 @@ def share_right(sample: Sample, part: Bools, risk: float = RISK) -> Interval:
     if not len(own.drawn):
         return Interval(0.0, 1.0, 0, 0)
     low, high = (ends[-1] for ends in interval_ends(own, part, risk))
-    ends = sorted((float(low), float(high)))  # they cross if one of them is wrong: state the wider
-    return Interval(*ends, len(own.drawn), int((~own.right).sum()))
+    low, high = min(low, high), max(low, high)  # they cross if one is wrong: state the wider
+    return Interval(float(low), float(high), len(own.drawn), int((~own.right).sum()))
 
 
 def interval_ends(own: Sample, part: Bools, risk: float = RISK) -> tuple[Floats, Floats]:
