@@ -40,10 +40,10 @@ PLACES = (
     *("source.path", "source.folder", "source.images_dir", "against", "checkpoint", "index"),
     *("resume", "run", "since", "truth", "hydra.run.dir", "hydra.sweep.dir"),
     *("old", "new", "before", "decisions", "findings", "plan.applied", "plan.decisions"),
-    *("ledger.path", "export", "import"),
+    *("ledger.path", "export", "import", "calibration"),
 )
 """Settings that name files, folders or addresses."""
-NO_CATALOGUE = ("check", "verify", "review", "diff", "plan")
+NO_CATALOGUE = ("check", "verify", "review", "calibrate", "diff", "plan")
 """Commands that read no catalogue."""
 NAMES = (*PLACES, *TEXTS, *TEXT_LISTS, "fetch.contact")
 """Settings whose value is quoted where Hydra cannot parse it as typed."""

@@ -24,6 +24,7 @@ from dedup.cli.latest import (
 from dedup.config.instances import build, default_config, default_settings, literal, plain
 from dedup.config.parts import shown
 from dedup.detection.detector import Detector
+from dedup.detection.recalibration import Recalibration
 from dedup.detection.results import DetectionResult
 from dedup.encoders.paths import checkpoint_file
 from dedup.errors import ArtifactError, ConfigError
@@ -358,6 +359,7 @@ def _detection(cfg: DictConfig, index: Index) -> Detector:
         verifier=build(verifier),
         health=build(cfg.health),
         ledger=build(cfg.ledger),
+        calibration=None if cfg.calibration is None else Recalibration.read(Path(cfg.calibration)),
     )
     return detection
 

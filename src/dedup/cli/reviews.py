@@ -13,6 +13,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from dedup import pipeline
+from dedup.actions.measurement import ENDS, frame_of
 from dedup.cli.outcome import say
 from dedup.config.instances import build, plain
 from dedup.detection.results import DetectionResult, index_of
@@ -20,8 +21,9 @@ from dedup.errors import ArtifactError, ConfigError
 from dedup.reports.group_table import evidence_of
 from dedup.reports.proofs import surest_pairs
 from dedup.review.accounts import Accounts
+from dedup.review.audit import EVERY, Draw
 from dedup.review.desk import Desk
-from dedup.review.items import Item, Table, items_of
+from dedup.review.items import Item, Question, Table, items_of
 from dedup.review.ledger import Ledger
 from dedup.review.standing import Catalogue, plain_rows
 from dedup.runtime.garbage import staying
@@ -31,6 +33,9 @@ from dedup.search import origins
 from dedup.search.index import Index
 
 log = logging.getLogger("dedup")
+
+CALIBRATION_DRAWS = 300
+"""Pairs that are drawn by chance, at least, where a review is for a calibration."""
 
 
 def export(cfg: DictConfig) -> None:
@@ -100,7 +105,8 @@ def opened(folder: Path, ledger: Ledger, work: dict[str, Any]) -> tuple[Desk, In
     Args:
         folder: the run's folder.
         ledger: the decisions.
-        work: settings of the page: ``filters`` and ``rules``, names of columns.
+        work: settings of the page: ``filters`` and ``rules``, names of columns; ``audit``, a
+            number of pairs; ``ask``, ``usual`` or ``calibration``.
 
     Raises:
         ArtifactError: there is no result, or its index is gone.
@@ -119,11 +125,36 @@ def opened(folder: Path, ledger: Ledger, work: dict[str, Any]) -> tuple[Desk, In
     index = pipeline.with_images(origins.load_index(place), place)
     catalogue = Catalogue.of(index)
     run = folder.resolve().name
+    items = questions(result, catalogue)
+    for_calibration = work["ask"] == "calibration"
+    n_drawn = len(items) // (EVERY - 1) + int(work["audit"])
+    n_drawn = max(n_drawn, CALIBRATION_DRAWS) if for_calibration else n_drawn
+    threshold = 0.5 if result.calibration is None else result.calibration.threshold
     desk = Desk.opened(
-        ledger, catalogue, Table(index), questions(result, catalogue), run,
-        work["filters"], work["rules"],
+        ledger, catalogue, Table(index), items, run, work["filters"], work["rules"],
+        audit=audit_of(result, catalogue, run, n_drawn), n_first=int(work["audit"]),
+        threshold=threshold if for_calibration else None,
     )  # fmt: skip
     return desk, index
+
+
+def audit_of(
+    result: DetectionResult, catalogue: Catalogue, run: str, n: int
+) -> list[tuple[Question, Draw]]:
+    """Draw pairs of a result for the audit, n at most."""
+    draws = frame_of(result, run).draws(n)
+    wanted = {pair for pair, _ in draws}
+    rows = pd.concat([result.pairs, result.candidates])
+    rows = rows[[pair in wanted for pair in zip(rows[ENDS[0]], rows[ENDS[1]], strict=True)]]
+    rows = rows.drop_duplicates(ENDS)
+    of = {
+        evidence.pair: Question(evidence, "", tier, score, distance, words)
+        for evidence, tier, score, distance, words in zip(
+            catalogue.evidence(rows), rows["tier"], rows["score"], rows["distance"],
+            evidence_of(rows), strict=True,
+        )
+    }  # fmt: skip
+    return [(of[pair], draw) for pair, draw in draws]
 
 
 def questions(result: DetectionResult, catalogue: Catalogue) -> list[Item]:

@@ -19,6 +19,7 @@ from dedup.detection.exact import exact_pairs
 from dedup.detection.galleries import judge
 from dedup.detection.grouping import Grouping, best_pairs
 from dedup.detection.health import HealthRules
+from dedup.detection.recalibration import Recalibration, categories_of
 from dedup.detection.results import DetectionResult
 from dedup.errors import ArtifactError, ConfigError
 from dedup.review.ledger import Ledger
@@ -67,6 +68,7 @@ class Detector:
             ``dedup.detection.recall``.
         health: limits of a healthy image; ``None`` judges none.
         ledger: people's decisions, which come before what the images say; ``None`` for none.
+        calibration: what people's decisions make of the scores; ``None`` for nothing.
     """
 
     matcher: RadiusSearch
@@ -78,6 +80,7 @@ class Detector:
     estimate_recall: bool = True
     health: HealthRules | None = field(default_factory=HealthRules)
     ledger: Ledger | None = None
+    calibration: Recalibration | None = None
 
     @one_thread()
     def __call__(
@@ -103,8 +106,9 @@ class Detector:
         if since is not None and since.facts.verdicts != comparison.verdicts:
             log.warning("since= names a search with another classifier: all is compared again")
             since = None
+        category = self._category(index, comparison.verdicts)
         search = comparison.search(since, others)
-        near, calibration = decided(search, self.matcher, self.verifier)
+        near, calibration = decided(search, self.matcher, self.verifier, self.calibration, category)
         near = near.assign(distance=meant(near, index))
         near = decide_relations(near, self.matcher.variants, self.verifier is not None)
         compared = _product_pairs(near, images).assign(tier="near")
@@ -158,6 +162,29 @@ class Detector:
             cells = block_cells(index.products, index.manifest["id_column"], self.block_by)
             pairs = pairs[are_together(*(pairs[end].map(cells) for end in ENDS))]
         return pairs
+
+    def _category(self, index: Index, verdicts: str | None) -> dict[str, str] | None:
+        """Return the category of each image by digest, where a calibration has some.
+
+        Raises:
+            ArtifactError: the calibration is of another classifier.
+            ConfigError: its column is missing, or no scores are calibrated.
+        """
+        if self.calibration is None:
+            return None
+        if AUTO not in (self.matcher.threshold, getattr(self.verifier, "min_score", None)):
+            raise ConfigError(
+                "calibration= recalibrates the scores that an automatic threshold is chosen by: "
+                "leave it out, or use verifier=local verifier.min_score=auto"
+            )
+        self.calibration.check(verdicts)
+        if not self.calibration.column:
+            return None
+        of = categories_of(index.products, index.manifest["id_column"], self.calibration.column)
+        shown = index.images.drop_duplicates("sha256_pixels")
+        products = shown["product_id"].to_numpy(object).tolist()
+        digests = shown["sha256_pixels"].to_numpy(object).tolist()
+        return {digest: of.get(key, "") for digest, key in zip(digests, products, strict=True)}
 
     def _blocks(self, index: Index, images: pd.DataFrame) -> Blocks | None:
         """Return the blocks to compare inside of; ``None`` to compare all with all."""
