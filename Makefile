@@ -1,4 +1,4 @@
-# make demo: set up, then train, cluster and detect on the drawn catalogue.
+# make demo: set up, then train, cluster and detect on the drawn catalogue, and say how to review.
 # make test: set up, then lint, type-check and test; the ten slowest tests are printed.
 # make stress: set up, then the long forms: all examples of each property, all of the drawn catalogue.
 PYTHON ?= python3
@@ -10,6 +10,7 @@ demo: $(V)/.ok
 	$(V)/bin/python train.py data.batch_size=16 epochs=5
 	$(V)/bin/python cluster.py
 	$(V)/bin/python detect.py
+	@echo "Decide on the groups: $(V)/bin/python review.py"
 
 test: $(V)/.ok
 	$(V)/bin/ruff check .

@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=32, help="of each process of img2dataset")
     args = parser.parse_args()
-    ratios = []
+    ratios, cpu_ratios = [], []
     print("| pair | tool | ok | seconds | images/s | CPU ms an image | ratio |")
     print("|---|---|---|---|---|---|---|")
     with serving(args.images) as address, tempfile.TemporaryDirectory() as name:
@@ -112,6 +112,7 @@ def main() -> None:
                 )
                 shutil.rmtree(folder)
             ratios.append(runs["img2dataset"].wall / runs["ours"].wall)
+            cpu_ratios.append(runs["img2dataset"].cpu / runs["ours"].cpu)
             for tool, run in sorted(runs.items()):
                 ratio = f"{ratios[-1]:.2f}" if tool == "ours" else ""
                 print(
@@ -120,6 +121,8 @@ def main() -> None:
                     flush=True,
                 )
     print(f"\nmedian ratio {statistics.median(ratios):.2f}, lowest {min(ratios):.2f}")
+    middle, lowest = statistics.median(cpu_ratios), min(cpu_ratios)
+    print(f"of CPU: median ratio {middle:.2f}, lowest {lowest:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Measure the review app: import, latency, several reviewers, kills, and keys in a browser.
 
-    python benchmarks/review.py                        # all of it, in a temporary folder
-    python benchmarks/review.py --only latency kills --ledger postgres
+    python -m benchmarks.review                        # all of it, in a temporary folder
+    python -m benchmarks.review --only latency kills --ledger postgres
 
 Each part prints a line or two. The servers are processes of their own on the loopback.
 """
@@ -10,12 +10,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,110 +22,15 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from dedup.cli.reviews import questions  # noqa: E402
-from dedup.detection.results import DetectionResult  # noqa: E402
-from dedup.review.accounts import Accounts  # noqa: E402
-from dedup.review.desk import Desk  # noqa: E402
-from dedup.review.items import Table  # noqa: E402
-from dedup.review.ledger import Ledger  # noqa: E402
-from dedup.review.sqlite import SqliteLedger  # noqa: E402
-from dedup.review.standing import Catalogue  # noqa: E402
-from dedup.search.index import Index  # noqa: E402
-from tests.support.reviews import Running, Shop  # noqa: E402
-
-
-def ledger_at(address: str) -> Ledger:
-    """Open a ledger by its address, or in a file."""
-    if address.startswith("postgresql:"):
-        from dedup.review.postgres import PostgresLedger
-
-        return PostgresLedger(address)
-    return SqliteLedger(address)
-
-
-def serve(address: str, n_groups: int, ready: str) -> None:
-    """Serve a made-up run until the process is killed."""
-    shop = Shop(sizes=[2] * n_groups)
-    index, result = shop.index(), shop.result()
-    started = time.perf_counter()
-    ledger = ledger_at(address)
-    running = Running(opened(ledger, index, result))
-    seconds = time.perf_counter() - started
-    accounts = Accounts(ledger.database)
-    links = [accounts.invite(f"reviewer {number}", "lead") for number in range(8)]
-    content = {"port": running.port, "tokens": links, "seconds": seconds}
-    part = Path(ready + ".part")
-    part.write_text(json.dumps(content))
-    part.rename(ready)
-    threading.Event().wait()
-
-
-class Server:
-    """A server process, and what it said when it was ready."""
-
-    def __init__(self, folder: Path, address: str, n_groups: int) -> None:
-        ready = folder / f"{uuid.uuid4().hex}.json"
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", address, str(n_groups), str(ready)],
-            env=environment,
-        )
-        while not ready.exists():
-            if self.process.poll() is not None:
-                raise SystemExit("the server ended")
-            time.sleep(0.01)
-        facts = json.loads(ready.read_text())
-        self.port, self.tokens, self.seconds = facts["port"], facts["tokens"], facts["seconds"]
-
-    def kill(self) -> None:
-        """End the process without warning."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
-class Reviewer:
-    """A client that keeps its connection."""
-
-    def __init__(self, server: Server, number: int) -> None:
-        self.port = server.port
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        self.cookie = ""
-        _, headers, _ = self.send("POST", "/api/session", {"token": server.tokens[number]})
-        self.cookie = headers["set-cookie"].partition(";")[0]
-
-    def send(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, str], Any]:
-        """Send a request, and read the answer."""
-        self.connection.request(
-            method, path, None if body is None else json.dumps(body),
-            {"Content-Type": "application/json", "Origin": f"http://127.0.0.1:{self.port}",
-             "Cookie": self.cookie},
-        )  # fmt: skip
-        answer = self.connection.getresponse()
-        content = answer.read()
-        headers = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, headers, json.loads(content)
-
-    def decide(self, question: dict[str, Any], batch: str) -> int:
-        """Give the proposed verdict."""
-        choice = {name: question[name] for name in ("left", "right", "expected")}
-        body = {"batch": batch, "choices": [{**choice, "verdict": question["proposed"]}]}
-        return self.send("POST", "/api/decisions", body)[0]
+from dedup.review.sqlite import SqliteLedger
+from tests.support.review_server import Reviewer, ReviewServer, ledger_at, opened, tokens
+from tests.support.reviews import Shop
 
 
 def percentiles(seconds: list[float]) -> str:
     """Format the median, the 99th percentile and the maximum in milliseconds."""
     p50, p99, most = (1000 * float(np.percentile(seconds, at)) for at in (50, 99, 100))
     return f"median {p50:.0f} ms, p99 {p99:.0f} ms, most {most:.0f} ms, n {len(seconds):,}"
-
-
-def opened(ledger: Ledger, index: Index, result: DetectionResult) -> Desk:
-    """Open a run, from tables in memory to the first item."""
-    catalogue = Catalogue.of(index)
-    items = questions(result, catalogue)
-    return Desk.opened(ledger, catalogue, Table(index), items, "run", ["brand"], ["brand"])
 
 
 def measure_import(folder: Path, n_groups: int) -> None:
@@ -145,7 +45,7 @@ def measure_import(folder: Path, n_groups: int) -> None:
 
 def measure_latency(folder: Path, address: str, n_groups: int, n_decisions: int) -> None:
     """Time the next items and decisions: at one a second and reviewer, then flat out."""
-    server = Server(folder, address, n_groups)
+    server = ReviewServer(folder, address, n_groups)
     print(f"server: ready after {server.seconds:.1f} s with {n_groups:,} groups")
     for pause, n in ((1.0, 40), (0.0, n_decisions // 8)):
         next_, decide, wrong = [], [], []
@@ -156,9 +56,9 @@ def measure_latency(folder: Path, address: str, n_groups: int, n_decisions: int)
             time.sleep(random.random() * pause)
             while given < n:
                 started = time.perf_counter()
-                items = client.send("GET", "/api/work?n=20")[2]
+                items = client.work(20)
                 next_.append(time.perf_counter() - started)  # noqa: B023
-                for item in items["items"]:
+                for item in items:
                     started = time.perf_counter()
                     status = client.decide(item["questions"][0], uuid.uuid4().hex)
                     decide.append(time.perf_counter() - started)  # noqa: B023
@@ -175,17 +75,12 @@ def measure_latency(folder: Path, address: str, n_groups: int, n_decisions: int)
         print(f"8 reviewers, {name}: next items {percentiles(next_)}")
         print(f"8 reviewers, {name}: decisions {percentiles(decide)}, {rate:.0f}/s")
         print(f"8 reviewers, {name}: answers other than 201: {len(wrong)}")
-        server.tokens = _tokens(address)
+        server.tokens = tokens(ledger_at(address))
     server.kill()
     check(address, n_expected=None)
 
 
-def _tokens(address: str) -> list[str]:
-    accounts = Accounts(ledger_at(address).database)
-    return [accounts.invite(f"reviewer {number}", "lead") for number in range(8)]
-
-
-def run_all(work: Callable[[int], None], n: int, server: Server) -> None:
+def run_all(work: Callable[[int], None], n: int, server: ReviewServer) -> None:
     """Run workers side by side."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(n)]
     for thread in threads:
@@ -212,15 +107,15 @@ def measure_kills(folder: Path, address: str, n_kills: int) -> None:
     lost = 0
     draw = random.Random(0)
     for _ in range(n_kills):
-        server = Server(folder, address, 2000)
+        server = ReviewServer(folder, address, 2000)
         restarts.append(server.seconds)
         stop = threading.Event()
 
-        def work(number: int, server: Server = server, stop: threading.Event = stop) -> None:
+        def work(number: int, server: ReviewServer = server, stop: threading.Event = stop) -> None:
             try:
                 client = Reviewer(server, number)
                 while not stop.is_set():
-                    items = client.send("GET", "/api/work?n=5")[2]["items"]
+                    items = client.work(5)
                     if not items:
                         return
                     for item in items:
@@ -250,7 +145,7 @@ def measure_keys(folder: Path, n_keys: int, executable: str) -> None:
     """Press keys in Chromium, with a network delay; time them until the next image is painted."""
     from playwright.sync_api import sync_playwright
 
-    server = Server(folder, str(folder / "keys.sqlite"), n_keys + 100)
+    server = ReviewServer(folder, str(folder / "keys.sqlite"), n_keys + 100)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 900})
@@ -263,17 +158,28 @@ def measure_keys(folder: Path, n_keys: int, executable: str) -> None:
         })  # fmt: skip
         page.wait_for_timeout(3000)
         page.evaluate(TIMER)
+        devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+        before = _used(devtools)
         for _ in range(n_keys):
             page.keyboard.press("1")
             page.wait_for_timeout(300)
-        page.wait_for_timeout(5000)
+        used = _used(devtools) - before
+        saved = "() => !document.getElementById('counts').textContent.includes('on the way')"
+        page.wait_for_function(saved, timeout=300_000)
         times = page.evaluate("() => window.painted")
         alert = page.locator("#alert").inner_text() if page.locator("#alert").is_visible() else ""
         browser.close()
     server.kill()
     print(f"keys: key to next images painted: {percentiles([one / 1000 for one in times])}")
+    print(f"keys: {1000 * used / n_keys:.1f} ms of CPU time of the page's thread for each")
     print(f"keys: {n_keys:,} pressed, with 150 ms of delay; message: {alert or 'none'}")
     check(str(folder / "keys.sqlite"), n_keys)
+
+
+def _used(devtools: Any) -> float:
+    """Return the seconds of CPU time of the page's thread."""
+    metrics = devtools.send("Performance.getMetrics")["metrics"]
+    return float({one["name"]: one["value"] for one in metrics}["TaskDuration"])
 
 
 TIMER = """() => {
@@ -325,11 +231,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--keys", type=int, default=1000)
     parser.add_argument("--chromium", default="/usr/bin/chromium")
-    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        serve(options.serve[0], int(options.serve[1]), options.serve[2])
-        return
     with (
         tempfile.TemporaryDirectory() as name,
         addresses(options.ledger, Path(name)) as made,

@@ -19,6 +19,8 @@ from dedup.cli.commands import find, open_index
 from dedup.cli.latest import latest_index
 from dedup.config.instances import build, default_config, plain
 from dedup.detection.results import SCHEMAS, index_of
+from dedup.review.ledger import Choice
+from dedup.review.sqlite import SqliteLedger
 from dedup.runtime.checksums import checked_text
 from dedup.runtime.files import sha256_file
 from dedup.runtime.tables import write_table
@@ -61,6 +63,32 @@ def test_the_page_names_all_that_is_public() -> None:
     assert {*dedup.__all__} <= {*dir(dedup)}
     with pytest.raises(AttributeError, match="nothing"):
         dedup.nothing  # noqa: B018
+
+
+def test_a_result_is_compared_and_planned_as_the_commands_do(
+    example: dict[str, Any], folder: Path
+) -> None:
+    changes, plan, found = example["changes"], example["plan"], example["found"]
+    assert changes.counts()["same"] == len(found.pairs) > 0
+    assert changes.pairs.empty
+    assert [(each.product_id, each.target) for each in plan.retired()] == [("A12", "A1")]
+    done = subprocess.run(
+        [sys.executable, "-m", "dedup", "plan", "findings=out", "plan.trust=[same_bytes]",
+         "plan.url_template=/products/{productId}", "hydra.run.dir=by_command"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in ("plan.parquet", "retire.csv", "redirects/nginx.map", "undo/restore.csv"):
+        assert (folder / "plan" / name).read_bytes() == (folder / "by_command" / name).read_bytes()
+    ledger = SqliteLedger("decided.sqlite")
+    ledger.append("1", [Choice(("A1", "A2"), "duplicate", "A2")], "ann")
+    ledger.close()
+    decided = found.plan(decisions="decided.sqlite")
+    assert [(each.product_id, each.target) for each in decided.retired()] == [("A1", "A2")]
+    with pytest.raises(dedup.ConfigError, match="same_pixels"):
+        found.plan(trust=["near"])
+    with pytest.raises(dedup.ArtifactError, match="gone"):
+        found.diff("gone")
 
 
 def test_importing_loads_nothing_heavy() -> None:

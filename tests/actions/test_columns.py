@@ -1,9 +1,11 @@
 """Columns of products that are to be merged: GTINs, differences, and what the kept one gains."""
 
+import unicodedata
+
 import pandas as pd
 import pytest
 
-from dedup.actions.columns import Cells, read_rules
+from dedup.actions.columns import Cells, compared_columns, read_rules
 from dedup.actions.gtin import is_gtin_column, read_gtin
 from dedup.errors import ConfigError
 
@@ -156,3 +158,21 @@ def test_rules_by_the_names_of_columns() -> None:
     assert read_rules(["fill:title", "keep:Size"], names) == (
         {key: rule for key, rule in usual.items() if key != "Size"} | {"title": "fill"}
     )
+
+
+def test_names_of_columns_in_other_languages_and_in_one_word() -> None:
+    brands = ["Marke", "Hersteller", "marque", "Marca", "merk", "productBrand"]
+    flagged = ["Preis", "Prix", "precio", "Prezzo", "sellingPrice", "Größe", "GROESSE", "Taille",
+               "Farbe", "Couleur", "kleur", unicodedata.normalize("NFD", " größe ")]  # fmt: skip
+    names = ["Artikelnr", *brands, *flagged, "Einkaufspreis netto", "Preisgruppe", "Markenwelt"]
+    usual = dict.fromkeys(brands, "equal") | dict.fromkeys(flagged, "flag")
+    assert read_rules("auto", names) == usual
+    assert compared_columns(usual, [*names, "EAN"]) == {**usual, "EAN": "equal"}
+    assert compared_columns({"Preis": "keep"}, ["Artikelnr", "Preis"]) == {}
+
+
+def test_a_price_in_another_language_is_compared_as_an_amount() -> None:
+    rows = table(Preis=["35,92 €", "36,40 €", "81,11 €"])
+    own = Cells(rows, "id", read_rules("auto", list(rows.columns)))
+    assert list(own.conflicts(["A", "B"])) == []
+    assert [each.values for each in own.conflicts(["A", "C"])] == [("35,92 €", "81,11 €")]

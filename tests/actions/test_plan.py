@@ -301,3 +301,19 @@ def test_a_plan_of_nothing_says_what_to_do() -> None:
     assert plan.actions == []
     assert "plan.trust=[same_bytes,same_pixels]" in plan.notes[0]
     assert "No redirects were written" in Planner(trust=TRUST)(small_shop()).notes[0]
+
+
+def test_a_plan_says_which_columns_it_compared() -> None:
+    plan = Planner(trust=TRUST)(small_shop())
+    assert "; compared " in plan.sentence()
+    assert plan.compared["brand"] == "equal"
+    keep = [f"keep:{name}" for name in plan.compared if name != "gtin"]
+    assert "; compared gtin (equal)" in Planner(trust=TRUST, columns=keep)(small_shop()).sentence()
+
+
+def test_a_plan_that_compares_no_column_warns() -> None:
+    rows = pd.DataFrame({"id": ["A", "B"], "Ware": ["x", "y"]})
+    run = shop_run(rows, [equal("A", "B")])
+    plan = Planner(trust=TRUST)(run)
+    assert any("No column is compared" in note for note in plan.notes)
+    assert "compared" not in plan.sentence()

@@ -22,7 +22,7 @@ ROW = re.compile(r"  ([\w.]+)=(.*)")
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("parts", PARTS, ids=" ".join)
 def test_each_setting_has_a_meaning_and_fits(name: str, parts: list[str]) -> None:
-    if name in ("verify", "review", "diff", "plan") and parts:
+    if name in ("verify", "review", "calibrate", "diff", "plan") and parts:
         pytest.skip("it has no parts")
     lines = manual(name, parts).splitlines()
     assert max(map(len, lines)) <= 100
@@ -40,7 +40,7 @@ def test_a_command_shows_its_own_settings() -> None:
     assert "task.lr" in manual("train")
     assert all(
         f"dedup {name}" in overview()
-        for name in ("train", "cluster", "detect", "diff", "plan", "check")
+        for name in ("train", "cluster", "detect", "calibrate", "diff", "plan", "check")
     )
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from dedup.cli.commands import settings_to_continue
 from dedup.cli.outcome import written
+from dedup.runtime.checksums import write_checked
 from dedup.schemas import COMPARED, INDEX_IMAGES, NEAR
 from dedup.search.index import Index
 from dedup.search.state import SearchState
@@ -82,3 +84,34 @@ def test_a_changed_index_is_searched_from_where_the_latest_search_ended(
     assert settings_to_continue(cfg, index) == expected
     (latest / "search.json").write_text("{}")
     assert settings_to_continue(cfg, index) == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "columns", "words"),
+    [
+        (["most_images", "cleanest", "largest"], [], []),
+        (["highest:stock", "most_images"], [], ["grouping.keep=[highest:stock,most_images]"]),
+        (["lowest:Preis, netto"], "brand",
+         ['grouping.keep=["lowest:Preis, netto"]', "report.csv.columns=brand"]),
+        (None, ['a "b"', "Größe"], ['report.csv.columns=["a \\"b\\"","Größe"]']),
+    ],
+)  # fmt: skip
+def test_the_next_search_keeps_the_same_products_and_columns(
+    tmp_path: Path, keep: Any, columns: Any, words: list[str]
+) -> None:
+    index = index_of({"matcher": MATCHER, "verifier": LOCAL})
+    latest = tmp_path / "detect" / "latest"
+    latest.mkdir(parents=True)
+    none = search_facts(pictures=0, comparisons=0, near_pairs=0)
+    near, compared = (pd.DataFrame(columns=schema.names) for schema in (NEAR, COMPARED))
+    SearchState(near, compared, none).save(latest)
+    run = {"grouping": {"keep": keep}, "report": {"csv": {"columns": columns}}}
+    write_checked(run, {}, latest / "run.json")
+    found = settings_to_continue(OmegaConf.create({"runs": str(tmp_path)}), index)
+    assert found == [f"since={latest}", *words]
+    for word in words:  # Hydra reads the same values
+        value = OverridesParser.create().parse_override(word).value()
+        assert value == (keep if word.startswith("grouping") else columns)
+    (latest / "run.json").write_text("{}")
+    damaged = settings_to_continue(OmegaConf.create({"runs": str(tmp_path)}), index)
+    assert damaged == [f"since={latest}"]

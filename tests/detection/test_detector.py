@@ -241,6 +241,17 @@ def test_only_products_of_one_block_are_paired() -> None:
         detection(block_by="colour")(index)
 
 
+def test_products_without_a_block_are_counted_and_records_without_an_id_are_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    index = make_index({"A": [1], "B": [2], "C": [3]})
+    products = index.products.assign(brand=["x", "", "x"])
+    nameless = pd.concat([products, products.tail(1).assign(id="", brand="")], ignore_index=True)
+    with caplog.at_level("INFO", "dedup"):
+        detection(9.0, block_by="brand")(replace(index, products=nameless))
+    assert "1 of 3 products have no brand" in caplog.text
+
+
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(catalogues, st.lists(st.sampled_from(["x", "y", " "]), min_size=12, max_size=12), st.data())
 def test_blocks_beside_a_slow_loop(

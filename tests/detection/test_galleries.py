@@ -178,3 +178,10 @@ def test_auto_is_the_rule_of_a_search_of_the_index(tmp_path: Path) -> None:
     answer = query(str(tmp_path / "logo.png"))
     assert answer["product_id"].tolist() == [f"P{number:02}" for number in range(10)]
     assert query.clusters.tolist() == [-1], "a placeholder is near to nothing"
+
+
+def test_a_photo_of_three_products_is_no_placeholder_for_their_health() -> None:
+    index = make_index(own(3, CHART) | own(40, first=3))
+    result = detected(index)
+    assert result.shared["n_products"].tolist() == [3, 3, 3]
+    assert not result.health["problems"].str.contains("placeholder").any()

@@ -1,6 +1,7 @@
 """``diff.py`` and ``plan.py`` as a user types them, on a small shop."""
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from dedup.detection.integrity import inspect_run
+from dedup.review.ledger import Choice
+from dedup.review.sqlite import SqliteLedger
 from tests.conftest import draw, encoded, python, run
 from tests.search.test_build import save_encoder
 
@@ -102,6 +105,31 @@ def test_a_plan_and_the_next_one(shop: Path) -> None:
     assert "1 to retire" in done.stderr
 
 
+def test_a_plan_and_a_difference_take_the_decisions_of_a_ledger(shop: Path) -> None:
+    ledger = SqliteLedger(shop / "runs" / "ledger.sqlite")
+    ledger.append(
+        "1", [Choice(("A", "E"), "duplicate", "E"), Choice(("C", "D"), "different")], "ann"
+    )
+    ledger.export(shop / "exported.jsonl")
+    ledger.close()
+    run("plan", TRUST, "ledger=sqlite", cwd=shop)
+    folder = (shop / "runs" / "plan" / "latest").resolve()
+    facts = json.loads((folder / "plan.json").read_text())
+    assert facts["ledger"]["rows"] == 2
+    content = (shop / "exported.jsonl").read_bytes()
+    assert facts["ledger"]["sha256"] == hashlib.sha256(content).hexdigest()
+    run("plan", TRUST, "plan.decisions=exported.jsonl", cwd=shop)
+    other = shop / "runs" / "plan" / "latest"
+    for name in ("plan.parquet", "conflicts.csv", "retire.csv"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+    run("diff", "old=runs/detect/monday", "ledger=sqlite", cwd=shop)
+    again = python(
+        "-m", "dedup", "plan", "ledger=sqlite", "plan.decisions=exported.jsonl", cwd=shop
+    )
+    assert again.returncode == 2
+    assert "both name decisions" in again.stderr
+
+
 WRONG = {
     "no earlier run": ("diff", [], ["old= names no run"], 2),
     "no such run": ("diff", ["old=gone"], ["gone is not a result", "another detect run"], 2),
@@ -116,6 +144,9 @@ WRONG = {
         "plan", [TRUST, "plan.url_template=/p/{brand}"], ["/p/x is the page of", "url_column"], 2,
     ),
     "no such plan": ("plan", ["plan.applied=gone"], ["gone cannot be read"], 2),
+    "no such ledger": (
+        "plan", ["ledger=sqlite", "ledger.path=gone.sqlite"], ["no ledger at gone.sqlite"], 2,
+    ),
     "not a plan": ("plan", ["plan.applied=images"], ["images is not a plan"], 2),
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from dedup.errors import ConfigError
 
 CONF = ROOT / "conf"
 ENTRIES = ["train", "cluster", "detect"]
-ACTIONS = ["diff", "plan"]
+ACTIONS = ["calibrate", "diff", "plan"]
 """Entry points that read no catalogue."""
 FOLDERS = {
     "encoder": "encoders", "foreground": "foregrounds", "ledger": "review", "matcher": "search",

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from dedup.cli.reviews import opened
+from dedup.detection.results import DetectionResult
+from dedup.review.ledger import Choice
+from dedup.review.sqlite import SqliteLedger
 from tests.conftest import draw, encoded, python, write_shop
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +34,7 @@ MAKE = {"make demo", "make test"}  # make test runs this file; .ci/run runs make
 ACTIVATE = ". .venv/bin/activate"
 SERVER = "tensorboard --logdir runs/train/latest"
 REVIEW = "python review.py"
+CALIBRATE = "python calibrate.py"
 
 
 def commands(path: Path) -> list[str]:
@@ -89,8 +95,8 @@ def briefer(command: str) -> list[str]:
 def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     """Somebody beside the entry points, a small shop, and a training run."""
     folder = tmp_path_factory.mktemp("docs")
-    for entry in ("train.py", "cluster.py", "detect.py", "review.py", "diff.py", "plan.py"):
-        (folder / entry).symlink_to(ROOT / entry)
+    for entry in ("train", "cluster", "detect", "review", "calibrate", "diff", "plan"):
+        (folder / f"{entry}.py").symlink_to(ROOT / f"{entry}.py")
     (folder / "images").mkdir()
     for number in range(1, 13):
         (folder / "images" / f"a{number}.jpg").write_bytes(encoded(draw(number)))
@@ -105,6 +111,22 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
+def decide(folder: Path) -> None:
+    """Decide on all pairs that the latest search compared, as people would on the page."""
+    run = (folder / "runs" / "detect" / "latest").resolve()
+    ledger = SqliteLedger(folder / "runs" / "ledger.sqlite")
+    desk, _ = opened(run, ledger, {"filters": [], "rules": [], "audit": 0, "ask": "usual"})
+    compared = DetectionResult.load(run).candidates
+    known = ledger.history
+    choices = [
+        Choice(one.pair, "different", shown=one.shown)
+        for one in desk.catalogue.evidence(compared)
+        if known.current(one.pair) is None
+    ]
+    ledger.append("by hand", choices, "ann", desk.images, run=run.name)
+    ledger.close()
+
+
 @pytest.mark.parametrize("path", [d for d in DOCS if commands(d)], ids=lambda d: d.name)
 def test_the_commands_run(path: Path, reader: Reader) -> None:
     for command in commands(path):
@@ -114,6 +136,9 @@ def test_the_commands_run(path: Path, reader: Reader) -> None:
             check_tensorboard(reader.folder)
         elif command == REVIEW:
             check_review(reader.folder)
+        elif command == CALIBRATE:
+            decide(reader.folder)
+            reader.run(command)
         else:
             reader.run(command)
 
@@ -130,9 +155,9 @@ def check_tensorboard(folder: Path) -> None:
     assert served
 
 
-def check_review(folder: Path) -> None:
+def check_review(folder: Path, command: str = REVIEW) -> None:
     """Start the review app on a free port, open its page, and stop it as Ctrl-C does."""
-    arguments = [sys.executable, *shlex.split(REVIEW)[1:], "server.port=0"]
+    arguments = [sys.executable, *shlex.split(command)[1:], "server.port=0"]
     with subprocess.Popen(
         arguments, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
@@ -145,6 +170,16 @@ def check_review(folder: Path) -> None:
         _, said = server.communicate(timeout=30)
     assert server.returncode == 0, said
     assert "every decision is in runs/ledger.sqlite" in said
+
+
+def test_the_demo_names_the_command_that_opens_the_app(trained: Path, tmp_path: Path) -> None:
+    (line,) = re.findall(r'^\t@echo "(.*)"$', (ROOT / "Makefile").read_text(), re.MULTILINE)
+    words, _, told = line.partition(": ")
+    assert words == "Decide on the groups"
+    assert told == "$(V)/bin/python review.py"
+    shutil.copytree(trained, tmp_path / "demo", symlinks=True)
+    (tmp_path / "demo" / "review.py").symlink_to(ROOT / "review.py")
+    check_review(tmp_path / "demo", told)
 
 
 def test_the_two_commands_of_the_readme_exist() -> None:

@@ -14,6 +14,7 @@ CARRIED = {
 }  # fmt: skip
 NEEDED = [
     "assets/judge.safetensors", "assets/vocabulary.safetensors", "reports/page.html",
+    "reports/frame.html",
     "reports/page.css", "reports/page.js", "reports/certainty.html", "actions/plan.html",
     "review/page/index.html", "review/page/app.js", "review/page/review.css",
 ]  # fmt: skip
@@ -27,7 +28,7 @@ def test_the_wheel_runs_by_itself(tmp_path: Path) -> None:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
     configs = {f"dedup/{file.relative_to(ROOT)}" for file in (ROOT / "conf").rglob("*.yaml")}
-    commands = ("train", "cluster", "detect", "review", "diff", "plan")
+    commands = ("train", "cluster", "detect", "review", "calibrate", "diff", "plan")
     entries = {f"dedup/{command}.py" for command in commands}
     carried = {
         f"dedup/{file.relative_to(PACKAGE)}"

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -228,7 +229,15 @@ def test_what_is_related_has_a_table_of_its_own(tmp_path: Path) -> None:
     path = CsvReport().write(findings, INDEX, tmp_path)
     assert read(path) == [HEADER.split(",")]
     assert path.with_name("related.csv").read_text() == (
-        "product_id_a,product_id_b,relation,family_id,distance,image_a,image_b,score,evidence\n"
-        "A,B,colour variant,A,0.5,u,v,0.96875,other colours\n"
-        "C,D,same product,,0.75,w,x,,same image\n"
+        "product_id_a,product_id_b,relation,family_id,distance,image_a,image_b,score,evidence,"
+        "title_a,title_b,address_a,address_b\n"
+        "A,B,colour variant,A,0.5,u,v,0.96875,other colours,,,u,v\n"
+        "C,D,same product,,0.75,w,x,,same image,,,w,x\n"
     )
+    products = pd.DataFrame({"id": list("ABC"), "name": ["one", "two", ""], "brand": list("xyz")})
+    index = replace(INDEX, products=products,
+                    manifest={"id_column": "id", "title_column": "name"})  # fmt: skip
+    CsvReport(columns=["brand"]).write(findings, index, tmp_path)
+    assert [row[9:11] + row[13:] for row in read(path.with_name("related.csv"))] == [
+        ["title_a", "title_b", "brand_a", "brand_b"], ["one", "two", "x", "y"], ["", "", "z", ""],
+    ]  # fmt: skip

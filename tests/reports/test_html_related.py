@@ -123,3 +123,11 @@ def test_images_without_a_product_are_counted(tmp_path: Path) -> None:
         index = replace(index, manifest={**index.manifest, "foreground": {"failed": failed}})
         page = parse(HtmlReport().write(findings, index, tmp_path))
         assert ("no product found in 2 images" in page.all("header")[0].text) == said
+
+
+def test_a_pair_that_differs_in_a_detail_is_not_called_unsure(tmp_path: Path) -> None:
+    page, _ = page_on(tmp_path, [("F", "G", 0.0015, "differs in a detail")], [])
+    (section,) = page.all("details", "kin")
+    assert "Equal but for a detail: 1 pair" in section.text
+    assert "F and G" in section.text
+    assert "% sure" not in section.text

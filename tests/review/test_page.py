@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,22 +9,18 @@ from typing import Any
 import pytest
 
 from dedup.review.decisions import Pair
+from tests.support.chromium import OVERFLOW, Page, chromium, needed, serious, watched
 from tests.support.reviews import Running, Shop, choice, memory
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+pytestmark = needed
 
-Page = Any
 Opened = Callable[..., tuple[Running, Page]]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -40,10 +35,7 @@ def opened(browser: Any) -> Iterator[Opened]:
         started.append(running)
         page = browser.new_context(viewport={"width": 1440, "height": 900}, **options).new_page()
         pages.append(page)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: (wrong.append("an alert"), dialog.dismiss()))
-        page.on("console", lambda message: wrong.extend(
-            [message.text] if "Content Security Policy" in message.text else []))  # fmt: skip
+        watched(page, wrong)
         page.goto(running.link())
         page.wait_for_selector("body[data-ready]")
         return running, page
@@ -208,7 +200,9 @@ HOSTILE = (
 def test_hostile_text_is_text(opened: Opened) -> None:
     names = {f"g{number}-b": text for number, text in enumerate(HOSTILE)}
     ids = {f"g{number}-a": f"{text[:80]}#{number}" for number, text in enumerate(HOSTILE)}
-    running, page = opened(Shop(sizes=[2] * len(HOSTILE), titles=names, rename=ids))
+    images = {f"g{number}-b": text for number, text in enumerate(HOSTILE)}  # and their addresses
+    shop = Shop(sizes=[2] * len(HOSTILE), titles=names, rename=ids, image_of=images)
+    running, page = opened(shop)
     for view in ("Page of pairs", "Rules", "Decisions", "Groups"):
         page.get_by_role("button", name=view).click()
         page.wait_for_timeout(100)
@@ -267,9 +261,15 @@ def test_every_view_can_be_read(scheme: str, width: int, opened: Opened) -> None
         page.wait_for_timeout(250)
         assert page.evaluate(CONTRAST) == [], view
         assert page.evaluate(UNNAMED) == [], view
-        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(overflow) <= 0, view
+        assert serious(page) == [], view
+        assert page.evaluate(OVERFLOW) <= 0, view
     page.get_by_role("button", name="Groups").click()
+    for key, dialog in (("?", "#help"), ("f", "#viewer"), ("d", "#viewer")):
+        page.keyboard.press(key)
+        page.locator(dialog).wait_for()
+        page.wait_for_timeout(250)
+        assert serious(page) == [], key
+        page.keyboard.press("Escape")
     page.keyboard.press("Tab")
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) == "solid"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dedup.actions.decisions import of_ledger, read_decisions
 from dedup.errors import ArtifactError
 from dedup.review.decisions import Digests
 from dedup.review.ledger import Choice, Ledger, RefusedError
@@ -130,3 +131,21 @@ def test_a_file_of_sqlite_is_whole(tmp_path: Path) -> None:
     ledger.append("one", [Choice(("a", "b"), "duplicate")], "ann")
     found = sqlite3.connect(tmp_path / "ledger.sqlite").execute("PRAGMA integrity_check").fetchall()
     assert found == [("ok",)]
+
+
+def test_a_plan_reads_of_a_ledger_what_it_reads_of_its_export(made: Made, tmp_path: Path) -> None:
+    ledger, seen = made(), Digests("p", "b")
+    ab, bc, ac, cd = (tuple(pair) for pair in ("ab", "bc", "ac", "cd"))
+    first = ledger.append("1", [Choice(ab, "duplicate", "b", (seen, seen))], "ann")
+    ledger.append("2", [Choice(bc, "duplicate"), Choice(cd, "unsure")], "bob")
+    ledger.append("3", [Choice(ac, "different", replaces=(first[0].place, ("2", 0)))], "ann")
+    ledger.append("4", [Choice(cd, "variant", expected=("2", 1))], "ann")
+    ledger.undo("4", "5", "ann")
+    exported = tmp_path / "decisions.jsonl"
+    ledger.export(exported)
+    direct = of_ledger(made())
+    assert direct == read_decisions(exported)
+    assert {pair: each.verdict for pair, each in direct.items()} == {
+        ac: "different", cd: "unsure",
+    }  # fmt: skip
+    assert list(direct) == sorted(direct)

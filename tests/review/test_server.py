@@ -1,17 +1,22 @@
 """The app without a browser: leases, decisions, undoing, rules, and who may ask for what."""
 
 import json
+import math
 import random
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dedup.errors import ConfigError
-from dedup.review.decisions import pair_of
+from dedup.review.decisions import Digests, pair_of
+from dedup.review.desk import shown_score
+from dedup.review.items import Question
 from dedup.review.queue import LEASE_SECONDS
 from dedup.review.sqlite import SqliteLedger
+from dedup.review.standing import Evidence
 from tests.support.reviews import Running, Shop, choice, digest, memory
 
 
@@ -110,6 +115,21 @@ def test_the_second_reviewer_is_told_of_the_first(app: Running) -> None:
     assert status == 403
     assert "ann made this batch" in told["error"]
     assert ann.post("/api/undo", {"undo": "c", "batch": "e"})[0] == 200  # a lead
+
+
+def test_a_decision_that_is_being_written_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it looks as if its images were new, and somebody else is asked to overrule it."""
+    desk = Shop(sizes=(2,)).desk(memory())
+    (question,) = desk.items[0].questions
+    many, seen = desk.ledger.database.many, []
+
+    def watched(sql: str, values: Any) -> None:
+        seen.append(bool(desk.settled_by(question)))
+        many(sql, values)
+
+    monkeypatch.setattr(desk.ledger.database, "many", watched)
+    desk.decide("a", [choice("g0-a", "g0-b", "duplicate")], "ann", "key")
+    assert seen == [True, True]  # the images, and the decision
 
 
 def test_a_contradiction_may_be_given_on_purpose(app: Running) -> None:
@@ -220,17 +240,20 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def test_hostile_names_of_pictures_are_not_found(shared: Running) -> None:
+def test_a_thousand_hostile_paths_of_pictures_are_not_found(shared: Running) -> None:
     ann = shared.client()
     draw = random.Random(0)
     alphabet = "./\\%0123456789abcdef~:;?#&=+ <>\"'"
-    names = HOSTILE + ["".join(draw.choices(alphabet, k=draw.randint(1, 90))) for _ in range(200)]
+    names = HOSTILE + ["".join(draw.choices(alphabet, k=draw.randint(1, 90))) for _ in range(500)]
+    paths = set()
     for name in names:
         quoted = "".join(
             c if c.isascii() and c not in ' "<>?#' else f"%{ord(c) % 256:02x}" for c in name
         )
-        for path in (f"/pictures/{quoted}.jpg", f"/pictures/{digest('g0-a')}/{quoted}.jpg"):
-            assert ann.send("GET", path)[0] in (400, 404), path
+        paths |= {f"/pictures/{quoted}.jpg", f"/pictures/{digest('g0-a')}/{quoted}.jpg"}
+    assert len(paths) >= 1000
+    for path in paths:
+        assert ann.send("GET", path)[0] == 404, path
 
 
 REFUSED = {
@@ -352,3 +375,15 @@ def test_eight_reviewers_decide_each_pair_once() -> None:
     assert sum(counts) == 120 == len(desk.ledger.history)
     pairs = {row.pair for row in desk.ledger.history.decisions()}
     assert pairs == {pair_of(f"g{number}-a", f"g{number}-b") for number in range(120)}
+
+
+@pytest.mark.parametrize(
+    ("score", "proposed", "shown"),
+    [(0.875, "duplicate", 0.875), (0.99983, "duplicate", 0.999), (1.0, "duplicate", 1.0),
+     (0.0015, "different", None), (0.87, "variant", 0.87), (math.nan, "duplicate", None)],
+)  # fmt: skip
+def test_the_score_of_a_copy_is_not_shown_beside_a_proposal_that_it_is_none(
+    score: float, proposed: str, shown: float | None
+) -> None:
+    evidence = Evidence(("A", "B"), (Digests("a", "b"), Digests("c", "d")))
+    assert shown_score(Question(evidence, proposed, "near", score, 0.5, "words")) == shown

@@ -28,12 +28,13 @@ from dedup.detection.comparison import clusters_of_vectors
 from dedup.encoders.checkpoint import describe
 from dedup.encoders.conv import ConvAutoencoder
 from dedup.errors import ArtifactError, ConfigError, SourceError
+from dedup.pipeline.indexes import MISSING, Embedding, add_products
 from dedup.schemas import IMAGES
 from dedup.search.build import DIGEST, build_index
 from dedup.search.clustering import Clusterer
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
-from dedup.search.update import add, remove, update
+from dedup.search.update import add, listed_ids, remove, update
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
 from dedup.store.image_store import ImageStore
@@ -85,6 +86,10 @@ def row(product: str, *images: str, **cells: str) -> Row:
         "imageUrlStr": ";".join(images),
         **cells,
     }
+
+
+def without_blanks(one: Row) -> Row:
+    return {name: cell for name, cell in one.items() if cell}
 
 
 @pytest.fixture
@@ -201,6 +206,8 @@ class Changes(RuleBasedStateMachine):
         rows, columns = self.drawn(table)
         self.change(update(self.index, *self.world.ingest(rows, columns)))
         self.drop({one["productId"] for one in rows} - {""})
+        nameless = [without_blanks(one) for one in rows if not one["productId"]]
+        self.rows = [one for one in self.rows if without_blanks(one) not in nameless]
         self.append(rows, columns)
 
     @rule(asked=st.sets(st.sampled_from(IDS)))
@@ -402,3 +409,35 @@ def test_another_store_reader_or_encoder_is_refused(world: World) -> None:
     world.checkpoint.write_bytes(world.checkpoint.read_bytes() + b"\0")
     with pytest.raises(ArtifactError, match="another"):
         add(index, catalogue, images, world.store)
+
+
+def test_a_record_without_an_id_is_there_once_after_each_day(world: World) -> None:
+    index = world.fresh(SMALL)
+    for _ in range(2):
+        index = update(index, *world.ingest(SMALL))
+    assert (index.images["reason"] == "no_id").sum() == 1
+    check_same(index, world.fresh(SMALL))
+    other = update(index, *world.ingest([row("", "4.jpg"), row("e", "again4.png")]))
+    assert (other.images["reason"] == "no_id").sum() == 2
+
+
+@pytest.mark.parametrize(("gone", "level"), [(["c"], "WARNING"), (["a", "b"], "INFO")])
+def test_products_that_a_table_lacks_are_listed_to_be_removed(
+    world: World, caplog: pytest.LogCaptureFixture, gone: list[str], level: str
+) -> None:
+    index = world.fresh(SMALL)
+    world.read([one for one in SMALL if one["productId"] not in gone])
+    source = CsvSource(str(world.folder / "products.csv"), choice="all")
+    embedding = Embedding(world.checkpoint, 1, ("cpu",))
+    run_dir = world.folder / "run"
+    run_dir.mkdir()
+    with caplog.at_level("INFO", "dedup"):
+        changed = add_products(index, "update", source, world.store, embedding, run_dir)
+    (told,) = [one for one in caplog.records if " in the index" in one.getMessage()]
+    assert told.levelname == level
+    file = run_dir / MISSING
+    if level == "INFO":  # a table of new rows alone
+        assert not file.exists()
+    else:
+        assert f"change=remove ids={file} removes it" in told.getMessage()
+        assert set(remove(changed, listed_ids(str(file))).images["product_id"]) == {"a", "b", ""}

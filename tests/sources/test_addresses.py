@@ -43,6 +43,8 @@ SEVERAL = {
     "paths_without_endings": ("images/1;images/2", ["images/1", "images/2"]),
     "a_path_after_an_address": (f"{A}; ../x.jpg", [A, "../x.jpg"]),
     "a_name_and_a_last_comma": ("a.jpg,", ["a.jpg"]),
+    "an_object_of_views": (json.dumps({"front": A, "back view": "b.jpg"}), [A, "b.jpg"]),
+    "objects_of_views": (f"[{{'1': '{A}'}}, {{'2': '{B}'}}]", [A, B]),
     "escaped": ("http://x.test/i?v=1&amp;id=3;http://x.test/i?v=1&amp;id=4",
                 ["http://x.test/i?v=1&id=3", "http://x.test/i?v=1&id=4"]),
 }  # fmt: skip
@@ -323,3 +325,16 @@ def test_relative_addresses_of_a_table_on_the_web(tmp_path: Path) -> None:
     base = "https://shop.test/media/"
     url = f"{base}a.jpg"
     assert read(tmp_path, "P1,t,a.jpg,", base_url=base) == [("P1", url, [], "")]
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ('{"url": null}', "no_url"),
+        ('[{"src": ""}, {"src": null}]', "no_url"),
+        ('{"front": "a.jpg", "note": "red"}', "bad_url"),
+        ('{"front": "a.jpg", "width": 3}', "bad_url"),
+    ],
+)
+def test_objects_without_an_address(cell, reason):
+    assert split_addresses(cell) == ([], reason)

@@ -1,8 +1,11 @@
 """The source that ``source=auto`` chooses, over exports of each tool in each dialect."""
 
+import bz2
 import csv
 import io
 import logging
+import lzma
+import zipfile
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -206,7 +209,6 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "names_in_other_letters": ("handle,title,image src\na,b,c\n", {}),
     "one_column_set": ("nr,foto\n1,a.jpg\n", {"id_column": "nr"}),
     "a_set_column_that_is_absent": ("nr,foto\n1,a\n", {"id_column": "no", "url_column": "foto"}),
-    "empty": ("", {}),
 }
 
 
@@ -264,7 +266,7 @@ def test_settings_that_the_chosen_source_has_not_are_refused(tmp_path):
 
 
 def test_each_source_that_can_be_chosen_takes_the_settings_of_tables():
-    own = default_settings("source", "auto").keys() - {"_target_", "pattern"}
+    own = default_settings("source", "auto").keys() - {"_target_", "pattern", "image_column"}
     for part in ("csv", "tsv", "shopify", "woocommerce", "magento", "merchant"):
         settings = default_settings("source", part)
         assert settings.keys() - {"_target_"} == own
@@ -324,3 +326,38 @@ def test_columns_of_the_user_win_over_those_of_a_tool(tmp_path):
     assert known_export(path) == "auto"
     assert prepared("detect", [str(path)])[0] == "source=auto"
     assert outcomes(AutoSource(str(path), id_column="nr"))[0][0] == "N1"
+
+
+@pytest.mark.parametrize("data", [b"", b" \n\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
+def test_an_empty_file_is_called_so(tmp_path, data):
+    path = tmp_path / "shop.csv"
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"shop\.csv is empty: check source\.path="):
+        AutoSource(str(path)).read()
+
+
+PACKED = {
+    "bzip2": bz2.compress(b"id,image\n" * 9),
+    "xz": lzma.compress(b"id,image\n" * 9),
+    "zstd": b"\x28\xb5\x2f\xfd\x24\x09\x49\x00\x00id,image\n",
+    "7z": b"7z\xbc\xaf\x27\x1c\x00\x04",
+    "RAR": b"Rar!\x1a\x07\x01\x00",
+    "SQLite": b"SQLite format 3\0",
+}
+
+
+@pytest.mark.parametrize(("name", "data"), PACKED.items())
+def test_files_that_are_no_tables_are_named(tmp_path, name, data):
+    path = tmp_path / "shop.csv"
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=f"{name}.*: (unpack|export)"):
+        AutoSource(str(path)).read()
+
+
+def test_an_open_document_is_named(tmp_path):
+    path = tmp_path / "shop.ods"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("mimetype", "content.xml", "styles.xml"):
+            archive.writestr(name, "x")
+    with pytest.raises(SourceError, match=r"shop\.ods is a document of LibreOffice.*as CSV"):
+        AutoSource(str(path)).read()

@@ -171,7 +171,7 @@ def test_repeated_ids(tmp_path, caplog):
     cells = ["P1,t,a.jpg", "P1,t,a.jpg", "P1,t,b.jpg", "p1,t,a.jpg", "P1,t,", "P2,t,c.jpg;x"]
     with caplog.at_level(logging.WARNING, logger="dedup"):
         catalogue = read(tmp_path, "".join(f"{line},A\n" for line in cells))
-    ends = ["", "skipped:duplicate_row", "", "", "failed:no_url", ""]
+    ends = ["", "skipped:duplicate_row", "", "", "skipped:no_url", ""]
     assert [end for *_, end in outcomes(catalogue)] == ends
     assert [record.getMessage()[:13] for record in caplog.records] == ["1 product id "]
 
@@ -395,3 +395,83 @@ def test_a_missing_title_column_is_a_warning(tmp_path, caplog):
     caplog.clear()
     assert read(tmp_path, GOOD, title_column=None).title_column is None
     assert not caplog.records
+
+
+LOST = ["4.05012E+12", "4,05012E+12", "1.2E+100", "#N/A", "#REF!", "########"]
+KEPT = ["4050123456789", "4E05", "1e5", "1.5", "#12", "#", "A1.5E+12"]
+
+
+@pytest.mark.parametrize("product_id", LOST)
+def test_ids_that_a_spreadsheet_has_lost_are_told(tmp_path, caplog, product_id):
+    path = tmp_path / "shop.csv"
+    rows = "".join(f'"{product_id}",t,{n}.jpg\n' for n in range(2))
+    path.write_text(f"productId,title,imageUrlStr\n{rows}")
+    assert CsvSource(str(path)).read().products["productId"].tolist() == [product_id] * 2
+    assert f"the id {product_id!r} is as spreadsheets write" in caplog.text
+
+
+def test_other_ids_are_not_told(tmp_path, caplog):
+    path = tmp_path / "shop.csv"
+    rows = "".join(f"{product_id},t,{product_id}.jpg\n" for product_id in KEPT)
+    path.write_text(f"productId,title,imageUrlStr\n{rows}")
+    CsvSource(str(path)).read()
+    assert "spreadsheets" not in caplog.text
+
+
+CODECS = {"cp1251": "Шуба", "mac-roman": "Ä", "cp1250": "ł", "gbk": "货号"}
+
+
+@pytest.mark.parametrize(("encoding", "written"), CODECS.items())
+def test_ids_of_a_guessed_encoding_are_told(tmp_path, caplog, encoding, written):
+    path = tmp_path / "shop.csv"
+    rows = "".join(f"{written}{n},t,{n}.jpg\n" for n in range(2))
+    path.write_bytes(f"productId,title,imageUrlStr\n{rows}".encode(encoding))
+    CsvSource(str(path)).read()
+    assert "2 ids such as" in caplog.text
+    assert "set source.encoding=" in caplog.text
+    caplog.clear()
+    found = CsvSource(str(path), encoding=encoding).read().products["productId"].tolist()
+    assert found == [f"{written}{n}" for n in range(2)]
+    assert "encoding" not in caplog.text
+
+
+def test_another_encoding_than_the_one_that_failed_is_named(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_bytes("productId,title,imageUrlStr\nA1,ソファー,1.jpg\n".encode("cp932"))
+    with pytest.raises(SourceError, match=r"is not cp1252 .line 2.: set .*shift_jis") as caught:
+        CsvSource(str(path)).read()
+    assert "latin-1" not in str(caught.value)
+
+
+def test_a_row_without_an_address_is_skipped_where_its_product_has_an_image(tmp_path):
+    rows = "A,t,,\nA,t,1.jpg,\nA,t,,\nB,t,,\nC,t,ftp://a.test/1,\nC,t,,\n,t,,\n"
+    assert outcomes(read(tmp_path, rows)) == [
+        (0, "A", "skipped:no_url"), (1, "A", ""), (2, "A", "skipped:no_url"),
+        (3, "B", "failed:no_url"), (4, "C", "failed:scheme"), (5, "C", "failed:no_url"),
+        (6, "", "failed:no_id"),
+    ]  # fmt: skip
+
+
+def test_a_quote_that_swallows_whole_records_is_told(tmp_path, caplog):
+    body = 'P1,"5 pipe,1.jpg,A\nP2,b,2.jpg,A\nP3,c","3.jpg",A\nP4,d,4.jpg,A\n'
+    read(tmp_path, body)
+    assert "shop.csv: lines 2 to 4 are one record" in caplog.text
+    assert "1 record)" in caplog.text
+    caplog.clear()
+    read(tmp_path, 'P1,"red\nblue",1.jpg,A\nP2,"a, b\n1, 2, 3",2.jpg,A\n' + GOOD)
+    assert "one record" not in caplog.text
+
+
+@pytest.mark.parametrize("sign", "^~:#")
+def test_a_header_in_one_name_tells_the_setting(tmp_path, sign):
+    header = sign.join(["productId", "title", "imageUrlStr"]) + "\n"
+    line = header.replace("productId", "P1").replace("imageUrlStr", "1.jpg")
+    with pytest.raises(SourceError, match=r"set source\.dialect= to the sign between them"):
+        read(tmp_path, line, header)
+    assert outcomes(read(tmp_path, line, header, dialect=sign)) == [(0, "P1", "")]
+
+
+def test_every_column_that_is_absent_is_named(tmp_path):
+    words = r"no column 'a' and no column 'b' and no column 'c': set source\.id_column= and source"
+    with pytest.raises(SourceError, match=words):
+        read(tmp_path, GOOD, id_column="a", url_column=["b", "c", "title"])

@@ -433,3 +433,27 @@ def test_backslashes_are_read_back_or_as_before_or_not_at_all(
         return
     if found != [[*row] for row in table]:
         assert found == load(folder, text, dialect=plain).products.to_numpy().tolist()
+
+
+PADDED = {
+    "commas": "productId , title , imageUrlStr\nP1 , a , 1.jpg\nP10 , b , 2.jpg\n",
+    "pipes": "| productId | title | imageUrlStr |\n| P1        | a     | 1.jpg       |\n"
+    "| P10       | b     | 2.jpg       |\n",
+    "semicolons": "productId ; title ; imageUrlStr\nP1  ; a ; 1.jpg\nP10 ; b ; 2.jpg\n",
+}
+
+
+@pytest.mark.parametrize("dialect", ["auto", "blanks"])
+@pytest.mark.parametrize("text", PADDED.values(), ids=PADDED)
+def test_blanks_that_pad_fields_are_no_part_of_ids(tmp_path, text, dialect):
+    path = tmp_path / "shop.csv"
+    path.write_text(text)
+    products = CsvSource(str(path), dialect=dialect).read().products
+    assert products["productId"].tolist() == ["P1", "P10"]
+    assert products["title"].tolist() == ["a", "b"]
+
+
+def test_blanks_at_the_end_of_a_field_stay_where_names_have_none(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_text("productId, title, imageUrlStr\nP1 , a , 1.jpg\n")
+    assert CsvSource(str(path)).read().products["productId"].tolist() == ["P1 "]

@@ -171,12 +171,12 @@ def test_an_array_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (b"[" + GOOD + b"]" + GOOD, "goes on after its array"),
         (b"[" + b"[" * 10**5, "its array is"),
         (b"[]", "is empty"),
-        (b"{\n\"productId\": 1\n}", "no JSON object with a key.*write one object on a line"),
+        (b"{\n\"productId\": 1\n}", "no column 'imageUrlStr'"),
         (b"hello\n", "no JSON object with a key"),
         (GOOD.decode().encode("utf-16"), "no text in UTF-8"),
         (GOOD.decode().encode("utf-16-le"), "no text in UTF-8"),
         (b"\n\n", "no JSON object"),
-        (b'{"products": [{"productId": 1}]}', "no column 'productId'.*one of its columns, 'pro"),
+        (b'{"products": [{"productId": 1}]}', "is one JSON object.* 'products', and no"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_read(tmp_path: Path, data: bytes, words: str) -> None:
@@ -234,3 +234,33 @@ def test_what_json_writes_is_read(
             assert of_row["url"].tolist() == one["imageUrlStr"]
         else:
             assert of_row["reason"].isin(["no_id", "bad_id"]).all()
+
+
+def test_objects_over_several_lines_are_read(tmp_path: Path) -> None:
+    rows = [{"productId": f"P{n}", "imageUrlStr": [f"{WEB}{n}.jpg"]} for n in range(3)]
+    written = "\n".join(json.dumps(row, indent=2) for row in rows)
+    for text in (written, f"\n\n{written}\n", written.replace("\n", "\r\n"), f"\ufeff{written}"):
+        catalogue = read(tmp_path, text)
+        assert catalogue.products["productId"].tolist() == ["P0", "P1", "P2"]
+        assert outcomes(catalogue) == ["", "", ""]
+    with pytest.raises(SourceError, match=r"objects are cut off or broken at element 2"):
+        read(tmp_path, written[:-5])
+    with pytest.raises(SourceError, match=r"objects are cut off or broken at element 1"):
+        read(tmp_path, written.replace('"P1"', "P1"))
+
+
+ONE = [
+    {"products": [{"productId": "P1", "imageUrlStr": "1.jpg"}]},
+    {"productId": {"0": "P1"}, "imageUrlStr": {"0": "1.jpg"}},
+    {"productId": ["P1", "P2"], "imageUrlStr": ["1.jpg", "2.jpg"]},
+    {"columns": ["productId", "imageUrlStr"], "index": [0], "data": [["P1", "1.jpg"]]},
+]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("found", ONE)
+def test_one_object_is_no_list_of_products(
+    tmp_path: Path, found: dict[str, Any], indent: int | None
+) -> None:
+    with pytest.raises(SourceError, match=r"is one JSON object, with the keys .*one object on a"):
+        read(tmp_path, json.dumps(found, indent=indent))

@@ -145,6 +145,12 @@ ITEMS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "a_long_id": (
         f"<g:id>{'x' * 1001}</g:id>" + URL.format("1.jpg"), [("x" * 1001, "failed:bad_id")],
     ),
+    "two_ids": (
+        "<g:id>1</g:id><g:id>2</g:id>" + URL.format("http://a.test/1.jpg"),
+        [('["1", "2"]', "failed:bad_id")],
+    ),
+    "one_id_twice": ("<g:id>1</g:id><g:id>1</g:id>", [("1", "failed:no_url")]),
+    "an_id_and_an_empty_one": ("<g:id/><g:id>1</g:id>", [("1", "failed:no_url")]),
     "a_long_text": (
         f"<g:id>1</g:id><title>{'x' * (MAX_FIELD + 1)}</title>", [("1", "failed:field_too_long")],
     ),
@@ -180,15 +186,17 @@ def test_two_items_with_one_id_are_one_product(tmp_path, caplog):
 ADDRESSES: dict[str, tuple[str, str]] = {
     "escaped": ("http://a.test/?a=1&amp;b=2", "http://a.test/?a=1&b=2"),
     "by_number": ("http://a.test/?a=1&#38;b=2", "http://a.test/?a=1&b=2"),
-    "escaped_twice": ("http://a.test/?a=1&amp;amp;b=2", "http://a.test/?a=1&amp;b=2"),
+    "escaped_twice": ("http://a.test/?a=1&amp;amp;b=2", "http://a.test/?a=1&b=2"),
     "cdata": ("<![CDATA[http://a.test/?a=1&b=2]]>", "http://a.test/?a=1&b=2"),
+    "escaped_in_cdata": ("<![CDATA[http://a.test/?a=1&amp;b=2]]>", "http://a.test/?a=1&b=2"),
+    "by_number_in_cdata": ("<![CDATA[http://a.test/?a=1&#038;b=2]]>", "http://a.test/?a=1&b=2"),
     "signs": ("http://a.test/w_1,h_2/1.jpg?v=1;x", "http://a.test/w_1,h_2/1.jpg?v=1;x"),
 }
 
 
 @pytest.mark.parametrize(("written", "url"), ADDRESSES.values(), ids=ADDRESSES)
 @pytest.mark.parametrize("n", [1, 2])
-def test_addresses_are_unescaped_once(tmp_path, written, url, n):
+def test_addresses_are_unescaped(tmp_path, written, url, n):
     more = URL.format("http://a.test/2.jpg") * (n - 1)
     request = read(tmp_path, f"<item><g:id>1</g:id>{URL.format(written)}{more}</item>").requests
     assert [request.loc[0, "url"], *request.loc[0, "alternates"]] == [

@@ -1,9 +1,11 @@
 """A Parquet file gives the catalogue that its texts would give."""
 
 import datetime
+import gzip
 import json
 import logging
 import uuid
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,7 @@ def test_floats_as_ids_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+TWO = pa.struct([("a", pa.binary()), ("b", pa.binary())])
 
 
 @pytest.mark.parametrize(
@@ -103,16 +106,22 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         ("productId", [["1"]], pa.list_(pa.string()), "which is no id: write the ids as texts"),
         ("productId", [True], pa.bool_(), "column 'productId' is bool, which is no id"),
         ("imageUrlStr", [1], pa.int64(), "int64, which is no address.*set source.url_column="),
-        ("imageUrlStr", [{"bytes": b"x", "path": "a.jpg"}], IMAGE, "images inside of a table"),
-        ("imageUrlStr", [b"\xff\xd8\xff"], pa.binary(), "of record 0 .*images inside of a table"),
+        ("imageUrlStr", [{"a": b"x", "b": b"y"}], TWO, "with bytes in several places"),
+        (
+            "imageUrlStr",
+            [b"a.jpg", *[b"b.jpg"] * 40, b"\xff\xd8\xff"],
+            pa.binary(),
+            "of record 41 .* set source.image_column= to it if it holds images",
+        ),
         ("categories", [["A", "B"]], pa.list_(pa.string()), "which is no category: write paths"),
     ],
 )
 def test_columns_of_other_types_are_refused(
     tmp_path: Path, column: str, values: list[Any], kind: pa.DataType, words: str
 ) -> None:
-    columns = {"productId": ["1"], "imageUrlStr": ["a.jpg"], "categories": ["A"]}
-    table = pa.table({**columns, column: pa.array(values, kind)})
+    n_rows = len(values)
+    columns = {"productId": ["1"] * n_rows, "imageUrlStr": ["a.jpg"] * n_rows}
+    table = pa.table({**columns, "categories": ["A"] * n_rows, column: pa.array(values, kind)})
     with pytest.raises(SourceError, match=words) as caught:
         read(tmp_path, table, categories=["A"])
     assert str(tmp_path / "shop.parquet") in str(caught.value)
@@ -134,8 +143,11 @@ def test_all_wrong_types_are_named_at_once_and_early(tmp_path: Path) -> None:
          pa.list_(pa.struct([("url", pa.string()), ("w", pa.int64())])), ["a.jpg", "é.jpg"]),
         ([{"src": "a.jpg"}], pa.struct([("src", pa.string())]), ["a.jpg"]),
         (["a.jpg;b.jpg"], pa.dictionary(pa.int32(), pa.string()), ["a.jpg", "b.jpg"]),
+        ([[("front", "a.jpg"), ("back", "b.jpg")], [], None], pa.map_(pa.string(), pa.string()),
+         ["a.jpg", "b.jpg"]),
+        ([{"url": "a.jpg"}, {"url": None}], pa.struct([("url", pa.string())]), ["a.jpg"]),
     ],
-    ids=["list", "large-list", "objects", "object", "dictionary"],
+    ids=["list", "large-list", "objects", "object", "dictionary", "map", "no-address"],
 )  # fmt: skip
 def test_a_list_has_several_addresses(
     tmp_path: Path, values: list[Any], kind: pa.DataType, names: list[str]
@@ -307,3 +319,42 @@ def test_the_digest_of_a_folder_is_of_its_names_and_contents(tmp_path: Path) -> 
     third = digest()
     pq.write_table(table.slice(0, 0), tmp_path / "c.parquet")
     assert len({first, second, third, digest()}) == 4
+
+
+LAKES = {
+    "delta": ("_delta_log/00000000000000000000.json", "Delta"),
+    "hudi": (".hoodie/hoodie.properties", "Hudi"),
+    "iceberg": ("metadata/v1.metadata.json", "Iceberg"),
+}
+
+
+@pytest.mark.parametrize("place", ["", "tables/shop/", "../"], ids=["in", "below", "above"])
+@pytest.mark.parametrize(("log", "name"), LAKES.values(), ids=LAKES)
+def test_files_of_removed_rows_are_not_read(
+    tmp_path: Path, log: str, name: str, place: str
+) -> None:
+    folder = tmp_path / "lake" / "shop"
+    folder.mkdir(parents=True)
+    for part in ("removed", "present"):
+        rows = pa.table({"productId": [part], "imageUrlStr": [f"{WEB}{part}.jpg"]})
+        pq.write_table(rows, folder / f"{part}.parquet")
+    assert len(ParquetSource(str(folder)).read().products) == 2
+    (folder / place / log).parent.mkdir(parents=True, exist_ok=True)
+    (folder / place / log).write_text("{}")
+    with pytest.raises(SourceError, match=f"of {name} .*removed") as caught:
+        ParquetSource(str(folder)).read()
+    assert str(folder) in str(caught.value)
+    assert "source.path=" in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zip"])
+def test_parquet_in_an_archive_is_named(tmp_path: Path, ending: str) -> None:
+    plain, packed = tmp_path / "shop.parquet", tmp_path / f"shop.parquet{ending}"
+    pq.write_table(pa.table({"productId": ["1"], "imageUrlStr": [f"{WEB}1.jpg"]}), plain)
+    if ending == ".gz":
+        packed.write_bytes(gzip.compress(plain.read_bytes()))
+    else:
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.write(plain, "shop.parquet")
+    with pytest.raises(SourceError, match=r"is an archive.*unpack it"):
+        ParquetSource(str(packed)).read()

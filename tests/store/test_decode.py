@@ -157,6 +157,21 @@ def test_every_size_ends_as_the_stored_shape(size: tuple[int, int], reader: str)
     assert (decoded.width, decoded.height) == size
 
 
+def marked(image: Image.Image, n_rows: int) -> Image.Image:
+    """The same with a dark mark of 20 pixels a row in its lower right corner."""
+    image.paste((0, 0, 0, 255), (78, 198 - n_rows, 98, 198))
+    return image
+
+
+def card(radius: int) -> Image.Image:
+    """A dark thing on a white card whose corners are transparent."""
+    image = Image.new("RGBA", (100, 200), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(image)
+    draw.rounded_rectangle((0, 0, 99, 199), radius, (255, 255, 255, 255))
+    draw.rectangle((40, 90, 60, 110), (0, 0, 0, 255))
+    return image
+
+
 def logo(colour: tuple[int, ...], alpha: int, mode: str = "RGBA", n_rows: int = 100) -> Image.Image:
     """A block of colour in the middle of 100 x 200 transparent pixels."""
     image = Image.new(mode, (100, 200), (0,) * (len(colour) + 1))
@@ -177,6 +192,9 @@ def logo(colour: tuple[int, ...], alpha: int, mode: str = "RGBA", n_rows: int = 
         (logo((225, 225, 225), 255, n_rows=20), 255),
         (logo((255, 255, 255), 0), 255),  # nothing to be seen
         (logo((9, 9, 9), 0), 255),
+        (marked(logo((255, 255, 255), 255), n_rows=10), 128),
+        (marked(logo((255, 255, 255), 255), n_rows=50), 255),
+        (card(radius=20), 255),
     ],
 )
 def test_white_artwork_on_transparency_is_put_on_grey(

@@ -135,6 +135,21 @@ def test_without_a_setting_nothing_is_asked_and_a_line_says_so(
     assert "1 image from the web as read before: store.refresh=true asks for them" in caplog.text
 
 
+def test_failures_of_before_are_told_apart(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "dedup")
+    shop.paths = ["/a.jpg", "/late.jpg", "/gone.jpg"]
+    shop.read()
+    assert "store.retry" not in caplog.text
+    shop.origin.pages["/late.jpg"] = Page(OTHER)
+    assert shop.read()["reason"].tolist() == ["", "http_404", "http_404"]
+    assert "2 images from the web failed in an earlier run and were not asked" in caplog.text
+    assert "store.retry=true" in caplog.text
+    assert "1 image from the web as read before" in caplog.text
+    caplog.clear()
+    assert shop.read(retry=True)["reason"].tolist() == ["", "", "http_404"]
+    assert "store.retry" not in caplog.text
+
+
 def test_a_new_date_with_the_same_bytes_is_no_new_image(shop: Shop) -> None:
     shop.origin.pages["/a.jpg"] = Page(FIRST, modified=LONG_AGO)
     shop.read()

@@ -23,13 +23,29 @@ EQUAL, FLAG = "equal", "flag"
 RULES = (EQUAL, FLAG, "keep", "fill", "highest", "lowest", "union")
 """Rules of columns."""
 
+PRICES = r"price|preis|prix|precio|preço|prezzo|prijs"
+"""Words for a price, in English, German, French, Spanish, Portuguese, Italian and Dutch."""
+
 AUTO_RULES = (
-    (EQUAL, re.compile(r"brand|vendor|manufacturer")),
-    (FLAG, re.compile(r"(?:regular |sale |variant )?price|size|colou?r")),
+    (
+        EQUAL,
+        re.compile(
+            r"(?:product )?brand|vendor|manufacturer|marke|hersteller|marque|fabricante?|marca|"
+            r"fabbricante|produttore|merk|fabrikant"
+        ),
+    ),
+    (
+        FLAG,
+        re.compile(
+            rf"(?:regular |sale |selling |variant )?price|{PRICES}|verkaufspreis|"
+            r"size|gr(?:ö|oe|o)(?:ss|s)e|taille|talla|tamaño|tamanho|taglia|maat|"
+            r"colou?r|farbe|couleur|colore|cor|kleur"
+        ),
+    ),
 )
 """Rules of columns by their names, in lower case, where none is set; GTINs are ``equal`` too."""
 
-MONEY = re.compile(r"price|cost|amount", re.IGNORECASE)
+MONEY = re.compile(rf"{PRICES}|cost|amount", re.IGNORECASE)
 """Part of the name of a column whose cells are compared as amounts."""
 
 TOLERANCE = 1.1
@@ -107,8 +123,23 @@ def _usual(name: str) -> str:
     """Choose the rule of a column by its name; "" for none."""
     if is_gtin_column(name):
         return EQUAL
-    folded = " ".join(re.split(r"[\W_]+", name.casefold())).strip()
-    return next((rule for rule, pattern in AUTO_RULES if pattern.fullmatch(folded)), "")
+    name = unicodedata.normalize("NFC", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+    words = " ".join(re.split(r"[\W_]+", name.casefold())).strip()
+    return next((rule for rule, pattern in AUTO_RULES if pattern.fullmatch(words)), "")
+
+
+def compared_columns(rules: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+    """Return the columns that must agree before products are merged, each with its rule.
+
+    Args:
+        rules: see ``read_rules``.
+        columns: of the user's table. One of GTINs is compared, whatever its rule.
+    """
+    return {
+        name: EQUAL if rules.get(name) != FLAG else FLAG
+        for name in columns
+        if rules.get(name) in (EQUAL, FLAG) or is_gtin_column(name)
+    }
 
 
 def folded(cell: str) -> str:

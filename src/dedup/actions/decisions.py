@@ -1,4 +1,4 @@
-"""Read people's decisions on pairs of products, one JSON object a line."""
+"""Read people's decisions on pairs of products: from a ledger, or one JSON object a line."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dedup.errors import ArtifactError, SourceError
+from dedup.review.decisions import VERDICTS, Pair
+from dedup.review.ledger import Ledger
+from dedup.review.sqlite import SqliteLedger
 
-DUPLICATE, UNSURE = "duplicate", "unsure"
-SEPARATING = ("other_product", "variant", "different")
-"""Verdicts that keep two products apart."""
-VERDICTS = (DUPLICATE, *SEPARATING, UNSURE)
+SQLITE = b"SQLite format 3\0"
+"""First bytes of a ledger in a file."""
 
 FINGERPRINT = "fingerprint"
 """Key of the lines of an exported ledger that tell of images, and of no decision."""
 
 OF_LEDGER = {"left": "left_id", "right": "right_id", "kept": "kept_id", "batch": "batch_id"}
 """Names in an exported ledger, see ``review.decisions.Decision``, and in lines of one's own."""
-
-Pair = tuple[str, str]
-"""Ids of two products, the smaller one first."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Decision:
 
     Attributes:
         pair: ids of the products, the smaller one first.
-        verdict: one of ``VERDICTS``.
+        verdict: one of ``review.decisions.VERDICTS``.
         kept_id: the product that the person wants to keep; "" for no choice.
         made_at: seconds since 1970.
         reviewer: name of the person; "" where unknown.
@@ -51,19 +49,41 @@ Decisions = Mapping[Pair, Decision]
 """The decision that holds for each pair."""
 
 
+def of_ledger(ledger: Ledger) -> dict[Pair, Decision]:
+    """Take the decisions of a ledger that hold, as ``read_decisions`` does of its export."""
+    with ledger.lock:
+        rows = list(ledger.history.decisions())
+    made = [
+        Decision(
+            row.pair, row.verdict, row.kept, _seconds(row.made_at), row.reviewer,
+            (row.shown_left.pixels, row.shown_right.pixels),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return {each.pair: each for each in sorted(made, key=lambda each: each.pair)}
+
+
+def _of_file(path: Path) -> dict[Pair, Decision]:
+    ledger = SqliteLedger(path)
+    try:
+        return of_ledger(ledger)
+    finally:
+        ledger.close()
+
+
 def read_decisions(path: str | Path | None) -> dict[Pair, Decision]:
     """Read the decisions that hold: of each pair the newest that is not undone.
 
-    The file is what ``review.py export=`` writes, or has lines of one's own, in any mixture.
+    The file is a ledger in SQLite, what ``review.py export=`` writes, or has lines of one's own.
     A line of one's own has ``left_id``, ``right_id``, ``verdict``, ``kept_id``, ``made_at`` (ISO
     8601, or seconds since 1970) and ``undoes``, and perhaps ``decision_id``, ``batch_id``,
     ``reviewer``, ``pixels_left`` and ``pixels_right``; others are ignored. ``undoes`` is the
     ``decision_id`` or the ``batch_id`` of what a line takes back. A line without ``decision_id``
-    has its number, from 1. An undo may be undone. The order of the lines does not matter, unless
-    they have one time.
+    has its number, from 1. An undo may be undone, and a line of a ledger may replace others.
+    The order of the lines does not matter, unless they have one time.
 
     Args:
-        path: a file in JSONL; ``None`` for no decisions.
+        path: a file in JSONL or a ledger; ``None`` for no decisions.
 
     Raises:
         ArtifactError: the file is missing or cannot be read.
@@ -73,7 +93,10 @@ def read_decisions(path: str | Path | None) -> dict[Pair, Decision]:
         return {}
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
+        content = path.read_bytes()
+        if content.startswith(SQLITE):
+            return _of_file(path)
+        text = content.decode("utf-8")
     except OSError as error:
         raise ArtifactError(
             f"{path} cannot be read ({error.strerror}): name the file of decisions, or leave the "
@@ -91,7 +114,7 @@ def _standing(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> dict[Pair, 
     known = {name for n, row in rows for name in _names(n, row)}
     made = [(_time(path, n, row), n, row) for n, row in rows]
     made.sort(key=lambda each: (each[0], _number(each[2], each[1]), json.dumps(each[2])))
-    undone: set[str] = set()
+    undone, replaced = set[str](), set[str]()
     standing: dict[Pair, Decision] = {}
     for seconds, n, row in reversed(made):
         taken_back = _text(row.get("undoes"))
@@ -103,7 +126,9 @@ def _standing(path: Path, rows: list[tuple[int, dict[str, Any]]]) -> dict[Pair, 
             undone.add(taken_back)
             continue
         decision = _decision(path, n, row, seconds)
-        standing.setdefault(decision.pair, decision)
+        if not replaced & set(_names(n, row)):
+            standing.setdefault(decision.pair, decision)
+        replaced |= _replaced(path, n, row)
     return dict(sorted(standing.items()))
 
 
@@ -149,6 +174,15 @@ def _decision(path: Path, n: int, row: Mapping[str, Any], seconds: float) -> Dec
     )
 
 
+def _replaced(path: Path, n: int, row: Mapping[str, Any]) -> set[str]:
+    """List the ids of decisions that a line of a ledger overrules."""
+    places = row.get("replaces") or []
+    try:
+        return {f"{batch} {int(seq)}" for batch, seq in places}
+    except (TypeError, ValueError):
+        _refuse(path, n, f"replaces is {str(places)[:100]!r}, and lists batches with numbers")
+
+
 def _id(path: Path, n: int, row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value:
@@ -162,9 +196,18 @@ def _time(path: Path, n: int, row: Mapping[str, Any]) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     try:
-        made = datetime.fromisoformat(str(value))
+        return _seconds(str(value))
     except ValueError:
         _refuse(path, n, f"made_at is {str(value)[:100]!r}, and must be a time in ISO 8601")
+
+
+def _seconds(time: str) -> float:
+    """Convert a time in ISO 8601 to seconds since 1970.
+
+    Raises:
+        ValueError: it is none.
+    """
+    made = datetime.fromisoformat(time)
     return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
 
 

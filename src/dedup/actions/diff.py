@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
 
-from dedup.actions.decisions import SEPARATING, Decisions
+from dedup.actions.decisions import Decisions
 from dedup.actions.group_diff import group_changes
 from dedup.actions.runs import DetectRun, changed_settings
 from dedup.actions.text_columns import is_in, joined, texts_of
+from dedup.review.decisions import APART
 from dedup.runtime.nouns import counted
 from dedup.schemas import GROUP_CHANGES, PAIR_CHANGES, SEEN
 
@@ -350,7 +351,7 @@ def _keys(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _is_apart(pair: tuple[str, str], decisions: Decisions) -> bool:
     decision = decisions.get(pair)
-    return decision is not None and decision.verdict in SEPARATING
+    return decision is not None and decision.verdict in APART
 
 
 def _explain_changed(both: pd.DataFrame) -> None:

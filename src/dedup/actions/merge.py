@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dedup.actions.decisions import Pair
 from dedup.errors import SourceError
+from dedup.review.decisions import Pair
 
 KEEP, REDIRECT, REVIEW = "keep", "redirect", "review"
 """Actions of a plan."""

@@ -18,4 +18,6 @@ def write_page(template: str, path: Path, **values: Any) -> None:
     loaders = [FileSystemLoader(Path(__file__).parent), *filter(None, [reports.loader])]
     pages = reports.overlay(loader=ChoiceLoader(loaders))
     pages.filters["words"] = lambda text: str(text).replace("_", " ")
-    write_text(visible_page(pages.get_template(template).render(**values)), path)
+    write_text(
+        visible_page(pages.get_template(template).render(styles=["actions.css"], **values)), path
+    )

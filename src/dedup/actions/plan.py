@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from dedup.actions.addresses import check_pages, page_addresses, same_page
-from dedup.actions.columns import Cells, Change, read_rules
-from dedup.actions.decisions import DUPLICATE, SEPARATING, Decisions, read_decisions
+from dedup.actions.columns import Cells, Change, compared_columns, read_rules
+from dedup.actions.decisions import Decisions, read_decisions
 from dedup.actions.merge import (
     KEEP,
     NEW,
@@ -35,6 +36,7 @@ from dedup.actions.receipts import Retired, read_applied
 from dedup.actions.redirects import SHOPS, Redirect
 from dedup.actions.runs import DetectRun
 from dedup.errors import ArtifactError, ConfigError
+from dedup.review.decisions import APART, DUPLICATE
 from dedup.runtime.invocation import command
 from dedup.runtime.nouns import counted
 
@@ -59,8 +61,10 @@ class Plan:
         shops: formats of redirects to write; none without addresses.
         store_ids: Magento's stores.
         notes: sentences on what the plan lacks.
+        compared: columns that must agree before products are merged, each with its rule.
         n_undecided: reported pairs that nobody has decided on and no rule trusts.
         inputs: files that the plan was made from.
+        ledger: facts of the ledger that it was made from; empty without one.
     """
 
     actions: list[Action]
@@ -75,7 +79,9 @@ class Plan:
     store_ids: Sequence[int]
     notes: list[str]
     n_undecided: int
+    compared: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    ledger: Mapping[str, Any] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Count the products by action, and what else the plan holds."""
@@ -97,12 +103,18 @@ class Plan:
         return [each for each in self.actions if each.action == REDIRECT and each.change == NEW]
 
     def sentence(self) -> str:
-        """Say in one line what the plan does."""
+        """Say in one line what the plan does, and which columns it compared."""
         counts = self.counts()
+        compared = "; compared " + self.named_columns() if self.compared and self.actions else ""
         return (
             f"{counted(counts['groups'], 'group')}: {counts[KEEP]:,} kept, {counts['retire']:,} to "
             f"retire, {counts[REVIEW]:,} to review ({counted(counts['conflicts'], 'conflict')})"
+            f"{compared}"
         )
+
+    def named_columns(self) -> str:
+        """Name the columns that are compared, each with its rule."""
+        return ", ".join(f"{name} ({rule})" for name, rule in self.compared.items())
 
 
 class Planner:
@@ -140,19 +152,20 @@ class Planner:
         self.redirects = redirects
         self.store_ids = store_ids
 
-    def __call__(self, run: DetectRun) -> Plan:
+    def __call__(self, run: DetectRun, decided: Decisions | None = None) -> Plan:
         """Make the plan.
 
         Args:
             run: a detect run whose index is there.
+            decided: people's decisions, instead of those of a file; ``None`` for the file's.
 
         Raises:
-            ConfigError: a setting is wrong, or a column does not exist.
+            ConfigError: a setting is wrong, a column does not exist, or decisions are named twice.
             ArtifactError: a file is missing, or the run's index is gone.
             SourceError: a file has wrong content, or pages of products collide.
         """
         self._check(run)
-        decisions = read_decisions(self.decisions)
+        decisions = read_decisions(self.decisions) if decided is None else decided
         retired = read_applied(self.places())
         rules = read_rules(self.columns, list(map(str, run.products.columns)))
         id_column = run.manifest["id_column"]
@@ -168,14 +181,15 @@ class Planner:
             alive=set(run.images["product_id"].to_numpy(object)),
             links=links,
             barriers={pair: each.verdict for pair, each in decisions.items()
-                      if each.verdict in SEPARATING},
+                      if each.verdict in APART},
             chosen=_chosen(decisions),
             rank=_rank(run.result.groups),
             base={product: each.target for product, each in retired.items()},
         )  # fmt: skip
         actions, conflicts = merge(known, cells.conflicts)
         changes = _changes(actions, cells, known)
-        return self._with_pages(run, actions, conflicts, changes, pages, retired, decisions)
+        plan = self._with_pages(run, actions, conflicts, changes, pages, retired, decisions)
+        return _with_compared(plan, compared_columns(rules, list(map(str, run.products.columns))))
 
     def _check(self, run: DetectRun) -> None:
         wrong = [tier for tier in self.trust if tier not in EXACT]
@@ -239,9 +253,20 @@ class Planner:
             item_groups=_item_groups(run.result.families, decisions, actions),
             shops=self.redirects if has_pages else (),
             store_ids=self.store_ids,
-            notes=notes + ([] if actions else [_nothing(self.decisions, self.trust)]),
+            notes=notes + ([] if actions else [_nothing(decisions, self.trust)]),
             n_undecided=_n_undecided(run, decisions, self.trust),
         )  # fmt: skip
+
+
+def _with_compared(plan: Plan, compared: Mapping[str, str]) -> Plan:
+    """Add the columns that are compared, and a note where products are merged without any."""
+    if plan.actions and not compared:
+        note = (
+            "No column is compared before products are merged, as no name is a known one: say "
+            "which hold the brand and the price, as in 'plan.columns=[equal:BRAND,flag:PRICE]'"
+        )
+        return replace(plan, notes=[*plan.notes, note])
+    return replace(plan, compared=compared)
 
 
 def _image_columns(manifest: Mapping[str, object]) -> list[str]:
@@ -351,10 +376,11 @@ def _item_groups(
     return {each.product_id: each.group_id for each in joined}
 
 
-def _nothing(decisions: object, trust: Sequence[str]) -> str:
-    if decisions is None and not trust:
+def _nothing(decisions: Decisions, trust: Sequence[str]) -> str:
+    if not decisions and not trust:
         return (
-            "The plan is empty, as nothing is decided: name people's decisions with "
-            "plan.decisions=PATH, or trust equal images with plan.trust=[same_bytes,same_pixels]"
+            "The plan is empty, as nothing is decided: name people's decisions with ledger=sqlite "
+            "or plan.decisions=PATH, or trust equal images with "
+            "plan.trust=[same_bytes,same_pixels]"
         )
     return "The plan is empty: no two products are decided to be duplicates, or trusted"

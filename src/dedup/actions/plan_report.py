@@ -60,8 +60,11 @@ def write_plan(
     files += _write_undo(plan, folder)
     _write_page(plan, folder / "plan.html")
     inputs = {name: file_facts(path) for name, path in sorted(plan.inputs.items())}
-    content = {"settings": dict(settings), "counts": plan.counts(), "notes": plan.notes}
+    content: dict[str, Any] = {"settings": dict(settings), "counts": plan.counts()}
+    content["notes"] = plan.notes
     content["inputs"] = inputs
+    if plan.ledger:
+        content["ledger"] = dict(plan.ledger)
     named = {path.relative_to(folder).as_posix(): file_facts(path) for path in files}
     write_checked(content, named, folder / PLAN_JSON)
     return [*files, folder / PLAN_JSON]
@@ -138,6 +141,7 @@ def _write_page(plan: Plan, path: Path) -> None:
         f"{counted(counts['changes'], 'cell')} to change",
         f"{counted(counts['redirects'], 'redirect')} of pages",
         f"{counted(counts['undecided_pairs'], 'pair')} undecided",
+        *([f"compared {plan.named_columns()}"] if plan.compared else []),
     ]
     rows = conflict_rows(plan)
     write_page(

@@ -25,6 +25,7 @@ from dedup.download.buckets import is_bucket
 from dedup.errors import ConfigError
 from dedup.runtime.invocation import ROOT, command
 from dedup.runtime.nearest import meant
+from dedup.sources.cells import is_cell
 from dedup.sources.image_formats import IMAGE_SUFFIXES
 from dedup.sources.kinds import ENDINGS, kind_of
 from dedup.store.local_files import is_remote
@@ -39,10 +40,10 @@ PLACES = (
     *("source.path", "source.folder", "source.images_dir", "against", "checkpoint", "index"),
     *("resume", "run", "since", "truth", "hydra.run.dir", "hydra.sweep.dir"),
     *("old", "new", "before", "decisions", "findings", "plan.applied", "plan.decisions"),
-    *("ledger.path", "export", "import"),
+    *("ledger.path", "export", "import", "calibration"),
 )
 """Settings that name files, folders or addresses."""
-NO_CATALOGUE = ("check", "verify", "review", "diff", "plan")
+NO_CATALOGUE = ("check", "verify", "review", "calibrate", "diff", "plan")
 """Commands that read no catalogue."""
 NAMES = (*PLACES, *TEXTS, *TEXT_LISTS, "fetch.contact")
 """Settings whose value is quoted where Hydra cannot parse it as typed."""
@@ -312,7 +313,7 @@ def _parsable(argument: str, is_sweep: bool) -> str:
 
 def _value(name: str, typed: str, is_sweep: bool) -> str:
     """Quote the value of a text setting if Hydra would read it as something else."""
-    is_one = name in PLACES and (_exists(typed) or is_remote(typed))
+    is_one = name in PLACES and (_exists(typed) or is_remote(typed) or is_cell(typed))
     if is_one and "${" in typed:
         return _in_quotes(escaped(typed))
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,17 @@ from dedup.cli.latest import (
     serves,
     usual_index,
 )
-from dedup.config.instances import build, default_settings, literal, plain
+from dedup.config.instances import build, default_config, default_settings, literal, plain
 from dedup.config.parts import shown
 from dedup.detection.detector import Detector
+from dedup.detection.recalibration import Recalibration
 from dedup.detection.results import DetectionResult
 from dedup.encoders.paths import checkpoint_file
 from dedup.errors import ArtifactError, ConfigError
 from dedup.foregrounds.masked_store import Framed, ImageReader
 from dedup.runtime.invocation import command
 from dedup.runtime.printable import visible_json
+from dedup.runtime.run_record import RUN, read_run
 from dedup.schemas import AUTO
 from dedup.search import origins
 from dedup.search.index import Index
@@ -124,8 +127,8 @@ def settings_to_continue(cfg: DictConfig, index: Index) -> list[str]:
     """Name the settings by which ``detect.py`` continues its latest search in a changed index.
 
     Returns:
-        ``since=FOLDER``, and the settings of that search that the index does not imply; nothing
-        where there is no search, or none that can be continued.
+        ``since=FOLDER``, and the settings of that search that the index does not imply, with those
+        of its groups and tables; nothing where there is no search, or none that can be continued.
     """
     folder = Path(cfg.runs) / "detect" / "latest"
     try:
@@ -145,7 +148,37 @@ def settings_to_continue(cfg: DictConfig, index: Index) -> list[str]:
         words.append(f"verifier={'local' if facts.looked else 'none'}")
     if facts.block_by is not None:
         words.append(f"detection.block_by={facts.block_by}")
-    return words
+    return words + _choices_of(folder)
+
+
+def _choices_of(folder: Path) -> list[str]:
+    """Name what a detect run was told of the kept products and the user's columns, if anything.
+
+    Without them the next search would keep other products of the same groups.
+    """
+    try:
+        run = read_run(folder / RUN)
+    except ArtifactError:  # none, or a damaged one
+        return []
+    usual = {"grouping.keep": plain(default_config("detect").grouping.keep)}
+    chosen = {
+        "grouping.keep": run.get("grouping", {}).get("keep"),
+        "report.csv.columns": ((run.get("report") or {}).get("csv") or {}).get("columns"),
+    }
+    return [
+        f"{name}={_as_typed(value)}"
+        for name, value in chosen.items() if value and value != usual.get(name)
+    ]  # fmt: skip
+
+
+def _as_typed(value: Any) -> str:
+    """Write a text, or a list of texts, as it is typed behind a setting's name."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_typed, value))}]"
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z0-9_]+(:[A-Za-z0-9_]+)?", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def take_columns(cfg: DictConfig) -> None:
@@ -326,6 +359,7 @@ def _detection(cfg: DictConfig, index: Index) -> Detector:
         verifier=build(verifier),
         health=build(cfg.health),
         ledger=build(cfg.ledger),
+        calibration=None if cfg.calibration is None else Recalibration.read(Path(cfg.calibration)),
     )
     return detection
 

@@ -45,20 +45,24 @@ SETTINGS: dict[str, Groups] = {
     ),
     "detect": (
         ("The catalogues", ("index", "source", "against", "prefix", "since", "query")),
-        ("Duplicates", ("matcher", "verifier", "detection", "truth")),
+        ("Duplicates", ("matcher", "verifier", "detection", "calibration", "truth")),
         ("Groups and reports", ("grouping", "ledger", "health", "report", "csv")),
         ("Making an index if there is none", ("checkpoint", "encoder", "clusterer", *_EMBEDDING)),
         ("Reading of images", ("store", "fetch")),
         _IMAGES[1],
         ("The run", _RUN),
     ),
+    "calibrate": (
+        ("The labels", ("findings", "ledger", "precision", "by")),
+        ("The run", ("csv", "runs")),
+    ),
     "diff": (
-        ("The runs", ("old", "new", "before", "decisions")),
+        ("The runs", ("old", "new", "before", "decisions", "ledger")),
         ("What comes of it", ("fail_on", "csv")),
         ("The run", ("runs",)),
     ),
     "plan": (
-        ("The plan", ("findings", "plan")),
+        ("The plan", ("findings", "ledger", "plan")),
         ("The run", ("csv", "runs")),
     ),
     "review": (
@@ -83,13 +87,14 @@ EXAMPLES = {
         "index=runs/cluster/latest grouping.keep=[highest:price,most_images]",
         "index=runs/cluster/latest query=photo.jpg",
     ),
+    "calibrate": ("ledger.path=runs/ledger.sqlite", "by=category"),
     "diff": (
         "old=runs/detect/2026-11-23_06-00-00-000000",
         "old=runs/detect/2026-11-23_06-00-00-000000 fail_on=[new]",
     ),
     "plan": (
         "plan.trust=[same_bytes,same_pixels]",
-        "plan.decisions=decisions.jsonl plan.url_column=link",
+        "ledger=sqlite plan.url_column=link",
     ),
     "review": ("findings=runs/detect/latest", "invite=Ann", "export=decisions.jsonl"),
     "verify": ("store.path=runs/store/pillow", "run=runs/detect/latest"),

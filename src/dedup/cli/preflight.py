@@ -16,6 +16,7 @@ from dedup.config.targets import TARGET
 from dedup.errors import ConfigError, DedupError
 from dedup.runtime.invocation import command
 from dedup.runtime.processes import is_first
+from dedup.sources.cells import is_cell
 from dedup.sources.table_copies import is_there
 from dedup.store.local_files import is_remote
 
@@ -121,12 +122,17 @@ def _check_query(name: str, settings: Settings, build: Build) -> None:
             "leave it out"
         )
     is_read = isinstance((settings.get("source") or {}).get("path"), str)
-    gone = [one for one in several if is_read and not is_remote(one) and not Path(one).exists()]
+    gone = [one for one in several if is_read and not _is_found(one)]
     if gone:
         raise ConfigError(
             f"query={gone[0]}: there is no such file. query= takes images, each a path or an "
             "http(s) address, and no ids of products"
         )
+
+
+def _is_found(address: str) -> bool:
+    """Tell whether an image is a file that exists, or is on no disk to look at."""
+    return is_remote(address) or is_cell(address) or Path(address).exists()
 
 
 def _check_truth(name: str, settings: Settings, build: Build) -> None:

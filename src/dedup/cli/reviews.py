@@ -8,10 +8,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
 from dedup import pipeline
+from dedup.actions.measurement import ENDS, frame_of
 from dedup.cli.outcome import say
 from dedup.config.instances import build, plain
 from dedup.detection.results import DetectionResult, index_of
@@ -19,16 +21,21 @@ from dedup.errors import ArtifactError, ConfigError
 from dedup.reports.group_table import evidence_of
 from dedup.reports.proofs import surest_pairs
 from dedup.review.accounts import Accounts
+from dedup.review.audit import EVERY, Draw
 from dedup.review.desk import Desk
-from dedup.review.items import Item, Table, items_of
+from dedup.review.items import Item, Question, Table, items_of
 from dedup.review.ledger import Ledger
-from dedup.review.standing import Catalogue
+from dedup.review.standing import Catalogue, plain_rows
+from dedup.runtime.garbage import staying
 from dedup.runtime.invocation import command
 from dedup.runtime.nouns import counted
 from dedup.search import origins
 from dedup.search.index import Index
 
 log = logging.getLogger("dedup")
+
+CALIBRATION_DRAWS = 300
+"""Pairs that are drawn by chance, at least, where a review is for a calibration."""
 
 
 def export(cfg: DictConfig) -> None:
@@ -63,7 +70,8 @@ def open_page(cfg: DictConfig) -> None:
     settings = plain(cfg.server)
     _check_server(settings)
     ledger = _ledger(cfg)
-    desk, index = opened(Path(str(cfg.findings)), ledger, plain(cfg.work))
+    with staying():
+        desk, index = opened(Path(str(cfg.findings)), ledger, plain(cfg.work))
     accounts = Accounts(ledger.database)
     app = ReviewApp(
         desk, Pictures(desk.catalogue, index.sight), accounts,
@@ -97,7 +105,8 @@ def opened(folder: Path, ledger: Ledger, work: dict[str, Any]) -> tuple[Desk, In
     Args:
         folder: the run's folder.
         ledger: the decisions.
-        work: settings of the page: ``filters`` and ``rules``, names of columns.
+        work: settings of the page: ``filters`` and ``rules``, names of columns; ``audit``, a
+            number of pairs; ``ask``, ``usual`` or ``calibration``.
 
     Raises:
         ArtifactError: there is no result, or its index is gone.
@@ -116,20 +125,47 @@ def opened(folder: Path, ledger: Ledger, work: dict[str, Any]) -> tuple[Desk, In
     index = pipeline.with_images(origins.load_index(place), place)
     catalogue = Catalogue.of(index)
     run = folder.resolve().name
+    items = questions(result, catalogue)
+    for_calibration = work["ask"] == "calibration"
+    n_drawn = len(items) // (EVERY - 1) + int(work["audit"])
+    n_drawn = max(n_drawn, CALIBRATION_DRAWS) if for_calibration else n_drawn
+    threshold = 0.5 if result.calibration is None else result.calibration.threshold
     desk = Desk.opened(
-        ledger, catalogue, Table(index), questions(result, catalogue), run,
-        work["filters"], work["rules"],
+        ledger, catalogue, Table(index), items, run, work["filters"], work["rules"],
+        audit=audit_of(result, catalogue, run, n_drawn), n_first=int(work["audit"]),
+        threshold=threshold if for_calibration else None,
     )  # fmt: skip
     return desk, index
+
+
+def audit_of(
+    result: DetectionResult, catalogue: Catalogue, run: str, n: int
+) -> list[tuple[Question, Draw]]:
+    """Draw pairs of a result for the audit, n at most."""
+    draws = frame_of(result, run).draws(n)
+    wanted = {pair for pair, _ in draws}
+    rows = pd.concat([result.pairs, result.candidates])
+    rows = rows[[pair in wanted for pair in zip(rows[ENDS[0]], rows[ENDS[1]], strict=True)]]
+    rows = rows.drop_duplicates(ENDS)
+    of = {
+        evidence.pair: Question(evidence, "", tier, score, distance, words)
+        for evidence, tier, score, distance, words in zip(
+            catalogue.evidence(rows), rows["tier"], rows["score"], rows["distance"],
+            evidence_of(rows), strict=True,
+        )
+    }  # fmt: skip
+    return [(of[pair], draw) for pair, draw in draws]
 
 
 def questions(result: DetectionResult, catalogue: Catalogue) -> list[Item]:
     """Make the items of a result: its groups, then other pairs, then related products."""
     proofs = surest_pairs(result.groups, result.pairs)
     proofs = proofs.assign(words=evidence_of(proofs))
-    home = dict(zip(result.groups["product_id"], result.groups["group_id"], strict=True))
-    ends = [result.pairs[end].map(home) for end in ("product_id_a", "product_id_b")]
-    across = result.pairs[(ends[0] != ends[1]).to_numpy()]
+    home = dict(plain_rows(result.groups[["product_id", "group_id"]]))
+    ends = plain_rows(result.pairs[["product_id_a", "product_id_b"]])
+    homes = [(home.get(one), home.get(other)) for one, other in ends]
+    is_across = [one is None or one != other for one, other in homes]
+    across = result.pairs[np.array(is_across, bool)]
     others = pd.concat([across, result.related])
     others = others.assign(words=evidence_of(others))
     return items_of(result.groups, proofs, others, catalogue)

@@ -133,6 +133,9 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "matcher.threshold": _or_auto(_number(0)),
     "matcher.variants": _choice("separate", "merge", "ignore"),
     "matcher.precision": _number(0, 1, open_ends=True),
+    "precision": _or_null(_number(0, 1, open_ends=True)),
+    "work.audit": _whole(0, 100_000),
+    "work.ask": _choice("usual", "calibration"),
     "verifier.min_score": _or_auto(_number(0, 1)),
     "verifier.word_candidates": _number(0, 10_000, open_ends=True),
     "verifier.near_candidates": _number(0, 10_000, open_ends=True),
@@ -224,6 +227,8 @@ TEXTS = (
     "old",
     "new",
     "before",
+    "by",
+    "calibration",
     "decisions",
     "findings",
     "plan.decisions",
@@ -233,14 +238,20 @@ TEXTS = (
 """Settings that must be texts: parsed as a number, a name is lost (1_0 becomes 10)."""
 MAY_BE_NULL = (
     *("against", "checkpoint", "index", "resume", "run", "since", "truth", "detection.block_by"),
-    *("before", "decisions", "old", "plan.applied", "plan.decisions"),
+    *("before", "by", "calibration", "decisions", "old", "plan.applied", "plan.decisions"),
     *("plan.url_column", "plan.url_template"),
-    *("source.base_url", "source.category_column", "source.images_dir", "source.path"),
-    *("source.title_column", "export", "import", "invite", "reviewer", "server.address"),
-    *("server.sso_header", "server.trusted_proxy"),
+    *("source.base_url", "source.category_column", "source.image_column", "source.images_dir"),
+    *("source.path", "source.title_column", "export", "import", "invite", "reviewer"),
+    *("server.address", "server.sso_header", "server.trusted_proxy"),
 )
 """Settings of ``TEXTS`` that may be left empty."""
-TEXT_LISTS = ("source.dialect", "source.url_column", "plan.applied", "plan.columns")
+TEXT_LISTS = (
+    "source.dialect",
+    "source.image_column",
+    "source.url_column",
+    "plan.applied",
+    "plan.columns",
+)
 """Settings that must be a text, or a list of texts."""
 SECTIONS = ("csv", "data", "server", "work")
 """Sections of settings that are no parts."""

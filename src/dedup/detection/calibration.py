@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dedup.detection.mixture import Posterior, Strata, Z
+from dedup.detection.recalibration import Recalibration
 from dedup.runtime.digits import SCORE, score, share
 from dedup.runtime.metrics import wilson
 
@@ -72,6 +73,7 @@ class Calibration:
         interval: the confidence of expected figures, 0 to 1.
         n_pairs: number of candidates.
         recall: ``None`` where no edited copies were made.
+        recalibration: what people's decisions made of the scores; ``None`` without.
         strata: mixtures of this catalogue, which scores follow from; not saved.
         crowds: digests of the images whose pairs are crowded, see ``mixture``; not saved.
     """
@@ -84,6 +86,7 @@ class Calibration:
     interval: float
     n_pairs: int
     recall: Recall | None = None
+    recalibration: Recalibration | None = None
     strata: Strata | None = field(default=None, compare=False, repr=False)
     crowds: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
@@ -92,9 +95,13 @@ class Calibration:
 
         ``measured`` keeps the place of figures from the user's own pairs.
         """
-        values = asdict(replace(self, recall=None, strata=None, crowds=frozenset()))
-        del values["recall"], values["strata"], values["crowds"]
-        return {**values, "measured": None, **(asdict(self.recall) if self.recall else {})}
+        plain = replace(self, recall=None, recalibration=None, strata=None, crowds=frozenset())
+        values = asdict(plain)
+        del values["recall"], values["recalibration"], values["strata"], values["crowds"]
+        values["measured"] = None
+        if self.recalibration is not None:
+            values["recalibration"] = self.recalibration.to_dict()
+        return {**values, **(asdict(self.recall) if self.recall else {})}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -104,6 +111,9 @@ class Calibration:
             **{name: values[name] for name in names},
             expected_precision=_estimate(values["expected_precision"]),
             recall=_recall(values) if "n_copies" in values else None,
+            recalibration=Recalibration.from_dict(values["recalibration"])
+            if values.get("recalibration")
+            else None,
         )
 
 
@@ -150,6 +160,11 @@ def calibrated(posterior: Posterior, precision: float) -> Calibrated:
     n_taken = int(good[-1]) + 1 if len(good) else 0
     least = _between(scores, n_taken, lowest)
     return Calibrated(least, precision_of(posterior.of(order[:n_taken])))
+
+
+def of_scores(log_odds: Floats) -> Posterior:
+    """Take log odds, (n,), as a posterior without an error of its own."""
+    return Posterior(log_odds, log_odds, log_odds)
 
 
 def precision_of(posterior: Posterior) -> Estimate:

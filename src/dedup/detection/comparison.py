@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from dedup.detection.blocks import Blocks
 from dedup.detection.calibration import Calibration, calibrated, precision_of
 from dedup.detection.candidates import MIN_WORDS, Candidates, by_words, radius, united
 from dedup.detection.mixture import SURE_COPY, Strata, crowds, in_crowds
+from dedup.detection.recalibration import Recalibration, of_pairs
 from dedup.detection.verdicts import known_or_looked_at, verdict_derivation
 from dedup.runtime.digits import rounded, rounded_up, score, share, units
 from dedup.runtime.nouns import counted
@@ -342,9 +343,20 @@ def _search(
 
 
 def decided(
-    search: SearchState, matcher: RadiusSearch, verifier: GeometricVerifier | None
+    search: SearchState,
+    matcher: RadiusSearch,
+    verifier: GeometricVerifier | None,
+    recalibration: Recalibration | None = None,
+    category: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, Calibration | None]:
     """Decide the pairs to report by given thresholds, or by one chosen for the asked precision.
+
+    Args:
+        search: the comparisons.
+        matcher: its settings.
+        verifier: its settings; ``None`` without one.
+        recalibration: what people's decisions make of the scores; ``None`` without.
+        category: of each image by digest, for the recalibration.
 
     Returns:
         The pairs of ``search.near`` with their scores in this catalogue and the column
@@ -361,7 +373,9 @@ def decided(
     left, right = (near[end] for end in NEAR.names[:2])
     crowded = in_crowds(left, right, is_relative)
     strata = Strata.fit(log_odds, crowded, judge.copies, judge.strangers, judge.look_alikes)
-    posterior = strata.posterior(log_odds, crowded)
+    strata = replace(strata, recalibration=recalibration)
+    categories = None if category is None else of_pairs(category, left.tolist(), right.tolist())
+    posterior = strata.posterior(log_odds, crowded, categories)
     in_catalogue = score(posterior.expected)
     if verifier is None:
         threshold = _farthest(near["distance"].to_numpy(), in_catalogue, matcher.precision)
@@ -383,6 +397,7 @@ def decided(
         expected_precision=(value, low, high) if reported.any() else None,
         interval=0.95,
         n_pairs=len(near),
+        recalibration=recalibration,
         strata=strata,
         crowds=crowds(left, right, is_relative),
     )

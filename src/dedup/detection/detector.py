@@ -19,6 +19,7 @@ from dedup.detection.exact import exact_pairs
 from dedup.detection.galleries import judge
 from dedup.detection.grouping import Grouping, best_pairs
 from dedup.detection.health import HealthRules
+from dedup.detection.recalibration import Recalibration, categories_of
 from dedup.detection.results import DetectionResult
 from dedup.errors import ArtifactError, ConfigError
 from dedup.review.ledger import Ledger
@@ -67,6 +68,7 @@ class Detector:
             ``dedup.detection.recall``.
         health: limits of a healthy image; ``None`` judges none.
         ledger: people's decisions, which come before what the images say; ``None`` for none.
+        calibration: what people's decisions make of the scores; ``None`` for nothing.
     """
 
     matcher: RadiusSearch
@@ -78,6 +80,7 @@ class Detector:
     estimate_recall: bool = True
     health: HealthRules | None = field(default_factory=HealthRules)
     ledger: Ledger | None = None
+    calibration: Recalibration | None = None
 
     @one_thread()
     def __call__(
@@ -103,8 +106,9 @@ class Detector:
         if since is not None and since.facts.verdicts != comparison.verdicts:
             log.warning("since= names a search with another classifier: all is compared again")
             since = None
+        category = self._category(index, comparison.verdicts)
         search = comparison.search(since, others)
-        near, calibration = decided(search, self.matcher, self.verifier)
+        near, calibration = decided(search, self.matcher, self.verifier, self.calibration, category)
         near = near.assign(distance=meant(near, index))
         near = decide_relations(near, self.matcher.variants, self.verifier is not None)
         compared = _product_pairs(near, images).assign(tier="near")
@@ -125,7 +129,7 @@ class Detector:
         candidates = best_pairs(candidates[PAIRS.names])
         silent = placeholders(index.images, self.max_products, self.min_contrast)
         shared = listed(pd.concat([silent, judged.shared])) if len(judged.shared) else silent
-        health = None if self.health is None else self.health(index, shared)
+        health = None if self.health is None else self.health(index, silent)
         links, reported, table = None, pairs, None
         if self.ledger is not None:
             settled = settle(self.ledger, index, directed, related, candidates)
@@ -159,15 +163,39 @@ class Detector:
             pairs = pairs[are_together(*(pairs[end].map(cells) for end in ENDS))]
         return pairs
 
+    def _category(self, index: Index, verdicts: str | None) -> dict[str, str] | None:
+        """Return the category of each image by digest, where a calibration has some.
+
+        Raises:
+            ArtifactError: the calibration is of another classifier.
+            ConfigError: its column is missing, or no scores are calibrated.
+        """
+        if self.calibration is None:
+            return None
+        if AUTO not in (self.matcher.threshold, getattr(self.verifier, "min_score", None)):
+            raise ConfigError(
+                "calibration= recalibrates the scores that an automatic threshold is chosen by: "
+                "leave it out, or use verifier=local verifier.min_score=auto"
+            )
+        self.calibration.check(verdicts)
+        if not self.calibration.column:
+            return None
+        of = categories_of(index.products, index.manifest["id_column"], self.calibration.column)
+        shown = index.images.drop_duplicates("sha256_pixels")
+        products = shown["product_id"].to_numpy(object).tolist()
+        digests = shown["sha256_pixels"].to_numpy(object).tolist()
+        return {digest: of.get(key, "") for digest, key in zip(digests, products, strict=True)}
+
     def _blocks(self, index: Index, images: pd.DataFrame) -> Blocks | None:
         """Return the blocks to compare inside of; ``None`` to compare all with all."""
         if self.block_by is None:
             return None
         cells = block_cells(index.products, index.manifest["id_column"], self.block_by)
-        if n_blank := int((cells == "").sum()):
+        named = cells[cells.index != ""]  # a record without an id is no product
+        if n_blank := int((named == "").sum()):
             log.info(
                 "%d of %d products have no %s: each is compared with all",
-                n_blank, len(cells), self.block_by,
+                n_blank, len(named), self.block_by,
             )  # fmt: skip
         return Blocks.of(images, cells, len(index.vectors))
 
@@ -195,7 +223,8 @@ class Detector:
         if facts.block_by not in (None, self.block_by):
             raise ArtifactError(
                 f"since= names a search with detection.block_by={facts.block_by}, which lacks "
-                f"pairs that detection.block_by={self.block_by} needs: leave since out"
+                f"pairs that detection.block_by={self.block_by} needs: set "
+                f"detection.block_by={facts.block_by} too, or leave since out"
             )
         is_verified = self.verifier is not None or threshold == AUTO
         if facts.looked != is_verified or (threshold == AUTO) != (facts.asked == AUTO):

@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dedup.detection.recalibration import Recalibration
+
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -202,10 +204,12 @@ class Strata:
     Attributes:
         single: mixture of the pairs that are not crowded, see ``in_crowds``.
         crowded: mixture of the others.
+        recalibration: what people's decisions make of the scores; ``None`` without.
     """
 
     single: Mixture
     crowded: Mixture
+    recalibration: Recalibration | None = None
 
     @classmethod
     def fit(
@@ -223,9 +227,17 @@ class Strata:
         single = Mixture.fit(log_odds[~crowded], copies, strangers)
         return cls(single, Mixture.fit(log_odds[crowded], copies, look_alikes, FEW))
 
-    def posterior(self, log_odds: Floats, crowded: Mask) -> Posterior:
-        """Compute the log odds of pairs, (n,), in this catalogue."""
-        return Posterior(
+    def posterior(
+        self, log_odds: Floats, crowded: Mask, categories: npt.ArrayLike | None = None
+    ) -> Posterior:
+        """Compute the log odds of pairs, (n,), in this catalogue.
+
+        Args:
+            log_odds: the classifier's.
+            crowded: whether a pair is crowded, see ``in_crowds``.
+            categories: of the pairs, for the recalibration; ``None`` for none.
+        """
+        posterior = Posterior(
             *(
                 np.where(
                     crowded,
@@ -235,6 +247,9 @@ class Strata:
                 for deviations in (0.0, -Z, Z)
             )
         )
+        if self.recalibration is None:
+            return posterior
+        return Posterior(*(self.recalibration(part, categories) for part in posterior))
 
 
 class Posterior(NamedTuple):

@@ -32,10 +32,12 @@ from dedup.search.build import DIGEST
 from dedup.search.embedding import Embed
 from dedup.search.index import Index
 from dedup.search.radius import RadiusSearch
+from dedup.sources.cells import is_cell
 from dedup.store.decode import Pixels, decode_preview
 from dedup.store.decode_pool import Decoders, Reading
 from dedup.store.local_files import is_remote
 from dedup.store.placeholders import MaxProducts, most_products, without_placeholders
+from dedup.store.table_cells import TableCells
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import GeometricVerifier
 
@@ -283,6 +285,9 @@ class Query:
 
     def _begin(self, address: str, decoders: Decoders) -> Future[Reading]:
         with _about(address):
+            if is_cell(address):
+                with TableCells(self.fetcher.max_bytes) as cells:
+                    return decoders.submit(cells.read(address))
             return decoders.submit(self.fetcher.fetch(address) if is_remote(address) else address)
 
     def _image(self, address: str, reading: Reading) -> QueryImage:
@@ -290,7 +295,7 @@ class Query:
         mask, shown = self.product_of(detail) or (None, reading.image.pixels)
         return QueryImage(
             address=address,
-            place=address if is_remote(address) else os.path.realpath(address),
+            place=address if is_remote(address) or is_cell(address) else os.path.realpath(address),
             pixels=reading.image.pixels,
             detail=detail,
             flat=bool(np.float32(reading.contrast) < self.min_contrast),  # stored as float32

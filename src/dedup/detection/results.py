@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dedup import __version__
 from dedup.detection.calibration import Calibration
+from dedup.errors import CorruptError
 from dedup.runtime.checked_files import read_checked_tables
 from dedup.runtime.checksums import file_facts, write_checked
 from dedup.runtime.files import write_json
@@ -154,9 +155,13 @@ class DetectionResult:
         frames = {name: as_frame(table) for name, table in tables.items()}
         search, calibration = manifest["search"], dict(manifest["calibration"])
         measured = calibration.pop("measured", None)
+        try:
+            chosen = Calibration.from_dict(calibration) if calibration else None
+        except ValueError as error:
+            raise CorruptError(f"{folder / RESULT} is damaged: {error}. {ANEW}") from error
         return cls(
             search=SearchFacts.from_dict(search) if search else None,
-            calibration=Calibration.from_dict(calibration) if calibration else None,
+            calibration=chosen,
             measured=measured,
             **{name: frames[name] for name in names},  # type: ignore[arg-type]
         )

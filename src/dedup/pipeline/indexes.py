@@ -21,6 +21,9 @@ from dedup.store.image_store import ImageStore
 
 log = logging.getLogger("dedup")
 
+MISSING = "missing.txt"
+"""File in a run's folder: ids of the index's products that an updating table lacks, one a line."""
+
 Settings = Mapping[str, Any]
 """A part's settings as plain values."""
 
@@ -107,18 +110,37 @@ def add_products(
     from dedup.search.update import add, update  # imports torch
 
     call = add if change == "add" else update
-    missing = set(index.images["product_id"]) - set(table["product_id"]) - {""}
+    known = set(index.images["product_id"]) - {""}
+    missing = known - set(table["product_id"])
     if change == "update" and missing:
-        log.warning(
-            "%s of the index %s not in this table and stay in the index, such as %s: "
-            "change=remove ids=FILE removes products",
-            counted(len(missing), "product"), "is" if len(missing) == 1 else "are", min(missing),
-        )  # fmt: skip
+        _tell_missing(missing, len(known), run_dir)
     changed = call(index, catalogue, table, images, embedding.batch_size, embedding.devices)
     is_whole = change == "update" and not missing
     changed.manifest.pop(TABLE, None)
     changed.manifest.update(described if is_whole else {})
     return changed
+
+
+def _tell_missing(missing: set[str], n_known: int, run_dir: Path) -> None:
+    """Say which products of an index an updating table lacks, and write their ids to a file.
+
+    A table with less than half of the index's products is taken for one of new rows alone.
+    """
+    text = "%s of the index not in this table %s in the index, such as %s"
+    facts = (
+        counted(len(missing), "product"), "stays" if len(missing) == 1 else "stay", min(missing),
+    )  # fmt: skip
+    if 2 * len(missing) > n_known:
+        log.info(text, *facts)
+        return
+    unlisted = sorted(id_ for id_ in missing if "\n" in id_ or "\r" in id_)
+    if unlisted:  # a line end inside of an id would make two ids of it
+        log.warning(text + ": change=remove 'ids=[...]' removes products", *facts)
+        return
+    file = run_dir / MISSING
+    file.write_text("".join(f"{id_}\n" for id_ in sorted(missing)), encoding="utf-8", newline="\n")
+    log.warning(text + ": change=remove ids=%s removes %s", *facts, file,
+                "it" if len(missing) == 1 else "them")  # fmt: skip
 
 
 def save_changed(

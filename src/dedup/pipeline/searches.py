@@ -17,6 +17,7 @@ from dedup.download.client import Fetcher
 from dedup.errors import ConfigError
 from dedup.search.index import Index
 from dedup.search.state import SearchState
+from dedup.sources.cells import is_cell
 from dedup.store.decode_pool import Decoders
 from dedup.store.local_files import is_remote
 
@@ -114,7 +115,7 @@ def check_query(index: Index, addresses: Sequence[str]) -> None:
         raise ConfigError("query= names no image: give the path or the address of one, or several")
     images = index.images
     for address in addresses:
-        if is_remote(address) or Path(address).exists():
+        if is_remote(address) or is_cell(address) or Path(address).exists():
             continue
         own = images.loc[(images["product_id"] == address) & (images["status"] == "ok"), "url"]
         if len(own):

@@ -25,9 +25,9 @@ COLUMNS = (
 
 RELATED_COLUMNS = (
     *("product_id_a", "product_id_b", "relation", "family_id", "distance", "image_a", "image_b"),
-    *("score", "evidence"),
+    *("score", "evidence", "title_a", "title_b", "address_a", "address_b"),
 )
-"""Columns of ``related.csv``, in this order."""
+"""Columns of ``related.csv``, in this order; the user's own follow."""
 
 SHARED_COLUMNS = ("product_id", "image", "n_products", "reason", "picture")
 """Columns of ``shared.csv``, in this order."""
@@ -45,7 +45,7 @@ class CsvReport:
     Args:
         formulas: treatment of cells that a spreadsheet would run as formulas, see
             ``files.write_rows``.
-        columns: columns of the user's table that both tables get as well.
+        columns: columns of the user's table that these tables and ``related.csv`` get as well.
     """
 
     def __init__(self, formulas: str = "keep", columns: Sequence[str] = ()) -> None:
@@ -106,8 +106,11 @@ class CsvReport:
             families = findings.families.set_index("product_id")["family_id"]
             family = related["product_id_a"].map(families)
             family = family.where(related["relation"] == RELATIONS[-1]).fillna("")
-            table = related.assign(family_id=family)
-            self._write(table[list(RELATED_COLUMNS)], folder / "related.csv")
+            table = related.assign(family_id=family, **_named(related, index))
+            self._write(
+                _with_columns(table[list(RELATED_COLUMNS)], own, index, ENDS),
+                folder / "related.csv",
+            )
         if len(shared := findings.shared):
             images = shared.assign(picture=shared["sha256_pixels"].str[:12])
             self._write(images[list(SHARED_COLUMNS)], folder / "shared.csv")
@@ -140,15 +143,6 @@ def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:
     ends = zip(pairs["product_id_a"], pairs["product_id_b"], strict=True)
     both = ((group_of.get(a, ""), group_of.get(b, "")) for a, b in ends)
     homes = [a if a == b else "" for a, b in both]
-    titles = index.titles(list(group_of)) if "title_column" in index.manifest else {}
-    named = {
-        f"{name}_{end}": value
-        for end in ENDS
-        for name, value in (
-            ("title", [titles.get(key, "") for key in pairs[f"product_id_{end}"]]),
-            ("address", typed_addresses(pairs[f"product_id_{end}"], pairs[f"image_{end}"], index)),
-        )
-    }
     return pairs.assign(
         group_id=homes,
         evidence=evidence_of(pairs),
@@ -157,8 +151,22 @@ def _pairs(findings: DetectionResult, index: Index) -> pd.DataFrame:
         ],
         kept=[kept_of.get(home, "") for home in homes],
         group_size=[size_of.get(home, "") for home in homes],
-        **named,
+        **_named(pairs, index),
     )
+
+
+def _named(pairs: pd.DataFrame, index: Index) -> dict[str, Any]:
+    """Return the titles of both products, and the addresses of both images in the table."""
+    ids = dict.fromkeys(key for end in ENDS for key in pairs[f"product_id_{end}"])
+    titles = index.titles(list(ids)) if "title_column" in index.manifest else {}
+    return {
+        f"{name}_{end}": value
+        for end in ENDS
+        for name, value in (
+            ("title", [titles.get(key, "") for key in pairs[f"product_id_{end}"]]),
+            ("address", typed_addresses(pairs[f"product_id_{end}"], pairs[f"image_{end}"], index)),
+        )
+    }
 
 
 def _with_columns(

@@ -6,6 +6,7 @@ import pandas as pd
 
 from dedup.reports import phrases
 from dedup.reports.proofs import surest_pairs
+from dedup.review.standing import plain_rows
 
 GROUP_COLUMNS = ("product_id", "group_id", "kept", "duplicate_of", "score", "evidence")
 """Columns of ``groups.csv``, in this order; the user's own follow."""
@@ -47,5 +48,4 @@ def group_table(groups: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 def evidence_of(pairs: pd.DataFrame) -> list[str]:
     """Write the evidence of each pair, schema ``PAIRS``; without any, the distance."""
-    columns = (pairs[name] for name in ("evidence", "tier", "distance"))
-    return [phrases.evidence(*row) for row in zip(*columns, strict=True)]
+    return [phrases.evidence(*row) for row in plain_rows(pairs[["evidence", "tier", "distance"]])]

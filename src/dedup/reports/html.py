@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +24,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dedup.detection.results import DetectionResult
 from dedup.errors import ConfigError
 from dedup.reports import decided, health, phrases, pr_curve, related, text
+from dedup.reports.filters import Filter, Filters
 from dedup.reports.proofs import prefix_of, surest_pairs
 from dedup.reports.thumbnails import Thumbnail, collect
 from dedup.runtime.files import write_text
+from dedup.runtime.invocation import command
 from dedup.runtime.nouns import counted
 from dedup.runtime.printable import visible, visible_page
 from dedup.schemas import RELATIONS, TIERS, Tier
@@ -40,6 +42,9 @@ MAX_SHARED, MAX_SHOWERS = 60, 20
 
 MAX_UNFIT = 24
 """Products without a usable image that the page shows."""
+
+PAGE = 100
+"""Groups shown at once; as in ``page.js``."""
 
 TILE, GAP, HALF = 152, 24, 510
 """Minimum width of a product, gap between two, and room in half a row; as in ``page.css``."""
@@ -122,6 +127,23 @@ class Group:
     score: float | None
     tiers: list[str]
     products: list[Product]
+    filters: Sequence[str] = ()  # what the group has of each filter, see ``filters``
+
+    @property
+    def text(self) -> str:
+        """Titles and ids, for the search."""
+        return "\n".join(part for it in self.products for part in (it.title, it.product_id) if part)
+
+    @property
+    def spelled(self) -> str | None:
+        """Ids that the page shows otherwise, as JSON in ASCII."""
+        odd = [it.product_id for it in self.products if it.spelled]
+        return json.dumps(odd) if odd else None
+
+    @property
+    def images(self) -> Iterator[Thumbnail]:
+        """Images that the group shows."""
+        return (image for it in self.products for image in (it.image, it.against) if image)
 
     @property
     def wide(self) -> bool:
@@ -144,11 +166,15 @@ class HtmlReport:
     """Write ``report.html``, a self-contained page that makes no network requests.
 
     Args:
-        max_groups: number of groups that the page shows, the largest first.
+        max_groups: number of groups that the page has, the largest first.
+        filters: columns of the user's table to choose groups by, where it has them.
     """
 
-    def __init__(self, max_groups: int = 1000) -> None:
+    def __init__(
+        self, max_groups: int = 1000, filters: Sequence[str] = ("brand", "category")
+    ) -> None:
         self.max_groups = max_groups
+        self.filters = filters
 
     def write(self, findings: DetectionResult, index: Index, folder: Path) -> Path:
         """Write the page; the same tables and images give the same bytes.
@@ -172,9 +198,14 @@ class HtmlReport:
         unfit = health.cards(findings)
         shown = [kin[: related.MAX_CARDS] for kin in (families, photos, sharing, details)]
         shown.append(unfit[:MAX_UNFIT])
-        cards, silent, album = self._cards(findings, index, related.tiles_of(*shown))
+        cards, filters, silent, album = self._cards(findings, index, related.tiles_of(*shown))
         titles = index.titles([tile.product_id for tile in related.tiles_of(*shown)])
         n_groups = groups["group_id"].nunique()
+        images = list({thumbnail.name: thumbnail for thumbnail in album.values()}.values())
+        others = [tile.address for tile in related.tiles_of(*shown)]
+        elsewhere = {album[url].name for url in others if url in album}
+        elsewhere |= {card.image.name for card in silent if card.image}
+        late = _late(cards, elsewhere)
         page = (
             environment()
             .get_template("page.html")
@@ -195,7 +226,11 @@ class HtmlReport:
                 unfit=related.fill(shown[4], titles, album),
                 n_unfit_cards=len(unfit),
                 n_silent=findings.shared["sha256_pixels"].nunique(),
-                images=list({thumbnail.name: thumbnail for thumbnail in album.values()}.values()),
+                images=[it for it in images if it.name not in late],
+                late=[it for it in images if it.name in late],
+                page_size=PAGE,
+                filters=filters,
+                review=command("review") if prefix_of(index.manifest) is None else None,
                 n_groups=n_groups,
                 headline=text.headline(findings, index),
                 warnings=text.warnings(findings, index),
@@ -213,7 +248,7 @@ class HtmlReport:
 
     def _cards(
         self, findings: DetectionResult, index: Index, tiles: Sequence[related.Tile]
-    ) -> tuple[list[Group], list[LeftOut], dict[str, Thumbnail]]:
+    ) -> tuple[list[Group], list[Filter], list[LeftOut], dict[str, Thumbnail]]:
         """Make the cards of groups and of placeholders, and encode all images by address."""
         shown = _largest(decided.open_groups(findings), self.max_groups)
         proofs = _proofs(shown, findings.pairs)
@@ -228,7 +263,20 @@ class HtmlReport:
         prefix = prefix_of(index.manifest)
         maker = _Maker(index.titles(visible), kept, faces, proofs, album, prefix)
         cards = [maker.group(group_id, ids) for group_id, ids in members.items()]
-        return cards, [replace(card, image=album.get(url)) for url, card in silent], album
+        filters = Filters(self.filters, index)
+        evidence = {
+            group: [proofs[key].evidence for key in ids if key in proofs and key not in kept]
+            for group, ids in members.items()
+        }
+        chosen, tokens = filters.of(members, evidence)
+        cards = [replace(card, filters=tokens[card.group_id]) for card in cards]
+        return cards, chosen, [replace(card, image=album.get(url)) for url, card in silent], album
+
+
+def _late(cards: Sequence[Group], elsewhere: set[str]) -> set[str]:
+    """Name the images that no place shows at first but later pages of groups."""
+    early = {image.name for card in cards[:PAGE] for image in card.images}
+    return {image.name for card in cards[PAGE:] for image in card.images} - early - elsewhere
 
 
 def _largest(groups: pd.DataFrame, n: int) -> pd.DataFrame:

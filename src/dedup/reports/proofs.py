@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dedup.detection.results import DetectionResult
+from dedup.review.standing import plain_column, plain_rows
 from dedup.schemas import TIERS
 
 SIDES = (["product_id_a", "product_id_b"], ["image_a", "image_b"])
@@ -45,10 +47,11 @@ def surest_pairs(groups: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         other product; ``image`` and ``other_image``, addresses; ``direct``, whether the other
         product is kept; ``rank`` of the tier, 0 is surest; and the pair's own ``FACTS``.
     """
-    group_of = dict(zip(groups["product_id"], groups["group_id"], strict=True))
-    kept = set(groups.loc[groups["kept"].astype(bool), "product_id"])
-    home_a, home_b = (pairs[end].map(group_of) for end in SIDES[0])
-    inside = pairs[home_a == home_b]
+    group_of = dict(plain_rows(groups[["product_id", "group_id"]]))
+    kept = set(plain_column(groups.loc[groups["kept"].astype(bool), "product_id"]))
+    ends = plain_rows(pairs[SIDES[0]])
+    homes = [(group_of.get(one), group_of.get(other)) for one, other in ends]
+    inside = pairs[np.array([one is not None and one == other for one, other in homes], bool)]
     both = pd.concat(
         inside[[*ids, *images, *FACTS]].set_axis(
             ["product_id", "other", "image", "other_image", *FACTS], axis=1
@@ -56,8 +59,8 @@ def surest_pairs(groups: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         for ids, images in (SIDES, [side[::-1] for side in SIDES])
     )
     both["score"] = both["score"].astype(float)
-    both["direct"] = both["other"].isin(kept)
-    both["rank"] = [TIERS.index(tier) for tier in both["tier"]]
+    both["direct"] = [other in kept for other in plain_column(both["other"])]
+    both["rank"] = [TIERS.index(tier) for tier in plain_column(both["tier"])]
     by = ["direct", "rank", "score", "distance", "other"]
     ordered = both.sort_values(by, ascending=[False, True, False, True, True])
     return ordered.drop_duplicates("product_id")

@@ -136,4 +136,6 @@ def _evidence(row: dict[Any, Any], side: str) -> str:
     """Write the score and the evidence of a pair below its second product; "" below the first."""
     if side == "a":
         return ""
-    return ": ".join(part for part in (phrases.sure(row["score"]), row["evidence"]) if part)
+    is_detail = row["relation"] == DETAIL  # its score is that of a copy, which it is not
+    sure = "" if is_detail else phrases.sure(row["score"])
+    return ": ".join(part for part in (sure, row["evidence"]) if part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, NamedTuple
 
@@ -180,6 +180,8 @@ class Decision:
             raise ConfigError(f"kept={self.kept!r} is neither {self.left!r} nor {self.right!r}")
 
 
-def fingerprint(pixels: Iterable[str]) -> str:
+def fingerprint(pixels: Collection[str]) -> str:
     """Name a set of images by the digests of their pixels."""
+    if len(pixels) == 1:
+        return hashlib.sha256("".join(pixels).encode()).hexdigest()
     return hashlib.sha256("\n".join(sorted(set(pixels))).encode()).hexdigest()

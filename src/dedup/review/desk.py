@@ -13,13 +13,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dedup.errors import ConfigError
+from dedup.review.audit import (
+    Draw,
+    distance_in_odds,
+    for_calibration,
+    interleaved,
+    label,
+    second_opinions,
+)
 from dedup.review.decisions import IN_WORDS, VERDICTS, Decision, Digests, Pair, Place, pair_of
-from dedup.review.items import Item, Question, Rule, Table, orders, rules_of
+from dedup.review.items import PROPOSED, Item, Question, Rule, Table, orders, rules_of
 from dedup.review.ledger import NO_IMAGES, Choice, Conflict, Ledger, RefusedError
 from dedup.review.queue import LEASE_SECONDS, MAX_HELD, ORDERS, WorkQueue
 from dedup.review.standing import Catalogue, Standing, standing, was_there
 from dedup.runtime.nouns import counted
-from dedup.schemas import TIERS
+from dedup.schemas import RELATIONS, TIERS
 
 TIER_WORDS: dict[str, str] = dict(
     zip(TIERS, ("same address", "same bytes", "same pixels", "near"), strict=True)
@@ -29,6 +37,9 @@ SAMPLE = 30
 
 SKIP_SECONDS = 16 * 3600.0
 """Seconds for which a skipped item is not shown to the same reviewer: until the next day."""
+
+NEVER_SECONDS = 10 * 365 * 86400.0
+"""Seconds for which a pair is not shown to the first of two reviewers again."""
 
 
 class MissingError(ConfigError):
@@ -47,6 +58,10 @@ class Desk:
         facets: columns to choose items by.
         rule_columns: columns that rules compare.
         clock: seconds since 1970.
+        audit: pairs that were drawn, in the order of their draws, see ``audit``.
+        n_first: how many of these are asked before all others.
+        threshold: score from which pairs are reported; ``None`` for the usual order of the items,
+            else they are ordered by what a calibration gains.
 
     Attributes:
         state: the decisions that held when the run was opened.
@@ -62,25 +77,73 @@ class Desk:
         facets: Sequence[str] = (),
         rule_columns: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
+        audit: Sequence[tuple[Question, Draw]] = (),
+        n_first: int = 0,
+        threshold: float | None = None,
     ) -> None:
-        self.ledger, self.catalogue, self.table, self.items = ledger, catalogue, table, items
+        drawn = [
+            Item(len(items) + at, question.pair[0], question.pair, (question,))
+            for at, (question, _) in enumerate(audit)
+        ]
+        self.audit = {item.number: draw for item, (_, draw) in zip(drawn, audit, strict=True)}
+        self.ledger, self.catalogue, self.table = ledger, catalogue, table
+        self.items: Sequence[Item] = [*items, *drawn]
         self.run = run
         self._clock = clock
         self._lock = threading.RLock()
         self._looked: dict[tuple[str, int], set[int]] = defaultdict(set)
         self._samples: dict[int, list[int]] = {}
         self._items_of: dict[str, list[int]] = defaultdict(list)
-        for item in items:
+        for item in self.items:
             for product in item.members:
                 self._items_of[product].append(item.number)
-        proposed = [one.evidence for item in items for one in item.questions]
+        proposed = [one.evidence for item in self.items for one in item.questions]
         self.state: Standing = standing(ledger, catalogue, proposed)
         self._stale: frozenset[Place] = frozenset(row.place for row in self.state.reopened.values())
         self.facets = table.named(facets)
         self.rules: list[Rule] = rules_of(items, table, table.named(rule_columns))
-        closed = {item.number for item in items if not self.open_questions(item)}
+        closed = {item.number for item in self.items if not self._is_open(item.number)}
         self.queue = WorkQueue(ledger.queue_database(), run)
-        self.queue.fill(orders(items), closed, self._facets())
+        self.queue.fill(self._ranks(items, n_first, threshold), closed, self._facets())
+
+    def _ranks(
+        self, items: Sequence[Item], n_first: int, threshold: float | None
+    ) -> dict[str, dict[int, int]]:
+        """Rank all items in each of ``ORDERS``, the audited ones among the others."""
+        audited = [*self.audit]
+        if threshold is not None:
+            order = self._for_calibration(items, threshold)
+            place = {number: at for at, number in enumerate(order)}
+            return dict.fromkeys(ORDERS, place)
+        ranks = {}
+        for name, places in orders(items).items():
+            usual = sorted(places, key=lambda number: places[number])
+            order = interleaved(usual, audited, n_first)
+            left = [number for number in audited if number not in {*order}]
+            ranks[name] = {number: place for place, number in enumerate([*order, *left])}
+        return ranks
+
+    def _for_calibration(self, items: Sequence[Item], threshold: float) -> list[int]:
+        """Order the items for a calibration: by chance, at the threshold, and of new kinds."""
+        decided = [row for row in self.ledger.history.decisions() if row.context.get("evidence")]
+        known = Counter(self._kind(row.pair, str(row.context["evidence"])) for row in decided)
+        doubt = {
+            item.number: min(
+                distance_in_odds(0.5 if math.isnan(one.score) else one.score, threshold)
+                for one in item.questions
+            )
+            for item in items
+        }
+        seen = {
+            item.number: min(known[self._kind(one.pair, one.words)] for one in item.questions)
+            for item in items
+        }
+        return for_calibration([item.number for item in items], [*self.audit], doubt, seen)
+
+    def _kind(self, pair: Pair, words: str) -> tuple[str, ...]:
+        """Name the categories of a pair and the edits between its images."""
+        cells = (self.table.cell(pair[0], name) for name in self.facets)
+        return *cells, "".join(letter for letter in words if not letter.isdigit())
 
     @classmethod
     def opened(cls, ledger: Ledger, catalogue: Catalogue, *arguments: Any, **more: Any) -> Desk:
@@ -110,8 +173,22 @@ class Desk:
         return rows if was_there(question.evidence, rows, self.ledger.images) else ()
 
     def open_questions(self, item: Item) -> list[Question]:
-        """List the questions of an item that are not settled."""
+        """List the questions of an item that are not settled, or not labelled in an audit."""
+        if item.number in self.audit:
+            return [*item.questions] if self._is_audited(item) else []
         return [one for one in item.questions if not self.settled_by(one)]
+
+    def _is_audited(self, item: Item) -> bool:
+        """Tell whether an audited pair lacks a label, or that of a second reviewer."""
+        history = self.ledger.history
+        pair = item.questions[0].pair
+        if not label(history, pair) or not self.settled_by(item.questions[0]):
+            return True
+        if not self.audit[item.number].has_second or second_opinions(history, pair) is not None:
+            return False
+        first = history.current(pair)
+        others = {rows[0].reviewer for rows in history.batches.values()}
+        return first is not None and bool(first.context.get("blind")) and others != {first.reviewer}
 
     def next(
         self,
@@ -174,19 +251,21 @@ class Desk:
         before = self.state.reopened.get(one.pair)
         left, right = one.evidence.shown
         member = next((end for end in one.pair if end != item.kept), one.pair[1])
+        is_blind = item.number in self.audit
         return {
             "left": one.pair[0],
             "right": one.pair[1],
             "member": member,
             "shown": [left.pixels, right.pixels],
-            "proposed": one.proposed if before is None else before.verdict,
-            "tier": TIER_WORDS[one.tier],
-            "score": None if math.isnan(one.score) else round(one.score, 3),
-            "words": one.words,
+            "blind": is_blind,
+            "proposed": "" if is_blind else one.proposed if before is None else before.verdict,
+            "tier": "" if is_blind else TIER_WORDS[one.tier],
+            "score": None if is_blind else shown_score(one),
+            "words": "" if is_blind else one.words,
             "open": is_open,
             "verdict": history.verdict(one.pair) if not is_open else "",
             "expected": None if now is None else list(now.place),
-            "before": None if before is None else described(before),
+            "before": None if before is None or is_blind else described(before),
         }
 
     def decide(
@@ -203,7 +282,15 @@ class Desk:
             raise ConfigError(f"source={source}: choose key or page")
         made = [self._choice(one) for one in choices]
         rows = self.ledger.append(batch, made, reviewer, self.images, source, self.run)
-        self._recheck(product for row in rows for product in row.pair)
+        opened = self._recheck(product for row in rows for product in row.pair)
+        given = {row.pair for row in rows}
+        waits = [
+            number
+            for number in opened
+            if number in self.audit and self.items[number].questions[0].pair in given
+        ]
+        if waits:  # for another reviewer
+            self.queue.skip(waits, reviewer, self._clock() + NEVER_SECONDS)
         return rows
 
     def _choice(self, values: Mapping[str, Any]) -> Choice:
@@ -216,7 +303,7 @@ class Desk:
         verdict, kept = str(values["verdict"]), str(values.get("kept") or "")
         if verdict not in VERDICTS:
             raise ConfigError(f"verdict={verdict}: choose one of {', '.join(VERDICTS)}")
-        question = self._question_of(pair)
+        number, question = self._question_of(pair, bool(values.get("blind")))
         context: dict[str, Any] = {}
         shown = (Digests("", ""), Digests("", ""))
         if question is not None:
@@ -225,6 +312,10 @@ class Desk:
                        "distance": question.distance, "evidence": question.words}  # fmt: skip
             if not math.isnan(question.score):
                 context["score"] = question.score
+        if number in self.audit:
+            draw = self.audit[number]
+            context |= {"blind": True, "draw": draw.place, "inclusion": draw.inclusion,
+                        "stratum": draw.stratum}  # fmt: skip
         expected = values.get("expected")
         return Choice(
             pair, verdict, kept if kept in pair else "", shown,
@@ -233,12 +324,13 @@ class Desk:
             tuple(_place(place) for place in values.get("replaces") or ()),
         )  # fmt: skip
 
-    def _question_of(self, pair: Pair) -> Question | None:
+    def _question_of(self, pair: Pair, is_blind: bool) -> tuple[int, Question | None]:
+        """Find the item that asks for a pair, with or without its score, and its question."""
         for number in self._items_of.get(pair[0], ()):
             for one in self.items[number].questions:
-                if one.pair == pair:
-                    return one
-        return None
+                if one.pair == pair and (number in self.audit) == is_blind:
+                    return number, one
+        return -1, None
 
     def undo(self, undone: str, batch: str, reviewer: str) -> list[dict[str, Any]]:
         """Undo a batch, and describe the items that are open again, leased to the reviewer."""
@@ -415,7 +507,7 @@ class Desk:
         return opened
 
     def _is_open(self, number: int) -> bool:
-        return any(not self.settled_by(one) for one in self.items[number].questions)
+        return bool(self.open_questions(self.items[number]))
 
     def _item(self, number: int) -> Item:
         if not 0 <= number < len(self.items):
@@ -427,7 +519,7 @@ class Desk:
 
     def _facets(self) -> Iterable[tuple[str, str, int]]:
         for name in self.facets:
-            for item in self.items:
+            for item in self.items[: len(self.items) - len(self.audit)]:
                 for value in {self.table.cell(product, name) for product in item.members} - {""}:
                     yield name, value, item.number
 
@@ -459,3 +551,14 @@ def _place(value: Any) -> Place:
     if not isinstance(value, list) or len(value) != 2 or type(value[1]) is not int:
         raise ConfigError(f"{value!r} names no decision: expected its batch and its number")
     return str(value[0]), value[1]
+
+
+def shown_score(one: Question) -> float | None:
+    """Round the score of a pair for the page; ``None`` where it says nothing of the proposal.
+
+    A probability below 1 is never rounded to 1, and that of a copy is no reason to keep two
+    products apart.
+    """
+    if math.isnan(one.score) or one.proposed == PROPOSED[RELATIONS[2]]:
+        return None
+    return one.score if one.score == 1 else min(round(one.score, 3), 0.999)

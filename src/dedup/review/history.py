@@ -117,11 +117,11 @@ class History:
 
         Duplicates join products to one; another verdict keeps two such products apart.
         """
+        if not (self.knows(pair[0]) and self.knows(pair[1])):
+            return []
         own = self.current(pair)
         if own is not None:
             return [own]
-        if not (self.knows(pair[0]) and self.knows(pair[1])):
-            return []
         left = self.same(pair[0])
         if pair[1] in left:
             return self._path(left, pair[1])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dedup.review.decisions import DUPLICATE, Pair, pair_of
-from dedup.review.standing import Catalogue, Evidence, plain_rows
+from dedup.review.standing import Catalogue, Evidence, plain_column, plain_rows
 from dedup.schemas import RELATIONS, SHARED_IMAGE, TIERS
 from dedup.search.index import Index
 
@@ -18,6 +18,8 @@ PROPOSED = {
     RELATIONS[2]: "different", RELATIONS[3]: "variant", SHARED_IMAGE: "other_product",
 }  # fmt: skip
 """Proposed verdict by relation; ``duplicate`` for the others."""
+
+RANKS: dict[str, int] = {tier: rank for rank, tier in enumerate(TIERS)}
 
 MAX_COLUMNS, MAX_CELL = 12, 300
 """Columns of the user's table that the page shows at most, and characters of a cell."""
@@ -72,7 +74,7 @@ class Item(NamedTuple):
     @property
     def rank(self) -> int:
         """Rank of its least sure tier."""
-        return max(TIERS.index(one.tier) for one in self.questions)
+        return max(RANKS[one.tier] for one in self.questions)
 
     @property
     def doubt(self) -> float:
@@ -157,8 +159,8 @@ class Table:
         self.columns = names[:MAX_COLUMNS]
         self.all_columns = names
         rows = index.products.drop_duplicates(key)
-        self._row = {product: at for at, product in enumerate(rows[key].to_numpy(object).tolist())}
-        self._cells = {name: rows[name].astype(str).to_numpy(object).tolist() for name in names}
+        self._row = {product: at for at, product in enumerate(plain_column(rows[key]))}
+        self._cells = {name: plain_column(rows[name].astype(str)) for name in names}
 
     def cells(self, product: str) -> list[str]:
         """Return the cells of a product in ``columns``."""
@@ -170,13 +172,18 @@ class Table:
         return "" if at is None else str(self._cells[column][at]).strip()
 
     def named(self, names: Sequence[str]) -> list[str]:
-        """Find columns by name, whatever their case: brand is also productBrand."""
-        found: dict[str, None] = {}
-        for wanted in map(str.casefold, names):
-            equal = [name for name in self.all_columns if name.casefold() == wanted]
-            holding = [name for name in self.all_columns if wanted in name.casefold()]
-            found.update(dict.fromkeys([*equal, *holding][:1]))
-        return list(found)
+        """Find columns by name, see ``columns_named``."""
+        return columns_named(self.all_columns, names)
+
+
+def columns_named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Find columns by name, whatever their case: brand is also productBrand."""
+    found: dict[str, None] = {}
+    for wanted in map(str.casefold, names):
+        equal = [name for name in columns if name.casefold() == wanted]
+        holding = [name for name in columns if wanted in name.casefold()]
+        found.update(dict.fromkeys([*equal, *holding][:1]))
+    return list(found)
 
 
 def _place(name: str) -> int:

@@ -110,6 +110,7 @@ class Ledger:
         self._clock = clock
         self._last = 0
         self._places = set[Place]()
+        self._unsaved = set[tuple[str, str, str]]()  # images that may not be in the database yet
         self.lock = threading.RLock()
         database.prepare("decision", self.schema)
         version = database.rows("SELECT value FROM meta WHERE name = 'schema'")
@@ -141,15 +142,16 @@ class Ledger:
             return
         decisions = [_decision(values) for _, *values in rows]
         with self.lock:
+            is_known = all(row.place in self._places for row in decisions)
+        images = [] if is_known else self.database.rows("SELECT * FROM fingerprint")
+        with self.lock:
+            # A decision whose images are not known yet would look as if an image were new.
+            for print_, pixels, content in images:
+                self.images.setdefault(print_, set()).add(Digests(pixels, content))
             self._last = max(self._last, rows[-1][0])
-            new = [row for row in decisions if row.place not in self._places]
-            for row in new:
-                self._remember(row)
-        if new:
-            images = self.database.rows("SELECT * FROM fingerprint")
-            with self.lock:
-                for print_, pixels, content in images:
-                    self.images.setdefault(print_, set()).add(Digests(pixels, content))
+            for row in decisions:
+                if row.place not in self._places:
+                    self._remember(row)
 
     def _remember(self, decision: Decision) -> None:
         self._places.add(decision.place)
@@ -185,7 +187,7 @@ class Ledger:
             ConfigError: a value is none that a decision can have, or the batch has other choices.
         """
         shown = {product: images(product) for one in choices for product in one.pair}
-        prints = {key: fingerprint(one.pixels for one in shown[key]) for key in shown}
+        prints = {key: fingerprint([one.pixels for one in shown[key]]) for key in shown}
         last, is_new = self._last, False
         try:
             with self.database.writing():
@@ -195,8 +197,8 @@ class Ledger:
                         _check_repeated(batch, known, choices, reviewer)
                         return known
                     is_new = True
-                    rows = self._rows(batch, choices, reviewer, prints, source, run)
                     new = self._new_images({prints[product]: shown[product] for product in shown})
+                    rows = self._rows(batch, choices, reviewer, prints, source, run)
                 self.database.many(_ADD_IMAGE, new)
                 self._write(rows)
                 with self.lock:
@@ -206,8 +208,7 @@ class Ledger:
                 self._forget(batch, last)
             raise
         with self.lock:
-            for name, *digests in new:
-                self.images.setdefault(name, set()).add(Digests(*digests))
+            self._unsaved.difference_update(new)
         return rows
 
     def _rows(
@@ -288,7 +289,7 @@ class Ledger:
     def saw(self, products: Mapping[str, str]) -> None:
         """Note the fingerprint of each product of a run, so that renamed ones can be told."""
         known = set(self.database.rows("SELECT product, print FROM product_seen"))
-        new = [pair for pair in products.items() if pair not in known]
+        new = sorted(pair for pair in products.items() if pair not in known)
         with self.database.writing():
             self.database.many(_ADD_SEEN, new)
 
@@ -355,12 +356,17 @@ class Ledger:
         return (latest + timedelta(microseconds=1)).strftime(_TIME)
 
     def _new_images(self, images: Mapping[str, Images]) -> list[tuple[str, str, str]]:
-        """List the images of fingerprints that the ledger does not have."""
-        return [
+        """Note the images of fingerprints, and list those that the ledger may not have yet."""
+        new = [
             (name, *digests)
             for name, some in images.items()
-            for digests in sorted(some - self.images.get(name, set()))
+            for digests in sorted(some)
+            if digests not in self.images.get(name, ()) or (name, *digests) in self._unsaved
         ]
+        for name, *digests in new:
+            self.images.setdefault(name, set()).add(Digests(*digests))
+        self._unsaved.update(new)
+        return new
 
     def _replaced(self, choice: Choice) -> tuple[Place, ...]:
         """List the decisions that a choice overrules; all of them count now."""

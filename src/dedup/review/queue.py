@@ -56,7 +56,7 @@ class WorkQueue:
             self.database.many(
                 "INSERT INTO facet (run, name, value, item) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING",
-                ((self.run, *facet) for facet in facets),
+                ((self.run, *facet) for facet in sorted(facets)),  # in the order of the key
             )
 
     def lease(

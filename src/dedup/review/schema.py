@@ -40,7 +40,6 @@ CREATE TABLE product_seen (
   print TEXT NOT NULL,
   PRIMARY KEY (product, print)
 );
-CREATE INDEX product_seen_print ON product_seen (print);
 CREATE TABLE reviewer (
   name TEXT PRIMARY KEY,
   role TEXT NOT NULL

@@ -9,7 +9,7 @@ IS_INSTALLED = (_HERE / "conf").is_dir()
 """Whether the package is installed: a wheel carries ``conf/`` beside its modules."""
 ROOT = _HERE if IS_INSTALLED else _HERE.parents[1]
 """Folder of ``conf/`` and the entry points: the package's in a wheel, else the checkout's."""
-SCRIPTS = ("train", "cluster", "detect", "review", "diff", "plan")
+SCRIPTS = ("train", "cluster", "detect", "review", "calibrate", "diff", "plan")
 """Commands with a script of their own."""
 
 

@@ -113,6 +113,12 @@ def remove(index: Index, product_ids: str | Collection[str]) -> Index:
     images = index.images
     gone = images["product_id"].isin(list(ids))
     _refuse_unknown(index, ids - (set(images.loc[gone, "product_id"]) - {""}))
+    return _without(index, gone)
+
+
+def _without(index: Index, gone: pd.Series[bool]) -> Index:
+    """Leave out rows of ``images`` with their records, and the vectors that nothing else uses."""
+    images = index.images
     stays = np.ones(len(index.products), bool)
     stays[images.loc[gone, "record"]] = False
     images = images[~gone]
@@ -163,11 +169,13 @@ def update(
     """Replace the products that a catalogue names, and add those that are new.
 
     The catalogue's records replace all records and images of a product, even where an image is
-    skipped or fails now. Arguments, result and errors are those of ``add``.
+    skipped or fails now. A record without an id is replaced by one with equal cells, so that a
+    table that is given each day leaves it there once. Arguments, result and errors are those of
+    ``add``.
     """
     named = set(catalogue.requests["product_id"]) - {""}
-    replaced = named & set(index.images["product_id"])
-    rest = remove(index, replaced)
+    replaced = index.images["product_id"].isin(named) | _repeated(index, catalogue, images)
+    rest = _without(index, replaced)
     return _add(rest, catalogue, images, store, batch_size, devices, index)
 
 
@@ -211,6 +219,20 @@ def _check_fits(index: Index, catalogue: Catalogue, store: ImageReader) -> None:
             f"of the whole catalogue with {command('cluster')}"
         )
     index.check_encoder(index.manifest["checkpoint"])
+
+
+def _repeated(index: Index, catalogue: Catalogue, images: pd.DataFrame) -> pd.Series[bool]:
+    """Tell of each image of an index whether its record has no id and a catalogue repeats it."""
+    nameless = index.images["product_id"] == ""
+    old = index.products.iloc[index.images.loc[nameless, "record"]]
+    new = catalogue.products.iloc[images.loc[images["product_id"] == "", "record"]]
+    columns = list(dict.fromkeys([*old.columns, *new.columns]))
+    cells = [table.reindex(columns=columns, fill_value="").astype(str) for table in (old, new)]
+    known = set(cells[1].itertuples(index=False, name=None))
+    repeated = nameless.to_numpy(bool, copy=True)
+    found = [row in known for row in cells[0].itertuples(index=False, name=None)]
+    repeated[repeated] = np.array(found, bool)
+    return pd.Series(repeated, nameless.index)
 
 
 def _skip_repeats(

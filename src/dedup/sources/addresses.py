@@ -26,7 +26,7 @@ _ENDS = re.compile(rf"{_ENDING}\Z", re.IGNORECASE)
 _IMAGE = re.compile(rf"[^?#=]*{_ENDING}\Z", re.IGNORECASE)
 _ASKED = re.compile(rf"[^?#=]*?{_ENDING}\?", re.IGNORECASE)
 _LISTED = re.compile(r"""[\[({][\s\[({]*[ubr]?["'\])}]""")
-_ESCAPE = re.compile(r"&(?:amp;|#38;|#x26;)(?:amp;)*", re.IGNORECASE)
+_ESCAPE = re.compile(r"&(?:amp;|#0*38;|#x0*26;)(?:amp;)*", re.IGNORECASE)
 _CLOSES = {"[": "]", "{": "}"}
 _KEY = re.compile(r"""["']\s*:""")
 

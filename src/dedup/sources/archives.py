@@ -133,6 +133,8 @@ def _table_in(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     names = {member.filename for member in files}
     if "[Content_Types].xml" in names:
         raise SourceError(f"{path} is an Excel file or another document of Office: save it as CSV")
+    if {"mimetype", "content.xml"} <= names:
+        raise SourceError(f"{path} is a document of LibreOffice or OpenOffice: save it as CSV")
     tables = next((some for kind in TABLES if (some := _ending(files, kind))), files)
     if not tables:
         raise SourceError(f"{path} holds no file: set source.path= to a table")

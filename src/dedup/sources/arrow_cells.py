@@ -14,7 +14,10 @@ WHOLE = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 
 _TIMES = (types.is_date, types.is_time, types.is_timestamp)
 _NUMBERS = (types.is_integer, types.is_decimal, types.is_floating)
-_IMAGES = "images inside of a table are not read: write them to files, and name these in a column"
+_IMAGES = "set source.image_column= to it if it holds images"
+_NOT_ONE = (
+    "with bytes in several places: write images as bytes, struct<bytes, path> or lists of these"
+)
 
 
 class NoTextError(ValueError):
@@ -37,7 +40,7 @@ def why_not(kind: pa.DataType, role: str) -> str:
         kind: type of the column.
         role: ``id``, ``url`` or ``category``.
     """
-    plain = _plain(kind)
+    plain = plain_type(kind)
     if is_text(plain) or types.is_null(plain):
         return ""
     if role == "id":
@@ -45,7 +48,7 @@ def why_not(kind: pa.DataType, role: str) -> str:
         return "" if is_id else "which is no id: write the ids as texts or whole numbers"
     if role == "url":
         if has_bytes(plain):
-            return f"and {_IMAGES}"
+            return _NOT_ONE
         return "" if types.is_nested(plain) else "which is no address: write addresses as texts"
     return "which is no category: write paths as texts, such as 'Tops>Shirts'"
 
@@ -57,10 +60,24 @@ def is_text(kind: pa.DataType) -> bool:
 
 def has_bytes(kind: pa.DataType) -> bool:
     """Tell whether a type is bytes, or has some in it, as images have."""
-    plain = _plain(kind)
+    plain = plain_type(kind)
     if types.is_nested(plain):
         return any(has_bytes(plain.field(at).type) for at in range(plain.num_fields))
-    return any(test(plain) for test in _BYTES)
+    return is_bytes(plain)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values of a dictionary or of an extension."""
+    if types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType) and not _is_uuid(kind):
+        return plain_type(kind.storage_type)
+    return kind
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Tell whether a type is bytes, and no list or object of them."""
+    return any(test(kind) for test in _BYTES)
 
 
 def id_texts(array: pa.Array) -> list[str]:
@@ -103,7 +120,8 @@ def texts(array: pa.Array) -> list[str]:
     if is_text(kind):
         return _decoded(array)
     if types.is_nested(kind):
-        return ["" if value is None else _as_json(value) for value in array.to_pylist()]
+        values = array.to_pylist(maps_as_pydicts="strict")
+        return ["" if value is None else _as_json(value) for value in values]
     if types.is_floating(kind):
         written = array.to_numpy(zero_copy_only=False).astype(str).tolist()
         return ["" if text == "nan" else text for text in written]
@@ -119,7 +137,7 @@ def texts(array: pa.Array) -> list[str]:
 
 
 def _decoded(array: pa.Array) -> list[str]:
-    if not any(test(array.type) for test in _BYTES):
+    if not is_bytes(array.type):
         try:
             return ["" if text is None else text for text in array.to_pylist()]
         except UnicodeDecodeError:
@@ -143,15 +161,6 @@ def _as_json(value: Any) -> str:
     if isinstance(value, list):
         value = [one for one in value if one is not None]
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values of a dictionary or of an extension."""
-    if types.is_dictionary(kind):
-        return _plain(kind.value_type)
-    if isinstance(kind, pa.BaseExtensionType) and not _is_uuid(kind):
-        return _plain(kind.storage_type)
-    return kind
 
 
 def _is_uuid(kind: pa.DataType) -> bool:

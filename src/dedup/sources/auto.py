@@ -15,7 +15,7 @@ from dedup.sources.exports import PLAIN, TOOLS, Tool
 from dedup.sources.kinds import is_parquet, is_parquet_folder
 from dedup.sources.layouts import Layout
 from dedup.sources.table_copies import table_path
-from dedup.sources.table_files import AUTO, is_json, read_head
+from dedup.sources.table_files import AUTO, BLANK, is_json, read_head
 from dedup.sources.table_heads import TableHead, is_xml
 
 _LOG = logging.getLogger("dedup")
@@ -68,6 +68,7 @@ class AutoSource:
         path: a table, a feed or a folder.
         pattern: pattern of a folder's files, see ``FolderSource``.
         choice: ``auto`` for the default of the source that is chosen; so for the columns.
+        image_column: columns of images in Parquet files, see ``ParquetSource``.
         categories: see ``CsvSource``; so for the other arguments.
     """
 
@@ -78,6 +79,7 @@ class AutoSource:
     choice: str = AUTO
     id_column: str = AUTO
     url_column: str | Sequence[str] = AUTO
+    image_column: str | Sequence[str] | None = AUTO
     title_column: str | None = AUTO
     category_column: str = AUTO
     encoding: str = AUTO
@@ -127,6 +129,8 @@ class AutoSource:
                 return Choice("parquet", "it is a folder of Parquet files without images")
             return Choice("folder", "it is a folder")
         head = read_head(path)
+        if not head.strip(BLANK):
+            raise SourceError(f"{path} is empty: check source.path=, or export the table again")
         for kind in KINDS:
             if kind.fits(head):
                 return Choice(kind.part, kind.why)
@@ -153,7 +157,8 @@ class AutoSource:
         is_named = {"id_column", "url_column"} & self._given.keys()
         layout = table.layout_with(needed) if is_named else None
         if layout is None:
-            shown = ", ".join(map(repr, table.layout(needed).header.names))[:1000]
+            header = table.layout(needed).header
+            shown = ", ".join(map(repr, header.names))[:1000] + header.hint
             lacks = f"no columns {' and '.join(map(repr, needed))}"
             raise SourceError(
                 f"{self.path} is none of the exports that source=auto knows, and has {lacks}: set "

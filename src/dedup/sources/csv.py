@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+import pandas as pd
+
 from dedup.errors import ConfigError
 from dedup.runtime.nouns import counted
 from dedup.sources.catalogue import Catalogue
@@ -20,6 +22,7 @@ from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import (
     AUTO,
     CP1252,
+    OTHER_CODECS,
     AsciiSoFarError,
     choose_codec,
     open_table,
@@ -30,6 +33,10 @@ from dedup.sources.tables import CHOICES, MAX_COLUMNS, TableSource
 __all__ = ["CHOICES", "MAX_COLUMNS", "MAX_FIELD", "MAX_ID", "MAX_MISSING", "CsvSource"]
 
 _LOG = logging.getLogger("dedup")
+
+_NOT_ASCII = "[^\\x00-\\x7f]"
+_SPREADSHEET = r"^\s*(?:[+-]?\d[.,]\d+E\+\d{2,3}|#(?:N/A|REF!|NAME\?|VALUE!|DIV/0!|NUM!|#+))\s*$"
+"""A long number as Excel shortens it, an error, or what stands in a column that is too narrow."""
 
 T = TypeVar("T")
 
@@ -58,6 +65,23 @@ class CsvSource(TableSource):
         catalogue, layout = self._open(lambda layout: (self._read(layout), layout))
         if AUTO in (self.encoding, self.dialect) and (words := layout.words):
             _LOG.info("%s", words)
+        if layout.doubts and layout.doubts.n:
+            _LOG.warning(
+                "%s: lines %d to %d are one record, as a quote encloses them, and each would be "
+                "one without it (so are %s): if products are missing, close that quote",
+                layout.path, *layout.doubts.first, counted(layout.doubts.n, "record"),
+            )  # fmt: skip
+        ids = catalogue.products[catalogue.id_column]
+        if layout.codec == CP1252 and self.encoding == AUTO:
+            _warn_of(
+                ids, _NOT_ASCII, "read as cp1252, which is a guess: if that looks wrong, set "
+                f"source.encoding=, such as {OTHER_CODECS}",
+            )  # fmt: skip
+        _warn_of(
+            ids, _SPREADSHEET, "as spreadsheets write a number or a text that they have lost, so "
+            "several products may count as one: give the column the format Text before the ids "
+            "come into it, and export it again",
+        )  # fmt: skip
         return catalogue
 
     def _open(self, act: Callable[[Layout], T]) -> T:
@@ -94,3 +118,12 @@ class CsvSource(TableSource):
                 f"source.continue_rows={self.continue_rows!r}: use true, false or auto"
             )
         return super()._categories()
+
+
+def _warn_of(ids: pd.Series[str], pattern: str, what: str) -> None:
+    """Warn of the products whose ids have a pattern; one id is shown."""
+    found = ids[ids.str.contains(pattern, regex=True)].drop_duplicates()
+    if len(found):
+        shown = repr(found.iloc[0][:100])
+        several = f"{len(found):,} ids such as {shown} are"
+        _LOG.warning("%s %s", several if len(found) > 1 else f"the id {shown} is", what)

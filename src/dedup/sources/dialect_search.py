@@ -124,6 +124,9 @@ def find_dialect(head: Head, needed: Iterable[str], asked: Asked) -> Dialect:
     names = head.names(dialect, at)
     if not names:
         return dialect
+    inner = [name for name in names[:-1] if name.strip()]
+    is_padded = dialect.has_blanks and any(inner) and all(name[-1] == " " for name in inner)
+    dialect = replace(dialect, is_padded=is_padded)
     reading = head.read(dialect, at)
     if asked.quoting is None and dialect.quoting == "doubled":
         dialect, reading = _find_quoting(head, dialect, at, len(names), reading)

@@ -36,6 +36,7 @@ class Dialect:
         has_blanks: whether blanks after a delimiter are no part of a field.
         header: line of the header, counted from 1; 0 for the first that is not empty.
         n_surplus: empty fields at the end of each record that the header does not name.
+        is_padded: whether blanks before a delimiter are no part of a field either.
         is_guess: whether the quoting was found out, so that the file may contradict it.
         may_lack_quotes: whether quotes may be part of fields: tables with tabs are written so, too.
     """
@@ -45,6 +46,7 @@ class Dialect:
     has_blanks: bool = False
     header: int = 0
     n_surplus: int = 0
+    is_padded: bool = False
     is_guess: bool = False
     may_lack_quotes: bool = False
 
@@ -91,7 +93,8 @@ class Dialect:
         return "\\" in signs, any(not self._escapes(sign) for sign in signs)
 
     def cells(self, cells: list[str]) -> list[str]:
-        """Empty the cells that stand for missing values."""
+        """Empty the cells that stand for missing values, and strip those that were padded."""
+        cells = [cell.strip(" ") for cell in cells] if self.is_padded else cells
         is_as_before = self.is_guess and self.delimiter == ","
         if self.quoting != "backslash" or _MISSING not in cells or is_as_before:
             return cells

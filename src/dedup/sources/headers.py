@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,16 @@ class Header:
             taken.add(own)
             names.append(own)
         return cls(names, [*written])
+
+    @property
+    def hint(self) -> str:
+        """What to set where all names seem to stand in one; "" otherwise."""
+        if len(self.names) != 1 or not re.search(r"\w\W+\w", self.names[0]):
+            return ""
+        return (
+            " (if this is several names, set source.dialect= to the sign between them, such as "
+            "source.dialect=^)"
+        )
 
     def places(self, name: str) -> list[int]:
         """Return the positions of the columns with a name; several where it is repeated."""

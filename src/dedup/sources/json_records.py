@@ -66,10 +66,12 @@ class JsonTable:
         self._n_absent = 0
 
     def records(self, file: BufferedReader) -> Iterator[Record]:
-        """Read the records of a file: of lines, or of an array.
+        """Read the records of a file: of lines, of an array, or of objects over several lines.
+
+        The latter begin with a line that is ``{`` alone.
 
         Raises:
-            SourceError: the file is not UTF-8 JSON, or an array is broken.
+            SourceError: the file is not UTF-8 JSON, or an array or an object over lines is broken.
         """
         head = file.peek(4)[:4]
         if head.startswith(codecs.BOM_UTF8):
@@ -81,6 +83,9 @@ class JsonTable:
             number, line = number + 1, file.readline(MAX_RECORD + 1)
         if line.lstrip().startswith(b"["):
             yield from self._of_array(line, file)
+            return
+        if line.endswith(b"\n") and line.strip() == b"{":
+            yield from self._of_objects(line, file)
             return
         yield from (Record([], "", blank) for blank in range(1, number))
         while line:
@@ -163,14 +168,24 @@ class JsonTable:
                 f"{self.path} goes on after its array: write one array, or one object on a line"
             )
 
-    def _element(self, text: _Ahead, number: int) -> Any:
+    def _of_objects(self, start: bytes, rest: BinaryIO) -> Iterator[Record]:
+        """Read objects that are written over several lines, one after the other."""
+        text = _Ahead(start, rest)
+        number = 0
+        text.skip(_BLANKS)
+        while text.sign():
+            yield self._record(self._element(text, number, "objects are"), number)
+            number += 1
+            text.skip(_BLANKS)
+
+    def _element(self, text: _Ahead, number: int, what: str = "array is") -> Any:
         while True:
             try:
                 value, end = _DECODER.raw_decode(text.buffer, text.at)
             except (ValueError, RecursionError) as error:
                 is_long = len(text.buffer) - text.at > MAX_RECORD
                 if isinstance(error, RecursionError) or is_long or not text.more():
-                    raise self._broken(number) from error
+                    raise self._broken(number, what) from error
                 continue
             n_signs = end - text.at
             if end == len(text.buffer) and text.more():  # a number may go on
@@ -178,9 +193,9 @@ class JsonTable:
             text.at += n_signs
             return value
 
-    def _broken(self, number: int) -> SourceError:
+    def _broken(self, number: int, what: str = "array is") -> SourceError:
         return SourceError(
-            f"{self.path}: its array is cut off or broken at element {number} (from 0): "
+            f"{self.path}: its {what} cut off or broken at element {number} (from 0): "
             "correct it, or write one object on a line, where a broken one costs no other"
         )
 

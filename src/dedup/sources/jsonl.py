@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class JsonlSource(TableSource):
-    """Source that reads JSON objects, a line each or in one array, also in a ``.gz`` or ``.zip``.
+    """Source that reads JSON objects: one a line, one after the other, or in one array.
+
+    The file may be packed in a ``.gz`` or ``.zip``.
 
     A key is a column. Numbers stay as they are written; null and NaN are empty cells; lists and
     objects become JSON, of which ``split_addresses`` reads the addresses. An id is a text or a
@@ -48,6 +50,14 @@ class JsonlSource(TableSource):
                 raise SourceError(
                     f"{path} has no JSON object with a key in its first "
                     f"{len(head):,} records: write one object on a line, or an array of objects"
+                )
+            if len(head) == 1 and (self.id_column not in table.names or head[0].problem):
+                shown = ", ".join(map(repr, table.names))[:200]
+                raise SourceError(
+                    f"{path} is one JSON object, with the keys {shown}, and no list of products: "
+                    "write the products as one array, or one object on a line (with pandas: "
+                    "to_json(path, orient='records', lines=True)), or set source.id_column= and "
+                    "source.url_column= if this is a product"
                 )
             n_known = len(table.names)
             known = (

@@ -12,7 +12,7 @@ from dedup.sources.dialect_search import Head, find_dialect
 from dedup.sources.dialects import DELIMITERS, Asked, Dialect, listed
 from dedup.sources.guesses import Guesses
 from dedup.sources.headers import Header
-from dedup.sources.records import PLAIN, Record, read_records
+from dedup.sources.records import PLAIN, Doubts, Record, read_records
 from dedup.sources.table_files import AUTO, HEAD, UTF_8, decode_head
 
 _BETWEEN = {sign: f"{name}s" for name, sign in DELIMITERS.items()}
@@ -36,6 +36,7 @@ class Layout:
         guesses: what was found out and its lines may contradict, if anything.
         may_shift: whether a record may have other cells than the header has columns, so that its
             cells cannot be assigned to them.
+        doubts: counts the records that may be several, while they are read.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Layout:
     codec: str = UTF_8
     guesses: Guesses | None = None
     may_shift: bool = True
+    doubts: Doubts | None = None
 
     @classmethod
     def of(
@@ -69,7 +71,8 @@ class Layout:
         dialect = find_dialect(start, needed, asked)
         guesses = Guesses(path, codec if setting == AUTO else "", dialect)
         checked = guesses if guesses.are_checked else None
-        records = read_records(file, path, dialect, checked.check if checked else None)
+        check, doubts = checked.check if checked else None, Doubts()
+        records = read_records(file, path, dialect, check, doubts)
         first = next((record for record in records if record.cells), Record([]))
         if first.problem:
             hint = ', or set source.dialect=backslash where quotes are written \\" in names'
@@ -77,7 +80,7 @@ class Layout:
         names = first.cells[: dialect.n_surplus] if dialect.n_surplus < 0 else first.cells
         header = Header.of(names, is_stripped=not {*needed} <= {*names})
         fitted = _without_surplus(records, len(names), abs(dialect.n_surplus))
-        return cls(path, header, fitted, dialect, codec, checked)
+        return cls(path, header, fitted, dialect, codec, checked, doubts=doubts)
 
     @property
     def words(self) -> str:

@@ -20,6 +20,10 @@ _TOKEN = re.compile(
 )
 _ESCAPED = re.compile(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U000[0-9A-Fa-f]{5}|.)", re.DOTALL)
 _PLAIN = {"n": "\n", "t": "\t", "r": "\r", "\n": "", "\\": "\\", "'": "'", '"': '"', "/": "/"}
+_ADDRESS = re.compile(
+    r"\A(?:[a-z]+:)?//[^/]|\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf])\Z", re.IGNORECASE
+)
+"""What an address has at its start or at its end."""
 _WORDS = {"None": "null", "True": "true", "False": "false"}
 _BRACKETS = {"(": "[", ")": "]"}
 
@@ -33,7 +37,8 @@ def read_list(text: str) -> list[str] | None:
 
     Returns:
         The texts in their order; ``None`` if this is no list, or an element is neither a text nor
-        an object that names one. Missing values are left out.
+        an object that names one. Of an object without such a key, as ``{"front": "a.jpg"}``, the
+        values count where all are addresses by their looks. Missing values are left out.
     """
     try:
         try:
@@ -64,6 +69,10 @@ def _named(value: dict[str, object]) -> object:
     for key in KEYS:
         if known.get(key):
             return known[key]
+    if any(key in known for key in KEYS):  # and its value is missing
+        return None
+    if all(isinstance(inner, str) and _ADDRESS.search(inner) for inner in value.values()):
+        return [*value.values()]
     raise ValueError("no key names an image")
 
 

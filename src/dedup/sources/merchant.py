@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from dedup.errors import ConfigError, SourceError
+from dedup.sources.addresses import split_addresses
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
 from dedup.sources.feeds import Feed, check_feed, read_feed
-from dedup.sources.paths import ImageFolder
-from dedup.sources.requests import MAX_FIELD
+from dedup.sources.headers import Header
+from dedup.sources.layouts import Layout
+from dedup.sources.records import Record
 from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import AUTO, read_head
 from dedup.sources.table_heads import TableHead, is_xml
@@ -26,18 +27,6 @@ HEADERS = (
     ("g:id", "g:image_link"),
 )
 """Columns of a feed with tabs, in the ways that they are written."""
-
-_AND = "\uffff"
-"""Sign that no XML has: stands for ``&`` where cells are split."""
-
-
-class FeedFolder(ImageFolder):
-    """Folder of a feed in XML, whose parser has read ``&amp;`` already."""
-
-    def split(self, cells: Iterable[str]) -> tuple[list[str], str]:
-        """Split a record's cells into addresses, and leave each ``&`` as it is."""
-        addresses, reason = super().split(cell.replace("&", _AND) for cell in cells)
-        return [address.replace(_AND, "&") for address in addresses], reason
 
 
 @dataclass(frozen=True)
@@ -73,7 +62,10 @@ class MerchantSource(CsvSource):
         self._categories()
         feed = read_feed(table_path(self.path), self.encoding)
         self._check_products(feed.names)
-        return self._named(feed.names).read_records(chain([feed.names], self._rows(feed)))
+        named = self._named(feed.names)
+        header = Header.of(feed.names)
+        path = table_path(self.path)
+        return named._read(Layout(path, header, named._rows(feed), may_shift=False))
 
     def check(self) -> list[str]:
         """Check the settings, and that the feed is whole and has the columns.
@@ -113,16 +105,15 @@ class MerchantSource(CsvSource):
                 "<entry>: check source.path="
             )
 
-    def _rows(self, feed: Feed) -> Iterator[list[str]]:
-        names = feed.names
-        named = self._named(names)
-        urls = {*named._url_columns}
-        at = -1 if names[-1] != named.id_column else 0
+    def _rows(self, feed: Feed) -> Iterator[Record]:
+        """Yield the items as records; one with two ids has none that could be told."""
+        urls = {*self._url_columns}
         for item in feed.items():
-            cells = _cells(item, names, urls)
-            if item.is_too_long:  # so is a cell of it then
-                cells[at] += " " * (MAX_FIELD + 1)
-            yield cells
+            ids = [*dict.fromkeys(filter(None, item.values.get(self.id_column, ())))]
+            item.values |= {self.id_column: ids} if ids else {}
+            problem = "bad_id" if len(ids) > 1 else ""
+            problem = "field_too_long" if item.is_too_long else problem
+            yield Record(_cells(item, feed.names, urls), problem, item.line)
 
     def _named(self, names: Sequence[str]) -> MerchantSource:
         """Return the source with the names of this feed's columns."""
@@ -138,10 +129,6 @@ class MerchantSource(CsvSource):
             title_column=title,
             category_column=category,
         )
-
-    def _image_folder(self) -> ImageFolder:
-        kind = FeedFolder if self._is_xml() else ImageFolder
-        return kind(self.images_dir or str(self._folder), self.base_url or "")
 
 
 def _cells(item: Item, names: Sequence[str], urls: set[str]) -> list[str]:
@@ -159,8 +146,7 @@ def _joined(values: Sequence[str], are_addresses: bool) -> str:
     """Write the values of repeated elements as one cell: a list in JSON, if there are several."""
     several = [value for value in values if value]
     if are_addresses:
-        split = FeedFolder(".").split
-        several = [one for value in several for one in split([value])[0] or [value]]
+        several = [one for value in several for one in split_addresses(value)[0] or [value]]
     if len(several) > 1:
         return json.dumps(several, ensure_ascii=False)
     return several[0] if several else ""

@@ -45,6 +45,26 @@ Check = Callable[[str, int], None]
 
 
 @dataclass
+class Doubts:
+    """Records of several lines of which each line would be a whole record.
+
+    So read tables in which a quote is opened and not closed: its line swallows others.
+
+    Attributes:
+        n: how many there are.
+        first: the first and the last line of the first of them.
+    """
+
+    n: int = 0
+    first: tuple[int, int] = (0, 0)
+
+    def add(self, first: int, last: int) -> None:
+        """Count a record from its first to its last line."""
+        self.first = self.first if self.n else (first, last)
+        self.n += 1
+
+
+@dataclass
 class _Lines:
     """Lines of a file for ``csv.reader``, and those of the current record."""
 
@@ -117,7 +137,11 @@ class _Lines:
 
 
 def read_records(
-    file: TextIO, path: Path, dialect: Dialect = PLAIN, check: Check | None = None
+    file: TextIO,
+    path: Path,
+    dialect: Dialect = PLAIN,
+    check: Check | None = None,
+    doubts: Doubts | None = None,
 ) -> Iterator[Record]:
     """Parse the records strictly; a broken quote costs its own line, not the following ones.
 
@@ -126,6 +150,7 @@ def read_records(
         path: its path, for messages.
         dialect: how its text is read; lines above the header are left out.
         check: is given each line with its number, and may refuse the file.
+        doubts: counts the records that may be several.
     """
     lines = _Lines(file, path, check=check)
     lines.skip(dialect.header - 1)
@@ -134,8 +159,11 @@ def read_records(
         lines.start()
         try:
             cells = next(reader)
-            if dialect.may_lack_quotes and lines.are_records(len(cells), dialect.delimiter):
-                raise _two_ways(path, lines, dialect)
+            if lines.are_records(len(cells), dialect.delimiter):
+                if dialect.may_lack_quotes:
+                    raise _two_ways(path, lines, dialect)
+                if doubts is not None:
+                    doubts.add(lines.first, lines.last)
             yield Record(dialect.cells(cells), "", lines.first)
         except StopIteration:
             return

@@ -24,8 +24,7 @@ class ShopifySource(CsvSource):
     """Source that reads Shopify's export of products, with the header of either generation.
 
     Each row has one image of its product, and perhaps that of a variant, so all rows of a handle
-    are one product. Rows of further variants have no image; they are skipped where another row of
-    the product has one.
+    are one product. Rows of further variants have no image.
 
     Args:
         id_column: ``auto`` for ``Handle`` or ``URL handle``.
@@ -45,14 +44,7 @@ class ShopifySource(CsvSource):
             SourceError: the file cannot be read, holds no product, or lacks the columns.
             ConfigError: a setting has a value that cannot work.
         """
-        catalogue = super(ShopifySource, self._named()).read()
-        requests = catalogue.requests
-        lacks_image = requests["reason"].eq("no_url")
-        if lacks_image.any():
-            with_image = requests.loc[requests["status"] == "", "product_id"].unique()
-            is_further = lacks_image & requests["product_id"].isin(with_image)
-            requests.loc[is_further, "status"] = "skipped"
-        return catalogue
+        return super(ShopifySource, self._named()).read()
 
     def check(self) -> list[str]:
         """Check the settings and the header, see ``CsvSource.check``."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from dedup.download.buckets import CREDENTIALS, FORBIDDEN, copy, is_bucket, read_place
 from dedup.download.hosts import UnreachableError
 from dedup.errors import FetchError, SourceError
+from dedup.runtime.files import sha256_file
 
 
 class TableCopy(PosixPath):
@@ -68,6 +69,25 @@ def table_path(path: str | Path) -> Path:
     if before:
         shutil.rmtree(os.path.dirname(before.path), ignore_errors=True)  # noqa: PTH120
     return found
+
+
+def table_version(path: str) -> str:
+    """Return what tells that a table's file has changed: its size and time; of a copy its ETag.
+
+    A table in object storage is copied once, and not asked for again by this function.
+
+    Raises:
+        SourceError: the table cannot be copied.
+        OSError: the file is not there, or cannot be looked at.
+        ValueError: the path is none.
+    """
+    if not is_bucket(path):
+        info = Path(path).stat()
+        return f"{info.st_size}-{info.st_mtime_ns}"
+    if path not in _COPIES:
+        table_path(path)
+    known = _COPIES[path]
+    return known.etag or sha256_file(known.path)
 
 
 def is_there(path: str | Path) -> bool:

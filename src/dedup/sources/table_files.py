@@ -27,6 +27,10 @@ N_WIDE = 4
 """Letters of the first name by which UTF-16 without a mark is found out."""
 UTF_8, CP1252 = "utf-8-sig", "cp1252"
 """Codecs of nearly all tables: UTF-8 with or without a mark, and what Excel wrote before."""
+OTHER_CODECS = "cp1250, cp1251 (Cyrillic), gbk, shift_jis or mac-roman"
+"""Codecs of tables that are no UTF-8 and no cp1252, for messages."""
+BLANK = b" \t\r\n\xef\xbb\xbf"
+"""Bytes of blanks, and of a byte order mark."""
 
 _MARKS = (
     (codecs.BOM_UTF8, UTF_8),
@@ -45,8 +49,19 @@ _SIGNATURES = {
     b"\xd0\xcf\x11\xe0": "is an Excel file: save it as CSV",
     b"PAR1": "is a Parquet file: read it with source=parquet",
     b"%PDF": "is a PDF: export the table as CSV",
+    b"\xfd7zXZ\0": "is compressed with xz: unpack it first, or pack it with gzip",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd: unpack it first, or pack it with gzip",
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive: unpack it first",
+    b"Rar!\x1a\x07": "is a RAR archive: unpack it first",
+    b"SQLite format 3\0": "is a database of SQLite: export the table as CSV",
+    **{
+        b"BZh%d1AY&SY" % level: "is compressed with bzip2: unpack it first, or pack it with gzip"
+        for level in range(1, 10)
+    },
 }
-_ARRAY = re.compile(rb'\[\s*\{\s*"')
+_ARRAY = re.compile(rb'\[\s*(?:\{\s*"|\[|\])')
+_OPENED = re.compile(rb'\{\s*\n\s*"(?:[^"\\]|\\.)*"\s*:')
+"""Start of an object that is written over several lines."""
 
 
 class AsciiSoFarError(SourceError):
@@ -81,9 +96,10 @@ def open_table(path: Path, encoding: str, codec: str, max_record: int) -> Iterat
         if encoding == AUTO and codec == UTF_8 and is_ascii:
             raise AsciiSoFarError(f"{path}: byte {offset} is not UTF-8") from error
         name = codec.removesuffix("-sig") if encoding == AUTO else encoding
+        others = OTHER_CODECS if codec == CP1252 else "cp1252 or latin-1"
         raise SourceError(
             f"{path}: byte {offset} is not {name}{where}: set source.encoding=, "
-            "such as cp1252 or latin-1, or correct the file"
+            f"such as {others}, or correct the file"
         ) from error
     finally:
         csv.field_size_limit(limit)
@@ -179,13 +195,19 @@ def choose_codec(path: Path, encoding: str, head: bytes) -> str:
 
 
 def is_json(head: bytes) -> bool:
-    """Tell whether a file begins with a line that is a JSON object, or with an array of some.
+    """Tell whether a file begins with a line that is a JSON object, an object that is written over
+    several lines, or an array.
 
     A CSV has its quotes doubled, and so is neither.
     """
+    wide = next((codec for mark, codec in _MARKS[1:] if head.startswith(mark)), "")
+    if wide:  # which is refused later
+        head = decode_head(head, wide).encode(errors="replace")
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not start.startswith(b"{"):
         return bool(_ARRAY.match(start))
+    if _OPENED.match(start):
+        return True
     try:
         found = json.loads(start.partition(b"\n")[0])
     except (ValueError, RecursionError):

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import pandas as pd
+
 from dedup.download.buckets import is_bucket
 from dedup.errors import ConfigError, SourceError
 from dedup.sources.catalogue import Catalogue
@@ -67,9 +69,10 @@ class TableSource:
     def read(self) -> Catalogue:
         """Read the table. A bad record becomes a row with a status, and never stops the run.
 
-        Skipped: ``blank_row``, ``category``, ``duplicate_row``. Failed: ``bad_quotes``,
-        ``bad_json``, ``bad_field_count``, ``field_too_long``, ``no_id``, ``bad_id``, ``no_url``,
-        ``bad_url``, ``scheme``, ``outside_folder``.
+        Skipped: ``blank_row``, ``category``, ``duplicate_row``, and ``no_url`` where another record
+        of the product has an image: the rows of variants and of store views have none. Failed:
+        ``bad_quotes``, ``bad_json``, ``bad_field_count``, ``field_too_long``, ``no_id``,
+        ``bad_id``, ``no_url``, ``bad_url``, ``scheme``, ``outside_folder``.
 
         Raises:
             SourceError: the table as a whole cannot be read, can be read in two ways, or holds no
@@ -140,6 +143,7 @@ class TableSource:
             )  # fmt: skip
         if requests["reason"].eq("blank_row").all():
             raise SourceError(f"{path} has 0 products: check source.path= and source.rows=")
+        _skip_further_rows(requests)
         urls = [header.names[place] for place in parser.urls]
         return Catalogue(
             products=products,
@@ -231,18 +235,19 @@ class TableSource:
         self, places: Mapping[str, Mapping[str, Sequence[int]]], header: Header
     ) -> None:
         """Check that the file has the columns that the settings name, and but one with an id."""
-        absent = {
-            setting: name
+        absent = [
+            (setting, name)
             for setting, named in places.items()
             for name, several in named.items()
             if not several
-        }
+        ]
         if absent:
-            which = " and ".join(f"source.{setting}=" for setting in absent)
+            which = " and ".join(f"source.{setting}=" for setting in dict(absent))
+            names = " and no column ".join(repr(name) for _, name in absent)
             raise SourceError(
-                f"{self.path} has no column {' and no column '.join(map(repr, absent.values()))}: "
+                f"{self.path} has no column {names}: "
                 f"set {which} to one of its columns, "
-                f"{', '.join(map(repr, header.names))[:1000]}"
+                f"{', '.join(map(repr, header.names))[:1000]}{header.hint}"
             )
         for setting, named in places.items():
             for name, several in named.items():
@@ -251,3 +256,12 @@ class TableSource:
                         f"{self.path}: the header names {name!r} more than once: give each column "
                         f"a name of its own, or set source.{setting}= to another"
                     )
+
+
+def _skip_further_rows(requests: pd.DataFrame) -> None:
+    """Skip the rows without an address whose products have an image on another row."""
+    lacks_image = requests["reason"].eq("no_url")
+    if lacks_image.any():
+        with_image = requests.loc[requests["status"] == "", "product_id"].unique()
+        is_further = lacks_image & requests["product_id"].isin(with_image)
+        requests.loc[is_further, "status"] = "skipped"

@@ -60,6 +60,9 @@ PROFILE_TOLERANCE = 3
 """Largest change of a colour, of 255, at which a profile still counts as sRGB."""
 LEAST_INK = 3
 """Root mean square difference from white, of 255, below which artwork cannot be seen on white."""
+LEAST_SEEN = 10
+"""On white artwork is lost, too, of which at most one part of this many differs from white by more
+than ``LEAST_INK``."""
 WHITE, GREY = (255, 255, 255), (128, 128, 128)
 """Grounds of transparent images."""
 
@@ -225,7 +228,8 @@ def orientation(image: Image.Image) -> int:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Load the first frame in sRGB, transparent parts on white; an sRGB image is not copied.
 
-    White artwork, such as a white logo, is put on grey instead: on white all such images are blank.
+    White artwork, such as a white logo, is put on grey instead, also with a small dark mark beside
+    it: on white all such images are alike.
     """
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16") and image.format == "TIFF":
@@ -246,6 +250,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _is_unseen_on_white(artwork: Image.Image, alpha: Image.Image) -> bool:
     """Return whether there is artwork, and hardly any of it differs from white.
 
+    That is so where the whole image would look blank, and where a tenth of the artwork at most is
+    seen, such as a small dark mark beside a white logo: all such logos would be one image. Artwork
+    that fills three quarters of the image is no logo, but a photo on white with round corners.
+
     Args:
         artwork: in RGB.
         alpha: its opacity, in mode L and of the same size.
@@ -253,10 +261,17 @@ def _is_unseen_on_white(artwork: Image.Image, alpha: Image.Image) -> bool:
     if alpha.getextrema() == (0, 0):
         return False
     red, green, blue = artwork.split()
-    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    ink = ImageChops.multiply(ImageChops.invert(darkest), alpha).histogram()
+    away = ImageChops.invert(ImageChops.darker(ImageChops.darker(red, green), blue))
+    ink = ImageChops.multiply(away, alpha).histogram()
     total = sum(level**2 * n for level, n in enumerate(ink))  # in integers: the same everywhere
-    return total < LEAST_INK**2 * alpha.width * alpha.height
+    if total < LEAST_INK**2 * alpha.width * alpha.height:
+        return True
+    is_seen = away.point([255 * (level > LEAST_INK) for level in range(256)])
+    seen, area = (
+        sum(level * n for level, n in enumerate(opacity))
+        for opacity in (alpha.histogram(is_seen), alpha.histogram())
+    )
+    return LEAST_SEEN * seen <= area and 4 * area <= 3 * 255 * alpha.width * alpha.height
 
 
 def _decode_plain_jpeg(data: bytes, image: Image.Image, min_size: tuple[int, int]) -> Pixels | None:

@@ -42,7 +42,7 @@ WRITE = {
     "bad_field_count": "the record has more or fewer fields than the header names columns: quote "
     "a field that has a delimiter or a line break in it",
     "bad_id": f"{{id}} has an id of more than {MAX_ID:,} characters, or with a NUL in it, or that "
-    "is no text and no number: write a short text",
+    "is no text and no number, or several ids: write a short text",
     "bad_json": "the line is no JSON object: write one object on each line",
     "bad_quotes": "a field goes on after its closing quote: write each quote inside of it twice",
     "bad_url": "{url} has no address that can be used: write http(s) addresses or paths, with ; "
@@ -52,7 +52,8 @@ WRITE = {
     "duplicate_row": "a record above has the same id and the same address",
     "field_too_long": f"a cell is longer than {MAX_FIELD:,} characters: shorten it",
     "no_id": "{id} is empty: write the product's id",
-    "no_url": "{url} is empty: write the address of an image",
+    "no_url": "{url} is empty: write the address of an image, unless another row of the product "
+    "has one",
     "outside_folder": "{url} has a path that leaves the folder of images: write one below it",
     "scheme": "{url} has an address that is neither http(s) nor a path: write one of these",
 }

@@ -137,7 +137,7 @@ class ImageStore:
             self._claim()
             with self._refresh.run():
                 urls = self._read(requests)
-            self._refresh.reused(urls)
+            self._refresh.reused(urls, self._failed())
         images = self._images(requests, urls)
         account(catalogue, images, report_dir / "failures.csv", self.formulas)
         return images

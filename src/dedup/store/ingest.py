@@ -23,11 +23,13 @@ from dedup.download.client import Fetcher, Session
 from dedup.download.validators import UNKNOWN, Answer
 from dedup.errors import ImageError, StalledError
 from dedup.runtime.progress import Tally
+from dedup.sources.cells import is_cell
 from dedup.store.decode_pool import Decoders, Reading
 from dedup.store.image_file import readable_formats
 from dedup.store.local_files import is_remote, version
 from dedup.store.refresh import Known
 from dedup.store.shards import ENTRIES, Loaded
+from dedup.store.table_cells import TableCells
 
 log = logging.getLogger("dedup")
 
@@ -128,9 +130,10 @@ class Ingest:
             self.reader, self.workers, self.decode_timeout, self.decode_memory,
             self.fetcher.max_bytes,
         )  # fmt: skip
-        with decoders, _on_sigterm(terminated):
+        cells = TableCells(self.fetcher.max_bytes)
+        with decoders, cells, _on_sigterm(terminated):
             async with self.fetcher.session() as session:
-                pipeline = _Pipeline(session, decoders, self.tried_with, known)
+                pipeline = _Pipeline(session, decoders, cells, self.tried_with, known)
                 try:
                     await self._feed(urls, pipeline, rows, show)
                 except StalledError:
@@ -201,6 +204,7 @@ class _Pipeline:
         self,
         session: Session,
         decoders: Decoders,
+        cells: TableCells,
         tried_with: Callable[[str], str],
         known: Mapping[str, Known],
     ) -> None:
@@ -208,6 +212,8 @@ class _Pipeline:
         self.known = known
         self.session = session
         self.decoders = decoders
+        self.cells = cells
+        self._turn = asyncio.Lock()
         self.tasks: set[asyncio.Task[tuple[int, Loaded]]] = set()
         self.finished: asyncio.Queue[asyncio.Task[tuple[int, Loaded]]] = asyncio.Queue()
         self._bodies = self._bytes = 0
@@ -242,6 +248,8 @@ class _Pipeline:
                     entry["sha256_bytes"] = known.sha256_bytes
                     return number, Loaded(entry, None, validators, is_kept=True)
                 reading = await self._decode(answer.image or b"")
+            elif is_cell(url):
+                reading = await self._decode(await self._of_table(url))
             else:
                 self.session.fetcher.check_scheme(url)
                 reading = await asyncio.wrap_future(self.decoders.submit(url))
@@ -256,6 +264,15 @@ class _Pipeline:
         entry |= {"width": reading.image.width, "height": reading.image.height}
         entry |= {"contrast": reading.contrast, "status": "ok"}
         return number, Loaded(entry, reading.image, validators)
+
+    async def _of_table(self, url: str) -> bytes:
+        """Read an image of a table in its turn, once there is room for a further body.
+
+        The images are asked for in their order, so each part of a table is read once.
+        """
+        async with self._turn:
+            await self.session.gate.wait()
+            return await asyncio.to_thread(self.cells.read, url)
 
     async def _decode(self, body: bytes) -> Reading:
         self._count(1, len(body))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from pathlib import Path
 
 from dedup.download.buckets import is_bucket
-from dedup.errors import FetchError
+from dedup.errors import FetchError, SourceError
+from dedup.sources.cells import is_cell, read_cell
+from dedup.sources.table_copies import table_version
 
 
 def is_remote(address: str) -> bool:
@@ -17,14 +18,16 @@ def is_remote(address: str) -> bool:
 
 
 def version(address: str) -> str:
-    """Return size and modification time of a file, to detect changes; "" for other addresses."""
+    """Return size and modification time of a file, to detect changes; "" for other addresses.
+
+    Of an image in a table it is that of the table, see ``table_version``.
+    """
     if is_remote(address):
         return ""
     try:
-        info = Path(address).stat()
-    except (OSError, ValueError):
+        return table_version(read_cell(address).path if is_cell(address) else address)
+    except (OSError, ValueError, FetchError, SourceError):
         return "missing"
-    return f"{info.st_size}-{info.st_mtime_ns}"
 
 
 def read_file(address: str, max_bytes: int) -> bytes:

@@ -6,7 +6,7 @@ inside the product's area, so that a packshot on white is not taken for overexpo
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -77,12 +77,15 @@ def measure(image: Pixels, small: Pixels, data: bytes | None = None) -> Measures
             ``format``, ``quality`` and ``blockiness`` are then NaN.
     """
     facts = (np.nan, np.nan, np.nan, np.nan)
+    is_small = max(image.shape) <= MAX_SIDE
+    luma = _grey(image) if is_small else _reduced(image)
     if data is not None:
         kind = format_of(data)
         quality = jpeg_quality(data) if kind == "JPEG" else np.nan
         place = FORMATS.index(kind) if kind else -1
-        facts = (len(data), place, quality, blockiness(_grey(_centre(image))))
-    return np.array([*facts, sharpness(_reduced(image)), *light(small)], np.float64)
+        centre = _centre(luma) if is_small else _grey(_centre(image))
+        facts = (len(data), place, quality, blockiness(centre))
+    return np.array([*facts, sharpness(luma), *light(small)], np.float64)
 
 
 def measure_preview(preview: Pixels) -> Measures:
@@ -142,17 +145,21 @@ def sharpness(luma: Pixels) -> float:
     Returns:
         0, for a flat image, to about 4, for fine noise.
     """
-    across, down = (np.abs(cv2.Sobel(luma, cv2.CV_16S, *order)) for order in DIRECTIONS)
+    across, down = (cv2.Sobel(luma, cv2.CV_16S, *order) for order in DIRECTIONS)
+    across, down = (np.abs(each, out=each) for each in (across, down))
     # The larger and half of the smaller: within 12 % of the root of their squares, in integers.
-    larger, smaller = (np.asarray(of(across, down), np.int16) for of in (cv2.max, cv2.min))
-    gradient = (larger + (smaller >> 1)).ravel()
-    sampled = np.bincount(gradient[::SAMPLED], minlength=3)
+    gradient = np.minimum(across, down)
+    gradient >>= 1
+    gradient += np.maximum(across, down, out=across)
+    sampled = np.bincount(gradient.ravel()[::SAMPLED], minlength=3)
     above = np.cumsum(sampled[::-1])  # pixels with the highest gradient, the two highest, ...
     threshold = len(sampled) - 1 - int(np.searchsorted(above, EDGES * above[-1]))
-    edges = np.flatnonzero(gradient >= max(threshold, 2))  # 1 is rounding
-    steep = np.abs(cv2.Laplacian(luma, cv2.CV_16S)).ravel()[edges].sum(dtype=np.int64)
-    # Sobel's sum is of eight steps.
-    return float(8 * steep / gradient[edges].sum(dtype=np.int64)) if len(edges) else 0.0
+    edges = (gradient >= max(threshold, 2)).view(np.uint8)  # 1 is rounding
+    steep, strength = (
+        int(cv2.norm(cv2.copyTo(each, edges), cv2.NORM_L1))  # of whole numbers, exact
+        for each in (cv2.Laplacian(luma, cv2.CV_16S), gradient)
+    )
+    return float(8 * steep / strength) if strength else 0.0  # Sobel's sum is of eight steps
 
 
 def blockiness(luma: Pixels) -> float:
@@ -196,11 +203,17 @@ def light(small: Pixels) -> tuple[float, float, float, float]:
     """
     luma = cv2.cvtColor(np.ascontiguousarray(small.transpose(1, 2, 0)), cv2.COLOR_RGB2GRAY)
     area, product = product_area(small)
-    inside = np.bincount(luma[area], minlength=256)
-    brightest = _level(np.bincount(luma.ravel(), minlength=256), 0.99)
-    product_light = _level(np.bincount(luma[product], minlength=256), 0.95)
+    whole, inside, sure = (_histogram(luma, mask) for mask in (None, area, product))
     spread = _level(inside, 0.99) - _level(inside, 0.01)
-    return brightest, product_light, float(inside[WHITE:].sum() / inside.sum()), spread
+    clipped = float(inside[WHITE:].sum() / inside.sum())
+    return _level(whole, 0.99), _level(sure, 0.95), clipped, spread
+
+
+def _histogram(luma: npt.NDArray[Any], mask: Bools | None) -> npt.NDArray[np.int64]:
+    """Count the pixels of each level, of 256, inside of a mask."""
+    within = None if mask is None else mask.view(np.uint8)
+    counts = cv2.calcHist([luma], [0], within, [256], [0, 256])
+    return counts.ravel().astype(np.int64)
 
 
 def _level(histogram: npt.NDArray[np.int64], share: float) -> float:
@@ -240,9 +253,11 @@ def _filled(mask: Bools) -> Bools:
     """Fill a mask: what lies between two of its pixels in its row, and in its column."""
     between = np.ones_like(mask)
     for axis in (0, 1):
-        before = np.maximum.accumulate(mask, axis=axis)
-        after = np.flip(np.maximum.accumulate(np.flip(mask, axis), axis=axis), axis)
-        between &= before & after
+        n = mask.shape[axis]
+        places = np.arange(n).reshape((-1, 1) if axis == 0 else (1, -1))
+        first = np.expand_dims(mask.argmax(axis), axis)
+        last = n - 1 - np.expand_dims(np.flip(mask, axis).argmax(axis), axis)
+        between &= (places >= first) & (places <= last) & mask.any(axis, keepdims=True)
     return between
 
 

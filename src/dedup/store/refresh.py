@@ -12,7 +12,7 @@ import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -161,11 +161,23 @@ class Refresh:
         now = self._clock()
         self._answers.add(self._row(row, now) for row in loaded if is_remote(str(row.entry["url"])))
 
-    def reused(self, urls: Iterable[str]) -> None:
-        """Say how many web images were not asked for, where no setting tells to ask for them."""
+    def reused(self, urls: Iterable[str], failed: Collection[str]) -> None:
+        """Say how many web images were not asked for, where no setting tells to ask for them.
+
+        Args:
+            urls: addresses of all images.
+            failed: those whose images could not be read.
+        """
         if self._max_age is None and not self._is_forced:
-            n_reused = len({url for url in urls if is_remote(url)} - self._answered)
-            if n_reused:
+            reused = {url for url in urls if is_remote(url)} - self._answered
+            n_failed = len(reused.intersection(failed))
+            if n_failed:
+                log.warning(
+                    "%s from the web failed in an earlier run and %s not asked for again: "
+                    "store.retry=true does so, store.retry=[timeout,5xx] by reason",
+                    counted(n_failed, "image"), "was" if n_failed == 1 else "were",
+                )  # fmt: skip
+            if n_reused := len(reused) - n_failed:
                 log.info(
                     "%s from the web as read before: store.refresh=true asks for them again, "
                     "store.max_age=7d for those read more than 7 days ago",

@@ -37,7 +37,10 @@ function parts(cell, against) {
 
 /** How sure a pair is, and the evidence in words. */
 export function evidence(question) {
-  const sure = question.score === null ? "" : `${Math.round(question.score * 100)} % `;
+  if (question.blind) return el("p", { class: "evidence" }, "Drawn by chance to measure the search: what it thinks is not shown");
+  const { score } = question;
+  const percent = score >= 0.995 && score < 1 ? "over 99" : Math.round(score * 100);
+  const sure = score === null ? "" : `${percent} % `;
   const words = question.words && question.words !== question.tier ? `: ${question.words}` : "";
   return el("p", { class: "evidence" }, `${sure}${question.tier}`, words ? text(words) : "");
 }

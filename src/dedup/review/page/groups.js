@@ -35,7 +35,7 @@ export class GroupView {
     fill(root,
       el("section", { class: "group", "aria-label": "Group" },
         el("article", { class: "product left", "aria-label": `Kept: ${item.kept}` },
-          el("p", { class: "badge" }, this.kept === item.kept ? "Keep" : "Kept so far"),
+          el("p", { class: "badge" }, first?.blind ? "One product" : this.kept === item.kept ? "Keep" : "Kept so far"),
           picture(left, this.shownOf(first, item.kept)),
           el("p", { class: "id" }, text(item.kept)),
           cells(left, item.columns, null)),
@@ -59,7 +59,7 @@ export class GroupView {
     const isFocused = at === this.focus;
     return el("article", { class: `product${isFocused ? " focused" : ""}`, role: "listitem", "aria-current": isFocused ? "true" : null,
       "data-product": product.id, onclick: () => { if (this.focus !== at) { this.focus = at; this.app.render(); } } },
-      el("p", { class: `badge proposed ${question.proposed}` }, this.kept === product.id ? "Keep" : `Proposed: ${WORDS[question.proposed].toLowerCase()}`),
+      el("p", { class: `badge proposed ${question.proposed}` }, this.kept === product.id ? "Keep" : question.blind ? "Check by chance" : `Proposed: ${WORDS[question.proposed].toLowerCase()}`),
       picture(product, this.shownOf(question, product.id), this.shownOf(question, partner.id), isFocused),
       el("p", { class: "id" }, text(product.id)),
       partner.id === this.item.kept ? null : el("p", { class: "note" }, "compared with ", text(partner.id)),
@@ -83,7 +83,7 @@ export class GroupView {
     return el("section", { class: "bar", "aria-label": "Decide" },
       verdictButtons((verdict) => this.give(verdict), null, "Verdict on the product in focus"),
       el("div", { class: "tools" },
-        el("button", { type: "button", class: "primary", "aria-keyshortcuts": "Enter", onclick: () => this.accept() },
+        first?.blind ? null : el("button", { type: "button", class: "primary", "aria-keyshortcuts": "Enter", onclick: () => this.accept() },
           el("kbd", {}, "Enter"), many ? ` As proposed, all ${open.length}` : first ? ` ${WORDS[first.proposed]}` : ""),
         this.button("Skip", "Space", () => this.skip()), this.button("Undo", "Z", () => this.app.undo()),
         this.button("Keep this", "K", () => this.keep()), this.button("Take out", "X", () => this.give("different")),
@@ -120,6 +120,7 @@ export class GroupView {
   accept() {
     const open = this.open();
     if (!open.length) return;
+    if (open.some((one) => one.blind)) { this.app.decided("Nothing is proposed here: press 1 to 5"); return; }
     const took = (performance.now() - this.shownAt) / open.length;
     const kept = this.kept === this.item.kept ? "" : this.kept;
     const choices = open.map((one) => this.work.choice(one, one.proposed, kept, took));

@@ -15,11 +15,24 @@ function make(digest) {
   return image;
 }
 
-/** Fetch images, and decode them. */
+const SOON = 12, AT_ONCE = 4, WHEN_BUSY_MS = 300;
+const waiting = new Set();
+const whenIdle = globalThis.requestIdleCallback ?? ((call) => setTimeout(call, 50));
+
+const get = (digest) => make(digest).decode().catch(() => undefined); // its place says that it is missing
+
+/** Fetch images, and decode them: those of the next items at once, the others between two keys. */
 export function preload(digests) {
-  for (const digest of new Set(digests)) {
-    if (digest && !known.has(digest)) make(digest).decode().catch(() => undefined); // its place says that it is missing
-  }
+  const missing = [...new Set(digests)].filter((digest) => digest && !known.has(digest));
+  for (const digest of missing.slice(0, SOON)) { waiting.delete(digest); get(digest); }
+  const isIdle = waiting.size === 0;
+  for (const digest of missing.slice(SOON)) waiting.add(digest);
+  if (isIdle && waiting.size) whenIdle(more, { timeout: WHEN_BUSY_MS });
+}
+
+function more() {
+  for (const digest of [...waiting].slice(0, AT_ONCE)) { waiting.delete(digest); if (!known.has(digest)) get(digest); }
+  if (waiting.size) whenIdle(more, { timeout: WHEN_BUSY_MS });
 }
 
 /** An element of an image: the decoded one, unless the page shows that already. */

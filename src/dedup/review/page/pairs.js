@@ -56,11 +56,14 @@ export class PairView {
       evidence(question), before(question),
       el("label", { class: "verdict-of" }, el("span", { class: "unseen" }, "Verdict "),
         el("select", { onchange: (event) => { row.verdict = event.target.value; this.focus = at; this.app.render(); } },
+          question.blind ? el("option", { value: "", selected: !row.verdict }, "Decide: nothing is proposed") : null,
           ...VERDICTS.map((one) => el("option", { value: one.verdict, selected: one.verdict === row.verdict }, `${one.key}  ${one.short}`)))));
   }
 
   save() {
     if (!this.page.length) return;
+    const missing = this.page.findIndex((row) => !row.verdict);
+    if (missing >= 0) { this.focus = missing; this.app.render(); this.app.decided("One pair has no verdict: press 1 to 5"); return; }
     const took = (performance.now() - this.shownAt) / this.page.length;
     const choices = this.page.map((row) => this.work.choice(row.question, row.verdict, "", took));
     for (const row of this.page) { row.question.open = false; row.question.given = row.verdict; }

@@ -78,7 +78,7 @@ export class Work {
   /** Make the choice of a verdict on a question. */
   choice(question, verdict, kept, tookMs) {
     const isEnd = kept === question.left || kept === question.right;
-    return { left: question.left, right: question.right, verdict, kept: isEnd ? kept : "", expected: question.expected,
+    return { left: question.left, right: question.right, verdict, kept: isEnd ? kept : "", expected: question.expected, blind: question.blind,
       took_ms: Math.round(tookMs), replaces: question.replaces ?? [] };
   }
 
