@@ -234,7 +234,7 @@ class Comparison:
         verifier, rows = self._judged, first["vector"].to_numpy()
         if verifier is None:
             found = _named(matches.left, matches.right, matches.distance, names)
-            return pd.concat([scope.before, found]) if len(scope.before) else found
+            return _joined(scope.before, found)
         candidates, before = Candidates(matches.left, matches.right), scope.before
         if self.verifier is not None:
             alike = self._by_words(scope, self.verifier.word_candidates, rows, urls, names)
@@ -257,7 +257,7 @@ class Comparison:
         )  # fmt: skip
         near = _named(left, right, distances, names)
         near = near.assign(**{name: verdicts[name].to_numpy() for name in verdicts.columns})
-        return pd.concat([before, near]) if len(before) else near
+        return _joined(before, near)
 
     def _by_words(
         self, scope: Scope, per_image: float, rows: Ints, urls: Names, names: Names
@@ -281,6 +281,12 @@ class Comparison:
         for at in range(0, len(left), 4096):
             parts.append(l2_distance(vectors[left[at : at + 4096]], vectors[right[at : at + 4096]]))
         return np.concatenate(parts)
+
+
+def _joined(before: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Join two tables of pairs; the columns of an empty one have no types."""
+    parts = [part for part in (before, found) if len(part)]
+    return pd.concat(parts) if parts else found
 
 
 def _pairs(left: Names, right: Names) -> pd.MultiIndex:
