@@ -287,6 +287,13 @@ def main() -> None:
     add("--n", type=int, default=700, help="photos that copies are made of")
     add("--n-goods", type=int, default=2500)
     add("--families", type=int, default=50, help="of each kind")
+    add(
+        "--more",
+        type=int,
+        default=0,
+        help="photos, and goods, of which only copies and variants "
+        "are made besides: they cost less than look-alikes do",
+    )
     add("--seed", type=int, default=0)
     add("--rows", type=Path, help="keep the features here, or take them from here")
     options = parser.parse_args()
@@ -382,7 +389,7 @@ def too_alike(rows: np.ndarray) -> np.ndarray:
 
 
 def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Make the pairs: features, (n, 51), truth, kind, group and whether they are held out."""
+    """Make the pairs: ``FEATURES``, truth, kind, group and whether they are held out."""
     rng = np.random.default_rng(options.seed)
     photos = photos_of(options.photos, options.senders)
     known = same_products(options.true_dups)
@@ -411,12 +418,30 @@ def gathered(options: argparse.Namespace) -> dict[str, np.ndarray]:
     cut_out = packshots_of(fit_photos)[: 2 * options.n]
     strangers += mined({"look_alike_packshots": by_words}, cut_out, known, [True])
     made += sorted(strangers, key=lambda row: row.kind)  # the bits of the trees depend on the order
+    made += more_copies(options, rest)
     copies = [row for row in made if row.is_copy]
     print(
         f"{len(made)} pairs; not to be laid over each other: "
         f"{sum(not row.placed for row in copies)} copies of {len(copies)}"
     )
     return table_of(made)
+
+
+def more_copies(options: argparse.Namespace, photos: Sequence[Item]) -> list[Row]:
+    """Make the copies and variants of the first photos, and of as many goods."""
+    if not options.more:
+        return []
+    seed, base = options.seed + 1, photos[: options.more]
+    goods: Sequence[Item] = ()
+    if options.goods:
+        goods = goods_of(options.goods, options.more, np.random.default_rng(seed))
+    steps = (
+        (partial(of_photo, seed, base, base), base),
+        (partial(of_goods, seed, goods), goods),
+    )
+    return [
+        row for work, items in steps for rows in in_order(work, range(len(items))) for row in rows
+    ]
 
 
 def family_jobs(n_families: int) -> list[tuple[str, int, bool]]:

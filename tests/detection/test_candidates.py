@@ -1,5 +1,6 @@
 """Candidates and the looks at them, beside slow loops."""
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -15,15 +16,12 @@ from dedup.detection.candidates import (
     united,
 )
 from dedup.detection.verdicts import IN_MEMORY, _blocks, look
-from dedup.errors import ConfigError
 from dedup.search.image_access import ImageAccess
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import GeometricVerifier
 from dedup.verification.keypoints import N_KEYPOINTS
-from dedup.verification.visual_words import Vocabulary, Words, similarities
+from dedup.verification.visual_words import Vocabulary, Words, propose, similarities
 from tests.verification.test_keypoints import patches
-
-MANY = 10**6
 
 
 def random_words(count: int, seed: int = 0, per_image: int = 60) -> Words:
@@ -75,8 +73,8 @@ def test_limits_of_next_to_nothing(count: int) -> None:
 @pytest.mark.parametrize("per_image", [0.5, 2, 8])
 def test_a_similarity_gives_so_many_candidates(per_image: float) -> None:
     words = random_words(80)
-    found = by_words(words, None, None, min_words(words, per_image), MANY)
-    assert len(as_set(found)) == pytest.approx(per_image * 80, abs=2)
+    found = propose(words, None, Vocabulary.load(), min_words(words, per_image))
+    assert len(found.left) == pytest.approx(per_image * 80, abs=2)
 
 
 def test_a_budget_that_is_not_used_up_takes_all_with_something_in_common() -> None:
@@ -84,36 +82,43 @@ def test_a_budget_that_is_not_used_up_takes_all_with_something_in_common() -> No
     assert min_words(words, 100) == MIN_WORDS
 
 
-def test_words_beside_a_slow_loop() -> None:
-    words, least = random_words(40), 0.2
-    expected = {
-        (a, b)
-        for a, b in combinations(range(40), 2)
-        if similarities(words[[a]], words[[b]], Vocabulary.load())[0] >= least
-    }
-    assert 20 < len(expected) < 700
-    assert as_set(by_words(words, None, None, least, MANY)) == expected
+def nearest_by_loop(
+    words: Words, queries: Sequence[int], pool: Sequence[int], n: int
+) -> set[tuple[int, int]]:
+    """The nearest of each query in the pool; of equal ones the first."""
+    found = set()
+    for query in queries:
+        others = [row for row in pool if row != query]
+        ends = words[[query] * len(others)], words[others]
+        order = np.argsort(-similarities(*ends, Vocabulary.load()), kind="stable")[:n]
+        found |= {(min(query, others[at]), max(query, others[at])) for at in order.tolist()}
+    return found
 
 
-def test_some_asked_give_the_pairs_of_all_that_concern_them() -> None:
+@pytest.mark.parametrize(("per_image", "n"), [(0.3, 1), (2, 2), (8, 8)])
+def test_words_beside_a_slow_loop(per_image: float, n: int) -> None:
+    words = random_words(40)
+    expected = nearest_by_loop(words, range(40), range(40), n)
+    assert as_set(by_words(words, None, None, per_image)) == expected
+    pool = np.sort(np.random.default_rng(0).permutation(40)[:25])
+    expected = nearest_by_loop(words, pool.tolist(), pool.tolist(), n)
+    assert as_set(by_words(words, None, pool, per_image)) == expected
+
+
+def test_some_asked_have_their_nearest_and_are_those_of_others() -> None:
     words, rng = random_words(50), np.random.default_rng(0)
-    everything = as_set(by_words(words, None, None, 0.2, MANY))
     asked = np.sort(rng.permutation(50)[:12])
     pool = np.sort(rng.permutation(50)[:30])
-    for rows in (pool, None, np.empty(0, np.int64)):
-        among = set(range(50)) if rows is None else set(rows.tolist())
-        expected = {
-            (a, b)
-            for a, b in everything
-            if (a in asked and b in among) or (b in asked and a in among)
-        }
-        assert as_set(by_words(words, asked, rows, 0.2, MANY)) == expected
-    assert as_set(by_words(words, asked[:0], pool, 0.2, MANY)) == set()
-
-
-def test_too_many_pairs_end_the_search() -> None:
-    with pytest.raises(ConfigError, match=r"matcher\.max_pairs"):
-        by_words(random_words(20), None, None, 0.02, 5)
+    for rows in (pool, None):
+        among = list(range(50)) if rows is None else rows.tolist()
+        found = as_set(by_words(words, asked, rows, 3))
+        least = nearest_by_loop(words, asked.tolist(), among, 3)
+        least |= nearest_by_loop(words, among, asked.tolist(), 3)
+        assert least <= found
+        assert len(found) <= 4 * (len(asked) + len(among))
+        assert all((a in asked and b in among) or (b in asked and a in among) for a, b in found)
+    assert as_set(by_words(words, asked, np.empty(0, np.int64), 3)) == set()
+    assert as_set(by_words(words, asked[:0], pool, 3)) == set()
 
 
 def test_united_candidates_are_a_set_of_pairs() -> None:

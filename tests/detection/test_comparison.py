@@ -257,6 +257,34 @@ def test_going_on_from_an_earlier_search_changes_nothing(before: list[str]) -> N
     pd.testing.assert_frame_equal(searched.compared, search.compared)
 
 
+def of_nearest(words: float, near: float = 0.3) -> Detector:
+    """With few candidates, so that a new image takes the place of another one."""
+    return Detector(RadiusSearch(near), Grouping(), GeometricVerifier(0.5, word_candidates=words))
+
+
+@pytest.mark.parametrize("words", [1, 2, 4])
+@pytest.mark.parametrize("before", [["A", "B", "C"], ["A", "B", "D", "G", "H"], list("CDEFGH")])
+def test_new_and_removed_images_take_the_places_of_others(before: list[str], words: int) -> None:
+    find = of_nearest(words)
+    names = [name for name in IMAGES if name != before[0]]
+    _, since = find(shop(before))
+    (fresh, search), (gone_on, searched) = find(shop(names)), find(shop(names), since)
+    assert len(search.near) < len(names) * (len(names) - 1) // 2
+    pd.testing.assert_frame_equal(searched.near, search.near, check_dtype=False)
+    pd.testing.assert_frame_equal(gone_on.candidates, fresh.candidates, check_dtype=False)
+
+
+@pytest.mark.parametrize("words", [1, 2])
+def test_the_order_of_the_catalogue_does_not_matter(words: int) -> None:
+    names, find = list(IMAGES), of_nearest(words)
+    findings, search = find(shop(names))
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(names))
+        again, searched = find(shop([names[at] for at in order]))
+        pd.testing.assert_frame_equal(searched.near, search.near)
+        pd.testing.assert_frame_equal(again.candidates, findings.candidates)
+
+
 def test_what_was_looked_at_is_not_looked_at_again() -> None:
     find, index = detection(NEAR_BY, 0.5), shop(list(IMAGES))
     _, since = find(index)

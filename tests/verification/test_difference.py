@@ -72,6 +72,30 @@ def test_what_an_edit_does_everywhere_is_no_difference(edited: RgbImage) -> None
     assert difference_in_words(found, region) == ""
 
 
+def small_print(figure: str) -> RgbImage:
+    """The bottle with a figure in letters of ten pixels."""
+    image = packshot()
+    cv2.putText(image, figure, (150, 180), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1)
+    return image
+
+
+@pytest.mark.parametrize("sigma", [0, 0.7, 1.2], ids="blur {}".format)
+@pytest.mark.parametrize("shrunk", [1, 0.6], ids="times {}".format)
+def test_one_other_character_lacks_more_than_any_edit_of_a_copy(
+    sigma: float, shrunk: float
+) -> None:
+    def edited(image: RgbImage) -> RgbImage:
+        side = round(320 * shrunk)
+        small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+        large = cv2.resize(encoded(small, 70), (320, 320))
+        return cv2.GaussianBlur(large, (0, 0), sigma) if sigma else large
+
+    copy, _ = compared(small_print("SPF 30"), edited(small_print("SPF 30")))
+    other, _ = compared(small_print("SPF 30"), edited(small_print("SPF 50")))
+    assert 2 * copy.mismatch < other.mismatch
+    assert 2 * copy.mismatch_spot < other.mismatch_spot
+
+
 def test_another_amount_on_a_label_is_found() -> None:
     found, region = compared(packshot("250 ml"), packshot("500 ml"))
     assert region is not None

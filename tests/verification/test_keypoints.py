@@ -7,11 +7,15 @@ from PIL import Image
 
 from dedup.verification.keypoints import (
     N_KEYPOINTS,
+    PACKED,
     Keypoints,
     RgbImage,
+    are_packed,
     find_keypoints,
     mirrored,
+    pack,
     root,
+    unpack,
 )
 
 
@@ -86,3 +90,21 @@ def test_root_is_of_unit_length_and_compares_as_hellinger_does() -> None:
     assert not roots[0].any()
     assert np.allclose(roots[1:] @ roots[1:].T, hellinger, atol=1e-5)
     assert np.allclose(np.linalg.norm(roots[1:], axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [0, 1, 17, N_KEYPOINTS])
+def test_packed_keypoints_are_the_same(n: int) -> None:
+    found = Keypoints(*(part[:n] for part in find_keypoints(patches(5))))
+    rows = pack(found)
+    assert (rows.shape, rows.dtype) == (PACKED, np.uint8)
+    assert are_packed(rows[None])
+    for part, before in zip(unpack(rows), found, strict=True):
+        assert part.dtype == before.dtype
+        assert np.array_equal(part, before)
+
+
+def test_bytes_that_are_no_keypoints_are_told() -> None:
+    rows = pack(find_keypoints(patches(5)))
+    rows[3, :4] = 255  # NaN before the last
+    assert not are_packed(np.stack([pack(find_keypoints(patches(6))), rows]))
+    assert are_packed(np.empty((0, *PACKED), np.uint8))

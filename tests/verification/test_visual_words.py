@@ -12,7 +12,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from dedup.errors import ArtifactError, ConfigError, CorruptError
-from dedup.search.image_access import word_derivation, words_of
+from dedup.search.image_access import keypoints_of, word_derivation, words_of
 from dedup.sources.catalogue import Catalogue
 from dedup.sources.csv import CsvSource
 from dedup.store.image_store import ImageStore
@@ -280,6 +280,37 @@ def test_a_store_finds_words_once(store: ImageStore, shop: Catalogue) -> None:
     assert kept(store) == files
     with pytest.raises(ArtifactError, match="lacks an image"):
         words_of(store, [urls[0], "/nowhere.png"])
+
+
+def test_a_store_keeps_the_keypoints_of_words(store: ImageStore, shop: Catalogue) -> None:
+    urls = shop.requests["url"].tolist()
+    assert keypoints_of(store, urls) == [None] * len(urls)
+    words_of(store, [urls[0]])
+    for number in (0, 1, 2):  # the first shard's
+        (kept,) = keypoints_of(ImageStore(store.path), [urls[number]])
+        assert kept is not None
+        found = find_keypoints(store.details([urls[number]])[0])
+        assert all(np.array_equal(a, b) for a, b in zip(kept, found, strict=True))
+    assert [kept is None for kept in keypoints_of(store, [urls[6], urls[2]])] == [True, False]
+    with pytest.raises(ArtifactError, match="lacks an image"):
+        keypoints_of(store, ["/nowhere.png"])
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, Path.unlink])
+def test_lost_keypoints_are_found_again(
+    damage: Callable[[Path], None], store: ImageStore, shop: Catalogue
+) -> None:
+    urls = shop.requests["url"].tolist()
+    words_of(store, urls)
+    before = keypoints_of(store, urls)
+    damage(sorted(store.path.glob("*.keypoints-*.npy"))[1])
+    again = ImageStore(store.path)
+    assert [kept is None for kept in keypoints_of(again, urls)] == [3 <= n < 6 for n in range(7)]
+    words_of(again, urls)
+    for kept, other in zip(keypoints_of(again, urls), before, strict=True):
+        assert kept is not None
+        assert other is not None
+        assert all(np.array_equal(a, b) for a, b in zip(kept, other, strict=True))
 
 
 def test_other_keypoints_are_other_words(

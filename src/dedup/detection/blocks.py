@@ -53,11 +53,6 @@ class Blocks:
         """Select the blocks of some vectors, numbered by their places in ``rows``."""
         return Blocks(self.members[rows], self.is_blank[rows])
 
-    def together(self, left: Ints, right: Ints) -> Bools:
-        """Return whether pairs of vectors, (n,) and (n,), may be compared; (n,)."""
-        common = np.asarray(self.members[left].multiply(self.members[right]).sum(axis=1)).ravel()
-        return np.asarray((common > 0) | self.is_blank[left] | self.is_blank[right])
-
     def with_all(self, left: Ints) -> Bools:
         """Return whether vectors, (m,), may be compared with each of all vectors; (m, n)."""
         common = (self.members[left] @ self.members.T).toarray()

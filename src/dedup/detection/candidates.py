@@ -2,7 +2,8 @@
 
 Candidates are images with near embeddings, found by the matcher, and images with rare visual words
 in common. Embeddings serve for goods without marks; words serve for parts and images inside images.
-The limits of both follow from a budget of candidates for each image.
+Each image has its own nearest ones by words. The limit of embeddings follows from a budget of
+candidates for each image.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dedup.detection.blocks import Blocks
 from dedup.runtime.digits import rounded_up
 from dedup.runtime.parallel import in_order
 from dedup.verification.visual_words import Vocabulary, Words, propose
+from dedup.verification.word_neighbours import nearest
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -43,17 +45,15 @@ class Candidates(NamedTuple):
     right: Ints
 
 
-def min_words(words: Words, per_image: float, seed: int = 0, blocks: Blocks | None = None) -> float:
+def min_words(words: Words, per_image: float, seed: int = 0) -> float:
     """Choose the least similarity of words for an average number of candidates per image.
 
-    It is measured on a sample of the images against all of them, or those in its blocks.
+    It is measured on a sample of the images against all of them; a query is compared by it.
     """
     sample = _sample(len(words), seed)
     proposals = propose(words[sample], words, Vocabulary.load(), MIN_WORDS)
     left, right = sample[proposals.left], proposals.right
     is_pair = left != right
-    if blocks is not None:
-        is_pair &= blocks.together(left, right)
     similar = np.sort(proposals.similarity[is_pair])[::-1]
     wanted = int(per_image * len(sample) * 2)  # a pair is a candidate of both its images
     return float(similar[wanted]) if wanted < len(similar) else MIN_WORDS
@@ -104,25 +104,29 @@ def united(*parts: Candidates) -> Candidates:
     return Candidates(pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64))
 
 
-def by_words(
-    words: Words, queries: Ints | None, pool: Ints | None, least: float, max_pairs: int
-) -> Candidates:
-    """Find pairs of images with words in common.
+def by_words(words: Words, queries: Ints | None, pool: Ints | None, per_image: float) -> Candidates:
+    """Find the pairs of images of which one is among the nearest of the other by words.
 
     Args:
-        words: (n, N_KEYPOINTS), of every image that may be compared.
-        queries: rows that are compared with ``pool``; ``None`` for every two rows.
+        words: (n, N_KEYPOINTS), of every image that may be compared. Of equally near images the
+            first ones are taken.
+        queries: rows that are compared with ``pool``; ``None`` for every two of ``pool``.
         pool: rows; ``None`` for all.
-        least: least similarity, more than 0.
-        max_pairs: maximum number of pairs; more are an error.
+        per_image: number of nearest images of each image; see ``n_nearest``.
     """
-    vocabulary = Vocabulary.load()
-    if queries is None:
-        pairs = propose(words, None, vocabulary, least, max_pairs)
-        return Candidates(pairs.left, pairs.right)
+    vocabulary, n = Vocabulary.load(), n_nearest(per_image)
     rows = np.arange(len(words)) if pool is None else pool
-    pairs = propose(words[queries], words[rows], vocabulary, least, max_pairs)
+    if queries is None:
+        pairs = nearest(words[rows], None, n, vocabulary, MIN_WORDS)
+        return united(Candidates(rows[pairs.left], rows[pairs.right]))
+    # An image on both sides is the nearest one of itself.
+    pairs = nearest(words[queries], words[rows], n + 1, vocabulary, MIN_WORDS)
     return united(Candidates(queries[pairs.left], rows[pairs.right]))
+
+
+def n_nearest(per_image: float) -> int:
+    """Return the number of nearest images of each image for a number of candidates an image."""
+    return max(1, round(per_image))
 
 
 def _sample(n: int, seed: int) -> Ints:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dedup.detection.blocks import Blocks
 from dedup.detection.calibration import Calibration, calibrated, precision_of
-from dedup.detection.candidates import Candidates, by_words, min_words, radius, united
+from dedup.detection.candidates import MIN_WORDS, Candidates, by_words, radius, united
 from dedup.detection.mixture import SURE_COPY, Strata, crowds, in_crowds
 from dedup.detection.recalibration import Recalibration, of_pairs
 from dedup.detection.verdicts import known_or_looked_at, verdict_derivation
@@ -44,7 +44,8 @@ class Scope:
         clusters: (n_vectors,) of each vector in the pool, -1 for the others.
         queries: query vectors, compared with the pool; ``None`` for every two of the pool.
         n_all: number of pairs in the scope.
-        before: pairs of an earlier search, schema ``NEAR``.
+        before: pairs of an earlier search, schema ``NEAR``, with near embeddings or not.
+        is_continued: whether all pairs of the pool count that are not of ``queries`` too.
         n_before: number of its comparisons, of images that are still there, at most.
         n_settled: number of pairs in the scope that it leaves no more to be compared.
     """
@@ -55,6 +56,7 @@ class Scope:
     before: pd.DataFrame
     n_before: int = 0
     n_settled: int = 0
+    is_continued: bool = False
 
 
 class Limits(NamedTuple):
@@ -62,7 +64,8 @@ class Limits(NamedTuple):
 
     Attributes:
         threshold: largest distance of near embeddings.
-        words: least similarity of visual words; ``None`` where words make no candidates.
+        words: least similarity of visual words of the nearest images; ``None`` where words make
+            no candidates.
     """
 
     threshold: float
@@ -101,11 +104,10 @@ class Comparison:
         names, urls = (np.full(len(self.index.vectors), "", object) for _ in range(2))
         names[rows], urls[rows] = digests, first["url"].to_numpy()
         scope = self._scope(rows, digests, since, others)
-        limits = self._limits(rows, urls, since)
+        limits = self._limits(rows, since)
         matcher = self.matcher.at(limits.threshold)
         matches, missed = self._near(matcher, scope, rows)
         near = self._looked_at(matches, scope, limits, first, urls, names)
-        near = pd.concat([scope.before, near]) if len(scope.before) else near
         # Queries in the pool meet each other twice, and an image may be in two blocks.
         n_new = min(matches.comparisons, scope.n_all - scope.n_settled)
         n_comparisons = scope.n_before + n_new
@@ -170,14 +172,15 @@ class Comparison:
         before = before[before["pixels_a"].isin(old) & before["pixels_b"].isin(old)]
         n_settled = len(old) * (len(old) - 1) // 2
         n_before = min(since.facts.n_comparisons, n_settled)  # other images may be gone since
-        return Scope(clusters, rows[~was_compared], n_all, before, n_before, n_settled)
+        new = rows[~was_compared]
+        return Scope(clusters, new, n_all, before, n_before, n_settled, is_continued=True)
 
-    def _limits(self, rows: Ints, urls: Names, since: SearchState | None) -> Limits:
+    def _limits(self, rows: Ints, since: SearchState | None) -> Limits:
         """Choose the limits of candidates, or take those of an earlier search."""
-        setting = self.matcher.threshold
+        setting, words = self.matcher.threshold, None if self.verifier is None else MIN_WORDS
         if since is not None:
             threshold = since.facts.threshold if isinstance(setting, str) else setting
-            return Limits(threshold, since.facts.words)
+            return Limits(threshold, words)
         blocks = None if self.blocks is None else self.blocks.at(rows)
         if isinstance(setting, str):
             n_near = (self._judged or GeometricVerifier()).near_candidates
@@ -185,11 +188,7 @@ class Comparison:
             log.info("candidates lie within %.4g of each other", threshold)
         else:
             threshold = setting
-        min_similarity = None
-        if self.verifier is not None:
-            words = self.index.sight.words(list(urls[rows]))
-            min_similarity = min_words(words, self.verifier.word_candidates, blocks=blocks)
-        return Limits(threshold, min_similarity)
+        return Limits(threshold, words)
 
     def _n_pairs(self, clusters: Ints, queries: Ints | None, rows: Ints) -> int:
         """Count the pairs of images in a scope."""
@@ -234,10 +233,14 @@ class Comparison:
         """Make a table of near pairs; with a verifier, of every candidate with its score."""
         verifier, rows = self._judged, first["vector"].to_numpy()
         if verifier is None:
-            return _named(matches.left, matches.right, matches.distance, names)
-        candidates = Candidates(matches.left, matches.right)
-        if limits.words is not None:
-            candidates = united(candidates, self._by_words(scope, limits.words, rows, urls))
+            found = _named(matches.left, matches.right, matches.distance, names)
+            return _joined(scope.before, found)
+        candidates, before = Candidates(matches.left, matches.right), scope.before
+        if self.verifier is not None:
+            alike = self._by_words(scope, self.verifier.word_candidates, rows, urls, names)
+            candidates = united(candidates, alike)
+            before = _still_near(before, limits.threshold, alike, names)
+        candidates = _without(candidates, before, names)
         # By digest, so that a verdict does not depend on an image's place in the index.
         swap = names[candidates.left] > names[candidates.right]
         left = np.where(swap, candidates.right, candidates.left)
@@ -253,29 +256,62 @@ class Comparison:
             distances <= limits.threshold,
         )  # fmt: skip
         near = _named(left, right, distances, names)
-        return near.assign(**{name: verdicts[name].to_numpy() for name in verdicts.columns})
+        near = near.assign(**{name: verdicts[name].to_numpy() for name in verdicts.columns})
+        return _joined(before, near)
 
-    def _by_words(self, scope: Scope, least: float, rows: Ints, urls: Names) -> Candidates:
+    def _by_words(
+        self, scope: Scope, per_image: float, rows: Ints, urls: Names, names: Names
+    ) -> Candidates:
+        """Find candidates by words: of all images, as a new image may be nearer than an old one."""
+        rows = rows[np.argsort(names[rows])]  # by digest, whatever the order of the catalogue
         words = self.index.sight.words(list(urls[rows]))
         place = np.full(len(self.index.vectors), -1, np.int64)
         place[rows] = np.arange(len(rows))
         parts = []
-        for queries, members in self._tasks(scope.queries, rows):
-            pool, limit = place[members[scope.clusters[members] >= 0]], self.matcher.max_pairs
-            if queries is None:
-                within = words if self.blocks is None else words[pool]
-                matches = by_words(within, None, None, least, limit)
-                matches = Candidates(pool[matches.left], pool[matches.right])
-            else:
-                matches = by_words(words, place[queries], pool, least, limit)
+        some = None if scope.is_continued else scope.queries
+        for queries, members in self._tasks(some, np.sort(rows)):
+            pool = np.sort(place[members[scope.clusters[members] >= 0]])
+            asked = None if queries is None else np.sort(place[queries])
+            matches = by_words(words, asked, pool, per_image)
             parts.append(Candidates(rows[matches.left], rows[matches.right]))
-        return parts[0] if self.blocks is None else united(*parts)
+        return united(*parts)
 
     def _distances(self, left: Ints, right: Ints) -> Floats:
         vectors, parts = self.index.vectors, [np.empty(0)]
         for at in range(0, len(left), 4096):
             parts.append(l2_distance(vectors[left[at : at + 4096]], vectors[right[at : at + 4096]]))
         return np.concatenate(parts)
+
+
+def _joined(before: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Join two tables of pairs; the columns of an empty one have no types."""
+    parts = [part for part in (before, found) if len(part)]
+    return pd.concat(parts) if parts else found
+
+
+def _pairs(left: Names, right: Names) -> pd.MultiIndex:
+    """Name pairs of images by their digests, the smaller one first."""
+    swap = left > right
+    return pd.MultiIndex.from_arrays([np.where(swap, right, left), np.where(swap, left, right)])
+
+
+def _still_near(
+    before: pd.DataFrame, threshold: float, by_words: Candidates, names: Names
+) -> pd.DataFrame:
+    """Keep the pairs of an earlier search that this one would compare too."""
+    ends = [before[name].to_numpy(object) for name in NEAR.names[:2]]
+    is_near = _pairs(*ends).isin(_pairs(names[by_words.left], names[by_words.right]))
+    return before[is_near | (before["distance"] <= threshold).to_numpy()]
+
+
+def _without(candidates: Candidates, before: pd.DataFrame, names: Names) -> Candidates:
+    """Leave out the candidates that an earlier search compared."""
+    if not len(before):
+        return candidates
+    ends = [before[name].to_numpy(object) for name in NEAR.names[:2]]
+    pairs = _pairs(names[candidates.left], names[candidates.right])
+    is_new = ~pairs.isin(_pairs(*ends))
+    return Candidates(candidates.left[is_new], candidates.right[is_new])
 
 
 def _search(

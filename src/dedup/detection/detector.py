@@ -350,6 +350,7 @@ def _both(index: Index, other: Index) -> ImageAccess:
         lambda urls: np.array(
             look_up(urls, index.sight.measures, other.sight.measures), np.float64
         ).reshape(len(urls), len(MEASURES)),
+        lambda urls: look_up(urls, index.sight.keypoints, other.sight.keypoints),
     )
 
 

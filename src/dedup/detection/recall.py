@@ -17,6 +17,7 @@ from PIL import Image
 
 from dedup.augmentations import EDITS, RgbImage, augment
 from dedup.detection.calibration import Calibration, expected_recall
+from dedup.detection.candidates import MIN_WORDS, n_nearest
 from dedup.detection.mixture import Mask, Strata
 from dedup.detection.results import DetectionResult
 from dedup.detection.verdicts import verdict_derivation
@@ -33,6 +34,7 @@ from dedup.store.placeholders import MaxProducts, without_placeholders
 from dedup.verification.alignment import LocalFeatures
 from dedup.verification.geometric import AlignedPair, GeometricVerifier, placements
 from dedup.verification.visual_words import Vocabulary, similarities
+from dedup.verification.word_neighbours import nearest_of
 
 log = logging.getLogger("dedup")
 
@@ -183,7 +185,11 @@ def find_edited_copies(
     crowds = frozenset[str]() if calibration is None else calibration.crowds
     crowded = chosen["sha256_pixels"].isin(crowds).to_numpy()
     strata = None if calibration is None else calibration.strata
-    surety = _surety(compared, facts, verifier is not None, strata, crowded)
+    least = np.full(len(chosen), np.inf)
+    if verifier is not None and facts.words is not None:
+        shown = without_placeholders(index.images, max_products, min_contrast)
+        least = np.maximum(facts.words, _least_words(index, shown, chosen, verifier))
+    surety = _surety(compared, facts, least, verifier is not None, strata, crowded)
     return Copies(surety, _chains(compared))
 
 
@@ -289,24 +295,53 @@ def _maker(index: Index, looks: bool) -> Callable[[RgbImage, RgbImage, int], _Co
         ends = LocalFeatures.of(original), LocalFeatures.of(copy)
         words = [vocabulary.words(end.keypoints.descriptors)[None] for end in ends]
         similarity = similarities(words[0], words[1], vocabulary)
-        return _Copy(pixels, float(similarity[0]), placements(*ends), chain)
+        return _Copy(pixels, float(similarity[0]), placements(*ends, plausible=True), chain)
 
     return make
 
 
+def _least_words(
+    index: Index, shown: pd.DataFrame, chosen: pd.DataFrame, verifier: GeometricVerifier
+) -> Floats:
+    """Compute the similarity of words, (n,), from which a copy is among an image's nearest.
+
+    Args:
+        index: with its store attached.
+        shown: images that are compared.
+        chosen: images that are copied.
+        verifier: the search's.
+    """
+    others = shown.sort_values(["sha256_pixels", "url"]).drop_duplicates("vector")
+    vocabulary, n = Vocabulary.load(), n_nearest(verifier.word_candidates)
+    copied, all_words = (index.sight.words(some["url"].tolist()) for some in (chosen, others))
+    found = nearest_of(copied, all_words, n + 1, vocabulary, MIN_WORDS)  # the first is itself
+    rows = range(len(chosen))
+    return np.array([_last(found.similarity[found.left == row], n + 1) for row in rows])
+
+
+def _last(similarity: Floats, n: int) -> float:
+    """Return the least of the ``n`` largest similarities; 0 where there are fewer."""
+    return float(similarity.min()) if len(similarity) >= n else 0.0
+
+
 def _surety(
-    rows: pd.DataFrame, facts: SearchFacts, looks: bool, strata: Strata | None, crowded: Mask
+    rows: pd.DataFrame,
+    facts: SearchFacts,
+    least: Floats,
+    looks: bool,
+    strata: Strata | None,
+    crowded: Mask,
 ) -> Floats:
     """Compute the surety of each copy, see ``Copies``; -inf beyond the search's limits.
 
-    A copy is as crowded as its original.
+    A copy is as crowded as its original. ``least`` are the similarities of words from which the
+    copies are among the nearest images of their originals.
     """
     distances = rows["distance"].to_numpy(np.float64)
     if not looks:
         return np.asarray(-distances)
     proposed = distances <= facts.threshold
-    if facts.words is not None:
-        proposed |= rows["words"].to_numpy(np.float64) >= facts.words
+    proposed |= rows["words"].to_numpy(np.float64) >= least
     log_odds = rows["log_odds"].to_numpy(np.float64)
     if strata is not None:
         log_odds = strata.posterior(log_odds, crowded).expected

@@ -30,6 +30,7 @@ from dedup.verification.geometric import (
     AlignedPair,
     GeometricVerifier,
     Verdict,
+    directed_verdicts,
     placements,
 )
 from dedup.verification.keypoints import keypoint_settings
@@ -49,7 +50,7 @@ KEPT = 512
 STEP = 128
 """Number of candidates verified at a time: about a second of work on 2 cores."""
 
-VERSION = 8
+VERSION = 9
 """Version of verdicts: raised when the same two images get another one."""
 
 THIRD = "third look"
@@ -103,10 +104,12 @@ def look(
                 for placed in in_order(_placer(kept), step):
                     looks.append(placed)
                     count()
-                verdicts = verifier.verdicts(looks)
+                ends = [(kept[left], kept[right]) for left, right in step]
+                verdicts = directed_verdicts(ends, verifier.verdicts(looks))
                 again = np.flatnonzero(is_near[start : start + STEP]).tolist()
-                images = [(kept[step[at][0]], kept[step[at][1]]) for at in again]
-                third = verifier.look_again(images, [verdicts[at] for at in again])
+                third = verifier.look_again(
+                    [ends[at] for at in again], [verdicts[at] for at in again]
+                )
                 for at, verdict in zip(again, third, strict=True):
                     verdicts[at] = verdict
                 yield verdicts
@@ -223,7 +226,7 @@ def _are_verdicts(rows: pd.DataFrame) -> bool:
 
 
 def _placer(seen: dict[int, LocalFeatures]) -> Callable[[tuple[int, int]], list[AlignedPair]]:
-    return lambda pair: placements(seen[pair[0]], seen[pair[1]])
+    return lambda pair: placements(seen[pair[0]], seen[pair[1]], plausible=True)
 
 
 def _seen(
@@ -233,8 +236,8 @@ def _seen(
 
 
 def _looked_at(sight: ImageAccess, urls: list[str]) -> Iterator[LocalFeatures]:
-    pairs = zip(sight.details(urls), sight.masks(urls), strict=True)
-    return in_order(lambda pair: LocalFeatures.of(*pair), pairs)
+    images = zip(sight.details(urls), sight.masks(urls), sight.keypoints(urls), strict=True)
+    return in_order(lambda image: LocalFeatures.of(*image), images)
 
 
 def _blocks(candidates: Candidates) -> Iterator[slice]:
@@ -319,8 +322,8 @@ class Look:
         pairs = np.unique(np.column_stack([left, right]), axis=0).astype(np.int64)
         images = self._seen(np.unique(pairs[:, 1]).tolist())
         both = [(seen[number], images[row]) for number, row in pairs.tolist()]
-        aligned = in_order(lambda pair: placements(*pair), both)
-        verdicts = self.verifier.verdicts(list(aligned))
+        aligned = in_order(lambda pair: placements(*pair, plausible=True), both)
+        verdicts = directed_verdicts(both, self.verifier.verdicts(list(aligned)))
         is_copy = np.array([verdict.score >= self.min_score for verdict in verdicts], bool)
         is_variant = np.array([verdict.relation == VARIANT for verdict in verdicts], bool)
         alike = score(np.array([verdict.alike for verdict in verdicts], np.float64))

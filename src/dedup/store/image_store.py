@@ -187,6 +187,7 @@ class ImageStore:
         function: Callable[[npt.NDArray[np.uint8]], Array],
         urls: Sequence[str],
         label: str,
+        of: ArrayDerivation | None = None,
     ) -> Array:
         """Compute a function of images, or read its values where they are kept.
 
@@ -197,6 +198,7 @@ class ImageStore:
             function: a preview, (h, w, 3) uint8 RGB, to its value.
             urls: addresses of the images.
             label: of the progress bar.
+            of: values that are kept, see ``prepare``: the function takes these and no preview.
 
         Returns:
             (n, *shape), a row for each address.
@@ -205,15 +207,44 @@ class ImageStore:
             ArtifactError: the store lacks one of the images, or a file of a shard.
             CorruptError: a shard cannot be read, or a preview in it is not whole.
         """
+        self.prepare(derivation, function, urls, label, of)
+        return self._derived.read(derivation, self.rows(urls))
+
+    def prepare(
+        self,
+        derivation: ArrayDerivation,
+        function: Callable[[npt.NDArray[np.uint8]], Array],
+        urls: Sequence[str],
+        label: str,
+        of: ArrayDerivation | None = None,
+    ) -> None:
+        """Compute a function of images where its values are not kept; as ``derive``, unread."""
 
         def value(place: tuple[int, int]) -> Array:
-            return function(self._shards.detail(*place))
+            if of is None:
+                return function(self._shards.detail(*place))
+            return function(self._derived.read(of, np.array([place]))[0])
 
         rows = self.rows(urls)
         check_places(rows, self.path)
         missing = self._derived.missing(derivation, np.unique(rows[:, 0]).tolist())
         self._derived.compute(derivation, missing, value, label)
-        return self._derived.read(derivation, rows)
+
+    def kept(self, derivation: ArrayDerivation, urls: Sequence[str]) -> list[Array | None]:
+        """Read a function's values of images; ``None`` where they are not kept.
+
+        Raises:
+            ArtifactError: the store lacks one of the images, or a file of a shard.
+            CorruptError: a shard cannot be read.
+        """
+        rows = self.rows(urls)
+        check_places(rows, self.path)
+        missing = self._derived.missing(derivation, np.unique(rows[:, 0]).tolist())
+        known = np.flatnonzero(~np.isin(rows[:, 0], missing))
+        values: list[Array | None] = [None] * len(urls)
+        for place, value in zip(known, self._derived.read(derivation, rows[known]), strict=True):
+            values[place] = value
+        return values
 
     def measures(self, urls: Sequence[str]) -> npt.NDArray[np.float64]:
         """Read the measures of images' health, (n, len(MEASURES)), see ``measures``.

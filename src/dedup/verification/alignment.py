@@ -8,7 +8,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dedup.verification.keypoints import Keypoints, RgbImage, find_keypoints, mirrored, root
+from dedup.verification.keypoints import (
+    Keypoints,
+    RgbImage,
+    find_keypoints,
+    mirrored,
+    mirrored_descriptors,
+    root,
+)
 
 Matrix = npt.NDArray[Any]
 
@@ -58,8 +65,19 @@ class LocalFeatures(NamedTuple):
     mask: npt.NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, image: RgbImage, mask: npt.NDArray[np.uint8] | None = None) -> LocalFeatures:
-        """Compute the features of an image; its mask may have been resized to any shape."""
+    def of(
+        cls,
+        image: RgbImage,
+        mask: npt.NDArray[np.uint8] | None = None,
+        keypoints: Keypoints | None = None,
+    ) -> LocalFeatures:
+        """Compute the features of an image.
+
+        Args:
+            image: (h, w, 3) uint8 RGB.
+            mask: mask of the product, resized to any shape; ``None`` if unknown.
+            keypoints: keypoints of the image, if they were found before.
+        """
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         x, y, width, height = box = _inside(gray)
         small = cv2.resize(
@@ -72,7 +90,8 @@ class LocalFeatures(NamedTuple):
         if mask is not None:
             size = (image.shape[1], image.shape[0])
             mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-        return cls(image, find_keypoints(image), box, thumb, mask)
+        found = find_keypoints(image) if keypoints is None else keypoints
+        return cls(image, found, box, thumb, mask)
 
 
 class Alignment(NamedTuple):
@@ -110,15 +129,20 @@ def align(left: LocalFeatures, right: LocalFeatures) -> Alignment | None:
     Returns:
         The alignment with more inliers, or ``None`` if neither has enough.
     """
+    one, other = left.keypoints, right.keypoints
+    if min(len(one.places), len(other.places)) < MIN_MATCHES:
+        return None
+    # The roots are computed once: those of mirrored descriptors are these in another order.
+    left_root, right_root = root(one.descriptors), root(other.descriptors)
     alignments = [
-        alignment
-        for is_mirrored, points in (
-            (False, left.keypoints),
-            (True, mirrored(left.keypoints, left.image.shape[1])),
+        _align_keypoints(places, other.places, _mutual(roots, right_root), is_mirrored)
+        for is_mirrored, places, roots in (
+            (False, one.places, left_root),
+            (True, mirrored(one, left.image.shape[1]).places, mirrored_descriptors(left_root)),
         )
-        if (alignment := _align_keypoints(points, right.keypoints, is_mirrored)) is not None
     ]
-    return max(alignments, key=lambda alignment: alignment.n_inliers, default=None)
+    found = [alignment for alignment in alignments if alignment is not None]
+    return max(found, key=lambda alignment: alignment.n_inliers, default=None)
 
 
 def align_whole(left: LocalFeatures, right: LocalFeatures) -> list[Alignment]:
@@ -161,7 +185,12 @@ def matches(left: Keypoints, right: Keypoints) -> tuple[npt.NDArray[np.intp], np
     """Match keypoints that are mutually nearest and pass Lowe's ratio test, as two index arrays."""
     if min(len(left.places), len(right.places)) < MIN_MATCHES:
         return np.empty(0, np.intp), np.empty(0, np.intp)
-    similarity = root(left.descriptors) @ root(right.descriptors).T
+    return _mutual(root(left.descriptors), root(right.descriptors))
+
+
+def _mutual(left: Matrix, right: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Match RootSIFT descriptors, (n, 128) and (m, 128), as ``matches`` does; m is 2 or more."""
+    similarity = left @ right.T
     rows = np.arange(len(similarity))
     best = similarity.argmax(axis=1)
     is_mutual = similarity.argmax(axis=0)[best] == rows
@@ -173,11 +202,16 @@ def matches(left: Keypoints, right: Keypoints) -> tuple[npt.NDArray[np.intp], np
     return kept, best[kept]
 
 
-def _align_keypoints(left: Keypoints, right: Keypoints, is_mirrored: bool) -> Alignment | None:
-    rows, columns = matches(left, right)
+def _align_keypoints(
+    left: Matrix,
+    right: Matrix,
+    pairs: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+    is_mirrored: bool,
+) -> Alignment | None:
+    rows, columns = pairs
     if len(rows) < MIN_MATCHES:
         return None
-    start, end = left.places[rows], right.places[columns]
+    start, end = left[rows], right[columns]
     matrix, is_inlier = cv2.estimateAffinePartial2D(
         start, end, method=cv2.RANSAC, ransacReprojThreshold=MAX_ERROR, maxIters=400,
         confidence=0.99,

@@ -100,11 +100,16 @@ class Agreement(NamedTuple):
     trait: str = ""
 
 
-def agree(left: RgbImage, right: RgbImage, alignment: Alignment) -> Agreement | None:
+def agree(
+    left: RgbImage, right: RgbImage, alignment: Alignment, min_structure: float = -1.0
+) -> Agreement | None:
     """Compare two images, (h, w, 3) uint8 RGB, under an alignment of ``left`` with ``right``.
 
+    Structure is compared first, as it costs a fifth of all measures.
+
     Returns:
-        Their agreement, or ``None`` where they hardly overlap.
+        Their agreement, or ``None`` where they hardly overlap, or where the agreement of their
+        structure is less than ``min_structure``.
     """
     if alignment.mirrored:
         left = np.ascontiguousarray(left[:, ::-1])
@@ -112,9 +117,11 @@ def agree(left: RgbImage, right: RgbImage, alignment: Alignment) -> Agreement | 
     n_pixels = int(mask.sum())
     if n_pixels < MIN_OVERLAP:
         return None
+    alike, structure, textured = local_structure(grey(laid), grey(under), mask)
+    if structure < min_structure:
+        return None
     scale = SIZE / max(right.shape[:2])
     area = left.shape[0] * left.shape[1] * abs(np.linalg.det(alignment.matrix[:, :2])) * scale**2
-    alike, structure, textured = local_structure(grey(laid), grey(under), mask)
     first, second = (
         cv2.cvtColor(side.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for side in (laid, under)
     )

@@ -39,15 +39,15 @@ RISING = (
 )  # fmt: skip
 FALLING = (
     "hue", "chroma", "worst_chroma", "tone", "stretch", "worst_tone", "tint", "worst_tint",
-    "tint_step",
+    "tint_step", "mismatch", "mismatch_spot", "mismatch_rest",
 )  # fmt: skip
 """Features in which the log odds never fall, or never rise."""
 
 OF_DETAILS = (
     "parts", "area", "contrast", "both", "fill", "rim", "under", "step", "alike", "differing",
-    "tinted", "tint_step",
+    "mismatch", "mismatch_spot", "mismatch_rest", "tinted", "tint_step",
 )  # fmt: skip
-"""Features of the regions that differ; all are 0 where none does."""
+"""Features of the regions that differ; all are 0 in images that are equal."""
 
 Floats = npt.NDArray[np.float64]
 

@@ -28,6 +28,12 @@ WINDOW = (7, 7)
 SOFT = 0.6
 """Blur before structure is compared, in pixels, against noise and JPEG."""
 
+UNEVEN = 0.1
+"""Difference of two images' fineness from which the finer one is blurred, as a share."""
+
+BLURS = (0.5, 0.8, 1.1, 1.5, 2.0)
+"""Blurs that are tried on it, in pixels."""
+
 SHIFT = 1
 """Pixels by which an alignment may miss; the best correlation within them counts."""
 
@@ -45,6 +51,9 @@ FAINTER = 0.3
 
 SAME = 0.8
 """Correlation above which two windows show the same."""
+
+SPOT = (5, 5)
+"""Window of the largest mismatch, in pixels: a stroke of a character."""
 
 TINTED = 18.0
 """CIELAB units by which a region differs in colour after the best common light."""
@@ -77,6 +86,10 @@ class Difference(NamedTuple):
         rest: share of the structure elsewhere that is the same, 0 to 1.
         strong: share of the overlap that has structure.
         differing: share of the structure that differs.
+        mismatch: what the correlation lacks to 1 where it is lowest but for two in a thousand
+            pixels with structure, 0 to 2: a few characters are small beside the rest.
+        mismatch_spot: the largest mean of the same over ``SPOT``.
+        mismatch_rest: the same as ``mismatch`` but for the strongest region.
         sharpness: absolute log of the ratio of the images' sharpness.
         tinted: share of the overlap of the largest region that differs in colour after the best
             common light.
@@ -100,6 +113,9 @@ class Difference(NamedTuple):
     rest: float = 0.0
     strong: float = 0.0
     differing: float = 0.0
+    mismatch: float = 0.0
+    mismatch_spot: float = 0.0
+    mismatch_rest: float = 0.0
     sharpness: float = 0.0
     tinted: float = 0.0
     tint_step: float = 0.0
@@ -144,8 +160,7 @@ def differ(
     mask = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     if int(mask.sum()) < MIN_OVERLAP:
         return NOTHING, None
-    enlarged = float(np.sqrt(abs(np.linalg.det(alignment.matrix[:, :2]))))
-    structure, region = _structure(laid, under, mask, enlarged)
+    structure, region = _structure(laid, under, mask)
     found = {**structure, **_colours(laid, under, mask), **_support(left, right, alignment, mask)}
     return Difference(**found), region
 
@@ -169,19 +184,19 @@ def _third(at: float) -> int:
 
 
 def _structure(
-    laid: RgbImage, under: RgbImage, mask: Mask, enlarged: float
+    laid: RgbImage, under: RgbImage, mask: Mask
 ) -> tuple[dict[str, float], Region | None]:
-    """Compare local structure; ``enlarged`` is the scale of the alignment."""
+    """Compare local structure."""
     a, b = (_soft(cv2.cvtColor(side, cv2.COLOR_RGB2GRAY), SOFT) for side in (laid, under))
-    if enlarged > 1.3:  # the left image has fewer pixels
-        b = _soft(b, 0.6 * float(np.sqrt(enlarged**2 - 1)))
+    sharpness = _sharpness(a, b, mask)
+    a, b = _as_soft(a, b, mask)
     window = _Windows(mask)
     alike, first, second = window.compare(a, b)
     gain, level = _tone(a, b, first, second, mask & (alike > 0.6))
     second, b = second * gain, b * gain
     top = np.maximum(first, second)
     least = max(STRONG, OF_STRONGEST * float(np.quantile(top[mask], 0.9)))
-    strong = mask & (top > least)
+    strong = _inner(mask) & (top > least)
     ratio = np.minimum(first, second) / np.maximum(top, 1e-3)
     if (strong & (alike < SAME)).any():
         alike = np.maximum(alike, window.shifted(a, b))
@@ -190,7 +205,8 @@ def _structure(
     found = {
         "strong": n_strong / n_pixels,
         "differing": float(bad.sum()) / max(n_strong, 1),
-        "sharpness": _sharpness(a, b, mask),
+        "sharpness": sharpness,
+        **_mismatch(alike, strong),
     }
     n_parts, part, box = _strongest(bad, top)
     rest = strong
@@ -208,12 +224,24 @@ def _structure(
             "step": float(np.abs(a - b - level)[part].mean()),
             "alike": float(alike[part].mean()),
         }
+    found["mismatch_rest"] = _mismatch(alike, rest).get("mismatch", 0.0)
     n_rest = int(rest.sum())
     found["rest"] = float((alike[rest] > SAME).mean()) if n_rest > MIN_OVERLAP // 2 else 0.0
     if part is None:
         return found, None
     down, across = mask.shape
     return found, Region(x / across, y / down, width / across, height / down)
+
+
+def _inner(mask: Mask) -> Mask:
+    """Leave out the rim, where a frame that is a pixel off stands beside nothing."""
+    eroded = cv2.erode(
+        mask.astype(np.uint8),
+        np.ones(WINDOW, np.uint8),
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    return np.asarray(eroded > 0)
 
 
 class _Windows:
@@ -270,6 +298,25 @@ def _sharpness(a: Map, b: Map, mask: Mask) -> float:
     return abs(float(np.log((edges[0] + 0.1) / (edges[1] + 0.1))))
 
 
+def _as_soft(a: Map, b: Map, mask: Mask) -> tuple[Map, Map]:
+    """Blur the finer one of two images until it is about as fine as the other."""
+    fine = [_fineness(side, mask) for side in (a, b)]
+    if max(fine) < (1 + UNEVEN) * min(fine):
+        return a, b
+    finer = a if fine[0] > fine[1] else b
+    blurred = [finer, *(_soft(finer, sigma) for sigma in BLURS)]
+    off = [abs(_fineness(side, mask) - min(fine)) for side in blurred]
+    best = blurred[int(np.argmin(off))]
+    return (best, b) if finer is a else (a, best)
+
+
+def _fineness(image: Map, mask: Mask) -> float:
+    """Compute the mean second difference by the mean first one, whatever the contrast."""
+    steps = [cv2.Sobel(image, cv2.CV_32F, *axis, scale=1 / 8)[mask] for axis in ((1, 0), (0, 1))]
+    bends = np.abs(cv2.Laplacian(image, cv2.CV_32F)[mask])
+    return float(bends.mean() / (np.hypot(*steps).mean() + 0.01))
+
+
 def _strongest(bad: Mask, top: Map) -> tuple[int, Mask | None, tuple[int, int, int, int]]:
     """Join windows that differ to regions: their number, the strongest, and its box."""
     joined = cv2.morphologyEx(bad.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
@@ -283,6 +330,17 @@ def _strongest(bad: Mask, top: Map) -> tuple[int, Mask | None, tuple[int, int, i
     at = 1 + int(np.argmax(strength[1:]))
     x, y, width, height = (int(value) for value in facts[at, :4])
     return n_labels - 1, labels == at, (x, y, width, height)
+
+
+def _mismatch(alike: Map, strong: Mask) -> dict[str, float]:
+    """Measure where the structure of two images agrees least, whether it counts as differing."""
+    lacks = np.where(strong, np.clip(1 - alike, 0, 2), 0).astype(np.float32)
+    if not strong.any():
+        return {}
+    return {
+        "mismatch": float(np.quantile(lacks[strong], 0.998)),
+        "mismatch_spot": float(cv2.blur(lacks, SPOT).max()),
+    }
 
 
 def _rim(mask: Mask, box: tuple[int, int, int, int]) -> float:

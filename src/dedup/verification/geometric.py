@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dedup.errors import ConfigError
 from dedup.runtime.digits import score
+from dedup.runtime.parallel import in_order
 from dedup.schemas import AUTO
 from dedup.verification.alignment import Alignment, LocalFeatures, align, align_whole
 from dedup.verification.appearance import WHOLE, Agreement, agree
@@ -51,8 +52,10 @@ ALMOST = 0.97
 """Share of an image, shown by both, from which nothing was cut off or added."""
 
 MIN_STRUCTURE = 0.5
-"""Agreement of structure from which the products' colours are compared, however few the inliers."""
+"""Agreement of structure from which two images are compared on, however few the inliers."""
 
+ASKED = -4.0
+"""Log odds, of a probability of .018, from which the copy is told from the original."""
 
 LEAST_COVER = 0.4
 """Share of at least one image that a copy shows of the other. None of 6,717 edited copies showed
@@ -145,8 +148,9 @@ class GeometricVerifier:
     Args:
         min_score: minimum score of a reported pair, 0 to 1; ``auto`` chooses the score that gives
             ``matcher.precision``.
-        word_candidates: candidates with visual words in common, a mean number for each image.
-        near_candidates: candidates with near embeddings, likewise, for ``matcher.threshold=auto``.
+        word_candidates: nearest images by visual words that each image is compared with.
+        near_candidates: candidates with near embeddings, a mean number for each image, for
+            ``matcher.threshold=auto``.
         judge: classifier of the compared pairs; the bundled one if ``None``.
         third_look: ``none`` or ``xfeat``, see ``look_again``.
 
@@ -171,7 +175,9 @@ class GeometricVerifier:
 
     def __call__(self, pairs: Iterable[tuple[LocalFeatures, LocalFeatures]]) -> list[Verdict]:
         """Verify pairs of images; a verdict does not depend on the other pairs."""
-        return self.verdicts([placements(left, right) for left, right in pairs])
+        both = list(pairs)
+        looks = [placements(left, right, plausible=True) for left, right in both]
+        return directed_verdicts(both, self.verdicts(looks))
 
     def verdicts(self, pairs: Sequence[Sequence[AlignedPair]]) -> list[Verdict]:
         """Classify pairs that are aligned already; each pair has its possible alignments."""
@@ -256,16 +262,48 @@ def _verdict(
     return Verdict(float(log_odds[best]), pair[best])
 
 
-def placements(left: LocalFeatures, right: LocalFeatures) -> list[AlignedPair]:
-    """Find the plausible alignments of two images, and compare the images under each.
+def directed_verdicts(
+    pairs: Sequence[tuple[LocalFeatures, LocalFeatures]], verdicts: Sequence[Verdict]
+) -> list[Verdict]:
+    """Tell in each verdict on a pair which of its images is the copy.
+
+    Pairs that are no copies (below ``ASKED``) and have no relation are not asked.
+    """
+    jobs = zip(pairs, verdicts, strict=True)
+    return list(in_order(lambda job: _directed(*job[0], job[1]), jobs))
+
+
+def _directed(left: LocalFeatures, right: LocalFeatures, verdict: Verdict) -> Verdict:
+    shown = verdict.placement
+    if shown is None or (verdict.log_odds < ASKED and verdict.relation == NOTHING):
+        return verdict
+    agreement = directed(left, right, shown.alignment, shown.agreement)
+    return verdict._replace(placement=shown._replace(agreement=agreement))
+
+
+def placements(
+    left: LocalFeatures, right: LocalFeatures, plausible: bool = False
+) -> list[AlignedPair]:
+    """Find the alignments of two images, and compare the images under each.
 
     The products' colours are compared under the best one.
+
+    Args:
+        left: features of the image that is laid over the other.
+        right: features of the other image.
+        plausible: whether to leave out alignments with few inliers and little structure in common.
+            They have no relation, as colours are not compared under them, and are no copies: of
+            550 edited copies, alignments with so few inliers had a structure of .6 or more, and of
+            900 candidates, those with less structure had log odds of -4.4 at most.
     """
     by_keypoints = align(left, right)
     alignments = [] if by_keypoints is None else [by_keypoints]
     if by_keypoints is None or by_keypoints.n_inliers < SURE_INLIERS:
         alignments += align_whole(left, right)
-    compared = ((each, agree(left.image, right.image, each)) for each in alignments)
+    compared = (
+        (each, agree(left.image, right.image, each, _least_structure(each) if plausible else -1.0))
+        for each in alignments
+    )
     pairs = [
         AlignedPair(each, agreement, *differ(left, right, each))
         for each, agreement in compared
@@ -274,19 +312,20 @@ def placements(left: LocalFeatures, right: LocalFeatures) -> list[AlignedPair]:
     return _with_colours(left, right, pairs)
 
 
+def _least_structure(alignment: Alignment) -> float:
+    """Return the agreement of structure from which images are compared on."""
+    return MIN_STRUCTURE if alignment.n_inliers < N_INLIERS else -1.0
+
+
 def _with_colours(
     left: LocalFeatures, right: LocalFeatures, pairs: list[AlignedPair]
 ) -> list[AlignedPair]:
     """Compare the products' colours under the best alignment, if that is good enough."""
-    pairs = [
-        pair._replace(agreement=directed(left, right, pair.alignment, pair.agreement))
-        for pair in pairs
-    ]
     at = max(range(len(pairs)), key=lambda at: pairs[at].agreement.structure, default=0)
     if not pairs:
         return pairs
     alignment, agreement, *_ = pairs[at]
-    if agreement.structure < MIN_STRUCTURE and alignment.n_inliers < N_INLIERS:
+    if agreement.structure < _least_structure(alignment):
         return pairs
     colours = compare_colours(left, right, alignment)
     return [*pairs[:at], pairs[at]._replace(colours=colours), *pairs[at + 1 :]]
