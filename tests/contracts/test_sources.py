@@ -162,7 +162,8 @@ def test_what_is_not_there_is_refused(kind: type[TableSource], tmp_path: Path) -
 @every_source
 def test_missing_columns_are_all_named(kind: type[TableSource], tmp_path: Path) -> None:
     path = tmp_path / "table"
-    WRITERS[kind]([row("1")], path, ("title", "categories"))
+    # Two records: one object alone may be the whole of a catalogue's file.
+    WRITERS[kind]([row("1"), row("2")], path, ("title", "categories"))
     source = made(kind, path)
     for act in (source.read, source.check):
         with pytest.raises(SourceError) as caught:

@@ -339,4 +339,6 @@ def test_the_command_of_the_wheel_runs_the_entry_points(trained: Path) -> None:
     assert done.returncode == 2
     assert "gone" in done.stderr
     usage = python("-m", "dedup", cwd=trained)
-    assert usage.stderr.startswith("usage: dedup {train,cluster,detect,review,diff,plan,check}")
+    assert usage.stderr.startswith(
+        "usage: dedup {train,cluster,detect,review,calibrate,diff,plan,check}"
+    )

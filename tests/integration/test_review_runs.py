@@ -16,7 +16,7 @@ from dedup.review.sqlite import SqliteLedger
 from tests.conftest import SMALL, draw, encoded, run, write_shop
 
 N = 20
-WORK = {"filters": [], "rules": []}
+WORK = {"filters": [], "rules": [], "audit": 0, "ask": "usual"}
 PLANTED = {pair_of(f"O{n:02}", f"C{n:02}") for n in (3, 7)}
 """Pairs whose products both get a new image, which they share."""
 

@@ -182,7 +182,10 @@ def test_every_report_comes_back(texts: list[str]) -> None:
         ]
         assert records(place / "related.csv") == [
             [*RELATED_COLUMNS],
-            *([f"{t}a", f"{t}b", t, family(t), "0.1", t, t, "0.7", t] for t in texts),
+            *(
+                [f"{t}a", f"{t}b", t, family(t), "0.1", t, t, "0.7", t, title, title, t, t]
+                for t, title in zip(texts, titles, strict=True)
+            ),
         ]
         assert records(place / "shared.csv") == [
             [*SHARED_COLUMNS], *([t, t, "7", t, "f" * 12] for t in texts),

@@ -117,7 +117,8 @@ def test_what_is_not_ok_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert f"See {tmp_path / 'failures.csv'}" in caplog.text
     assert all(listed["failure_detail"])
     assert listed["failure_detail"].tolist()[3:5] == [
-        "column 'imageUrlStr' is empty: write the address of an image",
+        "column 'imageUrlStr' is empty: write the address of an image, unless another row of the "
+        "product has one",
         "column 'imageUrlStr' has an address that is neither http(s) nor a path: write one of "
         "these",
     ]

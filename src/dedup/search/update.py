@@ -24,6 +24,8 @@ from dedup.search.build import DIGEST, describe_origin, distinct_images, place_i
 from dedup.search.clustering import nearest_centroids
 from dedup.search.index import Index
 from dedup.sources.catalogue import Catalogue
+from dedup.sources.repeats import skip_further_rows
+from dedup.store.failures import WRITE
 
 N_NAMED = 5
 """Unknown ids named in a message, at most."""
@@ -83,10 +85,12 @@ def _add(
         np.append(first["cluster"], clusters),
     )
     added["record"] += len(index.products)
+    rows = pd.concat([index.images, added], ignore_index=True)
+    skip_further_rows(rows, ~rows["reason"].isin(WRITE))
     products = pd.concat([index.products, catalogue.products], ignore_index=True).fillna("")
     return replace(
         index,
-        images=pd.concat([index.images, added], ignore_index=True),
+        images=rows,
         vectors=vectors,
         products=products,
         manifest=dict(index.manifest),

@@ -53,6 +53,19 @@ class Repeats:
         return requests
 
 
+def skip_further_rows(rows: pd.DataFrame, with_image: pd.Series[bool]) -> None:
+    """Skip the rows without an address whose products have an image on another row.
+
+    Args:
+        rows: requests or images, with ``product_id``, ``status`` and ``reason``; changed in place.
+        with_image: (n,), the rows that name an image.
+    """
+    lacks_image = rows["reason"].eq("no_url")
+    if lacks_image.any():
+        products = rows.loc[with_image, "product_id"].unique()
+        rows.loc[lacks_image & rows["product_id"].isin(products), "status"] = "skipped"
+
+
 def _rows(requests: pd.DataFrame, names: Sequence[str], chosen: _Mask) -> pd.DataFrame:
     """Choose rows of some columns, chunk by chunk, where pandas would copy all of a column."""
     return pd.DataFrame({name: requests[name].array[chosen] for name in names})

@@ -9,8 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-import pandas as pd
-
 from dedup.download.buckets import is_bucket
 from dedup.errors import ConfigError, SourceError
 from dedup.sources.catalogue import Catalogue
@@ -18,6 +16,7 @@ from dedup.sources.headers import Header
 from dedup.sources.layouts import Layout
 from dedup.sources.paths import ImageFolder
 from dedup.sources.records import Record
+from dedup.sources.repeats import skip_further_rows
 from dedup.sources.requests import RecordParser, category_paths, collect
 from dedup.sources.table_copies import table_path
 from dedup.sources.table_files import file_digest
@@ -143,7 +142,7 @@ class TableSource:
             )  # fmt: skip
         if requests["reason"].eq("blank_row").all():
             raise SourceError(f"{path} has 0 products: check source.path= and source.rows=")
-        _skip_further_rows(requests)
+        skip_further_rows(requests, requests["status"] == "")
         urls = [header.names[place] for place in parser.urls]
         return Catalogue(
             products=products,
@@ -256,12 +255,3 @@ class TableSource:
                         f"{self.path}: the header names {name!r} more than once: give each column "
                         f"a name of its own, or set source.{setting}= to another"
                     )
-
-
-def _skip_further_rows(requests: pd.DataFrame) -> None:
-    """Skip the rows without an address whose products have an image on another row."""
-    lacks_image = requests["reason"].eq("no_url")
-    if lacks_image.any():
-        with_image = requests.loc[requests["status"] == "", "product_id"].unique()
-        is_further = lacks_image & requests["product_id"].isin(with_image)
-        requests.loc[is_further, "status"] = "skipped"
