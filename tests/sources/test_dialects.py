@@ -401,6 +401,7 @@ def test_what_csv_writes_in_other_quotes_is_read_back_where_it_is_said(
 @MANY
 @given(TABLE, WAYS)
 @example([('\n"\n', "", "0.jpg")], {"delimiter": "\t", "quoting": 1, "lineterminator": "\n"})
+@example([("0\t\t\n", "", "0.jpg")], {"delimiter": "\t", "quoting": 1, "lineterminator": "\n"})
 @example(
     [('\t"\n', "", "0.jpg"), ('"0', "", "0.jpg")],
     {"delimiter": "\t", "quoting": 0, "lineterminator": "\n"},
@@ -421,7 +422,9 @@ def test_backslashes_are_read_back_or_as_before_or_not_at_all(
         said = [plain[0], "backslash"]
         if "are one record if quotes" in str(error):
             ways = re.findall(r"source\.dialect=\[([^]]+)\]", str(error))
-            assert said in [way.split(",") for way in ways]
+            is_named = said in [way.split(",") for way in ways]
+            # Without a backslash in the file the ways are one, and the usual name is said.
+            assert is_named or read_back(folder, text, dialect=plain) == table
             assert read_back(folder, text, dialect=said) == table
             return
         if "has a backslash" in str(error):  # an id that is never guessed
