@@ -406,6 +406,7 @@ def test_what_csv_writes_in_other_quotes_is_read_back_where_it_is_said(
     [('\t"\n', "", "0.jpg"), ('"0', "", "0.jpg")],
     {"delimiter": "\t", "quoting": 0, "lineterminator": "\n"},
 )
+@example([("0\t\t\n", "", "0.jpg")], {"delimiter": "\t", "quoting": 1, "lineterminator": "\n"})
 @example(
     [("\\", "", "0.jpg"), ('\t"\n', "", "0.jpg")],
     {"delimiter": "\t", "quoting": 0, "lineterminator": "\n"},
